@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key that a config may set, with its default, unit and meaning.
+
+The other files of this folder start from `get_config` and state only what differs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+NO_POLICY = {"name": "none"}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """Returns the defaults; `arg` is for files that offer variants (`--config=FILE:variant`)."""
+  if arg not in ("", "smoke"):
+    raise ValueError(f"configs/base.py: unknown variant {arg!r}; choose smoke or none.")
+  config = ConfigDict()
+  config.name = "base"  # goes into results and the default workdir runs/<name>
+  config.seed = 0  # root of all randomness
+
+  config.data = data = ConfigDict()
+  data.name = "shapes"  # shapes | cifar10 | cifar100 | tfds | folder | npz
+  data.dir = ""  # folder (or archive) with the files; "" looks in the default places
+  data.download = False  # cifar10, cifar100: fetch the official archive if it is missing
+  data.tfds_name = ""  # tfds: builder name, optionally name/config:version
+  data.image_size = 0  # px; side that folder and tfds pictures are resized to; 0: as stored
+  data.train_examples = 0  # use the first N of the training split; 0: all
+  data.validation_examples = 0  # held out from the end of the training split, to select on
+  data.test_examples = 0  # use the first N of the test split; 0: all
+  data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
+
+  config.model = model = ConfigDict()
+  model.name = "wrn-40-4"  # see mixboost_jax.models.NAMES
+  model.dropout = 0.3  # drop probability inside wide blocks
+  model.compute_dtype = "float32"  # float32 | bfloat16; parameters and logits stay float32
+  model.mean = (0.5, 0.5, 0.5)  # first layer: (pixel - mean) / std, per channel
+  model.std = (0.5, 0.5, 0.5)
+  model.weights = ""  # start from a torch-layout file (.safetensors, .npz, .pth)
+
+  config.augment = augment = ConfigDict()
+  augment.flip = True  # random horizontal flip
+  augment.crop_padding = 4  # px of zero padding before the random crop; 0: no crop
+  augment.policy = ConfigDict(NO_POLICY)  # name and exactly the keywords of that augmentation
+
+  config.mask = mask = ConfigDict()
+  mask.grid = 16  # cells per side of the patch grid
+  mask.keep_rate = config_dict.placeholder(float)  # fraction of cells kept; None: 0.7
+  mask.mask_rate = config_dict.placeholder(float)  # = 1 - keep_rate; give one of the two
+  mask.fill = "mean"  # mean (0 after normalisation) | black | gray | data_mean | learned
+
+  config.objective = objective = ConfigDict()
+  objective.name = "erm"  # erm | mixboost | interaction
+  objective.label_smoothing = 0.0  # in [0, 1)
+  objective.boost_weight = 1.0  # mixboost: lambda of eq. 3
+  objective.align = "none"  # mixboost: none (eq. 4 as written) | ratio (1 / keep_rate, Deng et al.)
+  objective.difference = "logits"  # mixboost: logits | probabilities
+  objective.stop_gradient_clean = False  # mixboost: no boost gradient through the clean view
+  objective.low_weight = 0.0  # interaction: lambda1 of L-(low_rates), penalises low orders
+  objective.mid_weight = 0.0  # interaction: lambda2 of L+(mid_rates), encourages middle orders
+  objective.high_weight = 0.0  # interaction: lambda3 of L-(high_rates), penalises high orders
+  objective.low_rates = (0.0, 0.5)  # interaction: (r1, r2), fractions of cells kept
+  objective.mid_rates = (0.3, 0.7)
+  objective.high_rates = (0.7, 1.0)
+
+  config.optimizer = optimizer = ConfigDict()
+  optimizer.name = "sgd"  # sgd | adamw
+  optimizer.learning_rate = 0.05  # peak
+  optimizer.momentum = 0.9  # sgd
+  optimizer.nesterov = True  # sgd
+  optimizer.weight_decay = 5e-4  # on all parameters; sgd: added to the gradient; adamw: decoupled
+  optimizer.schedule = "cosine"  # cosine | step | constant, per step
+  optimizer.final_learning_rate = 1e-6  # cosine: value at the last step
+  optimizer.warmup_steps = 0  # linear from 0
+  optimizer.milestones = (0.5, 0.75)  # step: fractions of the run at which the rate is multiplied
+  optimizer.step_factor = 0.1  # step: by this
+  optimizer.clip_norm = 0.0  # global gradient norm; 0: off
+
+  config.train = train = ConfigDict()
+  train.batch_size = 128  # examples per update, over all devices
+  train.epochs = 100.0  # length of the run; give epochs or steps, the other 0
+  train.steps = 0
+  train.accumulate = 1  # micro-batches per update
+  train.steps_per_call = 1  # updates per compiled call
+  train.view_forward = "auto"  # auto | fused (one forward of all views) | separate
+  train.batchnorm_views = "clean"  # running statistics from: clean | both | joint (one batch)
+  train.share_dropout = False  # the same dropout mask in every view of an example
+  train.ema_decay = 0.0  # decay per step of averaged parameters used to evaluate; 0: off
+  train.log_every_steps = 50
+  train.evaluate_every_epochs = 0.0  # 0: only at the end
+  train.checkpoint_every_epochs = 1.0  # 0: only at the end
+  train.keep_checkpoints = 2  # newest kept, beside the best one
+  train.select_on = "none"  # none (last checkpoint) | validation (best clean error there)
+
+  config.evaluate = evaluate = ConfigDict()
+  evaluate.suite = "clean"  # see mixboost_jax.evaluate.SUITES
+  evaluate.split = "test"  # test | validation
+  evaluate.batch_size = 500
+  evaluate.ece_bins = 15
+  evaluate.confidence = 0.95  # level of all intervals
+
+  config.runtime = runtime = ConfigDict()
+  runtime.cpu_devices = 0  # virtual devices on a CPU host; 0: chosen for the number of cores
+  runtime.fsdp = 1  # devices over which the parameters are sharded; 1: replicated
+  runtime.compile_cache = "auto"  # folder; auto: in the user's cache folder; "": off
+  runtime.tensorboard = True  # also write event files
+
+  config.report = report = ConfigDict()
+  report.num_samples = 8  # pictures shown clean, augmented and masked
+
+  config.runs = ConfigDict()  # name -> {section: {key: value}}: several runs in one command
+  if arg == "smoke":
+    smoke(config)
+  return config
+
+
+def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+  """Sets dotted keys (`{"model.name": "wrn-16-2"}`) and returns `config`."""
+  config.update_from_flattened_dict(dict(overrides))
+  return config
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+  """Shrinks any experiment to about a minute on two CPU cores, on the procedural set."""
+  config.name = f"{config.name}_smoke"
+  config.data.name = "shapes"
+  config.data.train_examples = 2_000
+  config.data.test_examples = 500
+  config.model.name = "wrn-10-1"
+  config.train.batch_size = 50
+  config.train.accumulate = 1
+  config.train.epochs = 2.0
+  config.train.steps = 0
+  config.train.log_every_steps = 10
+  config.train.evaluate_every_epochs = 1.0
+  return config

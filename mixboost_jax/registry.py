@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look-up in the literal tables (`AUGMENTATIONS`, `MODELS`, ...) with an error that helps."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def unknown_name(name: object, known: Iterable[str], *, field: str) -> str:
+  """Returns the one sentence that tells a user which names exist."""
+  choices = sorted(known)
+  close = difflib.get_close_matches(str(name), choices, n=1)
+  hint = f" Did you mean {close[0]!r}?" if close else ""
+  return f"{field}: unknown name {name!r}; choose one of {', '.join(choices)}.{hint}"
+
+
+def lookup(table: Mapping[str, T], name: str, *, field: str) -> T:
+  """Returns `table[name]`.
+
+  Args:
+    table: the literal registry.
+    name: what the user wrote.
+    field: where the user wrote it, e.g. `config.augment.name`.
+
+  Raises:
+    ValueError: if the name is unknown; the message lists the choices.
+  """
+  if name not in table:
+    raise ValueError(unknown_name(name, table, field=field))
+  return table[name]

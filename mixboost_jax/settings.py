@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the user's config to frozen dataclasses, with every problem reported at once.
+
+Nothing below `resolve` sees a ConfigDict, and no key has a second default: the defaults are those
+of `configs/base.py`. Names that need a registry are checked through the `checks` argument, so this
+module imports no other box.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, get_type_hints
+
+from mixboost_jax.schema import Check, Settings
+
+
+class ConfigError(ValueError):
+  """All problems of one config."""
+
+  def __init__(self, problems: list[str], name: str = ""):
+    self.problems = problems
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    where = f" {name!r}" if name else ""
+    super().__init__(f"{count} in config{where}:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+_SECTIONS: dict[str, Any] = {
+  name: kind for name, kind in get_type_hints(Settings).items() if name not in ("name", "seed")
+}
+_FREE_SECTIONS = ("runtime", "report", "evaluate")
+"""Sections that may change between the parts of a resumed run: they do not touch training."""
+
+
+def resolve_runs(config: Any, *, checks: Mapping[str, Check] | None = None) -> tuple[Settings, ...]:
+  """Resolves every run of a config: one per entry of `config.runs`, or the config itself.
+
+  Raises:
+    ConfigError: naming all problems of all runs.
+  """
+  tree = _plain(config)
+  runs = tree.pop("runs", {})
+  if not runs:
+    return (resolve(tree, checks=checks),)
+  resolved, problems = [], []
+  for run_name, overrides in runs.items():
+    try:
+      resolved.append(resolve(_override(tree, run_name, overrides), checks=checks))
+    except ConfigError as error:
+      problems += [f"runs.{run_name}: {p}" for p in error.problems]
+  if problems:
+    raise ConfigError(list(dict.fromkeys(problems)), str(tree.get("name", "")))
+  return tuple(resolved)
+
+
+def resolve(config: Any, *, checks: Mapping[str, Check] | None = None) -> Settings:
+  """Turns one config (a ConfigDict or nested dict) into frozen dataclasses.
+
+  Args:
+    config: every key of `configs/base.py`, none beside them.
+    checks: extra checks by dotted key, e.g. `{"model.name": models.name_problem}`.
+
+  Raises:
+    ConfigError: listing all problems: unknown and missing keys, types, ranges, contradictions.
+  """
+  tree = _plain(config)
+  tree.pop("runs", None)
+  name, seed = tree.get("name"), tree.get("seed")
+  problems = _unknown_keys(tree, [*_SECTIONS, "name", "seed"], "config")
+  if not isinstance(name, str) or not name or set(name) & set('/\\:*?"<>| '):
+    problems.append(f"config.name: expected a word that can name a folder, got {name!r}")
+  if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
+    problems.append(f"config.seed: expected an integer in [0, 2**31), got {seed!r}")
+  sections: dict[str, Any] = {}
+  for section, kind in _SECTIONS.items():
+    given = tree.get(section)
+    if not isinstance(given, dict):
+      problems.append(f"config.{section}: missing section; start from configs/base.py")
+      continue
+    if section == "mask":
+      given = _complete_mask(given, problems)
+    values, found = _section(kind, given, f"config.{section}", checks or {})
+    problems += found
+    if not found:
+      sections[section] = kind(**values)
+  problems += _cross_field(sections)
+  if problems:
+    raise ConfigError(problems, str(name or ""))
+  return Settings(name=str(name), seed=int(seed or 0), **sections)
+
+
+def config_hash(settings: Settings) -> str:
+  """Returns 12 hex digits that change when anything that shapes training changes."""
+  text = json.dumps(_training_tree(settings.to_json()), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+  """Lists `key: before -> after` for all keys that shape training and differ."""
+  old, new = _flatten(_training_tree(before)), _flatten(_training_tree(after))
+  return [
+    f"{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key, "absent") != new.get(key, "absent")
+  ]
+
+
+def _training_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
+  kept = {key: value for key, value in tree.items() if key not in (*_FREE_SECTIONS, "name")}
+  return json.loads(json.dumps(kept))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f"{prefix}{key}.")
+    else:
+      flat[f"{prefix}{key}"] = value
+  return flat
+
+
+def _plain(config: Any) -> dict[str, Any]:
+  """Copies a ConfigDict or mapping into nested dicts with tuples for lists."""
+  items: Any = config.items() if hasattr(config, "items") else ()
+  return {
+    str(key): _plain(value)
+    if hasattr(value, "items")
+    else tuple(value)
+    if isinstance(value, list | tuple)
+    else value
+    for key, value in items
+  }
+
+
+def _override(tree: dict[str, Any], run_name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a copy of `tree` with the nested `overrides` laid over it."""
+  merged = _plain(tree)
+  merged["name"] = f"{tree.get('name', '')}_{run_name}"
+
+  def lay(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+      # A policy is replaced whole: its keywords belong to its name.
+      if isinstance(value, dict) and isinstance(below.get(key), dict) and key != "policy":
+        lay(below[key], value)
+      else:
+        below[key] = value
+
+  lay(merged, overrides)
+  return merged
+
+
+def _unknown_keys(given: Mapping[str, Any], known: Iterable[str], place: str) -> list[str]:
+  problems = []
+  for key in given:
+    if key not in known:
+      close = difflib.get_close_matches(key, known, n=1)
+      hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+      problems.append(f"{place}.{key}: unknown key{hint}")
+  return problems
+
+
+def _section(
+  kind: Any, given: Mapping[str, Any], place: str, checks: Mapping[str, Check]
+) -> tuple[dict[str, Any], list[str]]:
+  fields = dataclasses.fields(kind)
+  hints = get_type_hints(kind)
+  problems = _unknown_keys(given, [f.name for f in fields], place)
+  values: dict[str, Any] = {}
+  for field in fields:
+    where = f"{place}.{field.name}"
+    if field.name not in given:
+      problems.append(f"{where}: missing; start from configs/base.py")
+      continue
+    value, wrong = _typed(given[field.name], hints[field.name])
+    check = field.metadata.get("check")
+    wrong = wrong or (check(value) if check else None)
+    extra = checks.get(where.removeprefix("config."))
+    wrong = wrong or (extra(value) if extra else None)
+    if wrong:
+      problems.append(f"{where}: {wrong}")
+    values[field.name] = value
+  return values, problems
+
+
+def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
+  """Returns the value as `kind` (an int is a float too), and what is wrong with it."""
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value), None
+  if kind in (int, float, bool, str):
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    return value, None if fits else f"expected {kind.__name__}, got {value!r}"
+  if kind == tuple[float, ...]:
+    parts = value if isinstance(value, tuple) else (None,)
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in parts):
+      return value, f"expected a tuple of numbers, got {value!r}"
+    return tuple(float(v) for v in parts), None
+  return value, None if isinstance(value, dict) else f"expected a mapping, got {value!r}"
+
+
+def _complete_mask(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+  """Makes `keep_rate` and `mask_rate` agree; an absent pair means the default of 0.7."""
+  mask = dict(given)
+  keep, drop = mask.get("keep_rate"), mask.get("mask_rate")
+  if keep is not None and drop is not None:
+    problems.append(
+      f"config.mask.keep_rate and config.mask.mask_rate: both given ({keep!r}, {drop!r}); "
+      "give one, mask_rate = 1 - keep_rate"
+    )
+  elif drop is not None and isinstance(drop, int | float):
+    mask["keep_rate"] = round(1 - drop, 12)
+  else:
+    mask["keep_rate"] = 0.7 if keep is None else keep
+    if isinstance(mask["keep_rate"], int | float):
+      mask["mask_rate"] = round(1 - mask["keep_rate"], 12)
+  return mask
+
+
+def _cross_field(sections: Mapping[str, Any]) -> list[str]:
+  """Rules between keys; each is skipped while one of its sections is itself broken."""
+  problems: list[str] = []
+
+  def rule(bad: bool, message: str) -> None:
+    if bad:
+      problems.append(message)
+
+  if data := sections.get("data"):
+    rule(
+      (data.name == "tfds") != bool(data.tfds_name),
+      f"config.data.tfds_name: needed with, and only with, config.data.name='tfds'; "
+      f"got name={data.name!r}, tfds_name={data.tfds_name!r}",
+    )
+    rule(
+      data.name in ("folder", "npz", "tfds") and not data.dir,
+      f"config.data.dir: needed with config.data.name={data.name!r}; got ''",
+    )
+    rule(
+      data.download and not data.name.startswith("cifar"),
+      f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}",
+    )
+    rule(
+      0 < data.train_examples <= data.validation_examples,
+      f"config.data.validation_examples: leaves nothing to train on: "
+      f"{data.validation_examples} of train_examples={data.train_examples}",
+    )
+  if model := sections.get("model"):
+    rule(
+      len(model.mean) != len(model.std),
+      f"config.model.mean, config.model.std: lengths differ ({len(model.mean)}, {len(model.std)})",
+    )
+  if train := sections.get("train"):
+    rule(
+      (train.epochs > 0) == (train.steps > 0),
+      f"config.train.epochs and config.train.steps: exactly one must be > 0; "
+      f"got epochs={train.epochs:g}, steps={train.steps}",
+    )
+    rule(
+      train.batch_size % train.accumulate != 0,
+      f"config.train.accumulate: {train.accumulate} does not divide "
+      f"config.train.batch_size={train.batch_size}",
+    )
+    rule(
+      train.batchnorm_views == "joint" and train.view_forward == "separate",
+      "config.train.batchnorm_views='joint' normalises all views as one batch; "
+      "it needs config.train.view_forward='fused' or 'auto', got 'separate'",
+    )
+  if (train := sections.get("train")) and (data := sections.get("data")):
+    rule(
+      train.select_on == "validation" and data.validation_examples == 0,
+      "config.train.select_on='validation' needs config.data.validation_examples > 0, got 0",
+    )
+    rule(
+      0 < data.train_examples - data.validation_examples < train.batch_size,
+      f"config.train.batch_size={train.batch_size}: larger than the "
+      f"{data.train_examples - data.validation_examples} training examples that "
+      "config.data.train_examples leaves",
+    )
+  if (evaluate := sections.get("evaluate")) and (data := sections.get("data")):
+    rule(
+      evaluate.split == "validation" and data.validation_examples == 0,
+      "config.evaluate.split='validation' needs config.data.validation_examples > 0, got 0",
+    )
+  if optimizer := sections.get("optimizer"):
+    rule(
+      optimizer.name == "sgd" and optimizer.nesterov and optimizer.momentum == 0,
+      "config.optimizer.nesterov=True needs config.optimizer.momentum > 0, got 0",
+    )
+    rule(
+      optimizer.schedule == "cosine" and optimizer.final_learning_rate > optimizer.learning_rate,
+      f"config.optimizer.final_learning_rate={optimizer.final_learning_rate:g} is above "
+      f"config.optimizer.learning_rate={optimizer.learning_rate:g}",
+    )
+  if objective := sections.get("objective"):
+    weights = (objective.low_weight, objective.mid_weight, objective.high_weight)
+    rule(
+      (objective.name == "interaction") != (max(weights) > 0),
+      f"config.objective.low_weight, mid_weight, high_weight: at least one must be > 0 with, and "
+      f"all 0 without, config.objective.name='interaction'; got name={objective.name!r}, {weights}",
+    )
+  if (objective := sections.get("objective")) and (mask := sections.get("mask")):
+    rule(
+      objective.name == "mixboost" and mask.keep_rate in (0, 1),
+      f"config.mask.keep_rate={mask.keep_rate:g}: MixBoost compares two different views; "
+      "give a rate strictly between 0 and 1",
+    )
+    rule(
+      objective.name == "erm" and mask.fill == "learned",
+      "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'",
+    )
+  return problems

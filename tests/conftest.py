@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Eight fake CPU devices, strict shapes, warnings as errors, one fixed key.
+
+The variables are set before anything imports JAX; subprocess tests inherit them.
+"""
+
+import os
+
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+import jaxtyping
+
+# Every annotated function of the package is checked at run time, in tests only.
+_HOOK = jaxtyping.install_import_hook("mixboost_jax", "beartype.beartype")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+  del config
+  if jax.default_backend() != "gpu":
+    for item in items:
+      if "gpu" in item.keywords:
+        item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture
+def key() -> jax.Array:
+  return jax.random.key(0)
+
+
+@pytest.fixture
+def images() -> jax.Array:
+  """Eight smooth but busy 32x32 pictures with exact 8-bit values."""
+  rng = np.random.default_rng(0)
+  coarse = rng.uniform(size=(8, 8, 8, 3))
+  fine = np.kron(coarse, np.ones((1, 4, 4, 1))) * 0.7 + 0.3 * rng.uniform(size=(8, 32, 32, 3))
+  return jnp.asarray(np.floor(fine * 255) / 255, jnp.float32)
