@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cross-entropy with integer or soft labels, and the entropy of a prediction."""
+
+import jax
+import jax.numpy as jnp
+
+from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
+
+
+def one_hot(labels: Labels, num_classes: int) -> SoftLabels:
+  """Returns `float32[N, K]` rows with a single 1."""
+  return jax.nn.one_hot(labels, num_classes)
+
+
+def smooth(soft_labels: SoftLabels, *, label_smoothing: float) -> SoftLabels:
+  """Mixes each row with the uniform distribution.
+
+  Paper: Szegedy et al. 2016, arXiv:1512.00567, Sec. 7.
+  """
+  if not 0 <= label_smoothing < 1:
+    raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}.")
+  return (1 - label_smoothing) * soft_labels + label_smoothing / soft_labels.shape[-1]
+
+
+def cross_entropy(
+  logits: Logits, labels: Labels | SoftLabels, *, label_smoothing: float = 0.0
+) -> PerExample:
+  """Returns `-sum_k y_k log softmax(logits)_k` for each example, in nats.
+
+  Args:
+    logits: `[N, K]`.
+    labels: class indices `int[N]`, or probabilities `float[N, K]`.
+    label_smoothing: weight of the uniform distribution, in [0, 1).
+  """
+  if labels.ndim == 1:
+    labels = one_hot(labels, logits.shape[-1])
+  if label_smoothing:
+    labels = smooth(labels, label_smoothing=label_smoothing)
+  return -jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1)
+
+
+def entropy(logits: Logits) -> PerExample:
+  """Returns the Shannon entropy of `softmax(logits)` in nats, in [0, log K]."""
+  log_probabilities = jax.nn.log_softmax(logits)
+  return -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
