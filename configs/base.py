@@ -13,9 +13,7 @@ NO_POLICY = {"name": "none"}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Returns the defaults; `arg` is for files that offer variants (`--config=FILE:variant`)."""
-  if arg not in ("", "smoke"):
-    raise ValueError(f"configs/base.py: unknown variant {arg!r}; choose smoke or none.")
+  """Returns the defaults, changed by the words of `--config=configs/base.py:word+word`."""
   config = ConfigDict()
   config.name = "base"  # goes into results and the default workdir runs/<name>
   config.seed = 0  # root of all randomness
@@ -110,15 +108,60 @@ def get_config(arg: str = "") -> ConfigDict:
   report.num_samples = 8  # pictures shown clean, augmented and masked
 
   config.runs = ConfigDict()  # name -> {section: {key: value}}: several runs in one command
-  if arg == "smoke":
-    smoke(config)
+  return vary(config, arg)
+
+
+def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+  """Sets dotted keys (`{"model.name": "wrn-16-2"}`) and returns `config`.
+
+  A policy (`augment.policy`) is replaced whole: its keywords belong to its name.
+  """
+  overrides = dict(overrides)
+  if policy := overrides.pop("augment.policy", None):
+    config.augment.policy = ConfigDict(policy)
+  config.update_from_flattened_dict(overrides)
   return config
 
 
-def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-  """Sets dotted keys (`{"model.name": "wrn-16-2"}`) and returns `config`."""
-  config.update_from_flattened_dict(dict(overrides))
-  return config
+VARIANTS: dict[str, dict[str, Any]] = {
+  "baseline": {"augment.policy": NO_POLICY},
+  "cutout": {"augment.policy": {"name": "cutout", "length": 16}},
+  "mixup": {"augment.policy": {"name": "mixup", "alpha": 1.0}},
+  "cutmix": {"augment.policy": {"name": "cutmix", "alpha": 1.0, "prob": 0.5}},
+  "boost": {"objective.name": "mixboost"},  # r1 = 0.7 read as the kept fraction
+  "mask70": {"mask.keep_rate": None, "mask.mask_rate": 0.7},  # r1 read as the masked fraction
+  "aligned": {"objective.align": "ratio"},  # factor 1 / keep_rate of Deng et al.
+  "penalize_low": {"objective.name": "interaction", "objective.low_weight": 1.0},
+  "encourage_mid": {"objective.name": "interaction", "objective.mid_weight": 1.0},
+  "penalize_high": {"objective.name": "interaction", "objective.high_weight": 1.0},
+}
+"""Words that `--config=FILE:word+word` accepts, and the keys that each sets."""
+
+
+def vary(
+  config: ConfigDict, arg: str, *, extra: Mapping[str, Mapping[str, Any]] | None = None
+) -> ConfigDict:
+  """Applies `word+word+...`; `smoke` comes last, whatever its place.
+
+  Args:
+    config: changed in place.
+    arg: the part of `--config=FILE:arg` after the colon.
+    extra: further words of this file, or other values for the common ones.
+
+  Raises:
+    ValueError: naming the unknown word and the known ones.
+  """
+  table = {**VARIANTS, **(extra or {})}
+  words = [word for word in arg.split("+") if word]
+  unknown = sorted(set(words) - set(table) - {"smoke"})
+  if unknown:
+    known = ", ".join(["smoke", *table])
+    raise ValueError(f"config variant {arg!r}: unknown {', '.join(unknown)}; choose from {known}.")
+  for word in words:
+    if word != "smoke":
+      override(config, table[word])
+      config.name = f"{config.name}_{word}"
+  return smoke(config) if "smoke" in words else config
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From settings and a data set to everything that the host loop needs."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from mixboost_jax import augment, data, keys, models
+from mixboost_jax.array_types import Images, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
+from mixboost_jax.runtime import mesh as meshes
+from mixboost_jax.schema import Settings
+from mixboost_jax.train import objectives, optimizer, views
+from mixboost_jax.train import state as states
+from mixboost_jax.train import step as steps
+from mixboost_jax.train.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+  """The compiled pieces of one run.
+
+  Attributes:
+    settings: of the run.
+    root: root of all randomness.
+    parts: what a step is made of.
+    functional: the network as a pure function.
+    state: before the first step, already sharded.
+    split: the training split on the devices.
+    num_steps: length of the run.
+    step: `(state, split, order, root) -> (state, metrics)`; the state is donated.
+    many_steps: the same for `train.steps_per_call` steps, metrics stacked; None if that is 1.
+    order: `(root, step) -> order` of the epoch that contains `step`.
+  """
+
+  settings: Settings
+  root: PRNGKey
+  parts: steps.StepParts
+  functional: Any
+  state: TrainState
+  split: data.DeviceSplit
+  num_steps: int
+  step: Callable[..., tuple[TrainState, steps.Metrics]]
+  many_steps: Callable[..., tuple[TrainState, steps.Metrics]] | None
+  order: Callable[..., Array]
+
+  def predictor(self, state: TrainState) -> LogitsFn:
+    """Returns the evaluation-mode network of `state`."""
+    return models.logits_fn(self.functional.replace(state.evaluated_params(), state.stats))
+
+
+def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
+  """Builds network, optimizer, step and state; compiles nothing yet.
+
+  Raises:
+    ValueError: if settings and data do not fit together; nothing has been written by then.
+  """
+  check_fit(settings, dataset)
+  root = keys.root_key(settings.seed)
+  functional = models.functional(create_model(settings, dataset))
+  batch_size = settings.train.batch_size
+  steps_per_epoch = len(dataset.train.labels) // batch_size
+  num_steps = settings.train.steps or max(1, round(settings.train.epochs * steps_per_epoch))
+  rule = optimizer.build(settings.optimizer, num_steps)
+  micro = batch_size // settings.train.accumulate
+  over_devices = meshes.batch_sharding(mesh)
+  parts = steps.StepParts(
+    apply=functional.apply,
+    augment=training_augmentation(settings),
+    objective=objectives.build(settings.objective, settings.mask),
+    optimizer=rule,
+    learning_rate=optimizer.schedule(settings.optimizer, num_steps),
+    num_classes=len(dataset.class_names),
+    batch_size=batch_size,
+    steps_per_epoch=steps_per_epoch,
+    grid=settings.mask.grid,
+    fill=mask_fill(settings, dataset),
+    dropout=settings.model.dropout > 0,
+    share_dropout=settings.train.share_dropout,
+    fused=views.is_fused(settings.train.view_forward, settings.train.batchnorm_views),
+    batchnorm_views=settings.train.batchnorm_views,
+    accumulate=settings.train.accumulate,
+    ema_decay=settings.train.ema_decay,
+    shard=functools.partial(_constrain, over_devices),
+  )
+  meshes.check_batch(mesh, micro)
+  params: dict[str, Any] = {"network": functional.params}
+  if settings.mask.fill == "learned":
+    picture = dataset.train.images.shape[1:]
+    params["fill"] = jnp.broadcast_to(jnp.asarray(parts.fill, jnp.float32), picture)
+  state = states.create(params, functional.stats, rule, averaging=settings.train.ema_decay > 0)
+  state_sharding = meshes.shard_params(mesh, state)
+  replicated = meshes.replicated(mesh)
+  compile_step = functools.partial(
+    jax.jit, donate_argnums=0, out_shardings=(state_sharding, replicated)
+  )
+  per_call = settings.train.steps_per_call
+  many = functools.partial(steps.train_steps, parts=parts, num_steps=per_call)
+  order = functools.partial(
+    steps.epoch_order, num_examples=len(dataset.train.labels), steps_per_epoch=steps_per_epoch
+  )
+  return Trainer(
+    settings=settings,
+    root=jax.device_put(root, replicated),
+    parts=parts,
+    functional=functional,
+    state=jax.device_put(state, state_sharding),
+    split=data.to_device(dataset.train, replicated),
+    num_steps=num_steps,
+    step=compile_step(functools.partial(steps.train_step, parts=parts)),
+    many_steps=compile_step(many) if per_call > 1 else None,
+    order=jax.jit(order, out_shardings=replicated),
+  )
+
+
+def create_model(settings: Settings, dataset: data.Dataset) -> Any:
+  """Returns the freshly initialised network, or one with the weights of `model.weights`."""
+  model = settings.model
+  _, height, _, channels = dataset.train.images.shape
+  options = {
+    "num_classes": len(dataset.class_names),
+    "image_size": height,
+    "num_channels": channels,
+    "dropout": model.dropout,
+    "mean": _per_channel(model.mean, channels),
+    "std": _per_channel(model.std, channels),
+    "compute_dtype": model.compute_dtype,
+  }
+  if model.weights:
+    return models.from_torch(model.weights, model.name, **options)
+  key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.INIT)
+  return models.create(model.name, key=key, **options)
+
+
+def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
+  """Returns the pixel value `[C]` that masked cells take (the start of a learned one)."""
+  channels = dataset.train.images.shape[-1]
+  named = {
+    "mean": settings.model.mean,
+    "learned": settings.model.mean,
+    "black": (0.0,),
+    "gray": (0.5,),
+    "data_mean": dataset.channel_mean,
+  }
+  return jnp.asarray(_per_channel(named[settings.mask.fill], channels), jnp.float32)
+
+
+def training_augmentation(settings: Settings) -> steps.Augment:
+  """Returns flip, crop and policy as one function of one key per example."""
+  stages: list[steps.Augment] = []
+  if settings.augment.flip:
+    stages.append(_on_images(augment.random_flip))
+  if padding := settings.augment.crop_padding:
+    stages.append(_on_images(functools.partial(augment.random_crop, padding=padding)))
+  stages.append(augment.build(settings.augment.policy))
+
+  def run(example_keys: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Images, SoftLabels]:
+    for stage, stage_keys in zip(stages, keys.split_each(example_keys, len(stages)), strict=True):
+      images, labels = stage(stage_keys, images, labels)
+    return images, labels
+
+  return run
+
+
+def check_fit(settings: Settings, dataset: data.Dataset) -> None:
+  """Checks settings against the data, before anything is compiled or written.
+
+  Raises:
+    ValueError: naming both sides and the remedy.
+  """
+  num, height, width, _ = dataset.train.images.shape
+  if settings.train.batch_size > num:
+    raise ValueError(
+      f"config.train.batch_size={settings.train.batch_size} is larger than the {num} training "
+      f"examples of {dataset.title}; use a smaller one."
+    )
+  if settings.objective.name != "erm" and settings.mask.grid > min(height, width):
+    raise ValueError(
+      f"config.mask.grid={settings.mask.grid} is finer than the {height}x{width} images of "
+      f"{dataset.title}; use at most {min(height, width)}."
+    )
+  if settings.evaluate.split == "validation" and dataset.validation is None:
+    raise ValueError(f"config.evaluate.split='validation': {dataset.title} has no such split.")
+
+
+def _on_images(fn: Callable[[PRNGKeys, Images], Images]) -> steps.Augment:
+  return lambda example_keys, images, labels: (fn(example_keys, images), labels)
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+  if len(values) == channels:
+    return tuple(values)
+  if len(values) == 1:
+    return tuple(values) * channels
+  if channels == 1:
+    return (sum(values) / len(values),)
+  raise ValueError(f"config.model.mean/std: {len(values)} values for {channels} channels.")
+
+
+def _constrain(sharding: jax.sharding.Sharding, tree: Any) -> Any:
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)

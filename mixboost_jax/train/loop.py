@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host loop: dispatch step t, then read the metrics of step t - 1.
+
+The loop owns no maths. It decides when to log, evaluate, save and stop; evaluators, writer and
+checkpointer are handed in.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.train.build import Trainer
+from mixboost_jax.train.state import TrainState
+from mixboost_jax.train.window import Window
+
+Evaluator = Callable[[LogitsFn], Mapping[str, float]]
+
+
+class Writer(Protocol):
+  """Where log lines go."""
+
+  def write(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Records one line."""
+    ...
+
+
+class Saver(Protocol):
+  """Where checkpoints go."""
+
+  def save(
+    self, step: int, state: Any, *, metadata: Mapping[str, Any], metric: float | None = None
+  ) -> None:
+    """Saves in the background; `metric` (lower is better) marks candidates for the best one."""
+    ...
+
+  def wait(self) -> None:
+    """Returns once everything is on disk."""
+    ...
+
+
+class Preempted(Exception):  # noqa: N818 (not an error: the run goes on later)
+  """The run was asked to stop, has saved, and can be resumed."""
+
+  def __init__(self, step: int):
+    super().__init__(f"stopped on request after step {step}; the same command resumes the run.")
+    self.step = step
+
+
+@dataclasses.dataclass
+class Hooks:
+  """What the loop calls.
+
+  Attributes:
+    writer: receives the log lines.
+    saver: receives the checkpoints.
+    evaluators: prefix -> evaluator; results are logged as `prefix/name`.
+    should_stop: asked after each step.
+    progress: `(step, num_steps, images_per_second, scalars)` for a person to look at.
+  """
+
+  writer: Writer
+  saver: Saver
+  evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
+  should_stop: Callable[[], bool] = lambda: False
+  progress: Callable[[int, int, float, Mapping[str, float]], None] = lambda *_: None
+
+
+def run(
+  trainer: Trainer,
+  hooks: Hooks,
+  *,
+  state: TrainState | None = None,
+  metadata: Mapping[str, Any] | None = None,
+) -> TrainState:
+  """Trains to the last step.
+
+  Args:
+    trainer: see `build.build`.
+    hooks: see `Hooks`.
+    state: restored state to go on from; the trainer's initial one if None.
+    metadata: what was saved beside that state.
+
+  Returns:
+    The final state.
+
+  Raises:
+    Preempted: after a stop request, with everything saved.
+    NonFiniteError: if a metric is NaN or infinite; the last checkpoint stays.
+  """
+  loop = _Loop(trainer, hooks, Window((metadata or {}).get("window")))
+  # The compiled step donates its state: work on a copy so that the trainer can be used again.
+  return loop.run(state if state is not None else jax.tree.map(jnp.copy, trainer.state))
+
+
+class _Loop:
+  """State of one pass of the host loop."""
+
+  def __init__(self, trainer: Trainer, hooks: Hooks, window: Window):
+    self.trainer, self.hooks, self.window = trainer, hooks, window
+    self.pending: tuple[int, dict[str, jax.Array]] | None = None
+    self.clock, self.clock_step = time.perf_counter(), 0
+    train, per_epoch = trainer.settings.train, trainer.parts.steps_per_epoch
+    self.evaluate_every = round(train.evaluate_every_epochs * per_epoch)
+    self.save_every = round(train.checkpoint_every_epochs * per_epoch)
+    self.log_every = train.log_every_steps
+    self.saved_at = -1
+
+  def run(self, state: TrainState) -> TrainState:
+    trainer, num_steps = self.trainer, self.trainer.num_steps
+    step = int(state.step)
+    self.saved_at = step if step else -1
+    self.clock_step = step
+    order, order_epoch = None, -1
+    while step < num_steps:
+      epoch = step // trainer.parts.steps_per_epoch
+      if epoch != order_epoch:
+        order, order_epoch = trainer.order(trainer.root, state.step), epoch
+      with jax.transfer_guard("disallow"):
+        state, metrics, done = self._dispatch(state, order, step)
+      self._read()  # metrics of the step before, while this one runs
+      step += done
+      self.pending = (step, metrics)
+      self._after(state, step)
+    self._read()
+    self.hooks.saver.wait()
+    return state
+
+  def _dispatch(
+    self, state: TrainState, order: Any, step: int
+  ) -> tuple[TrainState, dict[str, jax.Array], int]:
+    trainer, train = self.trainer, self.trainer.settings.train
+    many = train.steps_per_call
+    arguments = (trainer.split, order, trainer.root)
+    if trainer.many_steps is not None and many <= self._steps_to_boundary(step):
+      return *trainer.many_steps(state, *arguments), many
+    return *trainer.step(state, *arguments), 1
+
+  def _steps_to_boundary(self, step: int) -> int:
+    """Steps until the next event that needs the state: a call of several steps ends there."""
+    periods = [self.trainer.parts.steps_per_epoch, self.evaluate_every, self.save_every]
+    left = [period - step % period for period in periods if period]
+    return min([self.trainer.num_steps - step, self.log_every - step % self.log_every, *left])
+
+  def _read(self) -> None:
+    if self.pending is not None:
+      step, metrics = self.pending
+      self.pending = None
+      self.window.add(step, {k: np.asarray(v) for k, v in jax.device_get(metrics).items()})
+
+  def _after(self, state: TrainState, step: int) -> None:
+    """Logs, evaluates, saves and stops where they are due."""
+    last = step == self.trainer.num_steps
+    if step % self.log_every == 0 or last:
+      self._read()
+      self._log(step)
+    metric = None
+    if last or (self.evaluate_every and step % self.evaluate_every == 0):
+      self._read()
+      metric = self._evaluate(state, step)
+    if last or (self.save_every and step % self.save_every == 0):
+      self._save(state, step, metric)
+    if not last and self.hooks.should_stop():
+      self._save(state, step, metric)
+      self.hooks.saver.wait()
+      raise Preempted(step)
+
+  def _log(self, step: int) -> None:
+    now = time.perf_counter()
+    steps, seconds = step - self.clock_step, max(now - self.clock, 1e-9)
+    self.clock, self.clock_step = now, step
+    scalars = {f"train/{name}": value for name, value in self.window.drain().items()}
+    speed = steps * self.trainer.parts.batch_size / seconds
+    self.hooks.writer.write(step, scalars | {"images_per_second": speed})
+    self.hooks.progress(step, self.trainer.num_steps, speed, scalars)
+
+  def _evaluate(self, state: TrainState, step: int) -> float | None:
+    """Returns the selection metric: the validation error, if it is measured."""
+    started = time.perf_counter()
+    scalars: dict[str, float] = {}
+    for prefix, evaluator in self.hooks.evaluators.items():
+      values = evaluator(self.trainer.predictor(state))
+      scalars |= {f"{prefix}/{name}": float(value) for name, value in values.items()}
+    if scalars:
+      self.hooks.writer.write(step, scalars)
+    self.clock += time.perf_counter() - started  # the speed shown is that of training
+    return scalars.get("validation/clean_error")
+
+  def _save(self, state: TrainState, step: int, metric: float | None) -> None:
+    if step == self.saved_at:
+      return
+    self._read()  # a checkpoint is good only if the metrics up to its step are finite
+    self.saved_at = step
+    # A copy, because the next step donates the buffers while the save goes on in the background.
+    copy = jax.tree.map(jnp.copy, state)
+    self.hooks.saver.save(step, copy, metadata={"window": self.window.rows}, metric=metric)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training step: take, augment, mask, predict, score, update. Read this file first.
+
+Everything random depends on (seed, stream, epoch, example id), and epoch and position follow from
+the step count, so a step is a pure function of the state: nothing travels from the host.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from mixboost_jax import data, loops, losses, masks
+from mixboost_jax.array_types import ExampleIds, Images, PRNGKey, PRNGKeys, Scalar, SoftLabels
+from mixboost_jax.keys import Stream, example_keys, stream_key
+from mixboost_jax.train import views
+from mixboost_jax.train.objectives import ViewObjective
+from mixboost_jax.train.state import TrainState
+
+Metrics = dict[str, Scalar]
+Augment = Callable[[PRNGKeys, Images, SoftLabels], tuple[Images, SoftLabels]]
+
+
+class StepParts(NamedTuple):
+  """What a step is made of; see `train/build.py`."""
+
+  apply: views.Apply
+  augment: Augment
+  objective: ViewObjective
+  optimizer: optax.GradientTransformation
+  learning_rate: optax.Schedule
+  num_classes: int
+  batch_size: int
+  steps_per_epoch: int
+  grid: int
+  fill: float | Array  # ignored if params hold a learned "fill"
+  dropout: bool
+  share_dropout: bool
+  fused: bool
+  batchnorm_views: str
+  accumulate: int
+  ema_decay: float
+  shard: Callable[[Any], Any]  # splits the leading axis of every leaf over the devices
+
+
+def train_step(
+  state: TrainState,
+  split: data.DeviceSplit,
+  order: Int[Array, " N"],
+  root: PRNGKey,
+  *,
+  parts: StepParts,
+) -> tuple[TrainState, Metrics]:
+  """Does one update on the next batch of this epoch's `order`."""
+  epoch, position = jnp.divmod(state.step, parts.steps_per_epoch)
+  indices = jax.lax.dynamic_slice_in_dim(order, position * parts.batch_size, parts.batch_size)
+
+  def one_micro_batch(stats: Any, rows: Int[Array, " B"]) -> tuple[Any, tuple[Any, Metrics]]:
+    batch = parts.shard(data.take(split, rows))
+    return gradients(state.params, stats, batch, epoch, root, parts=parts)
+
+  stats, (grads, metrics) = _over_micro_batches(
+    one_micro_batch, state.stats, indices, num=parts.accumulate
+  )
+  updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  metrics |= {
+    "gradient_norm": optax.global_norm(grads),
+    "learning_rate": jnp.asarray(parts.learning_rate(state.step), jnp.float32),
+  }
+  averaged = _moving_average(state.averaged, params, decay=parts.ema_decay)
+  return TrainState(state.step + 1, params, stats, opt_state, averaged), metrics
+
+
+def gradients(
+  params: Any,
+  stats: Any,
+  batch: data.Batch,
+  epoch: Int[Array, ""],
+  root: PRNGKey,
+  *,
+  parts: StepParts,
+) -> tuple[Any, tuple[Any, Metrics]]:
+  """Returns new running statistics, and gradients and metrics of the mean loss of one batch."""
+  augment_keys = example_keys(root, Stream.AUGMENT, batch.ids, epoch=epoch)
+  labels = losses.one_hot(batch.labels, parts.num_classes)
+  images, labels = parts.augment(augment_keys, batch.images, labels)
+
+  # One order of the cells per example, so the masks of all views are nested.
+  ranks = masks.cell_ranks(example_keys(root, Stream.MASK, batch.ids, epoch=epoch), grid=parts.grid)
+  keep = [masks.keep_lowest(ranks, keep_rate=r) for r in parts.objective.keep_rates]
+
+  def mean_loss(params: Any) -> tuple[Scalar, tuple[Any, Metrics]]:
+    fill = jnp.clip(params["fill"], 0, 1) if "fill" in params else parts.fill
+    logits, new_stats = views.forward(
+      parts.apply,
+      params["network"],
+      stats,
+      [images, *(masks.apply(images, mask, fill=fill) for mask in keep)],
+      fused=parts.fused,
+      batchnorm_views=parts.batchnorm_views,
+      dropout_keys=_dropout_keys(root, batch.ids, epoch, parts),
+    )
+    terms = {name: term.mean() for name, term in parts.objective.terms(logits, labels).items()}
+    hits = logits[0].argmax(-1) == labels.argmax(-1)
+    return terms["loss"], (new_stats, terms | {"accuracy": hits.mean(dtype=jnp.float32)})
+
+  (_, (new_stats, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+  return new_stats, (grads, metrics)
+
+
+def train_steps(
+  state: TrainState,
+  split: data.DeviceSplit,
+  order: Int[Array, " N"],
+  root: PRNGKey,
+  *,
+  parts: StepParts,
+  num_steps: int,
+) -> tuple[TrainState, Metrics]:
+  """Does `num_steps` updates within one epoch; metrics are stacked, one row per step."""
+
+  def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+    return train_step(state, split, order, root, parts=parts)
+
+  return loops.scan(body, state, length=num_steps)
+
+
+def epoch_order(
+  root: PRNGKey, step: Int[Array, ""], *, num_examples: int, steps_per_epoch: int
+) -> Int[Array, " N"]:
+  """Returns the order in which the epoch that contains `step` visits the examples."""
+  return data.epoch_order(stream_key(root, Stream.ORDER, step // steps_per_epoch), num_examples)
+
+
+def _dropout_keys(
+  root: PRNGKey, ids: ExampleIds, epoch: Int[Array, ""], parts: StepParts
+) -> list[PRNGKeys] | None:
+  """One key per view and example; the same for all views if `share_dropout`."""
+  if not parts.dropout:
+    return None
+  keys = example_keys(root, Stream.DROPOUT, ids, epoch=epoch)
+  num_views = 1 + len(parts.objective.keep_rates)
+  if parts.share_dropout:
+    return [keys] * num_views
+  return [jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, view) for view in range(num_views)]
+
+
+def _over_micro_batches(
+  body: Callable[[Any, Int[Array, " B"]], tuple[Any, tuple[Any, Metrics]]],
+  stats: Any,
+  indices: Int[Array, " N"],
+  *,
+  num: int,
+) -> tuple[Any, tuple[Any, Metrics]]:
+  """Runs `body` on equal pieces of the batch and averages gradients and metrics."""
+  if num == 1:
+    return body(stats, indices)
+  stats, outputs = loops.scan(body, stats, indices.reshape(num, -1))
+  return stats, jax.tree.map(lambda x: x.mean(axis=0), outputs)
+
+
+def _moving_average(averaged: Any, params: dict[str, Any], *, decay: float) -> Any:
+  if not decay:
+    return averaged
+  return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, averaged, params["network"])
+
+
+__all__ = [
+  "Metrics",
+  "StepParts",
+  "epoch_order",
+  "gradients",
+  "train_step",
+  "train_steps",
+]
