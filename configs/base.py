@@ -139,19 +139,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def vary(
-  config: ConfigDict, arg: str, *, extra: Mapping[str, Mapping[str, Any]] | None = None
+  config: ConfigDict, arg: str, *, table: Mapping[str, Mapping[str, Any]] = VARIANTS
 ) -> ConfigDict:
   """Applies `word+word+...`; `smoke` comes last, whatever its place.
 
   Args:
     config: changed in place.
     arg: the part of `--config=FILE:arg` after the colon.
-    extra: further words of this file, or other values for the common ones.
+    table: the words that this file knows, beside `smoke`.
 
   Raises:
     ValueError: naming the unknown word and the known ones.
   """
-  table = {**VARIANTS, **(extra or {})}
   words = [word for word in arg.split("+") if word]
   unknown = sorted(set(words) - set(table) - {"smoke"})
   if unknown:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-WORDS = {"long": {"train.epochs": 500.0}}
+WORDS = {**base.VARIANTS, "long": {"train.epochs": 500.0}}
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -29,4 +29,4 @@ def get_config(arg: str = "") -> ConfigDict:
   config.optimizer.weight_decay = 5e-4
   config.train.batch_size = 128
   config.train.epochs = 100.0
-  return base.vary(config, arg, extra=WORDS)
+  return base.vary(config, arg, table=WORDS)

@@ -21,4 +21,4 @@ def get_config(arg: str = "") -> ConfigDict:
   config = cifar10.get_config()
   config.name = "cifar100"
   config.data.name = "cifar100"
-  return base.vary(config, arg, extra=WORDS)
+  return base.vary(config, arg, table=WORDS)

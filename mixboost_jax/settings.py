@@ -208,13 +208,17 @@ def _complete_mask(given: Mapping[str, Any], problems: list[str]) -> dict[str, A
       f"config.mask.keep_rate and config.mask.mask_rate: both given ({keep!r}, {drop!r}); "
       "give one, mask_rate = 1 - keep_rate"
     )
-  elif drop is not None and isinstance(drop, int | float):
-    mask["keep_rate"] = round(1 - drop, 12)
+  elif drop is not None:
+    mask["keep_rate"] = _complement(drop)
   else:
     mask["keep_rate"] = 0.7 if keep is None else keep
-    if isinstance(mask["keep_rate"], int | float):
-      mask["mask_rate"] = round(1 - mask["keep_rate"], 12)
+    mask["mask_rate"] = _complement(mask["keep_rate"])
   return mask
+
+
+def _complement(rate: Any) -> float:
+  """Returns 1 - rate, or 0 for what the checks reject anyway."""
+  return round(1.0 - rate, 12) if isinstance(rate, int | float) and 0 <= rate <= 1 else 0.0
 
 
 def _cross_field(sections: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every wrong config gives its one clear line; all lines come at once."""
+
+import dataclasses
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from mixboost_jax import settings
+
+
+def resolved(overrides=None, **kwargs):
+  return settings.resolve(base.override(base.get_config(), overrides or {}), **kwargs)
+
+
+def test_defaults_resolve_and_are_frozen():
+  run = resolved()
+  assert run.mask.keep_rate == 0.7
+  assert run.mask.mask_rate == 0.3
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    run.train.batch_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+  ("given", "keep"),
+  [({"mask.mask_rate": 0.7}, 0.3), ({"mask.keep_rate": 0.4}, 0.4), ({"mask.mask_rate": 0.0}, 1.0)],
+)
+def test_mask_rate_is_the_complement(given, keep):
+  run = resolved(given)
+  assert run.mask.keep_rate == keep
+  assert run.mask.mask_rate == pytest.approx(1 - keep)
+
+
+WRONG = [
+  ({"seed": -1}, r"config.seed: expected an integer in \[0, 2\*\*31\), got -1"),
+  ({"name": "a/b"}, "config.name: expected a word"),
+  ({"data.name": "cifar"}, "config.data.name: expected one of .*did you mean 'cifar10"),
+  ({"data.train_examples": -5}, "config.data.train_examples: expected a number >= 0, got -5"),
+  ({"data.name": "tfds", "data.dir": "x"}, "config.data.tfds_name: needed with, and only with"),
+  ({"data.tfds_name": "mnist"}, "config.data.tfds_name: needed with, and only with"),
+  ({"data.name": "folder"}, "config.data.dir: needed with config.data.name='folder'"),
+  ({"data.download": True}, "config.data.download: only cifar10 and cifar100"),
+  ({"data.texture_agreement": 1.2}, r"config.data.texture_agreement: expected .* \[0, 1\]"),
+  (
+    {"data.train_examples": 10, "data.validation_examples": 10, "train.batch_size": 1},
+    "config.data.validation_examples: leaves nothing to train on",
+  ),
+  ({"model.dropout": 1.0}, r"config.model.dropout: expected a number in \[0, 1\), got 1.0"),
+  (
+    {"model.compute_dtype": "fp16"},
+    "config.model.compute_dtype: expected one of float32, bfloat16",
+  ),
+  ({"model.std": (0.5, 0.0, 0.5)}, "config.model.std: expected 1 or 3 positive numbers"),
+  ({"model.mean": (0.5,)}, "config.model.mean, config.model.std: lengths differ"),
+  ({"augment.crop_padding": -1}, "config.augment.crop_padding: expected a number >= 0"),
+  ({"mask.grid": 0}, "config.mask.grid: expected a number >= 1, got 0"),
+  ({"mask.keep_rate": 1.5}, r"config.mask.keep_rate: expected a number in \[0, 1\], got 1.5"),
+  ({"mask.keep_rate": 0.7, "mask.mask_rate": 0.3}, "mask.keep_rate and .*mask_rate: both given"),
+  ({"mask.fill": "white"}, "config.mask.fill: expected one of mean, black"),
+  ({"mask.fill": "learned"}, "config.mask.fill='learned' needs an objective with masks"),
+  ({"objective.name": "mixbost"}, "config.objective.name: .*did you mean 'mixboost'"),
+  ({"objective.name": "mixboost", "mask.keep_rate": 1.0}, "compares two different views"),
+  ({"objective.name": "interaction"}, "low_weight, mid_weight, high_weight: at least one"),
+  ({"objective.high_weight": 1.0}, "low_weight, mid_weight, high_weight: at least one"),
+  ({"objective.low_rates": (0.5, 0.5)}, "config.objective.low_rates: expected .* r1 < r2"),
+  ({"objective.label_smoothing": 1.0}, "config.objective.label_smoothing: expected"),
+  ({"optimizer.learning_rate": 0.0}, "config.optimizer.learning_rate: expected a number > 0"),
+  ({"optimizer.learning_rate": float("nan")}, "config.optimizer.learning_rate: expected"),
+  ({"optimizer.momentum": 0.0}, "config.optimizer.nesterov=True needs"),
+  ({"optimizer.final_learning_rate": 1.0}, "config.optimizer.final_learning_rate=1 is above"),
+  ({"optimizer.milestones": (0.7, 0.2)}, "config.optimizer.milestones: expected increasing"),
+  ({"train.steps": 10}, "config.train.epochs and config.train.steps: exactly one"),
+  ({"train.epochs": 0.0}, "config.train.epochs and config.train.steps: exactly one"),
+  ({"train.accumulate": 3}, "config.train.accumulate: 3 does not divide"),
+  ({"train.batch_size": 0}, "config.train.batch_size: expected a number >= 1, got 0"),
+  ({"train.batch_size": 64, "data.train_examples": 50}, "config.train.batch_size=64: larger than"),
+  ({"train.batchnorm_views": "joint", "train.view_forward": "separate"}, "one batch; it needs"),
+  ({"train.select_on": "validation"}, "needs config.data.validation_examples > 0"),
+  ({"evaluate.split": "validation"}, "needs config.data.validation_examples > 0"),
+  ({"evaluate.confidence": 1.0}, r"config.evaluate.confidence: expected a number in \(0, 1\)"),
+  ({"runtime.fsdp": 0}, "config.runtime.fsdp: expected a number >= 1"),
+  ({"report.num_samples": 1000}, r"config.report.num_samples: expected a number in \[0, 64\]"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG, ids=lambda v: str(v)[:50])
+def test_one_clear_line(overrides, message):
+  with pytest.raises(settings.ConfigError, match=message) as caught:
+    resolved(overrides)
+  assert len(caught.value.problems) == 1, caught.value.problems
+
+
+def test_all_problems_at_once():
+  overrides = {"mask.grid": 0, "train.steps": 5, "optimizer.name": "sdg", "objective.align": "x"}
+  with pytest.raises(settings.ConfigError, match="4 problems in config 'base'") as caught:
+    resolved(overrides)
+  assert len(caught.value.problems) == 4
+
+
+def test_unknown_and_missing_keys():
+  tree = base.get_config().to_dict()
+  tree["train"]["batchsize"] = tree["train"].pop("batch_size")
+  tree["trian"] = {}
+  del tree["report"]
+  with pytest.raises(settings.ConfigError) as caught:
+    settings.resolve(tree)
+  text = "\n".join(caught.value.problems)
+  assert "config.trian: unknown key; did you mean 'train'?" in text
+  assert "config.train.batchsize: unknown key; did you mean 'batch_size'?" in text
+  assert "config.train.batch_size: missing" in text
+  assert "config.report: missing section" in text
+
+
+@pytest.mark.parametrize(
+  ("section", "key", "value", "message"),
+  [
+    ("train", "batch_size", "64", "expected int, got '64'"),
+    ("train", "batch_size", True, "expected int, got True"),
+    ("train", "share_dropout", 1, "expected bool, got 1"),
+    ("model", "mean", 0.5, "expected a tuple of numbers, got 0.5"),
+    ("augment", "policy", "cutout", "expected a mapping, got 'cutout'"),
+    ("mask", "keep_rate", "half", "expected float, got 'half'"),
+  ],
+)
+def test_wrong_types(section, key, value, message):
+  tree = base.get_config().to_dict()
+  tree[section][key] = value
+  with pytest.raises(settings.ConfigError, match=f"config.{section}.{key}: {message}"):
+    settings.resolve(tree)
+
+
+def test_registry_checks_join_the_others():
+  checks = {"model.name": lambda name: f"no network {name!r}"}
+  with pytest.raises(settings.ConfigError) as caught:
+    resolved({"mask.grid": 0}, checks=checks)
+  assert caught.value.problems == [
+    "config.model.name: no network 'wrn-40-4'",
+    "config.mask.grid: expected a number >= 1, got 0",
+  ]
+
+
+def test_runs_are_laid_over_the_config_and_named():
+  config = base.get_config()
+  config.runs = ConfigDict(
+    {
+      "a": {"mask": {"grid": 4}},
+      "b": {"augment": {"policy": {"name": "cutout", "length": 8}}, "seed": 3},
+    }
+  )
+  first, second = settings.resolve_runs(config)
+  assert (first.name, first.mask.grid, second.mask.grid) == ("base_a", 4, 16)
+  assert second.augment.policy == {"name": "cutout", "length": 8}
+  assert (first.seed, second.seed) == (0, 3)
+  config.runs.a.mask.grid = 0
+  with pytest.raises(settings.ConfigError, match=r"runs.a: config.mask.grid"):
+    settings.resolve_runs(config)
+
+
+def test_hash_and_difference_see_training_only():
+  run, other = resolved(), resolved({"runtime.fsdp": 2, "evaluate.batch_size": 7})
+  assert settings.config_hash(run) == settings.config_hash(other)
+  assert settings.difference(run.to_json(), other.to_json()) == []
+  changed = resolved({"train.batch_size": 64, "model.mean": (0.4, 0.5, 0.5)})
+  assert settings.config_hash(run) != settings.config_hash(changed)
+  assert settings.difference(run.to_json(), changed.to_json()) == [
+    "model.mean: [0.5, 0.5, 0.5] -> [0.4, 0.5, 0.5]",
+    "train.batch_size: 128 -> 64",
+  ]
