@@ -81,6 +81,9 @@ def for_batch(key: AnyKey) -> PRNGKey:
   return jax.random.fold_in(first, _BATCH_TAG)
 
 
-def split_each(keys: PRNGKeys, num: int) -> Array:
-  """Splits every key: `keys[N] -> keys[num, N]`, to be unpacked into named arrays of keys."""
-  return jnp.swapaxes(jax.vmap(lambda key: jax.random.split(key, num))(keys), 0, 1)
+def split_each(keys: PRNGKeys, num: int) -> tuple[Array, ...]:
+  """Splits every key: `keys[N] -> num` arrays of N keys, to be unpacked into names.
+
+  A tuple and not one array: slicing an array of keys counts as its use where reuse is checked.
+  """
+  return jax.vmap(lambda key: tuple(jax.random.split(key, num)))(keys)

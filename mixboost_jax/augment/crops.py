@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flip, padded crop and cutout: the classical transforms of small pictures."""
+
+import jax
+import jax.numpy as jnp
+
+from mixboost_jax import image as kernels
+from mixboost_jax import keys
+from mixboost_jax.array_types import AnyKey, Images
+from mixboost_jax.augment import parameters
+from mixboost_jax.augment.parameters import Number
+
+
+def random_flip(key: AnyKey, images: Images) -> Images:
+  """Mirrors each picture left to right with probability one half.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+  """
+  each = keys.per_example(key, len(images))
+  flipped = jax.vmap(jax.random.bernoulli)(each)
+  return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
+
+
+def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0) -> Images:
+  """Pads each picture by `padding` pixels and cuts out a window of the old size.
+
+  All (2 padding + 1)^2 offsets are equally likely; the border is black by default, in pixel units.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    padding: pixels, >= 0; 0 returns the pictures unchanged.
+    fill: value of the border, in [0, 1].
+  """
+  parameters.check("random_crop", padding=padding, fill=fill)
+  if padding == 0:
+    return images
+  number, height, width, _ = images.shape
+  each = keys.per_example(key, number)
+  offsets = jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2 * padding + 1))(each)
+
+  def one(image: jax.Array, offset: jax.Array) -> jax.Array:
+    padded = kernels.pad(image, padding=padding, fill=fill)
+    return kernels.crop(padded, offset[0], offset[1], height=height, width=width)
+
+  return jax.vmap(one)(images, offsets)
+
+
+def cutout(
+  key: AnyKey, images: Images, *, length: int, fill: Number | tuple[float, ...] = 0.5
+) -> Images:
+  """Fills one square per picture; its centre is uniform over the pixels.
+
+  Paper: DeVries & Taylor 2017, arXiv:1708.04552, Sec. 3: side 16 (CIFAR-10), 8 (CIFAR-100),
+    20 (SVHN). The square is [c - length // 2, c + length // 2) in each direction, clipped at the
+    border, so an odd `length` loses one pixel.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    length: side in pixels, >= 0.
+    fill: pixel value, or one per channel; the mean with which the model normalises is 0 there.
+  """
+  parameters.check("cutout", length=length, fill=fill)
+  number, height, width, _ = images.shape
+  half = length // 2
+
+  def one(k: jax.Array, image: jax.Array) -> jax.Array:
+    key_row, key_column = jax.random.split(k)
+    row = jax.random.randint(key_row, (), 0, height)
+    column = jax.random.randint(key_column, (), 0, width)
+    inside = kernels.box_mask(
+      row - half, column - half, row + half, column + half, height=height, width=width
+    )
+    return kernels.fill_where(image, inside, fill=fill)
+
+  return jax.vmap(one)(keys.per_example(key, number), images)

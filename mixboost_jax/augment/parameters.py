@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every keyword of an augmentation may be: one table, used by configs and by calls alike."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Number = float | int
+"""What a real-valued keyword accepts."""
+
+Rule = Callable[[Any], str | None]
+"""Returns what a value should have been, or None if it is fine."""
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(low: Number, high: Number = math.inf, *, open_low: bool = False) -> Rule:
+  left = "(" if open_low else "["
+  want = f"a number in {left}{low:g}, {high:g}]" if high < math.inf else f"a number >= {low:g}"
+  if open_low and high == math.inf:
+    want = f"a number > {low:g}"
+
+  def rule(value: Any) -> str | None:
+    if _is_number(value) and low <= value <= high and not (open_low and value == low):
+      return None
+    return want
+
+  return rule
+
+
+def _integer(low: int) -> Rule:
+  def rule(value: Any) -> str | None:
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= low
+    return None if fits else f"an integer >= {low}"
+
+  return rule
+
+
+def _one_of(*choices: str) -> Rule:
+  return lambda value: None if value in choices else f"one of {', '.join(choices)}"
+
+
+def _flag(value: Any) -> str | None:
+  return None if isinstance(value, bool) else "True or False"
+
+
+def _pixel(value: Any) -> str | None:
+  parts = value if isinstance(value, tuple | list) else (value,)
+  fits = len(parts) > 0 and all(_is_number(v) and 0 <= v <= 1 for v in parts)
+  return None if fits else "a pixel value in [0, 1], or a tuple with one per channel"
+
+
+RULES: Mapping[str, Rule] = {
+  "alpha": _number(0),
+  "fill": _pixel,
+  "length": _integer(0),
+  "p": _number(0, 1),
+  "padding": _integer(0),
+  "partner": _one_of("roll", "permutation", "two_permutations"),
+  "per": _one_of("batch", "example"),
+  "prob": _number(0, 1),
+}
+
+
+def problem(name: str, value: Any) -> str | None:
+  """Returns what is wrong with `name=value`, or None (also for names without a rule)."""
+  rule = RULES.get(name)
+  want = rule(value) if rule else None
+  return f"expected {want}, got {value!r}" if want else None
+
+
+def check(place: str, **values: Any) -> None:
+  """Raises for the first keyword of a call that breaks its rule.
+
+  Raises:
+    ValueError: naming `place`, the keyword, what it may be and what it was.
+  """
+  for name, value in values.items():
+    if wrong := problem(name, value):
+      raise ValueError(f"{place}: {name}: {wrong}.")

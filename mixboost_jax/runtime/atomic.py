@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all.
+
+Everything is written to a hidden temporary name in the same folder, flushed to the disk and renamed
+over the target. Whoever reads the target sees the old content or the new one, never a part.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+TEMPORARY_PREFIX = ".writing-"
+"""Start of the temporary names; files that begin with it are left-overs of a killed process."""
+
+_REMEDIES = {
+  errno.ENOSPC: "the disk is full; free some space or choose another folder",
+  errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+  errno.EACCES: "no permission to write there; choose another folder",
+  errno.EPERM: "no permission to write there; choose another folder",
+  errno.EROFS: "the file system is read-only; choose another folder",
+  errno.ENOENT: "the folder does not exist",
+  errno.ENOTDIR: "a part of the path is a file, not a folder",
+  errno.EISDIR: "a folder of that name is in the way",
+}
+
+
+class WriteError(OSError):
+  """A file or folder could not be written. What was there before is untouched."""
+
+
+def write_error(path: str | os.PathLike, error: OSError) -> WriteError:
+  """Returns the error that tells a user what could not be written, why, and what to do."""
+  reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+  return WriteError(error.errno or 0, f"cannot write {os.fspath(path)}: {reason}")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary path beside `path`; what is written there becomes `path` at the end.
+
+  For writers that insist on a file name (images, archives). The suffix of `path` is kept.
+
+  Raises:
+    WriteError: if the disk is full or not writable; `path` is as it was and nothing else is left.
+  """
+  target = pathlib.Path(path)
+  temporary = None
+  try:
+    descriptor, name = tempfile.mkstemp(
+      prefix=TEMPORARY_PREFIX, suffix=f"-{target.name}"[-80:], dir=target.parent
+    )
+    temporary = pathlib.Path(name)
+    os.fchmod(descriptor, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+    os.close(descriptor)
+    yield temporary
+    _sync(temporary)
+    os.replace(temporary, target)
+    temporary = None
+    _sync(target.parent)
+  except OSError as error:
+    raise write_error(target, error) from error
+  finally:
+    if temporary is not None:
+      temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+  """Writes a file at once or leaves everything as it was.
+
+  Raises:
+    WriteError: see `replacing`.
+  """
+  with replacing(path) as temporary, open(temporary, "wb") as file:
+    file.write(content)
+
+
+def write_text(path: str | os.PathLike, content: str) -> None:
+  """Writes a UTF-8 file at once or leaves everything as it was.
+
+  Raises:
+    WriteError: see `replacing`.
+  """
+  write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike, tree: Any) -> None:
+  """Writes an indented JSON file at once or leaves everything as it was.
+
+  Raises:
+    ValueError: if `tree` holds what JSON cannot say, e.g. NaN.
+    WriteError: see `replacing`.
+  """
+  try:
+    text = json.dumps(tree, indent=1, allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"cannot write {os.fspath(path)}: not JSON: {error}.") from error
+  write_text(path, text + "\n")
+
+
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+  """Creates a folder and its parents if they are missing.
+
+  Raises:
+    WriteError: if that is not possible.
+  """
+  folder = pathlib.Path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError as error:
+    raise WriteError(
+      errno.EEXIST, f"cannot write {folder}: a file of that name is in the way"
+    ) from error
+  except OSError as error:
+    raise write_error(folder, error) from error
+  return folder
+
+
+def _umask() -> int:
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
+
+
+def _sync(path: pathlib.Path) -> None:
+  """Asks for the content of a file, or the names in a folder, to be on the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  except OSError as error:
+    if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync folders
+      raise
+  finally:
+    os.close(descriptor)

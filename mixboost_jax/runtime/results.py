@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results file: the only thing that evaluation hands to the report.
+
+One JSON file per run, schema version 1. Errors and their intervals are in percent. Numbers that are
+not finite are stored as `null`; a `value` of `null` reads back as NaN (undefined).
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixboost_jax.runtime import atomic
+
+SCHEMA_VERSION = 1
+SAMPLE_KINDS = ("clean", "augmented", "masked")
+BETTER = ("lower", "higher", "none")
+
+
+class ResultsError(ValueError):
+  """A results file (or what should become one) does not have the agreed shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """One measured number with its interval and where it comes from."""
+
+  name: str
+  """What was measured, e.g. `error`, `nll`, `ece`."""
+  value: float
+  """NaN if it is undefined."""
+  low: float | None
+  """Lower end of the interval in the unit of `value`; None if there is no interval."""
+  high: float | None
+  confidence: float | None
+  """Level of the interval in (0, 1)."""
+  interval: str
+  """How the interval was made, e.g. `wilson`, `bootstrap`; `none` if there is none."""
+  count: int
+  """Scored examples."""
+  unit: str
+  """`%`, `nats`, or empty for a plain number."""
+  better: str
+  """`lower`, `higher` or `none`."""
+  dataset: str
+  """Name of the data, as in the config."""
+  split: str
+  """`test`, `validation` or `train`."""
+  source: str
+  """Where the data come from, e.g. `procedural`, `files`, `generated`, `released`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+  """Everything that one run has to show."""
+
+  name: str
+  """Name of the run, `config.name`."""
+  settings: Mapping[str, Any]
+  """The resolved config, `Settings.to_json()`."""
+  config_hash: str
+  environment: Mapping[str, Any]
+  """Versions, hardware, git commit: `environment.describe()`."""
+  command: str
+  """The command line as typed."""
+  started: str
+  """ISO 8601, UTC."""
+  seconds: Mapping[str, float]
+  """Phase (`train`, `evaluate`, ...) -> wall time."""
+  metrics: tuple[Metric, ...]
+  curves: Mapping[str, Sequence[Mapping[str, Any]]]
+  """Name -> points `{"step": int, ...numbers}` in the order of steps."""
+  samples: Mapping[str, str]
+  """Kind of picture -> path of a PNG strip, relative to the folder of the results file."""
+
+
+def write(path: str | os.PathLike, results: Results) -> None:
+  """Writes the file atomically.
+
+  Raises:
+    ResultsError: if the content breaks the schema, listing everything that does.
+    WriteError: if the disk is full or not writable; an older file stays as it was.
+  """
+  tree = {"schema_version": SCHEMA_VERSION, **_finite(dataclasses.asdict(results))}
+  tree = json.loads(json.dumps(tree, default=_plain_number))
+  if problems := _problems(tree):
+    raise ResultsError(_message(f"results for {os.fspath(path)}", problems))
+  atomic.write_json(path, tree)
+
+
+def read(path: str | os.PathLike) -> Results:
+  """Reads and validates a results file.
+
+  Raises:
+    ResultsError: if it is missing, not JSON, of another schema version, or of another shape.
+  """
+  place = os.fspath(path)
+  try:
+    tree = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+  except OSError as error:
+    raise ResultsError(f"cannot read results {place}: {error.strerror or error}.") from error
+  except ValueError as error:
+    raise ResultsError(f"results {place}: not a JSON file ({error}).") from error
+  if not isinstance(tree, dict) or "schema_version" not in tree:
+    raise ResultsError(f"results {place}: not a results file, it has no schema_version.")
+  if tree["schema_version"] != SCHEMA_VERSION:
+    raise ResultsError(
+      f"results {place}: schema version {tree['schema_version']!r}, but this version of "
+      f"mixboost_jax reads {SCHEMA_VERSION}; evaluate the run again."
+    )
+  if problems := _problems(tree):
+    raise ResultsError(_message(f"results {place}", problems))
+  del tree["schema_version"]
+  metrics = tuple(
+    Metric(**{**m, "value": math.nan if m["value"] is None else float(m["value"])})
+    for m in tree["metrics"]
+  )
+  return Results(**{**tree, "metrics": metrics})
+
+
+def _message(place: str, problems: Sequence[str]) -> str:
+  count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+  return f"{place}: {count}:\n" + "\n".join(f"  - {p}" for p in problems)
+
+
+def _finite(tree: Any) -> Any:
+  """Copies a tree with None for numbers that JSON cannot say, lists for tuples."""
+  if isinstance(tree, Mapping):
+    return {str(key): _finite(value) for key, value in tree.items()}
+  if isinstance(tree, list | tuple):
+    return [_finite(value) for value in tree]
+  if isinstance(tree, float) and not math.isfinite(tree):
+    return None
+  return tree
+
+
+def _plain_number(value: Any) -> Any:
+  """Turns a NumPy or JAX scalar into a Python number."""
+  if getattr(value, "ndim", None) == 0:
+    return _finite(value.item())
+  raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _problems(tree: Mapping[str, Any]) -> list[str]:
+  """Lists everything in which a parsed file differs from the schema."""
+  fields = [f.name for f in dataclasses.fields(Results)]
+  problems = _key_problems(tree, ["schema_version", *fields], "")
+  kinds = {
+    **dict.fromkeys(("name", "config_hash", "command", "started"), str),
+    **dict.fromkeys(("settings", "environment", "seconds", "curves", "samples"), dict),
+    "metrics": list,
+  }
+  words = {str: "text", dict: "a mapping", list: "a list"}
+  for name, kind in kinds.items():
+    if name in tree and not isinstance(tree[name], kind):
+      problems.append(f"{name}: expected {words[kind]}, got {tree[name]!r}")
+  if problems:
+    return problems
+  for phase, seconds in tree["seconds"].items():
+    if not _is_number(seconds) or seconds < 0:
+      problems.append(f"seconds.{phase}: expected a number >= 0, got {seconds!r}")
+  for i, metric in enumerate(tree["metrics"]):
+    problems += _metric_problems(metric, f"metrics[{i}]")
+  for name, points in tree["curves"].items():
+    problems += _curve_problems(points, f"curves.{name}")
+  for kind, path in tree["samples"].items():
+    problems += _sample_problems(kind, path)
+  return problems
+
+
+def _key_problems(tree: Mapping[str, Any], known: Sequence[str], place: str) -> list[str]:
+  missing = [f"{place}{key}: missing" for key in known if key not in tree]
+  return missing + [f"{place}{key}: unknown key" for key in tree if key not in known]
+
+
+def _metric_problems(metric: Any, place: str) -> list[str]:
+  if not isinstance(metric, dict):
+    return [f"{place}: expected a mapping, got {metric!r}"]
+  problems = _key_problems(metric, [f.name for f in dataclasses.fields(Metric)], f"{place}.")
+  if problems:
+    return problems
+  for key in ("name", "interval", "unit", "better", "dataset", "split", "source"):
+    if not isinstance(metric[key], str):
+      problems.append(f"{place}.{key}: expected text, got {metric[key]!r}")
+  for key in ("value", "low", "high", "confidence"):
+    if metric[key] is not None and not _is_number(metric[key]):
+      problems.append(f"{place}.{key}: expected a number or null, got {metric[key]!r}")
+  if not isinstance(metric["count"], int) or isinstance(metric["count"], bool):
+    problems.append(f"{place}.count: expected an integer, got {metric['count']!r}")
+  elif metric["count"] < 0:
+    problems.append(f"{place}.count: expected a number >= 0, got {metric['count']}")
+  if metric["better"] not in BETTER:
+    problems.append(f"{place}.better: expected one of {', '.join(BETTER)}, got {metric['better']}")
+  if problems:
+    return problems
+  low, high, confidence = metric["low"], metric["high"], metric["confidence"]
+  if (low is None) != (high is None) or (low is not None and low > high):
+    problems.append(f"{place}.low, high: expected low <= high or neither, got {low!r}, {high!r}")
+  if confidence is not None and not 0 < confidence < 1:
+    problems.append(f"{place}.confidence: expected a number in (0, 1), got {confidence!r}")
+  return problems
+
+
+def _curve_problems(points: Any, place: str) -> list[str]:
+  if not isinstance(points, list):
+    return [f"{place}: expected a list of points, got {points!r}"]
+  for i, point in enumerate(points):
+    step = point.get("step") if isinstance(point, dict) else None
+    if not isinstance(step, int) or isinstance(step, bool):
+      return [f'{place}[{i}]: expected {{"step": integer, ...numbers}}, got {point!r}']
+    for key, value in point.items():
+      if value is not None and not _is_number(value):
+        return [f"{place}[{i}].{key}: expected a number or null, got {value!r}"]
+  return []
+
+
+def _sample_problems(kind: str, path: Any) -> list[str]:
+  if kind not in SAMPLE_KINDS:
+    return [f"samples.{kind}: unknown kind; known: {', '.join(SAMPLE_KINDS)}"]
+  if not isinstance(path, str) or not path:
+    return [f"samples.{kind}: expected a path, got {path!r}"]
+  pure = pathlib.PurePosixPath(path)
+  if pure.is_absolute() or ".." in pure.parts:
+    return [f"samples.{kind}: expected a path inside the run folder, got {path!r}"]
+  return []

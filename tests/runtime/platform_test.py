@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from mixboost_jax import schema
+from mixboost_jax.runtime import platform
+
+FLAG = "--xla_force_host_platform_device_count"
+RUNTIME = schema.Runtime(cpu_devices=0, fsdp=1, compile_cache="", tensorboard=False)
+
+
+@pytest.fixture(autouse=True)
+def _restore_cache_options():
+  names = ("dir", "min_compile_time_secs", "min_entry_size_bytes")
+  names = ("jax_compilation_cache_dir", *(f"jax_persistent_cache_{n}" for n in names[1:]))
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def run_python(script, *arguments, **environment):
+  """Runs a script in a fresh process without the device flag of the tests."""
+  variables = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "XDG_CACHE_HOME")}
+  return subprocess.run(
+    [sys.executable, "-c", script, *arguments],
+    env=variables | environment,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+
+
+def prepare_script(before="", **changes):
+  settings = dataclasses.asdict(RUNTIME) | changes
+  return (
+    "import os, jax\n"
+    "from mixboost_jax import schema\n"
+    "from mixboost_jax.runtime import platform\n"
+    f"{before}\n"
+    f"platform.prepare(schema.Runtime(**{settings!r}))\n"
+    "print(jax.device_count(), os.environ['XLA_FLAGS'])\n"
+  )
+
+
+@pytest.mark.parametrize(("cores", "devices"), [(0, 1), (1, 4), (2, 8), (4, 8), (64, 8)])
+def test_rule(cores, devices):
+  assert platform.default_cpu_devices(cores) == devices
+
+
+def test_fresh_process_gets_the_devices_of_the_config():
+  done = run_python(prepare_script(cpu_devices=3))
+  assert done.stdout == f"3 {FLAG}=3\n", done.stderr
+
+
+def test_fresh_process_gets_the_devices_of_the_rule_and_keeps_other_flags():
+  count = platform.default_cpu_devices(platform.num_cores())
+  other = "--xla_cpu_enable_fast_math=false"
+  done = run_python(prepare_script(), XLA_FLAGS=other)
+  assert done.stdout == f"{count} {other} {FLAG}={count}\n", done.stderr
+
+
+def test_the_flag_of_the_user_wins():
+  done = run_python(prepare_script(cpu_devices=3), XLA_FLAGS=f"{FLAG}=5")
+  assert done.stdout == f"5 {FLAG}=5\n", done.stderr
+  assert "warning: config.runtime.cpu_devices=3 is ignored" in done.stderr
+
+
+def test_too_late_is_an_error():
+  done = run_python(prepare_script("jax.devices()", cpu_devices=3))
+  assert done.returncode == 1
+  assert "cpu_devices=3: JAX is already running with 1 CPU device(s)" in done.stderr
+
+
+def test_too_late_is_harmless_when_nothing_is_asked(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", "")
+  assert jax.device_count() >= 1
+  assert platform.backend_is_initialized()
+  platform.prepare(RUNTIME)
+  assert os.environ["XLA_FLAGS"] == ""
+
+
+def test_compile_cache_is_filled_and_used(tmp_path):
+  script = (
+    "import jax, jax.numpy as jnp, sys, logging\n"
+    "from mixboost_jax.runtime import platform\n"
+    "platform.CACHE_MIN_COMPILE_SECONDS = 0.0\n"
+    "print(platform.use_compile_cache('auto'))\n"
+    "hits = []\n"
+    "jax.monitoring.register_event_listener(lambda e, **k: hits.append(e))\n"
+    "jax.jit(lambda x: jnp.tanh(x @ x).sum())(jnp.ones((8, 8))).block_until_ready()\n"
+    "print(sum(e.endswith('cache_hits') for e in hits))\n"
+  )
+  outputs = [run_python(script, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
+  assert all(o.returncode == 0 for o in outputs), outputs[0].stderr
+  folder, cold_hits = outputs[0].stdout.split()
+  assert pathlib.Path(folder).parent == tmp_path / "mixboost_jax" / "xla"
+  assert os.listdir(folder)
+  assert int(cold_hits) == 0
+  assert int(outputs[1].stdout.split()[1]) > 0
+  assert outputs[1].stderr == ""
+
+
+def test_cache_folder_of_the_config(tmp_path):
+  assert platform.use_compile_cache(str(tmp_path / "x")) == tmp_path / "x"
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / "x")
+  assert platform.use_compile_cache("") is None
+  assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_auto_keeps_the_folder_that_the_user_gave_to_jax(tmp_path):
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+  assert platform.use_compile_cache("auto") == tmp_path
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_warning(tmp_path, capsys):
+  (tmp_path / "file").write_text("")
+  assert platform.use_compile_cache(str(tmp_path / "file" / "x")) is None
+  assert jax.config.jax_compilation_cache_dir is None
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1
+  assert "warning: no compile cache" in lines[0]
+  assert "config.runtime.compile_cache" in lines[0]
+
+
+def test_default_cache_folder(monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+  assert platform.default_cache_folder() == pathlib.Path("/x/mixboost_jax/xla")
+  monkeypatch.delenv("XDG_CACHE_HOME")
+  monkeypatch.setenv("HOME", "/home/someone")
+  assert platform.default_cache_folder() == pathlib.Path("/home/someone/.cache/mixboost_jax/xla")
+
+
+@pytest.mark.parametrize(
+  ("variables", "arguments"),
+  [
+    ({}, None),
+    ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"}, None),  # sbatch script without srun
+    ({"SLURM_STEP_NODELIST": "n1", "SLURM_STEP_NUM_TASKS": "1"}, None),
+    ({"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "2"}, {}),
+    ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
+    ({"OMPI_COMM_WORLD_SIZE": "4"}, {}),
+    ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+    ({"TPU_WORKER_HOSTNAMES": "a,b"}, {}),
+    ({"MEGASCALE_COORDINATOR_ADDRESS": "a"}, {}),
+    ({"JAX_COORDINATOR_ADDRESS": "a:1"}, {}),
+    (
+      {
+        "MIXBOOST_COORDINATOR": "host:123",
+        "MIXBOOST_NUM_PROCESSES": "4",
+        "MIXBOOST_PROCESS_ID": "3",
+      },
+      {"coordinator_address": "host:123", "num_processes": 4, "process_id": 3},
+    ),
+  ],
+)
+def test_distributed_arguments(variables, arguments):
+  assert platform.distributed_arguments(variables) == arguments
+
+
+@pytest.mark.parametrize(
+  "values", [("host:1", "", ""), ("host", "2", "0"), ("h:1", "2", "2"), ("h:1", "two", "0")]
+)
+def test_contradictory_variables(values):
+  names = ("MIXBOOST_COORDINATOR", "MIXBOOST_NUM_PROCESSES", "MIXBOOST_PROCESS_ID")
+  with pytest.raises(ValueError, match="MIXBOOST_NUM_PROCESSES"):
+    platform.initialize_distributed(dict(zip(names, values, strict=True)))
+
+
+def test_one_process_stays_alone():
+  assert platform.initialize_distributed({}) is False

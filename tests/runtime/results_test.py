@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+import math
+import os
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixboost_jax.runtime import results
+
+
+def metric(**changes):
+  fields = {
+    "name": "error",
+    "value": 5.5,
+    "low": 5.0,
+    "high": 6.1,
+    "confidence": 0.95,
+    "interval": "wilson",
+    "count": 10_000,
+    "unit": "%",
+    "better": "lower",
+    "dataset": "cifar10",
+    "split": "test",
+    "source": "files",
+  }
+  return results.Metric(**(fields | changes))
+
+
+def example(**changes):
+  fields = {
+    "name": "cifar10",
+    "settings": {"seed": 0, "mask": {"grid": 16}},
+    "config_hash": "0123456789ab",
+    "environment": {"versions": {"jax": "0.10.2"}},
+    "command": "python -m mixboost_jax.main --config=configs/cifar10.py",
+    "started": "2026-01-01T00:00:00+00:00",
+    "seconds": {"train": 12.5, "evaluate": 1},
+    "metrics": (metric(), metric(name="ece", low=None, high=None, confidence=None)),
+    "curves": {"train": [{"step": 10, "loss": 2.25}, {"step": 20, "loss": None}]},
+    "samples": {"clean": "samples/clean.png"},
+  }
+  return results.Results(**(fields | changes))
+
+
+def test_round_trip(tmp_path):
+  results.write(tmp_path / "results.json", example())
+  assert results.read(tmp_path / "results.json") == example()
+  assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_numbers_of_numpy_and_jax_become_plain(tmp_path):
+  curve = [{"step": np.int64(3), "loss": jnp.float32(0.1), "rate": np.float32(np.nan)}]
+  results.write(tmp_path / "r.json", example(curves={"train": curve}))
+  point = results.read(tmp_path / "r.json").curves["train"][0]
+  assert point == {"step": 3, "loss": float(np.float32(0.1)), "rate": None}
+
+
+def test_undefined_values_are_null_in_the_file_and_nan_in_memory(tmp_path):
+  path = tmp_path / "r.json"
+  results.write(path, example(metrics=(metric(value=math.nan), metric(value=math.inf))))
+  json.loads(path.read_text(), parse_constant=pytest.fail)  # strict JSON
+  assert all(math.isnan(m.value) for m in results.read(path).metrics)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda t: t.update(schema_version=2), "schema version 2, but this version of mixboost_jax"),
+    (lambda t: t.pop("schema_version"), "not a results file"),
+    (lambda t: t.pop("metrics"), "metrics: missing"),
+    (lambda t: t.update(extra=1), "extra: unknown key"),
+    (lambda t: t.update(name=3), "name: expected text, got 3"),
+    (lambda t: t.update(curves=[]), "curves: expected a mapping"),
+    (lambda t: t["seconds"].update(train=-1), r"seconds\.train: expected a number >= 0, got -1"),
+    (lambda t: t["metrics"].append("x"), r"metrics\[2\]: expected a mapping"),
+    (lambda t: t["metrics"][0].pop("unit"), r"metrics\[0\]\.unit: missing"),
+    (lambda t: t["metrics"][0].update(value="5"), r"metrics\[0\]\.value: expected a number or nul"),
+    (lambda t: t["metrics"][0].update(low=7.0), r"metrics\[0\]\.low, high: expected low <= high"),
+    (lambda t: t["metrics"][0].update(low=None), "expected low <= high or neither"),
+    (lambda t: t["metrics"][0].update(confidence=95.0), r"confidence: expected a number in \(0, 1"),
+    (lambda t: t["metrics"][0].update(count=1.5), "count: expected an integer, got 1.5"),
+    (lambda t: t["metrics"][0].update(count=-1), "count: expected a number >= 0"),
+    (lambda t: t["metrics"][0].update(better="up"), "better: expected one of lower, higher, none"),
+    (lambda t: t["curves"].update(train=1), r"curves\.train: expected a list of points"),
+    (lambda t: t["curves"]["train"].append({"loss": 1.0}), r"curves\.train\[2\]: expected"),
+    (lambda t: t["curves"]["train"][1].update(loss="x"), r"curves\.train\[1\]\.loss: expected a n"),
+    (lambda t: t["samples"].update(blurred="a.png"), r"samples\.blurred: unknown kind"),
+    (lambda t: t["samples"].update(clean="/etc/a.png"), r"samples\.clean: expected a path inside"),
+    (lambda t: t["samples"].update(clean="../a.png"), r"samples\.clean: expected a path inside"),
+  ],
+)
+def test_one_clear_error_per_broken_file(tmp_path, change, message):
+  path = tmp_path / "r.json"
+  results.write(path, example())
+  tree = json.loads(path.read_text())
+  change(tree)
+  path.write_text(json.dumps(tree))
+  with pytest.raises(results.ResultsError, match=message):
+    results.read(path)
+
+
+def test_lists_all_problems_at_once_and_writes_nothing(tmp_path):
+  broken = example(samples={"clean": ""}, metrics=(metric(better="up"), metric(count=-3)))
+  with pytest.raises(results.ResultsError, match="3 problems") as info:
+    results.write(tmp_path / "r.json", broken)
+  assert str(info.value).count("\n  - ") == 3
+  assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", '{"schema_version": 1, "na', "[1]"])
+def test_unreadable_files(tmp_path, text):
+  (tmp_path / "r.json").write_text(text)
+  with pytest.raises(results.ResultsError, match=r"r\.json"):
+    results.read(tmp_path / "r.json")
+
+
+def test_missing_file(tmp_path):
+  with pytest.raises(results.ResultsError, match=r"cannot read results .*No such file"):
+    results.read(tmp_path / "r.json")
+
+
+def test_metrics_are_frozen():
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    metric().value = 0.0  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import subprocess
+import sys
+
+import ml_collections
+import pytest
+
+from configs import base
+from mixboost_jax import settings
+from mixboost_jax.runtime import atomic, workdir
+from mixboost_jax.runtime import lock as lock_lib
+
+FILES = (".lock", "config.json")
+
+
+def resolved(**overrides):
+  config = base.apply(base.get_config(), overrides)
+  assert isinstance(config, ml_collections.ConfigDict)
+  return settings.resolve(config)
+
+
+def test_creates_then_resumes(tmp_path):
+  folder = tmp_path / "runs" / "a"
+  with workdir.open_run(folder, resolved(), versions={"jax": "1.0"}) as run:
+    assert not run.resumed
+    assert sorted(os.listdir(folder)) == sorted(FILES)
+    assert run.metrics == folder / "metrics.jsonl"
+    assert run.results.parent == run.config.parent == run.checkpoints.parent == folder
+  assert os.listdir(folder) == ["config.json"]
+  tree = workdir.read_config(folder)
+  assert tree["settings"] == resolved().to_json()
+  assert tree["config_hash"] == settings.config_hash(resolved())
+  assert tree["versions"] == {"jax": "1.0"}
+  with workdir.open_run(folder, resolved()) as run:
+    assert run.resumed
+
+
+def test_what_does_not_shape_training_may_change(tmp_path, capsys):
+  workdir.open_run(tmp_path, resolved(), versions={"jax": "1.0", "numpy": "2"}).close()
+  changed = resolved(**{"evaluate.ece_bins": 20, "runtime.cpu_devices": 2})
+  with workdir.open_run(tmp_path, changed, versions={"jax": "1.1", "numpy": "2"}) as run:
+    assert run.resumed
+  assert "resuming with other versions, rounding may differ: jax 1.0 -> 1.1" in (
+    capsys.readouterr().err
+  )
+  assert workdir.read_config(tmp_path)["versions"]["jax"] == "1.0"  # that of the first start
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+  workdir.open_run(tmp_path, resolved()).close()
+  before = (tmp_path / "config.json").read_bytes()
+  changed = resolved(**{"train.batch_size": 64, "mask.grid": 8})
+  with pytest.raises(workdir.WorkdirError, match="holds a run of another config") as info:
+    workdir.open_run(tmp_path, changed)
+  assert "  - mask.grid: 16 -> 8\n  - train.batch_size: 128 -> 64" in str(info.value)
+  assert os.listdir(tmp_path) == ["config.json"]
+  assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_foreign_folders_are_refused_and_left_alone(tmp_path):
+  (tmp_path / "thesis.tex").write_text("precious")
+  with pytest.raises(workdir.WorkdirError, match=r"not a run folder \(it holds thesis\.tex"):
+    workdir.open_run(tmp_path, resolved())
+  assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "cannot be read"),
+    ('{"settings": {', "cannot be read"),
+    ("[]", "not the config of a run"),
+    ('{"settings": {}, "config_version": 9}', "config version 9"),
+  ],
+)
+def test_damaged_configs_are_refused(tmp_path, text, message):
+  (tmp_path / "config.json").write_text(text)
+  with pytest.raises(workdir.WorkdirError, match=message):
+    workdir.open_run(tmp_path, resolved())
+  assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_files_in_the_way_are_refused(tmp_path):
+  (tmp_path / "file").write_text("")
+  for path in (tmp_path / "file", tmp_path / "file" / "below"):
+    with pytest.raises(workdir.WorkdirError, match="leads through a file"):
+      workdir.open_run(path, resolved())
+
+
+def test_left_overs_of_a_killed_start_do_not_count(tmp_path):
+  (tmp_path / f"{atomic.TEMPORARY_PREFIX}x-config.json").write_text("{")
+  with workdir.open_run(tmp_path, resolved()) as run:
+    assert not run.resumed
+  assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_a_full_disk_creates_nothing(tmp_path, monkeypatch):
+  def full(path, tree):
+    raise atomic.write_error(path, OSError(28, "full"))
+
+  real = atomic.write_json
+  monkeypatch.setattr(
+    atomic, "write_json", lambda p, t: (full if p.name == "config.json" else real)(p, t)
+  )
+  with pytest.raises(atomic.WriteError, match="the disk is full"):
+    workdir.open_run(tmp_path, resolved())
+  assert os.listdir(tmp_path) == []
+
+
+def test_two_processes_cannot_share_a_folder(tmp_path):
+  script = (
+    "import sys, time\n"
+    "from mixboost_jax.runtime import lock\n"
+    "held = lock.FolderLock(sys.argv[1]); held.acquire(); print('held', flush=True)\n"
+    "time.sleep(60)\n"
+  )
+  child = subprocess.Popen(
+    [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+  )
+  try:
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    with pytest.raises(workdir.WorkdirError, match=f"in use by process {child.pid}; wait for it"):
+      workdir.open_run(tmp_path, resolved())
+  finally:
+    child.kill()
+    child.communicate()
+  # Killed without a chance to clean up: the lock file is still there, its process is not.
+  assert (tmp_path / ".lock").exists()
+  with workdir.open_run(tmp_path, resolved()) as run:
+    assert not run.resumed
+  assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_taking_over_is_said(tmp_path, capsys):
+  lock = lock_lib.FolderLock(tmp_path)
+  lock.acquire()
+  holder = json.loads((tmp_path / ".lock").read_text())
+  assert holder["pid"] == os.getpid()
+  # The same number, but a process that started at another time: numbers are used again.
+  (tmp_path / ".lock").write_text(json.dumps(holder | {"started": "1"}))
+  second = lock_lib.FolderLock(tmp_path)
+  second.acquire()
+  assert f"taking over from process {os.getpid()}: it has ended" in capsys.readouterr().err
+  second.release()
+  assert os.listdir(tmp_path) == []
+
+
+def test_the_loser_of_a_take_over_does_not_remove_the_lock_of_the_winner(tmp_path):
+  first = lock_lib.FolderLock(tmp_path)
+  first.acquire()
+  (tmp_path / ".lock").write_text('{"pid": 1, "started": "", "machine": "other"}')
+  first.release()
+  assert (tmp_path / ".lock").exists()
+
+
+def test_locks_of_other_machines_count_until_they_fall_silent(tmp_path, capsys):
+  path = tmp_path / ".lock"
+  path.write_text('{"pid": 7, "started": "5", "machine": "elsewhere"}')
+  with pytest.raises(RuntimeError, match="process 7 on another machine"):
+    lock_lib.FolderLock(tmp_path).acquire()
+  past = path.stat().st_mtime - lock_lib.SILENT_SECONDS - 60
+  os.utime(path, (past, past))
+  lock = lock_lib.FolderLock(tmp_path)
+  lock.acquire()
+  assert "it has been silent for 18" in capsys.readouterr().err
+  lock.release()
+
+
+def test_a_held_lock_is_touched(tmp_path, monkeypatch):
+  monkeypatch.setattr(lock_lib, "TOUCH_SECONDS", 0.01)
+  lock = lock_lib.FolderLock(tmp_path)
+  lock.acquire()
+  os.utime(tmp_path / ".lock", (1, 1))
+  for _ in range(500):
+    if (tmp_path / ".lock").stat().st_mtime > 1:
+      break
+    lock._stop.wait(0.01)
+  assert (tmp_path / ".lock").stat().st_mtime > 1
+  lock.release()
+
+
+def test_an_empty_lock_file_is_taken_over(tmp_path):
+  (tmp_path / ".lock").write_text("")
+  lock = lock_lib.FolderLock(tmp_path)
+  lock.acquire()
+  lock.release()
+
+
+def test_reading_needs_a_run_folder(tmp_path):
+  with pytest.raises(workdir.WorkdirError, match=r"not a run folder, it has no config\.json"):
+    workdir.read_config(tmp_path)
