@@ -33,7 +33,8 @@ def test_streams_epochs_ids_and_seeds_are_all_different():
 
 
 def test_stream_numbers_are_frozen():
-  expected = "INIT ORDER AUGMENT MASK DROPOUT EVALUATE CORRUPT ATTACK DEFEND INTERACT DATA".split()
+  names = "INIT ORDER AUGMENT MASK DROPOUT EVALUATE CORRUPT ATTACK DEFEND INTERACT DATA"
+  expected = names.split()
   assert [stream.name for stream in sorted(Stream)][: len(expected)] == expected
   assert [int(stream) for stream in sorted(Stream)] == list(range(len(Stream)))
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mixboost_jax import augment, data, keys, models
-from mixboost_jax.array_types import Images, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
+from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Settings
 from mixboost_jax.train import objectives, optimizer, views
@@ -29,7 +29,7 @@ class Trainer:
     settings: of the run.
     root: root of all randomness.
     parts: what a step is made of.
-    functional: the network as a pure function.
+    evaluation: `(params, stats, images) -> logits` in evaluation mode.
     state: before the first step, already sharded.
     split: the training split on the devices.
     num_steps: length of the run.
@@ -41,7 +41,7 @@ class Trainer:
   settings: Settings
   root: PRNGKey
   parts: steps.StepParts
-  functional: Any
+  evaluation: Callable[[Any, Any, Images], Logits]
   state: TrainState
   split: data.DeviceSplit
   num_steps: int
@@ -49,9 +49,16 @@ class Trainer:
   many_steps: Callable[..., tuple[TrainState, steps.Metrics]] | None
   order: Callable[..., Array]
 
+  def replace(self, **changes: Any) -> "Trainer":
+    """Returns a copy with other attributes."""
+    return dataclasses.replace(self, **changes)
+
   def predictor(self, state: TrainState) -> LogitsFn:
-    """Returns the evaluation-mode network of `state`."""
-    return models.logits_fn(self.functional.replace(state.evaluated_params(), state.stats))
+    """Returns the evaluation-mode network of `state`.
+
+    It is a pytree: as an argument of a jitted function, new parameters compile nothing anew.
+    """
+    return jax.tree_util.Partial(self.evaluation, state.evaluated_params(), state.stats)
 
 
 def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
@@ -64,10 +71,9 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   root = keys.root_key(settings.seed)
   functional = models.functional(create_model(settings, dataset))
   batch_size = settings.train.batch_size
-  steps_per_epoch = len(dataset.train.labels) // batch_size
+  steps_per_epoch = len(dataset.train) // batch_size
   num_steps = settings.train.steps or max(1, round(settings.train.epochs * steps_per_epoch))
   rule = optimizer.build(settings.optimizer, num_steps)
-  micro = batch_size // settings.train.accumulate
   over_devices = meshes.batch_sharding(mesh)
   parts = steps.StepParts(
     apply=functional.apply,
@@ -75,7 +81,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     objective=objectives.build(settings.objective, settings.mask),
     optimizer=rule,
     learning_rate=optimizer.schedule(settings.optimizer, num_steps),
-    num_classes=len(dataset.class_names),
+    num_classes=dataset.num_classes,
     batch_size=batch_size,
     steps_per_epoch=steps_per_epoch,
     grid=settings.mask.grid,
@@ -88,11 +94,9 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     ema_decay=settings.train.ema_decay,
     shard=functools.partial(_constrain, over_devices),
   )
-  meshes.check_batch(mesh, micro)
   params: dict[str, Any] = {"network": functional.params}
   if settings.mask.fill == "learned":
-    picture = dataset.train.images.shape[1:]
-    params["fill"] = jnp.broadcast_to(jnp.asarray(parts.fill, jnp.float32), picture)
+    params["fill"] = jnp.broadcast_to(jnp.asarray(parts.fill), dataset.image_shape)
   state = states.create(params, functional.stats, rule, averaging=settings.train.ema_decay > 0)
   state_sharding = meshes.shard_params(mesh, state)
   replicated = meshes.replicated(mesh)
@@ -102,13 +106,13 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   per_call = settings.train.steps_per_call
   many = functools.partial(steps.train_steps, parts=parts, num_steps=per_call)
   order = functools.partial(
-    steps.epoch_order, num_examples=len(dataset.train.labels), steps_per_epoch=steps_per_epoch
+    steps.epoch_order, num_examples=len(dataset.train), steps_per_epoch=steps_per_epoch
   )
   return Trainer(
     settings=settings,
     root=jax.device_put(root, replicated),
     parts=parts,
-    functional=functional,
+    evaluation=functools.partial(_evaluation_logits, functional.apply),
     state=jax.device_put(state, state_sharding),
     split=data.to_device(dataset.train, replicated),
     num_steps=num_steps,
@@ -121,9 +125,9 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
 def create_model(settings: Settings, dataset: data.Dataset) -> Any:
   """Returns the freshly initialised network, or one with the weights of `model.weights`."""
   model = settings.model
-  _, height, _, channels = dataset.train.images.shape
+  height, _, channels = dataset.image_shape
   options = {
-    "num_classes": len(dataset.class_names),
+    "num_classes": dataset.num_classes,
     "image_size": height,
     "num_channels": channels,
     "dropout": model.dropout,
@@ -173,7 +177,7 @@ def check_fit(settings: Settings, dataset: data.Dataset) -> None:
   Raises:
     ValueError: naming both sides and the remedy.
   """
-  num, height, width, _ = dataset.train.images.shape
+  num, (height, width, _) = len(dataset.train), dataset.image_shape
   if settings.train.batch_size > num:
     raise ValueError(
       f"config.train.batch_size={settings.train.batch_size} is larger than the {num} training "
@@ -186,6 +190,10 @@ def check_fit(settings: Settings, dataset: data.Dataset) -> None:
     )
   if settings.evaluate.split == "validation" and dataset.validation is None:
     raise ValueError(f"config.evaluate.split='validation': {dataset.title} has no such split.")
+
+
+def _evaluation_logits(apply: views.Apply, params: Any, stats: Any, images: Images) -> Logits:
+  return apply(params, stats, images, train=False)[0]
 
 
 def _on_images(fn: Callable[[PRNGKeys, Images], Images]) -> steps.Augment:

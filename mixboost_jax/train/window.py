@@ -45,8 +45,8 @@ class Window:
 
   def drain(self) -> dict[str, float]:
     """Returns the mean (or last) value of every metric and forgets the rows."""
-    from clu import metrics as clu_metrics
     import jax.numpy as jnp
+    from clu import metrics as clu_metrics
 
     out = {}
     for name, values in self.rows.items():

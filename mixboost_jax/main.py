@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line: flags -> jobs. This file is intentionally kept short.
+
+python -m mixboost_jax.main --config=configs/demo.py
+python -m mixboost_jax.main --config=configs/cifar10.py:boost --config.data.dir=DIR --workdir=RUN
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from mixboost_jax import jobs
+
+EXIT_USER_ERROR = 2
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: FILE.py[:word+word].")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Run folder; default runs/<name of the config>.")
+_JOB = flags.DEFINE_enum("job", "all", jobs.JOBS, "What to do.")
+
+
+def main(argv: list[str]) -> None:
+  """Runs the job; a mistake of the user ends in one clear message and exit code 2."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {argv[1:]}; options are written --name=value.")
+  if _CONFIG.value is None:
+    sys.exit("error: --config is missing; start with --config=configs/demo.py.")
+  workdir = pathlib.Path(_WORKDIR.value or f"runs/{_CONFIG.value.name}")
+  command = shlex.join(["python", "-m", "mixboost_jax.main", *sys.argv[1:]])
+  try:
+    sys.exit(jobs.run(_CONFIG.value, workdir=workdir, job=_JOB.value, command=command))
+  except jobs.USER_ERRORS as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def run() -> None:
+  """Entry point of the `mixboost` command."""
+  sys.path.insert(0, "")  # config files import their neighbours as `configs.<name>`
+  app.run(main)
+
+
+if __name__ == "__main__":
+  run()
