@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CIFAR-10 and CIFAR-100 from the python archives, extracted or not."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from mixboost_jax.data import archive, unpickle
+from mixboost_jax.data.dataset import Split, make_split, num_wanted
+
+SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How one of the two archives is built; checksum as on the authors' page."""
+
+  name: str
+  title: str
+  folder: str
+  archive: str
+  url: str
+  md5: str
+  train_files: tuple[str, ...]
+  test_file: str
+  meta_file: str
+  names_key: str
+  labels_key: str
+  num_classes: int
+  num_train: int = 50_000
+  num_test: int = 10_000
+
+
+LAYOUTS = {
+  "cifar10": Layout(
+    name="cifar10",
+    title="CIFAR-10",
+    folder="cifar-10-batches-py",
+    archive="cifar-10-python.tar.gz",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    md5="c58f30108f718f92721af3b95e74349a",
+    train_files=tuple(f"data_batch_{i}" for i in range(1, 6)),
+    test_file="test_batch",
+    meta_file="batches.meta",
+    names_key="label_names",
+    labels_key="labels",
+    num_classes=10,
+  ),
+  "cifar100": Layout(
+    name="cifar100",
+    title="CIFAR-100",
+    folder="cifar-100-python",
+    archive="cifar-100-python.tar.gz",
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    md5="eb9058c3a382ffc7106e4002c42a8d85",
+    train_files=("train",),
+    test_file="test",
+    meta_file="meta",
+    names_key="fine_label_names",
+    labels_key="fine_labels",
+    num_classes=100,
+  ),
+}
+
+
+def read(
+  place: pathlib.Path, layout: Layout, *, train_examples: int = 0, test_examples: int = 0
+) -> tuple[Split, Split, tuple[str, ...]]:
+  """Reads both splits and the class names (for CIFAR-100 the fine ones).
+
+  Args:
+    place: the extracted folder itself, or the .tar.gz.
+    layout: which of the two.
+    train_examples: use the first so many; 0: all.
+    test_examples: the same for the test split.
+
+  Raises:
+    ValueError: naming the file and what is wrong with it.
+  """
+  files = [*layout.train_files, layout.test_file, layout.meta_file]
+  names: tuple[str, ...] = ()
+  parts: dict[str, Split] = {}
+  for file, raw in archive.read_files(place, layout.folder, files):
+    content = unpickle.load_dict(raw, place=f"{place}: {file}")
+    if file == layout.meta_file:
+      names = _class_names(content, layout, place=f"{place}: {file}")
+    else:
+      parts[file] = _rows(content, layout, place=f"{place}: {file}")
+  train = _join([parts[file] for file in layout.train_files])
+  test = parts[layout.test_file]
+  num_train = num_wanted(len(train), train_examples, field="train_examples", place=str(place))
+  num_test = num_wanted(len(test), test_examples, field="test_examples", place=str(place))
+  return train.part(0, num_train), test.part(0, num_test), names
+
+
+def is_complete(num_train: int, num_test: int, layout: Layout) -> bool:
+  """Whether a copy has as many pictures as the published set."""
+  return (num_train, num_test) == (layout.num_train, layout.num_test)
+
+
+def _value(content: dict[str, Any], key: str, *, place: str) -> Any:
+  if key not in content:
+    raise ValueError(f"{place}: lacks {key!r}, has {', '.join(map(repr, sorted(content)))}.")
+  return content[key]
+
+
+def _class_names(content: dict[str, Any], layout: Layout, *, place: str) -> tuple[str, ...]:
+  raw = _value(content, layout.names_key, place=place)
+  names = [n.decode() if isinstance(n, bytes) else n for n in raw] if isinstance(raw, list) else []
+  if len(names) != layout.num_classes or not all(isinstance(n, str) for n in names):
+    raise ValueError(
+      f"{place}: expected {layout.num_classes} names in {layout.names_key!r}, got {len(names)}."
+    )
+  return tuple(names)
+
+
+def _rows(content: dict[str, Any], layout: Layout, *, place: str) -> Split:
+  rows = np.asarray(_value(content, "data", place=place))
+  labels = _value(content, layout.labels_key, place=place)
+  width = 3 * SIZE * SIZE
+  if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != width:
+    raise ValueError(
+      f"{place}: expected 'data' as uint8[N, {width}] (red, green, blue planes of {SIZE}x{SIZE}), "
+      f"got {rows.dtype}{list(rows.shape)}."
+    )
+  images = rows.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+  return make_split(images, labels, num_classes=layout.num_classes, place=place)
+
+
+def _join(parts: list[Split]) -> Split:
+  images = np.concatenate([part.images for part in parts])
+  labels = np.concatenate([part.labels for part in parts])
+  return Split(images, labels, np.arange(len(labels), dtype=np.int32))

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every reader returns: pictures at rest, as bytes in host memory."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Pictures, their classes, and who they are.
+
+  An example keeps its id for life: it is the row number in the split that its source publishes
+  (`shapes`: a number that no other split uses), whatever part of that split is loaded. All
+  randomness of an example hangs on it.
+  """
+
+  images: UInt8[np.ndarray, "N H W C"]
+  labels: Int32[np.ndarray, " N"]
+  ids: Int32[np.ndarray, " N"]
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def part(self, start: int, stop: int) -> "Split":
+    """Returns examples `start` to `stop` (without copying), which keep their ids."""
+    return Split(self.images[start:stop], self.labels[start:stop], self.ids[start:stop])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """One data set, cut as the config asked.
+
+  Attributes:
+    name: what a config calls it.
+    title: what a report calls it.
+    source: "procedural" (made here) or "files".
+    class_names: one per label.
+    train: what is trained on, without the validation part.
+    validation: held out from the end of the training split, to select on; None if not asked for.
+    test: what is reported.
+    channel_mean: mean of the training pictures, one number per channel in [0, 1].
+  """
+
+  name: str
+  title: str
+  source: str
+  class_names: tuple[str, ...]
+  train: Split
+  validation: Split | None
+  test: Split
+  channel_mean: tuple[float, ...]
+
+  @property
+  def num_classes(self) -> int:
+    """Number of classes."""
+    return len(self.class_names)
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of one picture."""
+    height, width, channels = self.train.images.shape[1:]
+    return height, width, channels
+
+
+def make_split(
+  images: np.ndarray, labels: Sequence[int] | np.ndarray, *, num_classes: int, place: str
+) -> Split:
+  """Checks what came out of a file and numbers the rows.
+
+  Args:
+    images: uint8[N, H, W, C] with 1 or 3 channels.
+    labels: N integers in [0, num_classes).
+    num_classes: number of classes.
+    place: file or folder, for the message.
+
+  Raises:
+    ValueError: naming the place and what is wrong with it.
+  """
+  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+    raise ValueError(
+      f"{place}: expected pictures uint8[N, H, W, 1 or 3], got {images.dtype}{list(images.shape)}."
+    )
+  values = np.asarray(labels)
+  if values.ndim != 1 or (values.size and not np.issubdtype(values.dtype, np.integer)):
+    raise ValueError(
+      f"{place}: expected labels as one list of integers, got {values.dtype}{list(values.shape)}."
+    )
+  if len(values) != len(images):
+    raise ValueError(f"{place}: {len(images)} pictures but {len(values)} labels; file damaged?")
+  if not len(images):
+    raise ValueError(f"{place}: no pictures.")
+  low, high = int(values.min()), int(values.max())
+  if low < 0 or high >= num_classes:
+    raise ValueError(
+      f"{place}: labels must lie in [0, {num_classes}), one per class name, got {low} to {high}."
+    )
+  ids = np.arange(len(values), dtype=np.int32)
+  return Split(np.ascontiguousarray(images), values.astype(np.int32), ids)
+
+
+def num_wanted(available: int, wanted: int, *, field: str, place: str) -> int:
+  """Returns how many examples to read: `wanted`, or all of them if that is 0.
+
+  Raises:
+    ValueError: if the split is smaller than what the config asks for.
+  """
+  if wanted > available:
+    raise ValueError(
+      f"config.data.{field}={wanted}: {place} has only {available}; ask for at most that many, "
+      "or 0 for all."
+    )
+  return wanted or available
+
+
+def channel_mean(images: UInt8[np.ndarray, "N H W C"]) -> tuple[float, ...]:
+  """Returns the mean of every channel in [0, 1], exact up to float64."""
+  sums = images.sum(axis=(0, 1, 2), dtype=np.int64)
+  count = max(1, images.size // images.shape[-1])
+  return tuple(float(s) / (255 * count) for s in sums)
+
+
+def assemble(
+  *,
+  name: str,
+  title: str,
+  source: str,
+  class_names: Sequence[str],
+  train: Split,
+  test: Split,
+  validation_examples: int,
+) -> Dataset:
+  """Holds the validation part out of `train` and returns the data set.
+
+  Raises:
+    ValueError: if nothing would be left to train on, or the splits differ in picture shape.
+  """
+  kept = len(train) - validation_examples
+  if kept < 1:
+    raise ValueError(
+      f"config.data.validation_examples={validation_examples}: {title} has {len(train)} training "
+      "examples, so nothing is left to train on; hold out fewer."
+    )
+  if train.images.shape[1:] != test.images.shape[1:]:
+    raise ValueError(
+      f"{title}: training pictures are {list(train.images.shape[1:])} but test pictures "
+      f"{list(test.images.shape[1:])}; set config.data.image_size to resize both."
+    )
+  validation = train.part(kept, len(train)) if validation_examples else None
+  train = train.part(0, kept)
+  mean = channel_mean(train.images)
+  return Dataset(name, title, source, tuple(class_names), train, validation, test, mean)

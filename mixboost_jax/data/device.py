@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: a small set lives on the device as bytes, and the compiled step picks its own examples.
+
+Only indices change from step to step, so the host never stands in the way. `take` belongs inside
+the step; `padded_batches` walks through a split in order, for evaluation.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32
+
+from mixboost_jax.array_types import PRNGKey
+from mixboost_jax.data.dataset import Split
+
+
+class DeviceSplit(NamedTuple):
+  """A split in device memory: uint8[N, H, W, C], int32[N], int32[N]."""
+
+  images: jax.Array
+  labels: jax.Array
+  ids: jax.Array
+
+
+class Batch(NamedTuple):
+  """What a step works on: float32[B, H, W, C] in [0, 1], int32[B], int32[B]; host or device."""
+
+  images: jax.Array | np.ndarray
+  labels: jax.Array | np.ndarray
+  ids: jax.Array | np.ndarray
+
+
+_UNIT = np.float32(
+  1 / 255
+)  # XLA turns x / 255 into this product; the host does the same, bit for bit
+
+PADDING_ID = -1
+"""Id of the rows that fill up the last batch."""
+
+
+def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
+  """Copies a split to the devices of `sharding` (replicated: every device can take any example)."""
+
+  def place(values: np.ndarray) -> jax.Array:
+    if sharding.is_fully_addressable:
+      return jax.device_put(values, sharding)
+    return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
+
+  return DeviceSplit(place(split.images), place(split.labels), place(split.ids))
+
+
+@functools.partial(jax.jit, static_argnames="num_examples")
+def epoch_order(key: PRNGKey, num_examples: int) -> Int32[Array, " N"]:
+  """Returns the order in which one epoch visits the examples: a permutation of their indices."""
+  return jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
+
+
+def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
+  """Returns the examples at these positions, pictures as float32 in [0, 1].
+
+  Args:
+    split: on the device.
+    indices: each in [0, N).
+  """
+  images = jnp.take(split.images, indices, axis=0, mode="clip").astype(jnp.float32) * _UNIT
+  labels = jnp.take(split.labels, indices, axis=0, mode="clip")
+  return Batch(images, labels, jnp.take(split.ids, indices, axis=0, mode="clip"))
+
+
+def padded_batches(
+  split: Split, batch_size: int, *, multiple_of: int = 1
+) -> Iterator[tuple[Batch, Float[np.ndarray, " B"]]]:
+  """Yields all examples once, in order, in batches of one shape.
+
+  Args:
+    split: in host memory.
+    batch_size: examples per batch, rounded up to a multiple of `multiple_of`.
+    multiple_of: number of devices that share a batch.
+
+  Yields:
+    A batch in host memory and the weight of each row: 1, or 0 for the black pictures with label 0
+    and id -1 that fill up the last batch. The weights of all batches sum to `len(split)`.
+
+  Raises:
+    ValueError: if a number is below 1.
+  """
+  if batch_size < 1 or multiple_of < 1:
+    raise ValueError(
+      f"padded_batches: expected batch_size and multiple_of >= 1, got {batch_size}, {multiple_of}."
+    )
+  size = -(-batch_size // multiple_of) * multiple_of
+  return _padded_batches(split, size)
+
+
+def _padded_batches(split: Split, size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+  for start in range(0, len(split), size):
+    part = split.part(start, start + size)
+    missing = size - len(part)
+    images = part.images.astype(np.float32) * _UNIT
+    rows = Batch(
+      _fill_up(images, missing, 0),
+      _fill_up(part.labels, missing, 0),
+      _fill_up(part.ids, missing, PADDING_ID),
+    )
+    yield rows, _fill_up(np.ones(len(part), np.float32), missing, 0)
+
+
+def _fill_up(values: np.ndarray, missing: int, value: int) -> np.ndarray:
+  if not missing:
+    return values
+  return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1), constant_values=value)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where data sets are looked for, and the one error when there is nothing."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from mixboost_jax import schema
+
+VARIABLE = "MIXBOOST_DATA_DIR"
+
+
+class MissingDataError(ValueError):
+  """No data at any of the places."""
+
+
+def default_places() -> tuple[pathlib.Path, ...]:
+  """Returns the folders looked in when `config.data.dir` is empty, in this order."""
+  chosen = os.environ.get(VARIABLE, "")
+  home = pathlib.Path.home()
+  places = [pathlib.Path(chosen).expanduser()] if chosen else []
+  places += [pathlib.Path(".data"), user_cache(), home / "tensorflow_datasets"]
+  return tuple(place.absolute() for place in places)
+
+
+def user_cache() -> pathlib.Path:
+  """Returns the folder of this package's data in the user's cache."""
+  return pathlib.Path.home() / ".cache" / "mixboost_jax" / "data"
+
+
+def places_of(settings: schema.Data) -> tuple[pathlib.Path, ...]:
+  """Returns the given folder (or file) alone, else the default places."""
+  if settings.dir:
+    return (pathlib.Path(settings.dir).expanduser().absolute(),)
+  return default_places()
+
+
+def download_place(settings: schema.Data) -> pathlib.Path:
+  """Returns where a download goes: the given folder, else $MIXBOOST_DATA_DIR, else the cache."""
+  if settings.dir:
+    return places_of(settings)[0]
+  return default_places()[0] if os.environ.get(VARIABLE) else user_cache()
+
+
+def missing(
+  settings: schema.Data, *, title: str, looked_for: Sequence[str], remedies: Iterable[str]
+) -> MissingDataError:
+  """Returns the error that says where was looked, for what, and what to do about it.
+
+  Args:
+    settings: what the config asked for.
+    title: name of the set in prose.
+    looked_for: what would have done, at each place.
+    remedies: complete sentences or commands, most useful first.
+  """
+  lines = [f"{title}: no data found (config.data.name={settings.name!r}).", "Looked for"]
+  lines += [f"  - {pattern}" for pattern in looked_for]
+  lines += ["in"]
+  lines += [f"  - {place}{_state(place)}" for place in places_of(settings)]
+  if not settings.dir:
+    lines += [f"(config.data.dir is empty; ${VARIABLE} would come first.)"]
+  lines += ["What to do:"]
+  lines += [f"  - {remedy}" for remedy in (*remedies, no_download_remedy())]
+  return MissingDataError("\n".join(lines))
+
+
+def no_download_remedy() -> str:
+  """Returns the way to go on without any files."""
+  return (
+    "without files: --config.data.name=shapes, the procedural set "
+    "(python -m mixboost_jax.main --config=configs/demo.py)"
+  )
+
+
+def _state(place: pathlib.Path) -> str:
+  if not place.exists():
+    return " (does not exist)"
+  return "" if place.is_dir() else " (a file)"

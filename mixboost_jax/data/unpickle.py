@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the pickles of published data sets without running what else a pickle may contain.
+
+Only plain Python values and numeric numpy arrays can come out. Every other name that a file asks
+for is refused, so a tampered archive cannot start a program.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _array(kind: object, shape: object, typecode: object) -> np.ndarray:
+  """The empty array that numpy's own loader fills afterwards."""
+  del kind, shape, typecode
+  return np.ndarray.__new__(np.ndarray, (0,), "b")
+
+
+def _array_from_bytes(buffer: bytes, dtype: np.dtype, shape: Any, order: str = "C") -> np.ndarray:
+  if dtype.hasobject:
+    raise pickle.UnpicklingError("it holds Python objects instead of numbers")
+  return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _dtype(spec: Any, align: object = False, copy: object = False) -> np.dtype:
+  # Old files say align=0, which numpy >= 2.4 warns about.
+  text = spec.decode("ascii") if isinstance(spec, bytes) else spec
+  if not isinstance(text, str):
+    raise pickle.UnpicklingError(f"it holds an array of unusual type {spec!r}")
+  return np.dtype(text, align=bool(align), copy=bool(copy))
+
+
+def _scalar(dtype: np.dtype, raw: bytes) -> Any:
+  return _array_from_bytes(raw, dtype, (1,))[0]
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+  """How Python 3 writes bytes in the old protocols."""
+  if encoding not in ("latin1", "latin-1"):
+    raise pickle.UnpicklingError(f"it asks for the text encoding {encoding!r}")
+  return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+  ("numpy", "ndarray"): np.ndarray,
+  ("numpy", "dtype"): _dtype,
+  ("numpy.core.multiarray", "_reconstruct"): _array,
+  ("numpy._core.multiarray", "_reconstruct"): _array,
+  ("numpy.core.multiarray", "scalar"): _scalar,
+  ("numpy._core.multiarray", "scalar"): _scalar,
+  ("numpy.core.numeric", "_frombuffer"): _array_from_bytes,
+  ("numpy._core.numeric", "_frombuffer"): _array_from_bytes,
+  ("_codecs", "encode"): _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+  """Knows the names of the table above and no others."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) not in _ALLOWED:
+      raise pickle.UnpicklingError(f"refused: it asks for {module}.{name}, which is not data")
+    return _ALLOWED[module, name]
+
+  def persistent_load(self, pid: Any) -> Any:
+    raise pickle.UnpicklingError(f"refused: it refers to an object elsewhere, {pid!r}")
+
+
+def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
+  """Reads one pickled dict of numbers, text and arrays; text from Python 2 stays bytes.
+
+  Args:
+    raw: the file.
+    place: its name, for the message.
+
+  Raises:
+    ValueError: if it is damaged, asks for anything but data, or is not a dict.
+  """
+  try:
+    value = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+  except Exception as error:  # a damaged pickle can raise almost anything
+    reason = str(error) or type(error).__name__
+    raise ValueError(
+      f"{place}: not a readable pickle ({reason}); extract or download the archive again."
+    ) from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{place}: expected a pickled dict, got {type(value).__name__}.")
+  return {k.decode("utf-8", "replace") if isinstance(k, bytes) else str(k): value[k] for k in value}
