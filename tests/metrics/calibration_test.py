@@ -105,9 +105,9 @@ def test_too_few_examples_is_an_error_not_a_perfect_score(function):
 
 
 def test_aurra_by_hand():
-  # From the most confident on: right, wrong, right -> accuracies 1, 1/2, 2/3.
-  probabilities, labels = two_class([0.7, 0.9, 0.8], [1, 1, 0])
-  want = (1 + 1 / 2 + 2 / 3) / 3
+  # From the most confident on: right, right, wrong -> accuracies 1, 1, 2/3.
+  probabilities, labels = two_class([0.7, 0.9, 0.8], [0, 1, 1])
+  want = (1 + 1 + 2 / 3) / 3
   np.testing.assert_allclose(metrics.aurra(probabilities, labels), want, rtol=1e-6)
 
 
