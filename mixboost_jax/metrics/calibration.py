@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a classifier is right as often as it says.
+
+Every metric here is a function of `confidence` (largest probability) and `correct` alone; the
+functions that take probabilities and labels are the same ones with that first step included.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mixboost_jax.array_types import Labels, PerExample, Probabilities, Scalar
+from mixboost_jax.metrics import classification
+
+
+class Bins(NamedTuple):
+  """Sums over the examples of each bin; empty bins have count 0."""
+
+  count: Float[Array, " B"]
+  confidence_sum: Float[Array, " B"]
+  correct_sum: Float[Array, " B"]
+
+  def gap(self) -> Float[Array, " B"]:
+    """Returns |mean confidence - accuracy| per bin, 0 for empty bins."""
+    return jnp.abs(self.confidence_sum - self.correct_sum) / jnp.maximum(self.count, 1.0)
+
+
+def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins: int) -> Bins:
+  """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence."""
+  place = jnp.clip(jnp.ceil(confidence * num_bins) - 1, 0, num_bins - 1)
+  inside = place[None, :] == jnp.arange(num_bins, dtype=place.dtype)[:, None]
+  columns = jnp.stack([jnp.ones_like(confidence), confidence, is_correct], axis=1)
+  sums = jnp.dot(inside.astype(columns.dtype), columns, precision="highest")
+  return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
+
+
+def equal_mass_bins(
+  sorted_confidence: PerExample, is_correct: PerExample, *, num_bins: int
+) -> Bins:
+  """Cuts the examples, already in order of confidence, into `num_bins` runs of equal size +-1."""
+  num_examples = len(sorted_confidence)
+  place = jnp.asarray(np.arange(num_examples) * num_bins // max(num_examples, 1))
+
+  def add_up(values: PerExample) -> Float[Array, " B"]:
+    return jnp.zeros(num_bins, values.dtype).at[place].add(values, indices_are_sorted=True)
+
+  ones = jnp.ones_like(sorted_confidence)
+  return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
+
+
+def fixed_size_bins(
+  sorted_confidence: PerExample, is_correct: PerExample, *, bin_size: int
+) -> Bins:
+  """Cuts the examples, already in order of confidence, into runs of `bin_size`.
+
+  The remainder joins the last run.
+
+  Raises:
+    ValueError: if there are fewer than `bin_size` examples.
+  """
+  num_examples = len(sorted_confidence)
+  num_bins = num_examples // bin_size
+  if num_bins < 1:
+    raise ValueError(
+      f"calibration bins: expected at least bin_size={bin_size} examples, got {num_examples}; "
+      "score more examples or pass a smaller bin_size."
+    )
+  whole = num_bins * bin_size
+
+  def add_up(values: PerExample) -> Float[Array, " B"]:
+    sums = values[:whole].reshape(num_bins, bin_size).sum(axis=1)
+    return sums.at[-1].add(values[whole:].sum())
+
+  ones = jnp.ones_like(sorted_confidence)
+  return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
+
+
+def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, PerExample]:
+  confidence = classification.confidence(probabilities)
+  is_correct = classification.correct(probabilities, labels).astype(confidence.dtype)
+  order = jnp.argsort(confidence)
+  return confidence[order], is_correct[order]
+
+
+def mean_gap(bins: Bins) -> Scalar:
+  """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]."""
+  return (bins.count * bins.gap()).sum() / bins.count.sum()
+
+
+def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
+  """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
+
+  Args:
+    bins: in order of confidence.
+    skip_last_bin: leave the last bin out of the sum (N still counts it).
+
+  Raises:
+    ValueError: if skipping the last bin leaves none.
+  """
+  squares = bins.count * jnp.square(bins.gap())
+  kept = _without_last(squares) if skip_last_bin else squares
+  return jnp.sqrt(kept.sum() / bins.count.sum())
+
+
+def _without_last(values: Float[Array, " B"]) -> Float[Array, " B_less_one"]:
+  if len(values) < 2:
+    raise ValueError(
+      "calibration bins: skip_last_bin=True expects at least two bins, got one; score at least "
+      "2 * bin_size examples, pass a smaller bin_size or skip_last_bin=False."
+    )
+  return values[:-1]
+
+
+def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
+  """Returns the expected calibration error over bins of equal width, in [0, 1].
+
+  Biased upwards: a perfectly calibrated model has a positive value on a finite set.
+
+  Paper: Guo et al. 2017, arXiv:1706.04599.
+
+  Args:
+    probabilities: rows are probability vectors.
+    labels: class numbers in [0, K).
+    num_bins: >= 1.
+  """
+  confidence = classification.confidence(probabilities)
+  is_correct = classification.correct(probabilities, labels).astype(confidence.dtype)
+  return mean_gap(equal_width_bins(confidence, is_correct, num_bins=num_bins))
+
+
+def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
+  """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
+
+  Equal confidences at an edge are split by their order in the input.
+  """
+  return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
+
+
+def rms_calibration_error(
+  probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
+) -> Scalar:
+  """Returns the root mean square calibration error over bins of `bin_size` examples, in [0, 1].
+
+  The examples are sorted by confidence and cut into runs; the remainder joins the last run. The
+  noise floor of a calibrated model with accuracy p is about sqrt(p (1 - p) / bin_size).
+
+  Paper: Hendrycks et al. 2022, arXiv:2112.05135 (RMS calibration error, adaptive bins).
+  Deviation: none with `skip_last_bin=True`, which repeats the published code: its loop leaves the
+    bin of highest confidence out of the sum. `skip_last_bin=False` is the definition itself.
+
+  Args:
+    probabilities: rows are probability vectors.
+    labels: class numbers in [0, K).
+    bin_size: examples per bin, >= 1.
+    skip_last_bin: True for numbers comparable with published tables.
+
+  Raises:
+    ValueError: with fewer than `bin_size` examples (twice that if the last bin is skipped).
+  """
+  bins = fixed_size_bins(*_sorted(probabilities, labels), bin_size=bin_size)
+  return rms_gap(bins, skip_last_bin=skip_last_bin)
+
+
+def mad_calibration_error(
+  probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
+) -> Scalar:
+  """Returns the mean absolute calibration error over the bins of `rms_calibration_error`.
+
+  Raises:
+    ValueError: as `rms_calibration_error`.
+  """
+  bins = fixed_size_bins(*_sorted(probabilities, labels), bin_size=bin_size)
+  gaps = bins.count * bins.gap()
+  kept = _without_last(gaps) if skip_last_bin else gaps
+  return kept.sum() / bins.count.sum()
+
+
+def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
+  """Returns the area under the response rate accuracy curve, in [0, 1].
+
+  The mean over k = 1..N of the accuracy on the k most confident examples; equal confidences are
+  taken in input order.
+
+  Paper: Hendrycks et al. 2021, arXiv:1907.07174 (AURRA).
+  """
+  confidence = classification.confidence(probabilities)
+  order = jnp.argsort(confidence, descending=True)
+  is_correct = classification.correct(probabilities, labels)[order]
+  hits = jnp.cumsum(is_correct.astype(jnp.int32))
+  answered = jnp.arange(1, len(hits) + 1)
+  return (hits / answered).mean()
+
+
+def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
+  """Returns the soft F1 score of "doubt detects mistakes", in [0, 1]; higher is better.
+
+  2 sum((1 - c) w) / sum(1 - c + w) with c the confidence and w = 1 for wrong predictions.
+  """
+  doubt = 1.0 - classification.confidence(probabilities)
+  wrong = 1.0 - classification.correct(probabilities, labels).astype(doubt.dtype)
+  total = (doubt + wrong).sum()
+  return jnp.where(total > 0, 2.0 * (doubt * wrong).sum() / jnp.maximum(total, 1e-30), 0.0)

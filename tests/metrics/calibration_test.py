@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import calibration as sklearn_calibration
+
+from mixboost_jax import metrics
+
+
+def two_class(confidence, is_correct):
+  """Probabilities and labels that have exactly these confidences (> 0.5) and outcomes."""
+  confidence = jnp.asarray(confidence, jnp.float32)
+  labels = 1 - jnp.asarray(is_correct, jnp.int32)
+  return jnp.stack([confidence, 1 - confidence], axis=1), labels
+
+
+@pytest.fixture
+def predictions(key):
+  key_logits, key_labels = jax.random.split(key)
+  logits = 2.0 * jax.random.normal(key_logits, (1037, 5))
+  labels = jax.random.categorical(key_labels, 0.6 * logits)
+  return jax.nn.softmax(logits), labels
+
+
+def test_ece_by_hand():
+  # Bins of width 1/4: (.5, .75] holds .6 (right), .7 (wrong); (.75, 1] holds .8, .9 (right),
+  # 1 (wrong).
+  probabilities, labels = two_class([0.6, 0.7, 0.8, 0.9, 1.0], [1, 0, 1, 1, 0])
+  want = (abs(1.3 - 1) + abs(2.7 - 2)) / 5
+  np.testing.assert_allclose(metrics.ece(probabilities, labels, num_bins=4), want, rtol=1e-5)
+
+
+def test_edges_belong_to_the_bin_below():
+  bins = metrics.equal_width_bins(jnp.array([0.0, 0.5, 0.500001, 1.0]), jnp.ones(4), num_bins=2)
+  np.testing.assert_array_equal(bins.count, [2, 2])
+
+
+def test_adaptive_ece_by_hand():
+  # Sorted: .6 right, .7 wrong, .8 right, .9 right, 1. wrong.
+  probabilities, labels = two_class([0.9, 0.6, 0.8, 0.7, 1.0], [1, 1, 1, 0, 0])
+  value = metrics.adaptive_ece(probabilities, labels, num_bins=2)
+  # 3 examples go to the first run: places i * 2 // 5 = 0 0 0 1 1.
+  want = (abs(0.6 + 0.7 + 0.8 - 2) + abs(0.9 + 1.0 - 1)) / 5
+  np.testing.assert_allclose(value, want, rtol=1e-5)
+
+
+def test_ece_against_scikit_learn(predictions):
+  probabilities, labels = predictions
+  confidence = np.asarray(metrics.confidence(probabilities), np.float64)
+  is_correct = np.asarray(metrics.correct(probabilities, labels))
+  fraction, mean = sklearn_calibration.calibration_curve(is_correct, confidence, n_bins=15)
+  count, _ = np.histogram(confidence, bins=np.linspace(0, 1, 16))
+  want = np.sum(count[count > 0] * np.abs(fraction - mean)) / len(confidence)
+  np.testing.assert_allclose(metrics.ece(probabilities, labels), want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bin_size", [10, 100, 1037])
+def test_rms_and_mad_by_definition(predictions, bin_size):
+  probabilities, labels = predictions
+  confidence = np.asarray(metrics.confidence(probabilities), np.float64)
+  order = np.argsort(confidence, kind="stable")
+  confidence = confidence[order]
+  is_correct = np.asarray(metrics.correct(probabilities, labels), np.float64)[order]
+  starts = [i * bin_size for i in range(len(confidence) // bin_size)]
+  stops = [*starts[1:], len(confidence)]
+  gaps = [
+    abs(confidence[a:b].mean() - is_correct[a:b].mean()) for a, b in zip(starts, stops, strict=True)
+  ]
+  shares = [(b - a) / len(confidence) for a, b in zip(starts, stops, strict=True)]
+  for skip in (False, True) if len(starts) > 1 else (False,):
+    kept = slice(None, -1) if skip else slice(None)
+    rms = np.sqrt(np.sum((np.array(shares) * np.square(gaps))[kept]))
+    mad = np.sum((np.array(shares) * np.array(gaps))[kept])
+    options = {"bin_size": bin_size, "skip_last_bin": skip}
+    value = metrics.rms_calibration_error(probabilities, labels, **options)
+    np.testing.assert_allclose(value, rms, rtol=1e-4)
+    value = metrics.mad_calibration_error(probabilities, labels, **options)
+    np.testing.assert_allclose(value, mad, rtol=1e-4)
+
+
+def test_skipping_the_last_bin_hides_confident_mistakes():
+  # 100 calibrated-by-construction hits at confidence 1 - 0 and 100 mistakes at confidence 1.
+  probabilities, labels = two_class([0.75] * 100 + [1.0] * 100, [1, 1, 1, 0] * 25 + [0] * 100)
+  skipped = metrics.rms_calibration_error(probabilities, labels)
+  exact = metrics.rms_calibration_error(probabilities, labels, skip_last_bin=False)
+  np.testing.assert_allclose(skipped, 0.0, atol=1e-6)
+  np.testing.assert_allclose(exact, np.sqrt(0.5), rtol=1e-6)
+
+
+def test_remainder_joins_the_last_bin():
+  bins = metrics.fixed_size_bins(jnp.linspace(0.5, 1, 25), jnp.ones(25), bin_size=10)
+  np.testing.assert_array_equal(bins.count, [10, 15])
+
+
+@pytest.mark.parametrize("function", [metrics.rms_calibration_error, metrics.mad_calibration_error])
+def test_too_few_examples_is_an_error_not_a_perfect_score(function):
+  probabilities, labels = two_class([0.9] * 99, [0] * 99)
+  with pytest.raises(ValueError, match="at least bin_size=100 examples, got 99"):
+    function(probabilities, labels, skip_last_bin=False)
+  probabilities, labels = two_class([0.9] * 199, [0] * 199)
+  with pytest.raises(ValueError, match="at least two bins"):
+    function(probabilities, labels)
+  np.testing.assert_allclose(function(probabilities, labels, skip_last_bin=False), 0.9, rtol=1e-5)
+
+
+def test_aurra_by_hand():
+  # From the most confident on: right, right, wrong -> accuracies 1, 1, 2/3.
+  probabilities, labels = two_class([0.7, 0.9, 0.8], [0, 1, 1])
+  want = (1 + 1 + 2 / 3) / 3
+  np.testing.assert_allclose(metrics.aurra(probabilities, labels), want, rtol=1e-6)
+
+
+def test_aurra_of_a_perfect_model_is_one():
+  probabilities, labels = two_class([0.7, 0.9], [1, 1])
+  np.testing.assert_allclose(metrics.aurra(probabilities, labels), 1.0)
+
+
+def test_soft_f1_by_hand():
+  # Doubts .4 .2 .1, mistakes 1 0 0: 2 * .4 / (.7 + 1).
+  probabilities, labels = two_class([0.6, 0.8, 0.9], [0, 1, 1])
+  np.testing.assert_allclose(metrics.soft_f1(probabilities, labels), 0.8 / 1.7, rtol=1e-5)
+  probabilities, labels = two_class([1.0, 1.0], [1, 1])
+  assert metrics.soft_f1(probabilities, labels) == 0
+
+
+@pytest.mark.parametrize(
+  "name", ["ece", "adaptive_ece", "rms_calibration_error", "aurra", "soft_f1"]
+)
+def test_jit_gives_the_same(name, predictions):
+  function = getattr(metrics, name)
+  np.testing.assert_allclose(jax.jit(function)(*predictions), function(*predictions), rtol=1e-5)
+
+
+def test_calibrated_model_meets_the_noise_floor(key):
+  # Confidence .9 everywhere, right 90 % of the time: E[gap^2] = p (1 - p) / 100 per bin.
+  is_correct = jax.random.bernoulli(key, 0.9, (10_000,))
+  probabilities, labels = two_class(np.full(10_000, 0.9), is_correct)
+  value = metrics.rms_calibration_error(probabilities, labels, skip_last_bin=False)
+  floor = 0.9 * 0.1 / 100
+  # The mean of 100 squared gaps; a squared normal variable has variance 2 floor^2.
+  assert abs(float(value) ** 2 - floor) < 4 * np.sqrt(2 * floor**2 / 100)

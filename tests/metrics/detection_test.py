@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.metrics
+
+from mixboost_jax import metrics
+
+
+@pytest.fixture(params=["smooth", "tied"])
+def scores(request, key):
+  key_in, key_out = jax.random.split(key)
+  known = 1.0 + jax.random.normal(key_in, (500,))
+  foreign = jax.random.normal(key_out, (100,))
+  if request.param == "tied":
+    return jnp.round(2 * known), jnp.round(2 * foreign)
+  return known, foreign
+
+
+def stacked(scores, positive):
+  known, foreign = (np.asarray(s, np.float64) for s in scores)
+  if positive == "id":
+    return np.r_[np.ones(len(known)), np.zeros(len(foreign))], np.r_[known, foreign]
+  return np.r_[np.zeros(len(known)), np.ones(len(foreign))], np.r_[-known, -foreign]
+
+
+def test_auroc_against_scikit_learn(scores):
+  want = sklearn.metrics.roc_auc_score(*stacked(scores, "id"))
+  np.testing.assert_allclose(metrics.auroc(*scores), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positive", ["id", "ood"])
+def test_aupr_against_scikit_learn(scores, positive):
+  want = sklearn.metrics.average_precision_score(*stacked(scores, positive))
+  np.testing.assert_allclose(metrics.aupr(*scores, positive=positive), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positive", ["id", "ood"])
+@pytest.mark.parametrize("tpr", [0.5, 0.95, 1.0])
+def test_fpr_against_the_roc_curve(scores, positive, tpr):
+  truth, values = stacked(scores, positive)
+  false, true, _ = sklearn.metrics.roc_curve(truth, values, drop_intermediate=False)
+  false, true = false[1:], true[1:]  # without the threshold that nothing reaches
+  gap = np.abs(true - tpr).min()
+  # The largest recall that is as close, and there the highest threshold, that is the lowest rate.
+  recall = true[np.abs(true - tpr) <= gap + 1e-12].max()
+  want = false[true == recall].min()
+  value = metrics.fpr_at_tpr(*scores, tpr=tpr, positive=positive)
+  np.testing.assert_allclose(value, want, rtol=1e-5)
+
+
+def test_fpr_by_hand_differs_between_the_conventions():
+  known, foreign = jnp.arange(1.0, 21.0), jnp.array([0.5, 1.5, 2.5, 15.5])
+  # 19 of 20 known ones (95 %) score >= 2; so do 2 of 4 foreign ones.
+  np.testing.assert_allclose(metrics.fpr_at_tpr(known, foreign), 0.5)
+  # Recall 4/4 is closest to 95 % of the foreign ones: scores <= 15.5 are flagged, 15 of 20 known.
+  np.testing.assert_allclose(metrics.fpr_at_tpr(known, foreign, positive="ood"), 0.75)
+
+
+def test_constant_scores_tell_nothing():
+  known, foreign = jnp.zeros(50), jnp.zeros(10)
+  np.testing.assert_allclose(metrics.auroc(known, foreign), 0.5)
+  np.testing.assert_allclose(metrics.aupr(known, foreign), 10 / 60, rtol=1e-6)
+  np.testing.assert_allclose(metrics.fpr_at_tpr(known, foreign), 1.0)
+
+
+def test_perfect_scores():
+  known, foreign = jnp.arange(5.0) + 1, -jnp.arange(3.0)
+  np.testing.assert_allclose(metrics.auroc(known, foreign), 1.0)
+  np.testing.assert_allclose(metrics.aupr(known, foreign), 1.0)
+  for positive in ("id", "ood"):
+    np.testing.assert_allclose(metrics.fpr_at_tpr(known, foreign, positive=positive), 0.0)
+
+
+def test_scores_of_logits(key):
+  logits = 4 * jax.random.normal(key, (9, 5))
+  z = np.asarray(logits, np.float64)
+  np.testing.assert_allclose(
+    metrics.max_softmax(logits), scipy.special.softmax(z, 1).max(1), rtol=1e-5
+  )
+  np.testing.assert_allclose(metrics.max_logit(logits), z.max(1), rtol=1e-6)
+  want = 2 * scipy.special.logsumexp(z / 2, axis=1)
+  np.testing.assert_allclose(metrics.negative_energy(logits, temperature=2.0), want, rtol=1e-5)
+  for function in metrics.OOD_SCORES.values():
+    assert (function(logits + 3 * jnp.eye(9, 5) * logits) >= 0).shape == (9,)
+
+
+@pytest.mark.parametrize("function", [metrics.aupr, metrics.fpr_at_tpr])
+def test_unknown_convention(function):
+  with pytest.raises(ValueError, match='positive must be "id" or "ood"'):
+    function.__wrapped__(jnp.ones(3), jnp.ones(3), positive="both")
+
+
+def test_tpr_out_of_range():
+  with pytest.raises(ValueError, match=r"tpr must be in \(0, 1\], got 95"):
+    metrics.fpr_at_tpr(jnp.ones(3), jnp.ones(3), tpr=95.0)
+
+
+def test_jit_gives_the_same(scores):
+  for function in (metrics.auroc, metrics.aupr, metrics.fpr_at_tpr):
+    np.testing.assert_allclose(jax.jit(function)(*scores), function(*scores), rtol=1e-6)
