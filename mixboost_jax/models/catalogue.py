@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks by name."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from mixboost_jax.array_types import PRNGKey
+from mixboost_jax.models.network import Network, Spec
+from mixboost_jax.models.weights import RandomWeights, Weights
+from mixboost_jax.models.wide_resnet import WideResNet
+from mixboost_jax.registry import unknown_name
+
+NAMES: Mapping[str, str] = {
+  "wrn-D-K": "wide residual network, depth D = 6 n + 4, K times wider: wrn-40-4, wrn-10-1, ...",
+}
+"""Name (or pattern of names) -> what it is."""
+
+_BUILDERS: dict[str, Callable[[Weights, Spec], Network]] = {}
+_WIDE = re.compile(r"wrn-(\d+)-(\d+)")
+
+
+def name_problem(name: str) -> str | None:
+  """Returns what is wrong with the name of a network, or None."""
+  if name in _BUILDERS:
+    return None
+  wide = _WIDE.fullmatch(name)
+  if wide is None:
+    return unknown_name(name, NAMES, field="network").removeprefix("network: ")
+  depth, widen = int(wide[1]), int(wide[2])
+  if depth < 10 or (depth - 4) % 6:
+    near = max(10, round((depth - 4) / 6) * 6 + 4)
+    return (
+      f"expected wrn-D-K with depth D in 10, 16, 22, 28, 34, 40, ... (6 n + 4), got {name!r} "
+      f"(nearest: wrn-{near}-{max(widen, 1)})"
+    )
+  if widen < 1:
+    return f"expected wrn-D-K with K >= 1, got {name!r}"
+  return None
+
+
+def create(
+  name: str,
+  *,
+  num_classes: int,
+  key: PRNGKey,
+  image_size: int = 32,
+  num_channels: int = 3,
+  dropout: float = 0.0,
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+  std: tuple[float, ...] = (0.5, 0.5, 0.5),
+  compute_dtype: str = "float32",
+) -> Network:
+  """Returns a new network with random weights.
+
+  Args:
+    name: one of `NAMES`.
+    num_classes: logits per image.
+    key: of the first weights; the same key gives the same weights on any number of devices.
+    image_size: side of the images in pixels.
+    num_channels: colour channels of the images.
+    dropout: drop probability in [0, 1), for networks that have dropout layers.
+    mean: per channel, in pixel units; the first layer computes (image - mean) / std.
+    std: per channel, in pixel units.
+    compute_dtype: `float32` or `bfloat16`, of the hidden layers; parameters, statistics and logits
+      are float32 in any case.
+
+  Raises:
+    ValueError: if the name is unknown or an option does not fit the network.
+  """
+  spec = Spec(
+    num_classes=num_classes,
+    image_size=image_size,
+    num_channels=num_channels,
+    dropout=float(dropout),
+    mean=tuple(mean),
+    std=tuple(std),
+    compute_dtype=compute_dtype,
+  )
+  return build(name, RandomWeights(key), spec)
+
+
+def build(name: str, weights: Weights, spec: Spec) -> Network:
+  """Returns the network `name` with weights from `weights`."""
+  if problem := name_problem(name):
+    raise ValueError(f"models.create: {problem}")
+  if wide := _WIDE.fullmatch(name):
+    return WideResNet(weights, spec, depth=int(wide[1]), widen=int(wide[2]))
+  return _BUILDERS[name](weights, spec)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mixboost_jax import models
+
+
+@pytest.fixture(scope="module")
+def network():
+  return models.create("wrn-10-1", num_classes=5, key=jax.random.key(0), dropout=0.2)
+
+
+@pytest.fixture(scope="module")
+def pure(network):
+  return models.functional(network)
+
+
+def keys_for(count, start=0):
+  return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(start + jnp.arange(count))
+
+
+def flat(tree):
+  return jax.flatten_util.ravel_pytree(tree)[0]
+
+
+def test_params_and_stats_are_nested_dicts_of_float32_arrays(pure):
+  assert pure.params["stage1"]["block0"]["conv1"]["kernel"].shape == (3, 3, 16, 16)
+  assert set(pure.stats["bn1"]) == {"mean", "var"}
+  for path, leaf in jax.tree_util.tree_leaves_with_path((pure.params, pure.stats)):
+    assert isinstance(leaf, jax.Array), path
+    assert leaf.dtype == jnp.float32, path
+    assert all(isinstance(part, jax.tree_util.DictKey) for part in path[1:])
+
+
+def test_evaluation_equals_the_module_and_changes_nothing(network, pure, images):
+  logits, stats = pure.apply(pure.params, pure.stats, images, train=False)
+  np.testing.assert_allclose(logits, network(images), atol=1e-6)
+  np.testing.assert_array_equal(flat(stats), flat(pure.stats))
+  assert logits.shape == (8, 5)
+  assert logits.dtype == jnp.float32
+
+
+def test_apply_leaves_the_module_and_its_arguments_alone(network, pure, images):
+  before = flat(pure.stats)
+  _, stats = pure.apply(pure.params, pure.stats, images, train=True, dropout_keys=keys_for(8))
+  assert not np.allclose(flat(stats), before)
+  np.testing.assert_array_equal(flat(models.functional(network).stats), before)
+  np.testing.assert_array_equal(flat(pure.stats), before)
+
+
+@pytest.mark.parametrize("views", ["clean", "both"])
+def test_two_fused_views_equal_two_forwards(pure, images, views):
+  masked = images * (images[:, :1] > 0.4)
+  rows = jnp.stack([images, masked], axis=1).reshape(16, 32, 32, 3)
+  keys = keys_for(16)
+
+  @jax.jit
+  def fused(params, stats):
+    return pure.apply(
+      params,
+      stats,
+      rows,
+      train=True,
+      num_views=2,
+      batchnorm_views=views,
+      dropout_keys=keys,
+    )
+
+  @jax.jit
+  def forward(params, stats, images, keys):
+    return pure.apply(params, stats, images, train=True, dropout_keys=keys)
+
+  logits, stats = fused(pure.params, pure.stats)
+  clean_logits, after_clean = forward(pure.params, pure.stats, images, keys[0::2])
+  masked_logits, after_both = forward(pure.params, after_clean, masked, keys[1::2])
+  np.testing.assert_allclose(logits[0::2], clean_logits, atol=1e-5)
+  np.testing.assert_allclose(logits[1::2], masked_logits, atol=1e-5)
+  expected = after_clean if views == "clean" else after_both
+  np.testing.assert_allclose(flat(stats), flat(expected), atol=1e-5)
+  assert not np.allclose(flat(after_clean), flat(after_both), atol=1e-3)
+
+
+def test_grad_vmap_and_scan_around_apply(pure, images):
+  labels = jax.nn.one_hot(jnp.arange(8) % 5, 5)
+
+  def loss(params, stats, images):
+    logits, stats = pure.apply(params, stats, images, train=True, dropout_keys=keys_for(8))
+    return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=1)), stats
+
+  @jax.jit
+  def run(params, stats):
+    def step(carry, images):
+      (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(*carry, images)
+      params = jax.tree.map(lambda p, g: p - 0.1 * g, carry[0], grads)
+      return (params, stats), (value, flat(grads))
+
+    return jax.lax.scan(step, (params, stats), jnp.stack([images, images]))
+
+  (params, _), (values, grads) = run(pure.params, pure.stats)
+  assert values[1] < values[0]
+  assert jnp.all(jnp.isfinite(grads))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    assert not np.array_equal(leaf, _at(pure.params, path)), f"{path} has no gradient"
+
+  both = jax.tree.map(lambda a, b: jnp.stack([a, b]), params, pure.params)
+  ensemble = jax.vmap(lambda p: pure.apply(p, pure.stats, images, train=False)[0])(both)
+  np.testing.assert_allclose(
+    ensemble[1], pure.apply(pure.params, pure.stats, images, train=False)[0], atol=1e-5
+  )
+  assert not np.allclose(ensemble[0], ensemble[1])
+
+
+def _at(tree, path):
+  for part in path:
+    tree = tree[part.key]
+  return tree
+
+
+def test_logits_of_an_example_do_not_depend_on_its_batch(pure, images):
+  """Dropout masks included: only batch normalisation couples the examples of a batch."""
+  apply = jax.jit(
+    lambda images, keys: pure.apply(
+      pure.params, pure.stats, images, train=False, dropout_keys=keys
+    )[0]
+  )
+  np.testing.assert_allclose(
+    apply(images[2:4], keys_for(2, 2)), apply(images, keys_for(8))[2:4], atol=1e-5
+  )
+
+
+def test_taps_change_what_leaves_a_stage(pure, images):
+  forward = jax.jit(
+    lambda factor, images: pure.apply(
+      pure.params,
+      pure.stats,
+      images,
+      train=False,
+      taps={"input": lambda x: factor * x, "stage2": lambda x: x[::-1]},
+    )[0]
+  )
+  plain = pure.apply(pure.params, pure.stats, images, train=False)[0]
+  np.testing.assert_allclose(forward(1.0, images), plain[::-1], atol=1e-5)
+  np.testing.assert_allclose(
+    forward(0.0, images),
+    pure.apply(pure.params, pure.stats, jnp.full_like(images, 0.5), train=False)[0],
+    atol=1e-5,
+  )
+
+
+def test_merge_gives_the_module_with_new_numbers(network, pure, images):
+  params = jax.tree.map(lambda x: 0.5 * x, pure.params)
+  merged = models.merge(network, params, pure.stats)
+  expected, _ = pure.apply(params, pure.stats, images, train=False)
+  np.testing.assert_allclose(merged(images), expected, atol=1e-6)
+
+
+def test_foreign_modules_are_refused():
+  with pytest.raises(ValueError, match=r"made by models\.create, got Linear"):
+    models.functional(nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
