@@ -3,6 +3,7 @@
 
 from mixboost_jax.runtime import (
   atomic,
+  checkpoint,
   lock,
   log,
   mesh,
@@ -13,6 +14,7 @@ from mixboost_jax.runtime import (
 
 __all__ = [
   "atomic",
+  "checkpoint",
   "lock",
   "log",
   "mesh",

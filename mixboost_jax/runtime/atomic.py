@@ -33,6 +33,22 @@ class WriteError(OSError):
   """A file or folder could not be written. What was there before is untouched."""
 
 
+def explain(error: BaseException) -> str:
+  """Returns why a write failed and what to do, also for errors that only quote the system's."""
+  cause: BaseException | None = error
+  while cause is not None:
+    if isinstance(cause, WriteError) and cause.strerror:
+      return cause.strerror
+    if isinstance(cause, OSError) and cause.errno in _REMEDIES:
+      return _REMEDIES[cause.errno]
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+      if os.strerror(number) in str(cause):
+        return _REMEDIES[number]
+    cause = cause.__cause__ or cause.__context__
+  first_line = str(error).partition("\n")[0]
+  return f"{type(error).__name__}: {first_line}"
+
+
 def write_error(path: str | os.PathLike, error: OSError) -> WriteError:
   """Returns the error that tells a user what could not be written, why, and what to do."""
   reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
@@ -58,10 +74,10 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.fchmod(descriptor, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
     os.close(descriptor)
     yield temporary
-    _sync(temporary)
+    sync(temporary)
     os.replace(temporary, target)
     temporary = None
-    _sync(target.parent)
+    sync(target.parent)
   except OSError as error:
     raise write_error(target, error) from error
   finally:
@@ -126,7 +142,7 @@ def _umask() -> int:
   return mask
 
 
-def _sync(path: pathlib.Path) -> None:
+def sync(path: pathlib.Path) -> None:
   """Asks for the content of a file, or the names in a folder, to be on the disk."""
   descriptor = os.open(path, os.O_RDONLY)
   try:

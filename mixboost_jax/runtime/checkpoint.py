@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: written in the background, complete or absent, verified before they are used.
+
+```text
+checkpoints/00001200/          a complete checkpoint: arrays by Orbax, and contents.json
+checkpoints/00001500.partial*  being written, or left by a killed process; removed by the next save
+checkpoints/00001500.damaged   found altered when resuming, set aside
+```
+
+A checkpoint gets its final name by one rename after its list of contents (`manifest.py`) is on the
+disk. All processes of a distributed run need to see the same folder.
+"""
+
+import concurrent.futures
+import math
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from mixboost_jax.runtime import atomic, leaves, log, manifest
+
+_COMPLETE = re.compile(r"\d{8,}")
+_RESERVED = ("step", "metric")
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written or none can be read. The message says what is intact."""
+
+
+class Restored(NamedTuple):
+  """What `Checkpointer.restore` returns."""
+
+  state: Any
+  metadata: dict[str, Any]
+  """`step`, `metric`, and what was given to `save`."""
+
+
+class Checkpointer:
+  """Saves and restores a pytree of arrays in one folder."""
+
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    *,
+    keep_last: int = 2,
+    keep_best: int = 0,
+    better: str = "lower",
+  ):
+    """Looks at nothing and creates nothing yet.
+
+    Args:
+      folder: created by the first save.
+      keep_last: newest checkpoints to keep, at least 1.
+      keep_best: checkpoints with the best metric to keep beside those.
+      better: whether a `lower` or `higher` metric is better.
+    """
+    if keep_last < 1 or keep_best < 0 or better not in ("lower", "higher"):
+      raise ValueError(
+        "Checkpointer: expected keep_last >= 1, keep_best >= 0, better 'lower' or 'higher', got "
+        f"{keep_last}, {keep_best}, {better!r}."
+      )
+    self._folder = pathlib.Path(folder).expanduser().absolute()
+    self._keep_last, self._keep_best = keep_last, keep_best
+    self._sign = 1.0 if better == "lower" else -1.0
+    self._last_step: int | None = None  # saved or restored by this object
+    self._damaged: set[int] = set()
+    self._pending: concurrent.futures.Future[None] | None = None
+    self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+    self._writer: Any = None
+
+  def steps(self) -> list[int]:
+    """Returns the steps of all complete checkpoints, oldest first."""
+    try:
+      names = os.listdir(self._folder)
+    except (FileNotFoundError, NotADirectoryError):
+      return []
+    found = {int(name) for name in names if _COMPLETE.fullmatch(name)}
+    return sorted(found - self._damaged)
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    *,
+    metric: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+  ) -> None:
+    """Copies `state` and returns; the copy is written while training goes on.
+
+    The buffers of `state` may be donated right after. Saving the step that was just saved or
+    restored does nothing. Waits for the save before.
+
+    Args:
+      step: larger than that of every checkpoint in the folder.
+      state: any pytree of arrays and numbers, sharded or not. No typed keys: derive them from the
+        seed.
+      metric: to keep the best by; None or NaN is never the best.
+      metadata: JSON, handed back by `restore`.
+
+    Raises:
+      CheckpointError: if this or the previous save failed (full disk, ...); earlier checkpoints
+        are intact.
+      ValueError: if `step` is not new or `state` holds what cannot be saved.
+    """
+    self.wait()
+    if step == self._last_step:
+      return
+    metadata = leaves.plain_json(metadata or {})
+    if taken := [name for name in _RESERVED if name in metadata]:
+      raise ValueError(f"Checkpointer.save: metadata may not hold {', '.join(taken)}.")
+    if (steps := self.steps()) and step <= steps[-1]:
+      raise ValueError(
+        f"{self._folder}: holds a checkpoint of step {steps[-1]}, so step {step} cannot be added; "
+        "restore it first, or choose another folder."
+      )
+    arrays = leaves.by_name(state)
+    known = {name: leaves.describe(leaf) for name, leaf in arrays.items()}
+    metric = None if metric is None or not math.isfinite(metric) else float(metric)
+    contents = manifest.Manifest(step, metric, metadata, known)
+    partial = self._path(step).with_name(f"{self._path(step).name}.partial")
+    try:
+      if log.is_primary():
+        atomic.make_folder(self._folder)
+        self._tidy()
+      self._orbax().save(partial, arrays)
+    except Exception as error:
+      raise self._failure(step, partial, error) from error
+    self._last_step = step
+    self._pending = self._worker.submit(self._commit, step, partial, contents)
+
+  def wait(self) -> None:
+    """Returns when everything saved so far is complete on the disk.
+
+    Raises:
+      CheckpointError: if the last save failed.
+    """
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      pending.result()
+
+  def close(self) -> None:
+    """Waits and frees the threads.
+
+    Raises:
+      CheckpointError: if the last save failed.
+    """
+    try:
+      self.wait()
+    finally:
+      self._worker.shutdown()
+      if self._writer is not None:
+        self._writer.close()
+        self._writer = None
+
+  def __enter__(self) -> "Checkpointer":
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+  def restore(self, like: Any, *, which: str = "newest") -> Restored | None:
+    """Loads the newest (or best) checkpoint that is intact, bit for bit.
+
+    A damaged one is skipped with one warning that names it and its replacement; it is set aside,
+    not deleted, by the next save.
+
+    Args:
+      like: a tree of arrays or `jax.ShapeDtypeStruct` with the shapes, types and shardings to
+        restore to; these need not be the shardings or the number of devices of the save. Leaves
+        without a sharding go to the first device.
+      which: `newest` or `best` (checkpoints with a metric; the newest if none has one).
+
+    Returns:
+      State and metadata, or None if there is no checkpoint.
+
+    Raises:
+      ValueError: if the arrays of the checkpoint are not those of `like`.
+      CheckpointError: if there are checkpoints but none is intact.
+    """
+    if which not in ("newest", "best"):
+      raise ValueError(f"Checkpointer.restore: which is 'newest' or 'best', got {which!r}.")
+    self.wait()
+    problems: dict[int, str] = {}
+    for step in self._candidates(which):
+      path = self._path(step)
+      try:
+        contents = manifest.verify(path)
+      except manifest.DamagedError as error:
+        problems[step] = str(error)
+        continue
+      wanted = leaves.by_name(like)
+      leaves.check_fit(path, contents.leaves, wanted)
+      loaded = self._orbax().restore(
+        path, {name: leaves.target(leaf) for name, leaf in wanted.items()}
+      )
+      state = jax.tree.unflatten(jax.tree.structure(like), [loaded[name] for name in wanted])
+      if problems:
+        log.warn(f"{self._list(problems)}; continuing from {path} instead.")
+      self._damaged |= set(problems)
+      if which == "newest":
+        self._last_step = step
+      return Restored(state, {**contents.metadata, "step": step, "metric": contents.metric})
+    if problems:
+      raise CheckpointError(
+        f"{self._list(problems)}; no other checkpoint is left. Remove {self._folder} to start anew."
+      )
+    return None
+
+  def _path(self, step: int) -> pathlib.Path:
+    return self._folder / f"{step:08d}"
+
+  def _list(self, problems: Mapping[int, str]) -> str:
+    parts = [f"{self._path(step)} is damaged ({why})" for step, why in problems.items()]
+    return "checkpoint " + ", ".join(parts)
+
+  def _orbax(self) -> Any:
+    if self._writer is None:
+      import orbax.checkpoint as ocp
+
+      self._writer = ocp.StandardCheckpointer()
+    return self._writer
+
+  def _candidates(self, which: str) -> list[int]:
+    newest_first = self.steps()[::-1]
+    if which == "newest":
+      return newest_first
+    # Stable: of equal metrics the newer one, and those without a metric last.
+    return sorted(newest_first, key=self._rank)
+
+  def _rank(self, step: int) -> float:
+    """Returns a number that is smaller for a better checkpoint, infinite without a metric."""
+    try:
+      metric = manifest.read(self._path(step)).metric
+    except manifest.DamagedError:
+      return -math.inf  # may have been the best: looked at first, and then named as damaged
+    return math.inf if metric is None else self._sign * metric
+
+  def _commit(self, step: int, partial: pathlib.Path, contents: manifest.Manifest) -> None:
+    """Runs in the background: waits for the arrays, lists them, gives the folder its name."""
+    try:
+      self._orbax().wait_until_finished()
+      if log.is_primary():
+        manifest.write(partial, contents)
+        os.rename(partial, self._path(step))
+        atomic.sync(self._folder)
+    except Exception as error:
+      self._last_step = None
+      raise self._failure(step, partial, error) from error
+    if log.is_primary():
+      self._prune()
+
+  def _failure(self, step: int, partial: pathlib.Path, error: Exception) -> CheckpointError:
+    if log.is_primary():
+      _remove(partial)
+    steps = [s for s in self.steps() if s != step]
+    intact = f"step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
+    return CheckpointError(
+      f"cannot save step {step} in {self._folder}: {atomic.explain(error)}; {intact}."
+    )
+
+  def _tidy(self) -> None:
+    """Removes what killed processes left and sets damaged checkpoints aside."""
+    for path in self._folder.glob("*.partial*"):
+      _remove(path)
+    for step in sorted(self._damaged):
+      path = self._path(step)
+      if path.exists():
+        aside, count = path.with_name(f"{path.name}.damaged"), 1
+        while aside.exists():
+          aside, count = path.with_name(f"{path.name}.damaged{count}"), count + 1
+        os.rename(path, aside)
+    self._damaged.clear()
+
+  def _prune(self) -> None:
+    newest_first = self.steps()[::-1]
+    ranks = {step: self._rank(step) for step in newest_first}
+    ranked = sorted((s for s in newest_first if math.isfinite(ranks[s])), key=ranks.__getitem__)
+    kept = {*newest_first[: self._keep_last], *ranked[: self._keep_best]}
+    for step in newest_first:
+      if step not in kept:
+        path = self._path(step)
+        dying = path.with_name(f"{path.name}.partial-old")
+        try:
+          os.rename(path, dying)  # from here on nobody takes it for a checkpoint
+        except OSError as error:
+          log.warn(f"cannot remove the old checkpoint {path}: {error.strerror}.")
+        else:
+          _remove(dying)
+
+
+def _remove(path: pathlib.Path) -> None:
+  """Removes a folder and Orbax's temporary versions of it, as far as possible."""
+  for found in [path, *path.parent.glob(f"{path.name}.orbax*")]:
+    shutil.rmtree(found, ignore_errors=True)
