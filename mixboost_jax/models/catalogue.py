@@ -3,19 +3,41 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from mixboost_jax.array_types import PRNGKey
+from mixboost_jax.models.alexnet import AlexNet
 from mixboost_jax.models.network import Network, Spec
+from mixboost_jax.models.preact_resnet import PreactResNet
+from mixboost_jax.models.resnet import ResNet
+from mixboost_jax.models.tiny_cnn import TinyCnn
 from mixboost_jax.models.weights import RandomWeights, Weights
 from mixboost_jax.models.wide_resnet import WideResNet
 from mixboost_jax.registry import unknown_name
 
 NAMES: Mapping[str, str] = {
   "wrn-D-K": "wide residual network, depth D = 6 n + 4, K times wider: wrn-40-4, wrn-10-1, ...",
+  "preact-resnet-10": "pre-activation ResNet for 32 px with one block per stage, for tests",
+  "preact-resnet-18": "pre-activation ResNet-18 for 32 px",
+  "preact-resnet-50": "pre-activation ResNet-50 (bottlenecks) for 32 px",
+  "mi-resnet-50": "three-stage ResNet of the Mixup Inference experiments for 32 px",
+  "resnet-14": "ResNet-50 with one block per stage, for tests",
+  "resnet-50": "ResNet-50 v1.5 for 224 px (give image_size=224)",
+  "alexnet": "small AlexNet for 32 px, without normalisation layers",
+  "tiny-cnn": "three convolutions, for tests and first trials",
 }
 """Name (or pattern of names) -> what it is."""
 
-_BUILDERS: dict[str, Callable[[Weights, Spec], Network]] = {}
+_BUILDERS: dict[str, Callable[[Weights, Spec], Network]] = {
+  "preact-resnet-10": partial(PreactResNet, depths=(1, 1, 1, 1), bottleneck=False),
+  "preact-resnet-18": partial(PreactResNet, depths=(2, 2, 2, 2), bottleneck=False),
+  "preact-resnet-50": partial(PreactResNet, depths=(3, 4, 6, 3), bottleneck=True),
+  "mi-resnet-50": partial(ResNet, depths=(5, 5, 5), expansion=1, small_images=True),
+  "resnet-14": partial(ResNet, depths=(1, 1, 1, 1)),
+  "resnet-50": partial(ResNet, depths=(3, 4, 6, 3)),
+  "alexnet": AlexNet,
+  "tiny-cnn": TinyCnn,
+}
 _WIDE = re.compile(r"wrn-(\d+)-(\d+)")
 
 

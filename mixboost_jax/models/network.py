@@ -65,19 +65,20 @@ class Spec:
 class Network(nnx.Module):
   """Base of the built-in networks.
 
-  A network of this family defines `stem`, one method or layer per name in `stages`, and `head`.
+  A network of this family defines `stem`, one layer or method per name in `stages`, and `head`.
 
   Args:
     spec: see `Spec`.
+    num_stages: `stages` becomes ("stage1", "stage2", ...).
   """
 
-  stages: ClassVar[tuple[str, ...]] = ()
   has_dropout: ClassVar[bool] = True
   stem: Callable[[Array, Mode], Array]
   head: Callable[[Array, Mode], Array]
 
-  def __init__(self, spec: Spec):
+  def __init__(self, spec: Spec, *, num_stages: int):
     self.spec = spec
+    self.stages = tuple(f"stage{i + 1}" for i in range(num_stages))
     if spec.dropout > 0 and not self.has_dropout:
       raise ValueError(
         f"models.create: {type(self).__name__} has no dropout layer, got dropout={spec.dropout}; "

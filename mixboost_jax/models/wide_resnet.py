@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wide residual networks for 32 x 32 images."""
 
-from typing import ClassVar
-
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -13,6 +11,7 @@ from mixboost_jax.models.dropout import dropout
 from mixboost_jax.models.layers import Conv, Linear
 from mixboost_jax.models.mode import Mode
 from mixboost_jax.models.network import Network, Spec
+from mixboost_jax.models.sequence import Sequence
 from mixboost_jax.models.weights import Weights
 
 Hidden = Float[Array, "N H W C"]
@@ -47,39 +46,6 @@ class WideBlock(nnx.Module):
     return shortcut + self.conv2(hidden)
 
 
-class WideStage(nnx.Module):
-  """Blocks of one width; the first changes width and resolution."""
-
-  def __init__(
-    self,
-    weights: Weights,
-    inputs: int,
-    outputs: int,
-    *,
-    num_blocks: int,
-    stride: int,
-    rate: float,
-    first_index: int,
-  ):
-    self.num_blocks = num_blocks
-    for i in range(num_blocks):
-      block = WideBlock(
-        weights,
-        inputs if i == 0 else outputs,
-        outputs,
-        stride=stride if i == 0 else 1,
-        rate=rate,
-        index=first_index + i,
-      )
-      setattr(self, f"block{i}", block)
-
-  def __call__(self, inputs: Hidden, mode: Mode) -> Float[Array, "N P Q D"]:
-    """Applies the blocks, unrolled: a loop around convolutions is slow on CPU."""
-    for i in range(self.num_blocks):
-      inputs = getattr(self, f"block{i}")(inputs, mode)
-    return inputs
-
-
 class WideResNet(Network):
   """WRN-d-k: 3 stages of (d - 4) / 6 blocks with 16k, 32k and 64k channels, strides 1, 2, 2.
 
@@ -93,24 +59,24 @@ class WideResNet(Network):
     widen: k, at least 1.
   """
 
-  stages: ClassVar[tuple[str, ...]] = ("stage1", "stage2", "stage3")
-
   def __init__(self, weights: Weights, spec: Spec, *, depth: int, widen: int):
-    super().__init__(spec)
+    super().__init__(spec, num_stages=3)
     num_blocks = (depth - 4) // 6
     widths = (16, 16 * widen, 32 * widen, 64 * widen)
     self.conv1 = Conv(weights, spec.num_channels, 16, 3)
-    for i, name in enumerate(self.stages):
-      stage = WideStage(
-        weights,
-        widths[i],
-        widths[i + 1],
-        num_blocks=num_blocks,
-        stride=1 if i == 0 else 2,
-        rate=spec.dropout,
-        first_index=i * num_blocks,
-      )
-      setattr(self, name, stage)
+    for stage, name in enumerate(self.stages):
+      blocks = [
+        WideBlock(
+          weights,
+          widths[stage] if i == 0 else widths[stage + 1],
+          widths[stage + 1],
+          stride=2 if i == 0 and stage > 0 else 1,
+          rate=spec.dropout,
+          index=stage * num_blocks + i,
+        )
+        for i in range(num_blocks)
+      ]
+      setattr(self, name, Sequence(blocks))
     self.bn1 = BatchNorm(widths[3])
     self.fc = Linear(weights, widths[3], spec.num_classes, zero_bias=True)
 
