@@ -12,17 +12,19 @@ disk. All processes of a distributed run need to see the same folder.
 """
 
 import concurrent.futures
+import logging
 import math
 import os
 import pathlib
 import re
-import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from mixboost_jax.runtime import atomic, leaves, log, manifest
+from mixboost_jax.runtime import atomic, leaves, log, manifest, retention
 
 _COMPLETE = re.compile(r"\d{8,}")
 _RESERVED = ("step", "metric")
@@ -66,7 +68,7 @@ class Checkpointer:
       )
     self._folder = pathlib.Path(folder).expanduser().absolute()
     self._keep_last, self._keep_best = keep_last, keep_best
-    self._sign = 1.0 if better == "lower" else -1.0
+    self._better = better
     self._last_step: int | None = None  # saved or restored by this object
     self._damaged: set[int] = set()
     self._pending: concurrent.futures.Future[None] | None = None
@@ -140,8 +142,17 @@ class Checkpointer:
       CheckpointError: if the last save failed.
     """
     pending, self._pending = self._pending, None
-    if pending is not None:
-      pending.result()
+    if pending is None:
+      return
+    failure = pending.exception()
+    if jax.distributed.is_initialized():
+      # Only the first process knows when the checkpoint is complete, so all wait for all.
+      with jax.transfer_guard("allow"):
+        fine = multihost_utils.process_allgather(np.asarray(failure is None))
+      if failure is None and not np.all(fine):
+        failure = CheckpointError(f"another process could not save to {self._folder}.")
+    if failure is not None:
+      raise failure
 
   def close(self) -> None:
     """Waits and frees the threads.
@@ -156,6 +167,7 @@ class Checkpointer:
       if self._writer is not None:
         self._writer.close()
         self._writer = None
+        logging.getLogger("absl").removeFilter(_is_not_from_orbax)
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -222,6 +234,8 @@ class Checkpointer:
     if self._writer is None:
       import orbax.checkpoint as ocp
 
+      # Orbax logs pages of tracebacks for an error that it raises as well.
+      logging.getLogger("absl").addFilter(_is_not_from_orbax)
       self._writer = ocp.StandardCheckpointer()
     return self._writer
 
@@ -230,15 +244,7 @@ class Checkpointer:
     if which == "newest":
       return newest_first
     # Stable: of equal metrics the newer one, and those without a metric last.
-    return sorted(newest_first, key=self._rank)
-
-  def _rank(self, step: int) -> float:
-    """Returns a number that is smaller for a better checkpoint, infinite without a metric."""
-    try:
-      metric = manifest.read(self._path(step)).metric
-    except manifest.DamagedError:
-      return -math.inf  # may have been the best: looked at first, and then named as damaged
-    return math.inf if metric is None else self._sign * metric
+    return sorted(newest_first, key=lambda s: retention.rank(self._path(s), better=self._better))
 
   def _commit(self, step: int, partial: pathlib.Path, contents: manifest.Manifest) -> None:
     """Runs in the background: waits for the arrays, lists them, gives the folder its name."""
@@ -252,11 +258,14 @@ class Checkpointer:
       self._last_step = None
       raise self._failure(step, partial, error) from error
     if log.is_primary():
-      self._prune()
+      paths = [self._path(s) for s in self.steps()]
+      retention.prune(
+        paths, keep_last=self._keep_last, keep_best=self._keep_best, better=self._better
+      )
 
   def _failure(self, step: int, partial: pathlib.Path, error: Exception) -> CheckpointError:
     if log.is_primary():
-      _remove(partial)
+      retention.remove(partial)
     steps = [s for s in self.steps() if s != step]
     intact = f"step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
     return CheckpointError(
@@ -266,34 +275,11 @@ class Checkpointer:
   def _tidy(self) -> None:
     """Removes what killed processes left and sets damaged checkpoints aside."""
     for path in self._folder.glob("*.partial*"):
-      _remove(path)
-    for step in sorted(self._damaged):
-      path = self._path(step)
-      if path.exists():
-        aside, count = path.with_name(f"{path.name}.damaged"), 1
-        while aside.exists():
-          aside, count = path.with_name(f"{path.name}.damaged{count}"), count + 1
-        os.rename(path, aside)
+      retention.remove(path)
+    for step in self._damaged:
+      retention.set_aside(self._path(step))
     self._damaged.clear()
 
-  def _prune(self) -> None:
-    newest_first = self.steps()[::-1]
-    ranks = {step: self._rank(step) for step in newest_first}
-    ranked = sorted((s for s in newest_first if math.isfinite(ranks[s])), key=ranks.__getitem__)
-    kept = {*newest_first[: self._keep_last], *ranked[: self._keep_best]}
-    for step in newest_first:
-      if step not in kept:
-        path = self._path(step)
-        dying = path.with_name(f"{path.name}.partial-old")
-        try:
-          os.rename(path, dying)  # from here on nobody takes it for a checkpoint
-        except OSError as error:
-          log.warn(f"cannot remove the old checkpoint {path}: {error.strerror}.")
-        else:
-          _remove(dying)
 
-
-def _remove(path: pathlib.Path) -> None:
-  """Removes a folder and Orbax's temporary versions of it, as far as possible."""
-  for found in [path, *path.parent.glob(f"{path.name}.orbax*")]:
-    shutil.rmtree(found, ignore_errors=True)
+def _is_not_from_orbax(record: logging.LogRecord) -> bool:
+  return "orbax" not in pathlib.PurePath(record.pathname).parts

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -284,6 +285,18 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(tmp_path, monkeypatch, p
   saver.save(2, example(2))  # there is room again
   saver.close()
   assert sorted(os.listdir(tmp_path)) == ["00000001", "00000002"]
+
+
+def test_orbax_does_not_log_what_it_raises(tmp_path):
+  def is_shown(path):
+    record = logging.LogRecord("absl", logging.ERROR, path, 1, "pages of text", None, None)
+    return bool(logging.getLogger("absl").filter(record))
+
+  with Checkpointer(tmp_path) as saver:
+    saver.save(1, {"x": jnp.int32(1)})
+    assert not is_shown("/x/orbax/checkpoint/future.py")
+    assert is_shown("/x/other/future.py")
+  assert is_shown("/x/orbax/checkpoint/future.py")
 
 
 def test_a_failed_save_is_not_forgotten(tmp_path, monkeypatch):
