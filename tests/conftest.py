@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 import jaxtyping
 
 # Every annotated function of the package is checked at run time, in tests only.
-_HOOK = jaxtyping.install_import_hook("mixboost_jax", "beartype.beartype")
+_HOOK = jaxtyping.install_import_hook("mixboost_jax", "typecheck.check")
 
 import jax
 import jax.numpy as jnp
