@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations of the Python Imaging Library on pictures in [0, 1], one picture at a time.
+
+A picture is cut to 8-bit levels, changed exactly as Pillow changes it, and returned in [0, 1].
+Lift with `jax.vmap`. Magnitudes may be Python numbers or traced scalars.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mixboost_jax.array_types import Image
+from mixboost_jax.image import affine, enhance, histogram, point
+from mixboost_jax.image.quantize import from_levels, to_levels
+
+Fill = float | int | tuple[float, ...] | Array
+Magnitude = Any
+
+
+def autocontrast(image: Image) -> Image:
+  """Stretches each channel to the full range; a constant channel stays."""
+  levels = to_levels(image)[None]
+  return from_levels(histogram.look_up(levels, histogram.autocontrast_tables(levels))[0])
+
+
+def equalize(image: Image) -> Image:
+  """Flattens the histogram of each channel."""
+  levels = to_levels(image)[None]
+  return from_levels(histogram.look_up(levels, histogram.equalize_tables(levels))[0])
+
+
+def invert(image: Image) -> Image:
+  """Returns the negative."""
+  return from_levels(point.invert(to_levels(image)))
+
+
+def posterize(image: Image, bits: Magnitude) -> Image:
+  """Keeps the `bits` highest of 8 bits; 0 gives black."""
+  return from_levels(point.posterize(to_levels(image), bits))
+
+
+def solarize(image: Image, threshold: Magnitude) -> Image:
+  """Inverts levels at or above `threshold` in 0..256 (levels, not [0, 1])."""
+  return from_levels(point.solarize(to_levels(image), threshold))
+
+
+def solarize_add(image: Image, addition: Magnitude) -> Image:
+  """Adds `addition` in 0..255 to levels below 128."""
+  return from_levels(point.solarize_add(to_levels(image), addition))
+
+
+def color(image: Image, factor: Magnitude) -> Image:
+  """Saturation: 0 is grey, 1 the picture."""
+  return from_levels(enhance.color(to_levels(image), factor))
+
+
+def contrast(image: Image, factor: Magnitude) -> Image:
+  """Contrast: 0 is the mean grey level, 1 the picture."""
+  return from_levels(enhance.contrast(to_levels(image), factor))
+
+
+def brightness(image: Image, factor: Magnitude) -> Image:
+  """Brightness: 0 is black, 1 the picture."""
+  return from_levels(enhance.brightness(to_levels(image), factor))
+
+
+def sharpness(image: Image, factor: Magnitude) -> Image:
+  """Sharpness: 0 is smoothed, 1 the picture."""
+  return from_levels(enhance.sharpness(to_levels(image), factor))
+
+
+def rotate(
+  image: Image, degrees: Magnitude, *, interpolation: str = "nearest", fill: Fill = 0.0
+) -> Image:
+  """Rotates counter-clockwise about the centre; the size stays."""
+  height, width, _ = image.shape
+  if affine.is_static(degrees):
+    matrix: Any = affine.rotation(float(degrees), height=height, width=width)
+  else:
+    matrix = affine.traced_rotation(degrees, height=height, width=width)
+  return _warp(image, matrix, interpolation, fill)
+
+
+def shear_x(
+  image: Image, factor: Magnitude, *, interpolation: str = "nearest", fill: Fill = 0.0
+) -> Image:
+  """Reads pixel (x, y) at (x + factor y, y), y counted from the top."""
+  return _warp(image, _entry(1, factor), interpolation, fill)
+
+
+def shear_y(
+  image: Image, factor: Magnitude, *, interpolation: str = "nearest", fill: Fill = 0.0
+) -> Image:
+  """Reads pixel (x, y) at (x, y + factor x), x counted from the left."""
+  return _warp(image, _entry(3, factor), interpolation, fill)
+
+
+def translate_x(
+  image: Image, pixels: Magnitude, *, interpolation: str = "nearest", fill: Fill = 0.0
+) -> Image:
+  """Reads pixel (x, y) at (x + pixels, y): positive moves the content to the left."""
+  return _warp(image, _entry(2, pixels), interpolation, fill)
+
+
+def translate_y(
+  image: Image, pixels: Magnitude, *, interpolation: str = "nearest", fill: Fill = 0.0
+) -> Image:
+  """Reads pixel (x, y) at (x, y + pixels): positive moves the content up."""
+  return _warp(image, _entry(5, pixels), interpolation, fill)
+
+
+def _entry(index: int, value: Magnitude) -> Any:
+  """Returns the identity matrix with one entry set."""
+  if affine.is_static(value):
+    matrix = np.array([1.0, 0, 0, 0, 1, 0])
+    matrix[index] = float(value)
+    return matrix
+  return jnp.array([1.0, 0, 0, 0, 1, 0]).at[index].set(value)
+
+
+def _warp(image: Image, matrix: Any, interpolation: str, fill: Fill) -> Image:
+  value = jnp.broadcast_to(jnp.asarray(fill, jnp.float32), (image.shape[-1],))
+  return from_levels(
+    affine.warp(to_levels(image), matrix, interpolation=interpolation, fill=to_levels(value))
+  )
