@@ -5,9 +5,9 @@
   python benchmarks/train_step.py --quick         # a trial: WRN-16-2 only, few steps
   python benchmarks/train_step.py --compute=bfloat16 --batch=512   # a GPU
 
-Each side lives in a process of its own and they take turns, so both meet the same weather. A cell is
+Each side lives in a process of its own and they take turns: both meet the same weather. A cell is
 the median time per step; what is quoted is the ratio of medians and the range over rounds. One step
-is flip, crop, (mask,) forward, backward, SGD with Nesterov momentum and weight decay; the pictures
+is flip, crop, (mask,) forward, backward, SGD with Nesterov momentum and weight decay. Pictures
 lie on the device. PyTorch runs the same mathematics, channels-last, eager and compiled.
 PyTorch is needed for its cells only: without it they say "not run".
 """

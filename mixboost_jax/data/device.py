@@ -7,7 +7,7 @@ the step; `padded_batches` walks through a split in order, for evaluation.
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,9 @@ class DeviceSplit(NamedTuple):
 class Batch(NamedTuple):
   """What a step works on: float32[B, H, W, C] in [0, 1], int32[B], int32[B]; host or device."""
 
-  images: jax.Array | np.ndarray
-  labels: jax.Array | np.ndarray
-  ids: jax.Array | np.ndarray
+  images: Any
+  labels: Any
+  ids: Any
 
 
 _UNIT = np.float32(

@@ -6,14 +6,10 @@ lambda -> `weight`, P -> softmax over classes. The entropy is *maximised*: what 
 cells add to the output (the high-order part) should not tell the classes apart.
 """
 
-from typing import Literal
-
 import jax
 
 from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
 from mixboost_jax.losses.classification import cross_entropy, entropy
-
-Difference = Literal["logits", "probabilities"]
 
 
 def boost_entropy(
@@ -21,7 +17,7 @@ def boost_entropy(
   masked_logits: Logits,
   *,
   align: float = 1.0,
-  difference: Difference = "logits",
+  difference: str = "logits",
 ) -> PerExample:
   """Returns L_boost, the entropy of `softmax(logits - align * masked_logits)`.
 
@@ -53,7 +49,7 @@ def mixboost(
   *,
   weight: float = 1.0,
   align: float = 1.0,
-  difference: Difference = "logits",
+  difference: str = "logits",
   label_smoothing: float = 0.0,
   stop_gradient_clean: bool = False,
 ) -> PerExample:

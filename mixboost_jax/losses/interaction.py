@@ -6,14 +6,10 @@ the cells S; S1 within S2 with |S1| = r1 n, |S2| = r2 n -> `logits_small`, `logi
 Delta v -> `aligned_difference`; L+ -> mode "encourage", L- -> mode "penalize".
 """
 
-from typing import Literal
-
 from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
 from mixboost_jax.losses.classification import cross_entropy, entropy
 
-Mode = Literal["encourage", "penalize"]
-
-INTERACTION_PRESETS: dict[str, tuple[Mode, float, float]] = {
+INTERACTION_PRESETS: dict[str, tuple[str, float, float]] = {
   "high": ("penalize", 0.0, 0.5),
   "mid": ("encourage", 0.3, 0.7),
   "low": ("penalize", 0.7, 1.0),
@@ -40,7 +36,7 @@ def interaction(
   *,
   r1: float,
   r2: float,
-  mode: Mode = "penalize",
+  mode: str = "penalize",
 ) -> PerExample:
   """Returns L+(r1, r2) (encourage) or L-(r1, r2) (penalize) for each example.
 

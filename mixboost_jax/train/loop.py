@@ -8,7 +8,7 @@ checkpointer are handed in.
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from mixboost_jax.train.window import Window
 Evaluator = Callable[[LogitsFn], Mapping[str, float]]
 
 
+@runtime_checkable
 class Writer(Protocol):
   """Where log lines go."""
 
@@ -30,6 +31,7 @@ class Writer(Protocol):
     ...
 
 
+@runtime_checkable
 class Saver(Protocol):
   """Where checkpoints go."""
 

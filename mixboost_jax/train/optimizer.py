@@ -19,11 +19,7 @@ def schedule(optimizer: Optimizer, num_steps: int) -> optax.Schedule:
     raise ValueError(f"config.optimizer.warmup_steps={warmup}: the run has only {num_steps} steps.")
   length = num_steps - warmup
   if optimizer.schedule == "cosine":
-
-    def after(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
-      decay = 0.5 * (1 + jnp.cos(jnp.pi * jnp.asarray(step, jnp.float32) / length))
-      return optimizer.final_learning_rate + (peak - optimizer.final_learning_rate) * decay
-
+    after = _cosine(peak, optimizer.final_learning_rate, length)
   elif optimizer.schedule == "step":
     after = optax.piecewise_constant_schedule(
       peak, {int(part * length): optimizer.step_factor for part in optimizer.milestones}
@@ -33,6 +29,14 @@ def schedule(optimizer: Optimizer, num_steps: int) -> optax.Schedule:
   if not warmup:
     return after
   return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _cosine(peak: float, final: float, length: int) -> optax.Schedule:
+  def rate(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+    decay = 0.5 * (1 + jnp.cos(jnp.pi * jnp.asarray(step, jnp.float32) / length))
+    return final + (peak - final) * decay
+
+  return rate
 
 
 def build(optimizer: Optimizer, num_steps: int) -> optax.GradientTransformation:

@@ -7,7 +7,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 
 @flax.struct.dataclass
@@ -15,14 +14,14 @@ class TrainState:
   """The state of a run after `step` updates.
 
   Attributes:
-    step: number of updates done.
+    step: int32 scalar, number of updates done.
     params: {"network": ..., and "fill" if the mask fill is learned}.
     stats: running statistics of the normalisation layers.
     opt_state: of the optax transformation.
     averaged: exponential moving average of `params["network"]`, or {} if it is off.
   """
 
-  step: Int[Array, ""]
+  step: Any  # the leaves are shardings or shapes in some trees of this type
   params: dict[str, Any]
   stats: Any
   opt_state: Any

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from mixboost_jax import data, loops, losses, masks
 from mixboost_jax.array_types import ExampleIds, Images, PRNGKey, PRNGKeys, Scalar, SoftLabels
@@ -20,7 +20,8 @@ from mixboost_jax.train import views
 from mixboost_jax.train.objectives import ViewObjective
 from mixboost_jax.train.state import TrainState
 
-Metrics = dict[str, Scalar]
+Metrics = dict[str, Float[Array, "*steps"]]
+"""Means over the batch; `train_steps` stacks one row per step."""
 Augment = Callable[[PRNGKeys, Images, SoftLabels], tuple[Images, SoftLabels]]
 
 
@@ -66,9 +67,9 @@ def train_step(
     one_micro_batch, state.stats, indices, num=parts.accumulate
   )
   updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  params: Any = optax.apply_updates(state.params, updates)
   metrics |= {
-    "gradient_norm": optax.global_norm(grads),
+    "gradient_norm": optax.tree.norm(grads),
     "learning_rate": jnp.asarray(parts.learning_rate(state.step), jnp.float32),
   }
   averaged = _moving_average(state.averaged, params, decay=parts.ema_decay)

@@ -28,7 +28,7 @@ class Window:
   def __init__(self, rows: Mapping[str, list[float]] | None = None):
     self.rows: dict[str, list[float]] = {k: list(v) for k, v in (rows or {}).items()}
 
-  def add(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
+  def add(self, step: int, metrics: Mapping[str, np.ndarray | np.generic]) -> None:
     """Adds the metrics of one step, or of several steps that end at `step` (stacked).
 
     Raises:

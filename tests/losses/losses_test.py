@@ -110,6 +110,10 @@ def test_interaction_modes_by_hand():
   np.testing.assert_array_equal(losses.aligned_difference(large, small, r1=0, r2=1), large - small)
   with pytest.raises(ValueError, match="0 <= r1 < r2 <= 1"):
     losses.interaction(large, small, labels, r1=0.5, r2=0.5)
+  with pytest.raises(ValueError, match="mode must be 'encourage' or 'penalize', got 'reward'"):
+    losses.interaction(large, small, labels, r1=0.3, r2=0.7, mode="reward")
+  with pytest.raises(ValueError, match="difference must be 'logits' or 'probabilities'"):
+    losses.boost_entropy(large, small, difference="odds")
 
 
 def test_presets_are_those_of_deng_et_al():

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled step: what it draws, what it computes, and that devices do not matter."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from mixboost_jax import data, keys, losses, masks, settings, train
+from mixboost_jax.runtime import mesh as meshes
+from mixboost_jax.train import step as steps
+
+TINY = {
+  "data.train_examples": 72,
+  "data.test_examples": 16,
+  "model.name": "wrn-10-1",
+  "model.dropout": 0.0,
+  "mask.grid": 8,
+  "train.batch_size": 16,
+  "train.epochs": 0.0,
+  "train.steps": 8,
+  "runtime.tensorboard": False,
+}
+
+
+@functools.cache
+def dataset():
+  return data.load(settings.resolve(base.override(base.get_config(), TINY)).data)
+
+
+def build(num_devices=1, **overrides):
+  run = settings.resolve(base.override(base.get_config(), {**TINY, **overrides}))
+  mesh = meshes.create(devices=jax.devices()[:num_devices], fsdp=run.runtime.fsdp)
+  return train.build(run, dataset(), mesh)
+
+
+BOOST = {"objective.name": "mixboost", "model.dropout": 0.3}
+
+
+def advance(trainer, num_steps):
+  state = jax.tree.map(jnp.copy, trainer.state)
+  order, history = None, []
+  for index in range(num_steps):
+    if index % trainer.parts.steps_per_epoch == 0:
+      order = trainer.order(trainer.root, state.step)
+    state, metrics = trainer.step(state, trainer.split, order, trainer.root)
+    history.append({name: float(value) for name, value in metrics.items()})
+  return state, history
+
+
+def assert_close(tree, other, *, tolerance):
+  # Relative to the largest entry of each array; sums of float32 that cancel leave about 1e-6.
+  def check(a, b):
+    scale = float(jnp.abs(b).max())
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance * scale + 5e-6)
+
+  jax.tree.map(check, tree, other)
+
+
+@pytest.fixture(scope="module")
+def reference():
+  return advance(build(1, **BOOST), 5)
+
+
+@pytest.mark.parametrize("num_devices", [4, 8])
+def test_devices_do_not_matter(reference, num_devices):
+  state, history = advance(build(num_devices, **BOOST), 5)
+  for ours, theirs in zip(history, reference[1], strict=True):
+    assert ours == pytest.approx(theirs, rel=2e-4, abs=1e-5)
+  assert_close(state.params, reference[0].params, tolerance=2e-4)
+  assert_close(state.stats, reference[0].stats, tolerance=2e-4)
+
+
+def test_sharded_parameters_do_not_matter(reference, monkeypatch):
+  monkeypatch.setattr(meshes, "SMALLEST_SPLIT", 128)
+  trainer = build(8, **BOOST, **{"runtime.fsdp": 4})
+  leaves = jax.tree.leaves(trainer.state.params)
+  assert any(not leaf.sharding.is_fully_replicated for leaf in leaves)
+  state, history = advance(trainer, 5)
+  assert history[-1] == pytest.approx(reference[1][-1], rel=2e-4, abs=1e-5)
+  assert_close(jax.device_get(state.params), reference[0].params, tolerance=2e-4)
+
+
+def draws(trainer, ids, epoch):
+  """Augmented pictures and masks of these examples, as the step draws them."""
+  rows = jnp.searchsorted(trainer.split.ids, jnp.asarray(ids))
+  batch = data.take(trainer.split, rows)
+  augment_keys = keys.example_keys(trainer.root, keys.Stream.AUGMENT, batch.ids, epoch=epoch)
+  images, _ = trainer.parts.augment(
+    augment_keys, batch.images, losses.one_hot(batch.labels, trainer.parts.num_classes)
+  )
+  mask_keys = keys.example_keys(trainer.root, keys.Stream.MASK, batch.ids, epoch=epoch)
+  return images, masks.cell_ranks(mask_keys, grid=trainer.parts.grid)
+
+
+def test_draws_are_the_same_bit_for_bit_on_1_4_8_devices_and_any_batch():
+  ids = dataset().train.ids[[3, 40, 7, 21, 60, 2, 9, 33]]
+  expected = None
+  for num_devices in (1, 4, 8):
+    trainer = build(num_devices, **BOOST)
+    sharding = meshes.batch_sharding(meshes.create(devices=jax.devices()[:num_devices]))
+    compiled = jax.jit(lambda e, t=trainer: draws(t, ids, e), out_shardings=sharding)
+    images, ranks = jax.device_get(compiled(jnp.int32(2)))
+    expected = expected or (images, ranks)
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(ranks, expected[1])
+  alone = draws(build(1, **BOOST), ids[4:5], jnp.int32(2))
+  np.testing.assert_array_equal(alone[0][0], expected[0][4])
+  np.testing.assert_array_equal(alone[1][0], expected[1][4])
+  other_epoch = draws(build(1, **BOOST), ids, jnp.int32(3))
+  assert not np.array_equal(other_epoch[1], expected[1])
+
+
+def test_several_steps_per_call_are_the_same_steps(reference):
+  trainer = build(1, **BOOST, **{"train.steps_per_call": 2})
+  state = jax.tree.map(jnp.copy, trainer.state)
+  order = trainer.order(trainer.root, state.step)
+  state, first = trainer.many_steps(state, trainer.split, order, trainer.root)
+  state, second = trainer.many_steps(state, trainer.split, order, trainer.root)
+  losses_seen = [*np.asarray(first["loss"]), *np.asarray(second["loss"])]
+  np.testing.assert_allclose(losses_seen, [m["loss"] for m in reference[1][:4]], rtol=2e-5)
+
+
+def test_fused_and_separate_views_agree():
+  pairs = [
+    advance(build(1, **BOOST, **{"train.view_forward": forward}), 3)
+    for forward in ("fused", "separate")
+  ]
+  (state, history), (other_state, other_history) = pairs
+  for ours, theirs in zip(history, other_history, strict=True):
+    assert ours == pytest.approx(theirs, rel=2e-4, abs=1e-5)
+  assert_close(state.params, other_state.params, tolerance=2e-4)
+  assert_close(state.stats, other_state.stats, tolerance=2e-4)
+
+
+def test_statistics_of_the_masked_view_stay_out_unless_asked_for():
+  stats = {
+    views: advance(build(1, **{**BOOST, "train.batchnorm_views": views}), 1)[0].stats
+    for views in ("clean", "both", "joint")
+  }
+  baseline = advance(build(1, **{"model.dropout": 0.3}), 1)[0].stats
+  assert_close(stats["clean"], baseline, tolerance=1e-5)
+  for views in ("both", "joint"):
+    differs = jax.tree.map(lambda a, b: not np.allclose(a, b), stats[views], baseline)
+    assert any(jax.tree.leaves(differs)), views
+
+
+def test_loss_is_the_boost_loss_of_the_two_forwards():
+  trainer = build(1, **{**BOOST, "model.dropout": 0.0})
+  order = trainer.order(trainer.root, trainer.state.step)
+  ids = trainer.split.ids[order[:16]]
+  rows = np.searchsorted(np.asarray(trainer.split.ids), np.asarray(ids))
+  labels = trainer.split.labels[rows]
+  images, ranks = draws(trainer, ids, jnp.int32(0))
+  masked = masks.apply(images, masks.keep_lowest(ranks, keep_rate=0.7), fill=0.5)
+  network, stats = trainer.state.params["network"], trainer.state.stats
+  clean_logits, _ = trainer.parts.apply(network, stats, images, train=True)
+  masked_logits, _ = trainer.parts.apply(network, stats, masked, train=True)
+  expected = losses.mixboost(clean_logits, masked_logits, labels).mean()
+  _, history = advance(trainer, 1)
+  assert history[0]["loss"] == pytest.approx(float(expected), rel=1e-5)
+  assert history[0]["learning_rate"] == pytest.approx(0.05)
+
+
+def test_accumulation_averages_gradients_of_micro_batches():
+  trainer = build(1, **{"train.accumulate": 2, "augment.flip": False, "augment.crop_padding": 0})
+  order = trainer.order(trainer.root, trainer.state.step)
+  stats, parts = trainer.state.stats, trainer.parts
+  total = []
+  for half in (order[:8], order[8:16]):
+    batch = data.take(trainer.split, half)
+    stats, (grads, _) = steps.gradients(
+      trainer.state.params, stats, batch, jnp.int32(0), trainer.root, parts=parts
+    )
+    total.append(grads)
+  mean = jax.tree.map(lambda a, b: (a + b) / 2, *total)
+  updates, _ = parts.optimizer.update(mean, trainer.state.opt_state, trainer.state.params)
+  state, _ = advance(trainer, 1)
+  moved = jax.tree.map(lambda new, old: new - old, state.params, trainer.state.params)
+  assert_close(moved, updates, tolerance=1e-3)
+  assert_close(state.stats, stats, tolerance=1e-4)
+
+
+def test_moving_average():
+  trainer = build(1, **{"train.ema_decay": 0.75})
+  state, _ = advance(trainer, 1)
+  expected = jax.tree.map(
+    lambda old, new: 0.75 * old + 0.25 * new,
+    trainer.state.params["network"],
+    state.params["network"],
+  )
+  assert_close(state.averaged, expected, tolerance=1e-5)
+  assert state.evaluated_params() is state.averaged
+
+
+def test_a_learned_fill_starts_at_the_mean_and_moves():
+  trainer = build(1, **{**BOOST, "mask.fill": "learned"})
+  np.testing.assert_array_equal(trainer.state.params["fill"], np.full((32, 32, 3), 0.5))
+  state, _ = advance(trainer, 2)
+  assert float(jnp.abs(state.params["fill"] - 0.5).max()) > 0
+
+
+def test_three_term_objective_trains():
+  overrides = {
+    "objective.name": "interaction",
+    "objective.low_weight": 0.1,
+    "objective.mid_weight": 0.1,
+    "objective.high_weight": 0.1,
+  }
+  _, history = advance(build(1, **overrides), 1)
+  assert {"low_interaction", "mid_interaction", "high_interaction"} <= set(history[0])
+  assert all(np.isfinite(value) for value in history[0].values())
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    ({"train.batch_size": 73}, "train.batch_size=73 is larger than the 72 training examples"),
+    ({"mask.grid": 64, **BOOST}, "config.mask.grid=64 is finer than the 32x32 images"),
+  ],
+)
+def test_settings_that_do_not_fit_the_data(overrides, message):
+  # The config alone cannot know: train_examples is larger than what there is.
+  run = settings.resolve(
+    base.override(base.get_config(), {**TINY, "data.train_examples": 0, **overrides})
+  )
+  with pytest.raises(ValueError, match=message):
+    train.build(run, dataset(), meshes.create(devices=jax.devices()[:1]))
