@@ -4,21 +4,27 @@
 from mixboost_jax.runtime import (
   atomic,
   checkpoint,
-  lock,
+  environment,
+  interrupt,
   log,
   mesh,
   platform,
+  progress,
   results,
   workdir,
+  writers,
 )
 
 __all__ = [
   "atomic",
   "checkpoint",
-  "lock",
+  "environment",
+  "interrupt",
   "log",
   "mesh",
   "platform",
+  "progress",
   "results",
   "workdir",
+  "writers",
 ]

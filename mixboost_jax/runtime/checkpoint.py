@@ -129,7 +129,8 @@ class Checkpointer:
       if log.is_primary():
         atomic.make_folder(self._folder)
         self._tidy()
-      self._orbax().save(partial, arrays)
+      with jax.transfer_guard("allow"):
+        self._orbax().save(partial, arrays)
     except Exception as error:
       raise self._failure(step, partial, error) from error
     self._last_step = step
@@ -207,9 +208,9 @@ class Checkpointer:
         continue
       wanted = leaves.by_name(like)
       leaves.check_fit(path, contents.leaves, wanted)
-      loaded = self._orbax().restore(
-        path, {name: leaves.target(leaf) for name, leaf in wanted.items()}
-      )
+      targets = {name: leaves.target(leaf) for name, leaf in wanted.items()}
+      with jax.transfer_guard("allow"):
+        loaded = self._orbax().restore(path, targets)
       state = jax.tree.unflatten(jax.tree.structure(like), [loaded[name] for name in wanted])
       if problems:
         log.warn(f"{self._list(problems)}; continuing from {path} instead.")

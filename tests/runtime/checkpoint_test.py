@@ -109,6 +109,15 @@ def test_buffers_may_be_donated_right_after_save(tmp_path):
   assert bits(restored.state) == before
 
 
+def test_works_where_the_training_loop_forbids_transfers(tmp_path):
+  state, like = example(1), example(0)
+  with jax.transfer_guard("disallow"), Checkpointer(tmp_path) as saver:
+    saver.save(1, state)
+    restored = saver.restore(like)
+  assert restored is not None
+  assert bits(restored.state) == bits(state)
+
+
 def test_keeps_the_last_and_the_best(tmp_path):
   metrics = {1: 5.0, 2: 1.0, 3: float("nan"), 4: 3.0, 5: None, 6: 4.0, 7: 9.0}
   with Checkpointer(tmp_path, keep_last=2, keep_best=2) as saver:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stopping politely: a signal asks the training loop to save and leave.
+
+`EXIT_PREEMPTED` tells a scheduler that the same command, run again, continues the run (75 is
+`EX_TEMPFAIL` of sysexits.h: "temporary failure, try again").
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import types
+from typing import Any
+
+import jax
+import numpy as np
+
+from mixboost_jax.runtime import log
+
+EXIT_PREEMPTED = 75
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+  """While active, the first SIGTERM or SIGINT only sets `requested`; a second one acts as usual.
+
+  ```python
+  with StopRequest() as stop:
+    for step in steps:
+      ...
+      if stop.requested:
+        checkpointer.save(step, state)
+        checkpointer.close()
+        sys.exit(EXIT_PREEMPTED)
+  ```
+  """
+
+  def __init__(self) -> None:
+    self.requested = False
+    """Whether a signal has arrived."""
+    self.signal_name = ""
+    """Which one, e.g. `SIGTERM`."""
+    self._before: dict[signal.Signals, Any] = {}
+
+  def __enter__(self) -> "StopRequest":
+    # Python allows handlers in the main thread only; elsewhere signals stay as they are.
+    if threading.current_thread() is threading.main_thread():
+      for number in SIGNALS:
+        self._before[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self._restore()
+
+  def agreed(self) -> bool:
+    """Returns whether any process of a distributed run was asked to stop.
+
+    All processes must call it at the same step. With one process it is `requested`.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+
+      with jax.transfer_guard("allow"):
+        asked = multihost_utils.process_allgather(np.asarray(self.requested))
+      return bool(np.any(asked))
+    return self.requested
+
+  def _handle(self, number: int, frame: types.FrameType | None) -> None:
+    del frame
+    self.requested = True
+    self.signal_name = signal.Signals(number).name
+    self._restore()
+    if log.is_primary():
+      # Not print: the signal may have arrived in the middle of one, which cannot be entered twice.
+      message = f"\n{self.signal_name}: saving and leaving; once more to leave at once.\n"
+      with contextlib.suppress(OSError):
+        os.write(2, message.encode())
+
+  def _restore(self) -> None:
+    for number, handler in self._before.items():
+      # None: the handler was not set from Python, so it cannot be put back but by the default.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    self._before.clear()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mixboost_jax.runtime import interrupt
+
+SCRIPT = """
+import sys, time
+from mixboost_jax.runtime import interrupt
+with interrupt.StopRequest() as stop:
+  print("ready", flush=True)
+  while not stop.requested:
+    time.sleep(0.01)
+  print(stop.signal_name, flush=True)
+  if sys.argv[1] == "twice":
+    time.sleep(60)
+sys.exit(interrupt.EXIT_PREEMPTED)
+"""
+
+
+@pytest.mark.parametrize("number", interrupt.SIGNALS)
+def test_a_signal_is_noted_and_handlers_are_put_back(number, capfd):
+  before = [signal.getsignal(n) for n in interrupt.SIGNALS]
+  with interrupt.StopRequest() as stop:
+    assert not stop.requested
+    assert not stop.agreed()
+    os.kill(os.getpid(), number)
+    assert stop.requested
+    assert stop.agreed()
+    assert stop.signal_name == number.name
+    # The second one would act as usual.
+    assert [signal.getsignal(n) for n in interrupt.SIGNALS] == before
+  assert [signal.getsignal(n) for n in interrupt.SIGNALS] == before
+  assert f"{number.name}: saving and leaving; once more" in capfd.readouterr().err
+
+
+def test_handlers_are_put_back_without_a_signal_and_after_an_error():
+  before = [signal.getsignal(n) for n in interrupt.SIGNALS]
+
+  def fail():
+    with interrupt.StopRequest():
+      assert [signal.getsignal(n) for n in interrupt.SIGNALS] != before
+      raise KeyError
+
+  with pytest.raises(KeyError):
+    fail()
+  assert [signal.getsignal(n) for n in interrupt.SIGNALS] == before
+
+
+def test_other_threads_are_left_alone():
+  seen = []
+
+  def work():
+    with interrupt.StopRequest() as stop:
+      seen.append(stop.requested)
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [False]
+
+
+@pytest.mark.parametrize(("times", "code"), [("once", 75), ("twice", -signal.SIGTERM)])
+def test_exit_codes(times, code):
+  child = subprocess.Popen(
+    [sys.executable, "-c", SCRIPT, times], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+  )
+  assert child.stdout is not None
+  assert child.stdout.readline() == b"ready\n"
+  child.terminate()
+  assert child.stdout.readline() == b"SIGTERM\n"
+  if times == "twice":
+    child.terminate()
+  assert child.wait(timeout=20) == code
+  child.stdout.close()
