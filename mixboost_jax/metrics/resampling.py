@@ -4,6 +4,7 @@
 Paper: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -68,17 +69,29 @@ def replicate(
     raise ValueError(
       f"bootstrap: expected equally long, non-empty arrays, got lengths {sorted(lengths)}."
     )
-  (num_examples,) = lengths
+  return _replicate(
+    key, arrays, statistic_fn=statistic_fn, num_resamples=num_resamples, chunk_size=chunk_size
+  )
 
-  def once(index: Array, data: tuple[Array, ...]) -> Any:
-    places = resample_indices(jax.random.fold_in(key, index), num_examples, num_draws=num_examples)
-    return statistic_fn(*(array[places] for array in data))
 
-  def all_of_them(data: tuple[Array, ...]) -> Any:
-    indices = jnp.arange(num_resamples)
-    return jax.lax.map(lambda index: once(index, data), indices, batch_size=chunk_size)
+# Compiled once per statistic: pass the same function object again to use it again.
+@functools.partial(jax.jit, static_argnames=("statistic_fn", "num_resamples", "chunk_size"))
+def _replicate(
+  key: PRNGKey,
+  arrays: tuple[Array, ...],
+  *,
+  statistic_fn: Callable[..., Any],
+  num_resamples: int,
+  chunk_size: int,
+) -> Any:
+  num_examples = len(arrays[0])
 
-  return jax.jit(all_of_them)(arrays)
+  def once(index: Array) -> Any:
+    own_key = jax.random.fold_in(key, index)
+    places = resample_indices(own_key, num_examples, num_draws=num_examples)
+    return statistic_fn(*(array[places] for array in arrays))
+
+  return jax.lax.map(once, jnp.arange(num_resamples), batch_size=chunk_size)
 
 
 def interval_of(

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is scored: pictures and labels, from one of our data sets or from a stranger's arrays."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mixboost_jax import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Labelled pictures in host memory, with the words by which results name them."""
+
+  images: np.ndarray
+  """uint8, or float32 in [0, 1]; [N, H, W, C]."""
+  labels: np.ndarray
+  """int32[N]."""
+  ids: np.ndarray
+  """int32[N], an example's number for life."""
+  dataset: str
+  split: str
+  source: str
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+
+def from_dataset(dataset: Any, *, split: str) -> Examples:
+  """Accepts a `data.Dataset`, a `data.Split`, or a pair of arrays (images, labels).
+
+  Args:
+    dataset: pair: images uint8, or float in [0, 1], [N, H, W, C]; labels integers [N].
+    split: which part of a `Dataset`: "test", "validation" or "train"; only a word for the others.
+
+  Raises:
+    ValueError: if the split does not exist or the arrays are not what they should be.
+  """
+  if isinstance(dataset, data.Dataset):
+    parts = {"test": dataset.test, "validation": dataset.validation, "train": dataset.train}
+    if split not in parts:
+      raise ValueError(f"evaluate: split must be test, validation or train, got {split!r}.")
+    part = parts[split]
+    if part is None:
+      raise ValueError(
+        f"evaluate: {dataset.title} has no validation split; hold some training examples out with "
+        "config.data.validation_examples, or evaluate split='test'."
+      )
+    return _checked(part.images, part.labels, part.ids, dataset.name, split, dataset.source)
+  if isinstance(dataset, data.Split):
+    return _checked(dataset.images, dataset.labels, dataset.ids, "split", split, "arrays")
+  if not isinstance(dataset, tuple | list) or len(dataset) != 2:
+    raise ValueError(
+      "evaluate: dataset must be a mixboost_jax.data.Dataset, a Split, or a pair (images, labels), "
+      f"got {type(dataset).__name__}."
+    )
+  images, labels = np.asarray(dataset[0]), np.asarray(dataset[1])
+  return _checked(images, labels, np.arange(len(labels)), "arrays", split, "arrays")
+
+
+def padded_batches(
+  examples: Examples, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """Yields (images float32, labels, weights) of one shape; weight 0 marks rows of padding."""
+  if examples.images.dtype == np.uint8:
+    split = data.Split(examples.images, examples.labels, examples.ids)
+    for batch, weights in data.padded_batches(split, batch_size):
+      yield np.asarray(batch.images), np.asarray(batch.labels), weights
+    return
+  for start in range(0, len(examples), batch_size):
+    images = examples.images[start : start + batch_size]
+    missing = batch_size - len(images)
+    rows = [(0, missing)]
+    yield (
+      np.pad(images, rows + 3 * [(0, 0)]),
+      np.pad(examples.labels[start : start + batch_size], rows),
+      np.pad(np.ones(len(images), np.float32), rows),
+    )
+
+
+def _checked(
+  images: np.ndarray, labels: np.ndarray, ids: np.ndarray, dataset: str, split: str, source: str
+) -> Examples:
+  if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
+    raise ValueError(
+      "evaluate: expected images [N, H, W, C] and labels [N] with N >= 1, got shapes "
+      f"{list(images.shape)} and {list(labels.shape)}."
+    )
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(f"evaluate: labels must be integers (class numbers), got {labels.dtype}.")
+  if labels.min() < 0:
+    raise ValueError(f"evaluate: labels must be >= 0, got {labels.min()}.")
+  if images.dtype != np.uint8:
+    if not np.issubdtype(images.dtype, np.floating):
+      raise ValueError(f"evaluate: images must be uint8, or float in [0, 1], got {images.dtype}.")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+      raise ValueError(
+        f"evaluate: float images must lie in [0, 1], got [{low:g}, {high:g}]; divide 8-bit values "
+        "by 255 and let the model normalise."
+      )
+    images = images.astype(np.float32)
+  return Examples(images, labels.astype(np.int32), ids.astype(np.int32), dataset, split, source)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which sets of pictures make up an evaluation."""
+
+import dataclasses
+from collections.abc import Callable
+
+from mixboost_jax import data, registry
+from mixboost_jax.data import shapes
+from mixboost_jax.evaluate.examples import Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """One set of pictures derived from the chosen split; units do not depend on each other."""
+
+  name: str
+  """Short and unique within a suite."""
+  derive: Callable[[Examples], Examples]
+
+
+def _as_they_are(examples: Examples) -> Examples:
+  return examples
+
+
+def _shapes_variant(examples: Examples, variant: str) -> Examples:
+  """Draws the same objects again with another relation of texture and class."""
+  if examples.dataset != "shapes":
+    raise ValueError(
+      f"evaluate: suite shapes changes textures of the procedural set and cannot be run on "
+      f"{examples.dataset!r}; use suite='clean', or config.data.name='shapes'."
+    )
+  agreement = registry.lookup(data.SHAPES_VARIANTS, variant, field="variant of shapes")
+  if agreement is None:
+    raise ValueError(f"evaluate: variant {variant!r} is the test split itself; use unit clean.")
+  drawn = shapes.generate(examples.ids, texture_agreement=agreement)
+  return dataclasses.replace(
+    examples, images=drawn.images, labels=drawn.labels, dataset=f"shapes-{variant}"
+  )
+
+
+CLEAN = Unit("clean", _as_they_are)
+NEUTRAL = Unit("neutral", lambda examples: _shapes_variant(examples, "neutral"))
+CONFLICTING = Unit("conflicting", lambda examples: _shapes_variant(examples, "conflicting"))
+
+SUITES: dict[str, tuple[Unit, ...]] = {
+  "clean": (CLEAN,),
+  "shapes": (CLEAN, NEUTRAL, CONFLICTING),
+}
+"""By `config.evaluate.suite`."""
+
+
+def suite_problem(name: str) -> str | None:
+  """Returns what is wrong with a suite's name, or None: a check for `settings.resolve_runs`."""
+  if name in SUITES:
+    return None
+  return registry.unknown_name(name, SUITES, field="suite")

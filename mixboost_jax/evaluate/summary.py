@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the scores of single examples to metrics with intervals."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import keys, metrics
+from mixboost_jax.array_types import PerExample, Scalar
+from mixboost_jax.evaluate.examples import Examples
+from mixboost_jax.evaluate.scoring import Scores
+from mixboost_jax.runtime.results import Metric
+
+BIN_SIZE = 100
+"""Examples per bin of the RMS calibration error, as in published tables."""
+NUM_RESAMPLES = 1000
+ORDER = ("nll", "ece", "rms_calibration_error", "rms_calibration_error_exact", "brier")
+_PERCENT = {"error", "ece", "rms_calibration_error", "rms_calibration_error_exact"}
+# Resampling adds to these a bias of their own, which the interval must not contain.
+_BINNED = {"ece", "rms_calibration_error", "rms_calibration_error_exact"}
+
+
+def statistics(
+  confidence: PerExample,
+  correct: PerExample,
+  nll: PerExample,
+  brier: PerExample,
+  *,
+  ece_bins: int,
+) -> dict[str, Scalar]:
+  """Returns every bootstrapped metric; the examples come in ascending order of confidence."""
+  equal_width = metrics.equal_width_bins(confidence, correct, num_bins=ece_bins)
+  found = {
+    "nll": nll.mean(),
+    "brier": brier.mean(),
+    "ece": 100 * metrics.mean_gap(equal_width),
+  }
+  if (
+    len(confidence) >= 2 * BIN_SIZE
+  ):  # fewer make no bins, and no number is better than a wrong one
+    bins = metrics.fixed_size_bins(confidence, correct, bin_size=BIN_SIZE)
+    found["rms_calibration_error"] = 100 * metrics.rms_gap(bins, skip_last_bin=True)
+    found["rms_calibration_error_exact"] = 100 * metrics.rms_gap(bins)
+  return found
+
+
+@functools.cache
+def _statistics_fn(ece_bins: int) -> Callable[..., dict[str, Scalar]]:
+  """Returns one function object per number of bins, so that it is compiled once."""
+  return jax.jit(functools.partial(statistics, ece_bins=ece_bins))
+
+
+def summarise(
+  scores: Scores, examples: Examples, *, ece_bins: int, confidence: float
+) -> tuple[Metric, ...]:
+  """Returns the metrics of one set of pictures.
+
+  The error has Wilson's interval; the others come from one bootstrap over examples with a fixed
+  key, so the same scores always give the same interval.
+
+  Args:
+    scores: one entry per example.
+    examples: what was scored.
+    ece_bins: bins of equal width of the expected calibration error.
+    confidence: level of the intervals, in (0, 1).
+  """
+  count = len(scores.correct)
+  wrong = count - round(float(scores.correct.sum(dtype=np.float64)))
+  ends = metrics.wilson(wrong, count, confidence=confidence)
+
+  def entry(name: str, value: float, interval: metrics.Interval, how: str) -> Metric:
+    unit = "%" if name in _PERCENT else "nats" if name == "nll" else ""
+    return Metric(
+      name=name,
+      value=value,
+      low=interval.low,
+      high=interval.high,
+      confidence=confidence,
+      interval=how,
+      count=count,
+      unit=unit,
+      better="lower",
+      dataset=examples.dataset,
+      split=examples.split,
+      source=examples.source,
+    )
+
+  percent = metrics.Interval(100 * ends.low, 100 * ends.high)
+  found = [entry("error", 100 * wrong / count, percent, "wilson")]
+  order = np.argsort(scores.confidence, kind="stable")
+  columns = (scores.confidence, scores.correct, scores.nll, scores.brier)
+  arrays = tuple(jnp.asarray(values[order]) for values in columns)
+
+  statistic_fn = _statistics_fn(ece_bins)
+  estimates = jax.device_get(statistic_fn(*arrays))
+  key = keys.stream_key(keys.root_key(0), keys.Stream.EVALUATE)
+  replicates = metrics.replicate(key, statistic_fn, arrays, num_resamples=NUM_RESAMPLES)
+  for name in (name for name in ORDER if name in estimates):
+    value = float(estimates[name])
+    method = "recentred" if name in _BINNED else "percentile"
+    ends = metrics.interval_of(
+      jax.device_get(replicates[name]), value, confidence=confidence, method=method
+    )
+    ends = metrics.Interval(max(0.0, ends.low), ends.high)
+    how = "bootstrap, recentred" if name in _BINNED else "bootstrap"
+    found.append(entry(name, value, ends, how))
+  return tuple(found)
+
+
+def reliability(scores: Scores, *, num_bins: int) -> list[dict[str, float | int | None]]:
+  """Returns the points of a reliability diagram, one per bin of confidence; `step` is its number.
+
+  Args:
+    scores: one entry per example.
+    num_bins: bins of equal width.
+  """
+  bins = metrics.equal_width_bins(
+    jnp.asarray(scores.confidence), jnp.asarray(scores.correct), num_bins=num_bins
+  )
+  points: list[dict[str, float | int | None]] = []
+  rows = zip(*(np.asarray(values, np.float64) for values in bins), strict=True)
+  for i, (count, confidence_sum, correct_sum) in enumerate(rows):
+    filled = count > 0
+    points.append(
+      {
+        "step": i,
+        "low": i / num_bins,
+        "high": (i + 1) / num_bins,
+        "count": round(count),
+        "confidence": confidence_sum / count if filled else None,
+        "accuracy": correct_sum / count if filled else None,
+      }
+    )
+  return points
+
+
+def headline(scores: Scores) -> dict[str, float]:
+  """Returns the two numbers to watch while training, without intervals: error in %, NLL."""
+  error = 100 * (1 - float(scores.correct.mean(dtype=np.float64)))
+  return {"clean_error": error, "nll": float(scores.nll.mean(dtype=np.float64))}
