@@ -3,19 +3,20 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mixboost_jax.data import archive, unpickle
-from mixboost_jax.data.dataset import Split, make_split, num_wanted
+from mixboost_jax.data.dataset import Split, make_split
 
 SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How one of the two archives is built; checksum as on the authors' page."""
+  """How one of the two archives is built, and the MD5 sums of the published files."""
 
   name: str
   title: str
@@ -29,6 +30,7 @@ class Layout:
   names_key: str
   labels_key: str
   num_classes: int
+  checksums: Mapping[str, str]
   num_train: int = 50_000
   num_test: int = 10_000
 
@@ -47,6 +49,15 @@ LAYOUTS = {
     names_key="label_names",
     labels_key="labels",
     num_classes=10,
+    checksums={
+      "data_batch_1": "c99cafc152244af753f735de768cd75f",
+      "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+      "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+      "data_batch_4": "634d18415352ddfa80567beed471001a",
+      "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+      "test_batch": "40351d587109b95175f43aff81a1287e",
+      "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+    },
   ),
   "cifar100": Layout(
     name="cifar100",
@@ -61,20 +72,21 @@ LAYOUTS = {
     names_key="fine_label_names",
     labels_key="fine_labels",
     num_classes=100,
+    checksums={
+      "train": "16019d7e3df5f24257cddd939b257f8d",
+      "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+      "meta": "7973b15100ade9c7d40fb424638fde48",
+    },
   ),
 }
 
 
-def read(
-  place: pathlib.Path, layout: Layout, *, train_examples: int = 0, test_examples: int = 0
-) -> tuple[Split, Split, tuple[str, ...]]:
-  """Reads both splits and the class names (for CIFAR-100 the fine ones).
+def read(place: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, ...]]:
+  """Reads the training split, the test split and the class names (for CIFAR-100 the fine ones).
 
   Args:
     place: the extracted folder itself, or the .tar.gz.
     layout: which of the two.
-    train_examples: use the first so many; 0: all.
-    test_examples: the same for the test split.
 
   Raises:
     ValueError: naming the file and what is wrong with it.
@@ -89,15 +101,22 @@ def read(
     else:
       parts[file] = _rows(content, layout, place=f"{place}: {file}")
   train = _join([parts[file] for file in layout.train_files])
-  test = parts[layout.test_file]
-  num_train = num_wanted(len(train), train_examples, field="train_examples", place=str(place))
-  num_test = num_wanted(len(test), test_examples, field="test_examples", place=str(place))
-  return train.part(0, num_train), test.part(0, num_test), names
+  return train, parts[layout.test_file], names
 
 
-def is_complete(num_train: int, num_test: int, layout: Layout) -> bool:
-  """Whether a copy has as many pictures as the published set."""
-  return (num_train, num_test) == (layout.num_train, layout.num_test)
+def is_official(place: pathlib.Path, layout: Layout) -> bool:
+  """Whether a folder or archive is, byte for byte, what the authors publish."""
+  if not place.is_dir():
+    return archive.md5(place) == layout.md5
+  files = [(place / name, md5) for name, md5 in layout.checksums.items()]
+  return all(file.is_file() and archive.md5(file) == md5 for file, md5 in files)
+
+
+def title_of(layout: Layout, num_train: int, num_test: int) -> str:
+  """Returns the name for reports, which says so if a copy is only a part of the published set."""
+  if (num_train, num_test) == (layout.num_train, layout.num_test):
+    return layout.title
+  return f"{layout.title} (copy with {num_train} training and {num_test} test pictures)"
 
 
 def _value(content: dict[str, Any], key: str, *, place: str) -> Any:

@@ -5,6 +5,10 @@ MAX_BYTES = 8 * 2**30
 """Largest split held in memory: 8 GiB of uint8 pictures (CIFAR-10 takes 0.15 GiB)."""
 
 
+class TooLargeError(ValueError):
+  """A set does not fit in memory."""
+
+
 def check_size(num_examples: int, shape: tuple[int, int, int], *, place: str) -> None:
   """Checks that a split of pictures of this shape may be loaded at once.
 
@@ -14,12 +18,12 @@ def check_size(num_examples: int, shape: tuple[int, int, int], *, place: str) ->
     place: what is being read, for the message.
 
   Raises:
-    ValueError: with the estimate and what to change.
+    TooLargeError: with the estimate and what to change.
   """
   height, width, channels = shape
   needed = num_examples * height * width * channels
   if needed > MAX_BYTES:
-    raise ValueError(
+    raise TooLargeError(
       f"{place}: {num_examples} pictures of {height}x{width}x{channels} need "
       f"{needed / 2**30:.1f} GiB in memory, more than the limit of {MAX_BYTES / 2**30:g} GiB; "
       "set config.data.image_size smaller, or config.data.train_examples and test_examples to "

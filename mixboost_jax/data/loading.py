@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """`load`: from the `data` section of a config to a data set in host memory."""
 
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
 from mixboost_jax import registry, schema
-from mixboost_jax.data import cifar, cifar_places, limits, locate, shapes
-from mixboost_jax.data.dataset import Dataset, Split, assemble
+from mixboost_jax.data import (
+  arrays,
+  cifar,
+  cifar_places,
+  download,
+  folders,
+  limits,
+  locate,
+  records,
+  shapes,
+)
+from mixboost_jax.data.dataset import Dataset, Split, assemble, num_wanted
+
+Splits = tuple[Split, Split, tuple[str, ...]]
 
 SHAPES_TRAIN = 10_000
 """Training examples of `shapes` if the config asks for all."""
@@ -57,7 +70,7 @@ def _ids(start: int, count: int) -> np.ndarray:
 
 
 def _load_shapes(settings: schema.Data) -> Dataset:
-  _fixed_size(settings, shapes.SIZE)
+  _fixed_size(settings, shapes.SIZE, shapes.SIZE)
   count = settings.train_examples or SHAPES_TRAIN
   shape = (shapes.SIZE, shapes.SIZE, 3)
   for examples in (count, settings.test_examples):
@@ -75,33 +88,132 @@ def _load_shapes(settings: schema.Data) -> Dataset:
 
 def _load_cifar(settings: schema.Data) -> Dataset:
   layout = cifar.LAYOUTS[settings.name]
-  _fixed_size(settings, cifar.SIZE)
+  _fixed_size(settings, cifar.SIZE, cifar.SIZE)
   found = cifar_places.find(layout, locate.places_of(settings))
+  if found is None and settings.download:
+    target = locate.download_place(settings) / layout.archive
+    fetched = download.fetch(layout.url, target, md5=layout.md5, progress=download.show_progress)
+    found = cifar_places.Found("raw", fetched)
   if found is None:
     raise locate.missing(
       settings,
       title=layout.title,
       looked_for=cifar_places.looked_for(layout),
-      remedies=(),
+      remedies=(
+        "fetch the official archive: --config.data.download=True, or python -m "
+        f"mixboost_jax.data.prepare {layout.name} --download --out={locate.user_cache()}",
+        f"use a copy: python -m mixboost_jax.data.prepare {layout.name} --source=DIR_OR_ARCHIVE "
+        "--out=DIR, then --config.data.dir=DIR; or --config.data.dir=DIR_OR_ARCHIVE at once",
+      ),
     )
-  wanted = {"train_examples": settings.train_examples, "test_examples": settings.test_examples}
-  train, test, names = cifar.read(found.path, layout, **wanted)
+  train, test, names = _read_cifar(found, layout)
+  if len(names) != layout.num_classes or train.images.shape[1:] != (cifar.SIZE, cifar.SIZE, 3):
+    raise ValueError(
+      f"{found.path}: expected {layout.num_classes} classes of {cifar.SIZE}x{cifar.SIZE}x3 "
+      f"pictures, got {len(names)} of {list(train.images.shape[1:])}; this is not {layout.title}."
+    )
+  title = cifar.title_of(layout, len(train), len(test))
+  return _from_files(settings, title, train, test, names, place=found.path)
+
+
+def _read_cifar(found: cifar_places.Found, layout: cifar.Layout) -> Splits:
+  if found.form == "arrays":
+    return arrays.read(found.path)
+  if found.form == "records":
+    return records.read(found.path, image_size=0)
+  return cifar.read(found.path, layout)
+
+
+def _load_tfds(settings: schema.Data) -> Dataset:
+  folder = records.find(settings.tfds_name, locate.places_of(settings))
+  if folder is None:
+    raise locate.missing(
+      settings,
+      title=settings.tfds_name,
+      looked_for=(
+        "NAME[/CONFIG]/VERSION/dataset_info.json of a TFDS set prepared as array_record "
+        f"(config.data.tfds_name={settings.tfds_name!r})",
+      ),
+      remedies=(
+        "prepare it where TensorFlow is installed: tfds build NAME --file_format=array_record "
+        "--data_dir=DIR",
+        "or from pictures: python -m mixboost_jax.data.prepare folder --source=DIR --out=DIR "
+        "--name=NAME",
+      ),
+    )
+  splits = records.read(folder, **_wanted(settings))
+  return _from_files(settings, settings.tfds_name, *splits, place=folder)
+
+
+def _load_folder(settings: schema.Data) -> Dataset:
+  (place,) = locate.places_of(settings)
+  if not place.is_dir():
+    raise locate.missing(
+      settings,
+      title="Picture folder",
+      looked_for=("train/CLASS/FILE with test/CLASS/FILE, or CLASS/FILE (.png, .jpg, ...)",),
+      remedies=("give an existing folder: --config.data.dir=DIR",),
+    )
+  return _from_files(settings, place.name, *folders.read(place, **_wanted(settings)), place=place)
+
+
+def _load_arrays(settings: schema.Data) -> Dataset:
+  (place,) = locate.places_of(settings)
+  if not place.exists():
+    raise locate.missing(
+      settings,
+      title="Arrays",
+      looked_for=(f".npz or folder of .npy with {', '.join(arrays.REQUIRED)}",),
+      remedies=("give an existing file or folder: --config.data.dir=FILE.npz",),
+    )
+  train, test, names = arrays.read(
+    place, train_examples=settings.train_examples, test_examples=settings.test_examples
+  )
+  _fixed_size(settings, *train.images.shape[1:3])
+  return _from_files(settings, place.stem, train, test, names, place=place)
+
+
+def _wanted(settings: schema.Data) -> dict[str, int]:
+  return {
+    "image_size": settings.image_size,
+    "train_examples": settings.train_examples,
+    "test_examples": settings.test_examples,
+  }
+
+
+def _from_files(
+  settings: schema.Data,
+  title: str,
+  train: Split,
+  test: Split,
+  class_names: tuple[str, ...],
+  *,
+  place: pathlib.Path,
+) -> Dataset:
+  num_train = num_wanted(
+    len(train), settings.train_examples, field="train_examples", place=f"{place}, training split"
+  )
+  num_test = num_wanted(
+    len(test), settings.test_examples, field="test_examples", place=f"{place}, test split"
+  )
   return assemble(
     name=settings.name,
-    title=layout.title,
+    title=title,
     source="files",
-    class_names=names,
-    train=train,
-    test=test,
+    class_names=class_names,
+    train=train.part(0, num_train),
+    test=test.part(0, num_test),
     validation_examples=settings.validation_examples,
   )
 
 
-def _fixed_size(settings: schema.Data, size: int) -> None:
-  if settings.image_size not in (0, size):
+def _fixed_size(settings: schema.Data, height: int, width: int) -> None:
+  """Refuses to resize what is not resized."""
+  size = settings.image_size
+  if size and (height, width) != (size, size):
     raise ValueError(
-      f"config.data.image_size={settings.image_size}: {settings.name} has pictures of "
-      f"{size}x{size} pixels and is not resized; leave it 0."
+      f"config.data.image_size={size}: {settings.name} has pictures of {height}x{width} pixels "
+      "and is not resized; leave it 0."
     )
 
 
@@ -109,5 +221,8 @@ READERS: dict[str, Callable[[schema.Data], Dataset]] = {
   "shapes": _load_shapes,
   "cifar10": _load_cifar,
   "cifar100": _load_cifar,
+  "tfds": _load_tfds,
+  "folder": _load_folder,
+  "npz": _load_arrays,
 }
 """By `config.data.name`."""

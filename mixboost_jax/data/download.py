@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetches an official archive over https: only when asked, resumable, checked before it counts."""
+
+import contextlib
+import http.client
+import os
+import pathlib
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mixboost_jax.data import archive
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes so far and the bytes in all (0: unknown)."""
+
+_BLOCK = 2**18
+_TIMEOUT_S = 60.0
+
+
+def fetch(
+  url: str, target: pathlib.Path, *, md5: str, progress: Progress | None = None
+) -> pathlib.Path:
+  """Downloads `url` to `target` unless the right file is there already.
+
+  The bytes go to `target` + ".part", which a later call takes up again where it stopped; the file
+  gets its name only after its checksum was found right.
+
+  Args:
+    url: https (or http) address of the file.
+    target: file to make; its folder is made if needed.
+    md5: checksum in hexadecimal.
+    progress: called now and then.
+
+  Returns:
+    `target`.
+
+  Raises:
+    ValueError: if the server cannot be reached, the connection ends early (what came is kept), the
+      checksum is wrong (nothing is kept), or the disk refuses.
+  """
+  if not url.startswith(("https://", "http://")):
+    raise ValueError(f"{url!r}: expected an address that starts with https://.")
+  part = target.with_name(target.name + ".part")
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target.parent):
+      if target.is_file() and archive.md5(target) == md5:
+        return target
+      _receive(url, part, progress or (lambda done, total: None))
+      found = archive.md5(part)
+      if found != md5:
+        part.unlink()
+        raise ValueError(
+          f"{url}: MD5 {found}, expected {md5}: damaged on the way or not the official archive; "
+          "nothing was kept. Try again, or fetch it by hand and give it as --source."
+        )
+      os.replace(part, target)
+  except OSError as error:
+    raise ValueError(
+      f"{target}: cannot be written ({error}); choose another folder with --out, "
+      "--config.data.dir or free some space."
+    ) from error
+  return target
+
+
+def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
+  """Appends what is missing to `part`."""
+  start = part.stat().st_size if part.exists() else 0
+  request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+  try:
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+      start = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+      total = start + int(response.headers.get("Content-Length") or 0)
+      with part.open("ab" if start else "wb") as file:
+        done = _copy(response, file, start, total, progress)
+        file.flush()
+        os.fsync(file.fileno())
+  except urllib.error.HTTPError as error:
+    error.close()
+    if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+      return  # everything is there: the checksum decides
+    raise ValueError(f"{url}: the server answers {error.code} ({error.reason}).") from error
+  except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+    reason = getattr(error, "reason", error)
+    raise ValueError(
+      f"{url}: cannot be downloaded ({reason}); run again to go on, or fetch it by hand and give "
+      "it as --source."
+    ) from error
+  if total and done < total:
+    raise ValueError(
+      f"{url}: the connection ended after {done} of {total} bytes; run again to go on."
+    )
+
+
+def _copy(response: Any, file: Any, start: int, total: int, progress: Progress) -> int:
+  done = start
+  while block := response.read(_BLOCK):
+    file.write(block)
+    done += len(block)
+    progress(done, total)
+  return done
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+  """Makes processes that want the same file wait for the first, which then has it already."""
+  try:
+    import fcntl
+  except ImportError:  # not on this system: the checksum still guards against mixed writes
+    yield
+    return
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(handle)
+
+
+def show_progress(done: int, total: int) -> None:
+  """Writes one line to standard error: overwritten on a terminal, every tenth otherwise."""
+  share = f"{100 * done / total:5.1f} %" if total else ""
+  text = f"{done / 2**20:8.1f} MiB {share}"
+  if sys.stderr.isatty():
+    end = "\n" if done == total else ""
+    sys.stderr.write(f"\r{text}{end}")
+  elif total and done * 10 // total != (done - _BLOCK) * 10 // total:
+    sys.stderr.write(f"{text}\n")
+  sys.stderr.flush()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decodes, resizes and stacks picture files with Pillow; no TensorFlow, no OpenCV."""
+
+import concurrent.futures
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mixboost_jax.data import limits
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""File names that count as pictures, in any case."""
+_CHUNK = 256  # pictures decoded ahead
+
+
+def decode(raw: bytes, *, num_channels: int, image_size: int, place: str) -> np.ndarray:
+  """Returns one picture as uint8[H, W, num_channels].
+
+  Args:
+    raw: a PNG, JPEG, BMP or WebP file.
+    num_channels: 3 (colour) or 1 (grey); others are converted.
+    image_size: side in px; the shorter side is resized to it (bilinear with antialiasing) and the
+      middle square cut out. 0: as stored.
+    place: its name, for the message.
+
+  Raises:
+    ValueError: if it is not a readable 8-bit picture.
+  """
+  picture = _open(raw, place=place).convert("RGB" if num_channels == 3 else "L")
+  if image_size:
+    picture = _to_square(picture, image_size)
+  return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, num_channels)
+
+
+def normalise(raw: bytes, *, image_size: int, place: str) -> bytes:
+  """Returns a colour PNG or JPEG file: the same bytes if they are one and keep their size.
+
+  Args:
+    raw: see `decode`.
+    image_size: see `decode`.
+    place: see `decode`.
+
+  Raises:
+    ValueError: see `decode`.
+  """
+  picture = _open(raw, place=place)
+  resized = image_size and picture.size != (image_size, image_size)
+  if picture.format in ("PNG", "JPEG") and picture.mode == "RGB" and not resized:
+    return raw
+  return encode_png(decode(raw, num_channels=3, image_size=image_size, place=place))
+
+
+def _open(raw: bytes, *, place: str) -> Any:
+  """Returns the decoded Pillow image."""
+  from PIL import Image
+
+  try:
+    picture = Image.open(io.BytesIO(raw))
+    picture.load()
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    raise ValueError(f"{place}: not a readable picture ({error}); remove or replace it.") from error
+  if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+    raise ValueError(f"{place}: {picture.mode} pixels; expected 8 bits per channel.")
+  return picture
+
+
+def _to_square(picture: Any, size: int) -> Any:
+  from PIL import Image
+
+  width, height = picture.size
+  if width == height == size:
+    return picture
+  side = min(width, height)
+  left, top = (width - side) / 2, (height - side) / 2
+  box = (left, top, left + side, top + side)
+  return picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+  """Returns uint8[H, W, 1 or 3] as a PNG file: nothing is lost."""
+  from PIL import Image
+
+  buffer = io.BytesIO()
+  Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+  return buffer.getvalue()
+
+
+def read_all(
+  load: Callable[[range], Sequence[bytes]],
+  count: int,
+  *,
+  num_channels: int,
+  image_size: int,
+  name_of: Callable[[int], str],
+  place: str,
+) -> np.ndarray:
+  """Reads pictures 0 to count - 1 into one array, after checking that it fits into memory.
+
+  Args:
+    load: returns the files of a range of pictures.
+    count: number of pictures, at least 1.
+    num_channels: see `decode`.
+    image_size: see `decode`.
+    name_of: what to call picture i in a message.
+    place: what is being read.
+
+  Raises:
+    ValueError: if a picture is unreadable, the pictures differ in shape, or they take more memory
+      than `limits` allows.
+  """
+
+  def decode_one(i: int, raw: bytes) -> np.ndarray:
+    return decode(raw, num_channels=num_channels, image_size=image_size, place=name_of(i))
+
+  first = decode_one(0, load(range(1))[0])
+  height, width, channels = first.shape
+  limits.check_size(count, (height, width, channels), place=place)
+  images = np.empty((count, *first.shape), np.uint8)
+  with concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    for start in range(0, count, _CHUNK):
+      rows = range(start, min(start + _CHUNK, count))
+      for i, image in zip(rows, pool.map(decode_one, rows, load(rows)), strict=True):
+        if image.shape != first.shape:
+          raise ValueError(
+            f"{place}: pictures of different shapes: {name_of(0)} is {_size(first.shape)}, "
+            f"{name_of(i)} is {_size(image.shape)}; set config.data.image_size to resize all."
+          )
+        images[i] = image
+  return images
+
+
+def _size(shape: Sequence[int]) -> str:
+  return "x".join(map(str, shape))

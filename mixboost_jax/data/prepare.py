@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns raw archives and picture folders into TFDS array_record or `.npy`, without TensorFlow.
+
+    python -m mixboost_jax.data.prepare cifar10 --source=DIR_OR_ARCHIVE --out=DIR
+    python -m mixboost_jax.data.prepare cifar100 --download --out=DIR
+    python -m mixboost_jax.data.prepare folder --source=DIR --out=DIR --name=pets --format=npy
+
+The result is `DIR/NAME/...`, complete or absent. It is read by `config.data.name=cifar10` (or
+`cifar100`, or `tfds` with `tfds_name=NAME`) and `config.data.dir=DIR`; a picture folder as `.npy`
+by `config.data.name=npz` and `config.data.dir=DIR/NAME`.
+"""
+
+import argparse
+import pathlib
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from mixboost_jax.data import cifar, cifar_places, download, folders, pictures, records, writing
+
+FORMATS = ("array_record", "npy")
+CIFAR_VERSION = "3.0.2"  # of the TFDS sets with the same features, so that TFDS finds ours by name
+FOLDER_VERSION = "1.0.0"
+
+Log = Callable[[str], None]
+
+
+def prepare_cifar(
+  name: str,
+  *,
+  source: pathlib.Path | None,
+  out: pathlib.Path,
+  file_format: str = "array_record",
+  fetch: bool = False,
+  url: str = "",
+  log: Log = print,
+) -> pathlib.Path:
+  """Writes `out/name` from the python archive, its extracted folder, or a download.
+
+  Args:
+    name: "cifar10" or "cifar100".
+    source: archive, folder, or a folder that holds one of them; None with `fetch`.
+    out: data folder.
+    file_format: one of FORMATS.
+    fetch: download the official archive into `out` (if it is not there).
+    url: where from; the authors' page if empty. The checksum is that of the official archive.
+    log: called with lines for the user.
+
+  Returns:
+    The new folder.
+
+  Raises:
+    ValueError: naming what is wrong; nothing is left half-written.
+  """
+  layout = cifar.LAYOUTS[name]
+  if fetch == (source is not None):
+    raise ValueError("give either --source=DIR_OR_ARCHIVE or --download.")
+  with writing.new_folder(out / name) as folder:
+    if source is None:
+      address = url or layout.url
+      log(f"fetching {address}")
+      target = out / layout.archive
+      source = download.fetch(address, target, md5=layout.md5, progress=download.show_progress)
+    place = _raw_place(source, layout)
+    log(_verdict(place, layout))
+    train, test, names = cifar.read(place, layout)
+    log(f"writing {len(train)} training and {len(test)} test pictures as {file_format}")
+    if file_format == "npy":
+      writing.write_npy(folder, train, test, names)
+    else:
+      splits = {
+        "train": writing.examples_of(train, "train"),
+        "test": writing.examples_of(test, "test"),
+      }
+      _write_records(folder, splits, name, CIFAR_VERSION, names, (32, 32, 3), layout.title)
+  log(f"done: {out / name}; use it with --config.data.name={name} --config.data.dir={out}")
+  return out / name
+
+
+def prepare_folder(
+  *,
+  source: pathlib.Path,
+  out: pathlib.Path,
+  name: str = "",
+  file_format: str = "array_record",
+  image_size: int = 0,
+  log: Log = print,
+) -> pathlib.Path:
+  """Writes `out/name` from a picture folder as described in `folders`.
+
+  Args:
+    source: the picture folder.
+    out: data folder.
+    name: of the new set; derived from the name of the source if empty.
+    file_format: one of FORMATS; array_record is written picture by picture, at any size of the set.
+    image_size: side in px to resize to; 0: PNG and JPEG files are kept byte for byte.
+    log: called with lines for the user.
+
+  Returns:
+    The new folder.
+
+  Raises:
+    ValueError: naming what is wrong; nothing is left half-written.
+  """
+  if not source.is_dir():
+    raise ValueError(f"{source}: no such folder.")
+  name = name or re.sub(r"[^a-z0-9_]+", "_", source.absolute().name.lower()).strip("_")
+  writing.check_name(name)
+  with writing.new_folder(out / name) as folder:
+    train, test, names = folders.list_files(source)
+    log(f"writing {len(train.names)} training and {len(test.names)} test pictures as {file_format}")
+    if file_format == "npy":
+      writing.write_npy(folder, *folders.read(source, image_size=image_size))
+    else:
+      splits = {
+        "train": _examples(train, "train", image_size),
+        "test": _examples(test, "test", image_size),
+      }
+      shape = (image_size or None, image_size or None, 3)
+      title = f"Pictures of {len(names)} classes"
+      _write_records(folder, splits, name, FOLDER_VERSION, names, shape, title)
+  use = (
+    f"--config.data.name=npz --config.data.dir={out / name}"
+    if file_format == "npy"
+    else f"--config.data.name=tfds --config.data.tfds_name={name} --config.data.dir={out}"
+  )
+  log(f"done: {out / name}; use it with {use}")
+  return out / name
+
+
+def _raw_place(source: pathlib.Path, layout: cifar.Layout) -> pathlib.Path:
+  found = cifar_places.find(layout, (source,))
+  if found is None or found.form != "raw":
+    raise ValueError(
+      f"{source}: expected {layout.archive}, the folder {layout.folder} extracted from it, or a "
+      "folder that holds one of them; --download fetches the official archive."
+    )
+  return found.path
+
+
+def _verdict(place: pathlib.Path, layout: cifar.Layout) -> str:
+  """Returns what the checksums say about a raw copy.
+
+  Raises:
+    ValueError: for an archive that is not the official one: it is damaged or something else.
+  """
+  if cifar.is_official(place, layout):
+    return f"{place}: official {layout.title}, MD5 verified"
+  if not place.is_dir():
+    raise ValueError(
+      f"{place}: MD5 differs from the official {layout.archive} ({layout.md5}); damaged? Fetch it "
+      "again with --download, or extract it and give the folder to use a copy that is not official."
+    )
+  return (
+    f"{place}: NOT the official archive (MD5 sums differ); results on it are not results on "
+    f"{layout.title} as published"
+  )
+
+
+def _write_records(
+  folder: pathlib.Path,
+  splits: dict[str, Iterator[writing.Example]],
+  name: str,
+  version: str,
+  class_names: Sequence[str],
+  image_shape: tuple[int | None, int | None, int],
+  description: str,
+) -> None:
+  """Writes one version and checks that every row can be found again."""
+  target = folder / version
+  target.mkdir()
+  written = writing.write_records(
+    target,
+    splits,
+    name=name,
+    version=version,
+    class_names=class_names,
+    image_shape=image_shape,
+    description=description,
+  )
+  stored = records.count(target)
+  if stored != written:
+    raise ValueError(f"{target}: wrote {written} examples but found {stored}; is the disk full?")
+
+
+def _examples(listing: folders.Listing, split: str, image_size: int) -> Iterator[writing.Example]:
+  for name, label in zip(listing.names, listing.labels, strict=True):
+    file = listing.root / name
+    picture = pictures.normalise(file.read_bytes(), image_size=image_size, place=str(file))
+    yield writing.Example(f"{split}/{name}", picture, label)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command line and returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m mixboost_jax.data.prepare",
+    description=(__doc__ or "").partition("\n")[0],
+  )
+  parser.add_argument("name", choices=[*cifar.LAYOUTS, "folder"], help="what the source is")
+  parser.add_argument("--source", type=pathlib.Path, help="archive or folder")
+  parser.add_argument("--out", type=pathlib.Path, required=True, help="data folder to write to")
+  parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+  parser.add_argument("--download", action="store_true", help="cifar: fetch the official archive")
+  parser.add_argument("--url", default="", help="cifar: fetch it from here instead")
+  parser.add_argument("--name", dest="set_name", default="", help="folder: name of the new set")
+  parser.add_argument("--image_size", type=int, default=0, help="folder: side in px; 0: as stored")
+  options = parser.parse_args(arguments)
+  is_folder = options.name == "folder"
+  if is_folder and (options.source is None or options.download or options.url):
+    parser.error("folder needs --source=DIR and knows neither --download nor --url")
+  if not is_folder and (options.set_name or options.image_size):
+    parser.error(f"{options.name} knows neither --name nor --image_size")
+  signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # clean up first
+  try:
+    if is_folder:
+      prepare_folder(
+        source=options.source.expanduser(),
+        out=options.out.expanduser(),
+        name=options.set_name,
+        file_format=options.format,
+        image_size=options.image_size,
+      )
+    else:
+      prepare_cifar(
+        options.name,
+        source=options.source and options.source.expanduser(),
+        out=options.out.expanduser(),
+        file_format=options.format,
+        fetch=options.download,
+        url=options.url,
+      )
+  except ValueError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print("interrupted; nothing was written", file=sys.stderr)
+    return 130
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TFDS image-classification sets that lie on disk as array_record, read without TensorFlow.
+
+Nothing is ever downloaded or prepared here: the folder either holds the set or it does not. The
+training split is `train`; the test split is `test`, else `validation`, else the share of `train`
+that a hash of the row number picks (`splitting.TEST_SHARE`). Rows keep their stored order.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mixboost_jax.data import pictures, splitting
+from mixboost_jax.data.dataset import Split, make_split, num_wanted
+
+INFO = "dataset_info.json"
+TEST_SPLITS = ("test", "validation")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """Some rows of one stored split: where they are and which ids they have."""
+
+  split: str
+  rows: np.ndarray
+  ids: np.ndarray
+
+
+def find(name: str, places: Sequence[pathlib.Path]) -> pathlib.Path | None:
+  """Returns the folder of a prepared set, or None.
+
+  Args:
+    name: NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION; without a version the newest.
+    places: data folders as TFDS understands them, or the set's own folder.
+  """
+  path, _, version = name.partition(":")
+  for place in places:
+    for root in (place / path, place):
+      if (root / INFO).is_file() and (root != place or _is_named(root, path)):
+        return root
+      versions = [folder for folder in root.glob("*.*.*") if (folder / INFO).is_file()]
+      versions = [v for v in versions if _VERSION.fullmatch(v.name)]
+      versions = [v for v in versions if _is_named(v, path) and version in ("", v.name)]
+      if versions:
+        return max(versions, key=lambda folder: [int(n) for n in folder.name.split(".")])
+  return None
+
+
+def _is_named(folder: pathlib.Path, path: str) -> bool:
+  """Whether a folder is that of the set: the name is part of its path or of its files."""
+  base = path.partition("/")[0]
+  return base in folder.parts or any(folder.glob(f"{base}-*"))
+
+
+def read(
+  folder: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+) -> tuple[Split, Split, tuple[str, ...]]:
+  """Reads the training split, the test split and the class names.
+
+  Args:
+    folder: the one with `dataset_info.json`.
+    image_size: side in px to resize to; 0: all pictures must have one size.
+    train_examples: use the first so many; 0: all.
+    test_examples: the same for the test split.
+
+  Raises:
+    ValueError: if the set is not image classification, not array_record, or damaged.
+  """
+  builder = _builder(folder)
+  image_key, label_key, num_channels = _features(builder, folder)
+  label = builder.info.features[label_key]
+  names = tuple(label.names or (str(i) for i in range(label.num_classes)))
+  splits = []
+  for part, wanted, field in zip(
+    _parts(builder, folder),
+    (train_examples, test_examples),
+    ("train_examples", "test_examples"),
+    strict=True,
+  ):
+    place = f"{folder} ({part.split})"
+    count = num_wanted(len(part.rows), wanted, field=field, place=place)
+    images, labels = _rows(
+      builder,
+      part.split,
+      part.rows[:count],
+      (image_key, label_key, num_channels),
+      image_size,
+      place,
+    )
+    split = make_split(images, labels, num_classes=len(names), place=place)
+    splits.append(dataclasses.replace(split, ids=part.ids[:count]))
+  return splits[0], splits[1], names
+
+
+def count(folder: pathlib.Path) -> dict[str, int]:
+  """Returns the number of rows by split that the files really hold.
+
+  Raises:
+    ValueError: if the set is damaged or not array_record.
+  """
+  builder = _builder(folder)
+  try:
+    return {
+      split: len(builder.as_data_source(split)) if info.num_examples else 0
+      for split, info in builder.info.splits.items()
+    }
+  except Exception as error:  # whatever the reader raises on damaged files
+    raise ValueError(f"{folder}: unreadable array_record ({error}); prepare it again.") from error
+
+
+def _builder(folder: pathlib.Path) -> Any:
+  import tensorflow_datasets as tfds
+
+  try:
+    builder = tfds.builder_from_directory(folder)
+    file_format = builder.info.file_format
+  except Exception as error:  # whatever its parsers raise on damaged metadata
+    raise ValueError(f"{folder}: unreadable TFDS metadata ({error}).") from error
+  if file_format is None or file_format.value != "array_record":
+    raise ValueError(
+      f"{folder}: stored as {getattr(file_format, 'value', file_format)}, which only TensorFlow "
+      "reads; prepare it again with --file_format=array_record (tfds build or "
+      "tfds.builder(..., file_format='array_record'))."
+    )
+  return builder
+
+
+def _features(builder: Any, folder: pathlib.Path) -> tuple[str, str, int]:
+  """Returns the names of the picture and of the label, and the number of channels."""
+  import tensorflow_datasets as tfds
+
+  features = builder.info.features
+  top = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+  found = []
+  for position, kind in enumerate((tfds.features.Image, tfds.features.ClassLabel)):
+    keys = [key for key, feature in top.items() if isinstance(feature, kind)]
+    named = builder.info.supervised_keys or ()
+    keys = [named[position]] if len(named) > 1 and named[position] in keys else keys
+    if len(keys) != 1:
+      raise ValueError(
+        f"{folder}: not image classification: expected one {kind.__name__} feature, "
+        f"has {keys or 'none'} among {sorted(top)}."
+      )
+    found.append(keys[0])
+  image: Any = top[found[0]]
+  channels = image.shape[-1]
+  if channels not in (1, 3) or image.np_dtype != np.uint8:
+    raise ValueError(
+      f"{folder}: pictures have {channels} channels of {np.dtype(image.np_dtype)}; expected 1 or 3 "
+      "of uint8."
+    )
+  return found[0], found[1], channels
+
+
+def _parts(builder: Any, folder: pathlib.Path) -> tuple[_Part, _Part]:
+  stored = {name: info.num_examples for name, info in builder.info.splits.items()}
+  if "train" not in stored:
+    raise ValueError(f"{folder}: no split 'train', has {', '.join(sorted(stored)) or 'none'}.")
+  rows = np.arange(stored["train"], dtype=np.int32)
+  test = next((name for name in TEST_SPLITS if name in stored), None)
+  if test is not None:
+    test_rows = np.arange(stored[test], dtype=np.int32)
+    return _Part("train", rows, rows), _Part(test, test_rows, test_rows)
+  is_test = np.array([splitting.is_test(str(row)) for row in rows], bool)
+  train_rows, test_rows = rows[~is_test], rows[is_test]
+  return _Part("train", train_rows, train_rows), _Part("train", test_rows, test_rows)
+
+
+def _rows(
+  builder: Any,
+  split: str,
+  rows: np.ndarray,
+  keys: tuple[str, str, int],
+  image_size: int,
+  place: str,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads and decodes these rows of a stored split."""
+  import tensorflow_datasets as tfds
+
+  image_key, label_key, num_channels = keys
+  if not len(rows):
+    raise ValueError(f"{place}: no pictures.")
+  labels = np.empty(len(rows), np.int32)
+  try:
+    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+  except Exception as error:  # whatever the reader raises on damaged files
+    raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error
+
+  def load(wanted: range) -> list[bytes]:
+    try:
+      examples = source.__getitems__([int(rows[i]) for i in wanted])
+    except Exception as error:
+      raise ValueError(
+        f"{place}: unreadable near row {rows[wanted.start]} ({error}); prepare it again."
+      ) from error
+    labels[wanted.start : wanted.stop] = [example[label_key] for example in examples]
+    return [example[image_key] for example in examples]
+
+  images = pictures.read_all(
+    load,
+    len(rows),
+    num_channels=num_channels,
+    image_size=image_size,
+    name_of=lambda i: f"{place}, row {rows[i]}",
+    place=place,
+  )
+  return images, labels
