@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
   workdir = pathlib.Path(_WORKDIR.value or f"runs/{_CONFIG.value.name}")
   command = shlex.join(["python", "-m", "mixboost_jax.main", *sys.argv[1:]])
   try:
-    sys.exit(jobs.run(_CONFIG.value, workdir=workdir, job=_JOB.value, command=command))
+    sys.exit(jobs.run(_CONFIG.value, folder=workdir, job=_JOB.value, command=command))
   except jobs.USER_ERRORS as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

@@ -15,7 +15,8 @@ LAYERS = {
   **dict.fromkeys(("data", "runtime"), 4),
   **dict.fromkeys(("train", "evaluate"), 5),
   "report": 6,
-  "main": 7,
+  "jobs": 7,
+  "main": 8,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Optional at run time: imported inside the function that needs them.

@@ -26,7 +26,7 @@ Evaluator = Callable[[LogitsFn], Mapping[str, float]]
 class Writer(Protocol):
   """Where log lines go."""
 
-  def write(self, step: int, scalars: Mapping[str, float]) -> None:
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Records one line."""
     ...
 
@@ -38,7 +38,7 @@ class Saver(Protocol):
   def save(
     self, step: int, state: Any, *, metadata: Mapping[str, Any], metric: float | None = None
   ) -> None:
-    """Saves in the background; `metric` (lower is better) marks candidates for the best one."""
+    """Copies `state` (the next step donates it) and saves; `metric` (lower is better) ranks it."""
     ...
 
   def wait(self) -> None:
@@ -63,14 +63,14 @@ class Hooks:
     saver: receives the checkpoints.
     evaluators: prefix -> evaluator; results are logged as `prefix/name`.
     should_stop: asked after each step.
-    progress: `(step, num_steps, images_per_second, scalars)` for a person to look at.
+    progress: `(step, images since the last call, metrics on the device)`, for a person.
   """
 
   writer: Writer
   saver: Saver
   evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
   should_stop: Callable[[], bool] = lambda: False
-  progress: Callable[[int, int, float, Mapping[str, float]], None] = lambda *_: None
+  progress: Callable[[int, int, Mapping[str, Any]], None] = lambda *_: None
 
 
 def run(
@@ -79,6 +79,7 @@ def run(
   *,
   state: TrainState | None = None,
   metadata: Mapping[str, Any] | None = None,
+  extra: Callable[[], Mapping[str, Any]] = dict,
 ) -> TrainState:
   """Trains to the last step.
 
@@ -87,6 +88,7 @@ def run(
     hooks: see `Hooks`.
     state: restored state to go on from; the trainer's initial one if None.
     metadata: what was saved beside that state.
+    extra: further metadata for every checkpoint, asked for when it is saved.
 
   Returns:
     The final state.
@@ -95,7 +97,7 @@ def run(
     Preempted: after a stop request, with everything saved.
     NonFiniteError: if a metric is NaN or infinite; the last checkpoint stays.
   """
-  loop = _Loop(trainer, hooks, Window((metadata or {}).get("window")))
+  loop = _Loop(trainer, hooks, Window((metadata or {}).get("window")), extra)
   # The compiled step donates its state: work on a copy so that the trainer can be used again.
   return loop.run(state if state is not None else jax.tree.map(jnp.copy, trainer.state))
 
@@ -103,8 +105,14 @@ def run(
 class _Loop:
   """State of one pass of the host loop."""
 
-  def __init__(self, trainer: Trainer, hooks: Hooks, window: Window):
-    self.trainer, self.hooks, self.window = trainer, hooks, window
+  def __init__(
+    self,
+    trainer: Trainer,
+    hooks: Hooks,
+    window: Window,
+    extra: Callable[[], Mapping[str, Any]],
+  ):
+    self.trainer, self.hooks, self.window, self.extra = trainer, hooks, window, extra
     self.pending: tuple[int, dict[str, jax.Array]] | None = None
     self.clock, self.clock_step = time.perf_counter(), 0
     train, per_epoch = trainer.settings.train, trainer.parts.steps_per_epoch
@@ -112,6 +120,7 @@ class _Loop:
     self.save_every = round(train.checkpoint_every_epochs * per_epoch)
     self.log_every = train.log_every_steps
     self.saved_at = -1
+    self.shown: dict[str, float] = {}
 
   def run(self, state: TrainState) -> TrainState:
     trainer, num_steps = self.trainer, self.trainer.num_steps
@@ -128,6 +137,7 @@ class _Loop:
       self._read()  # metrics of the step before, while this one runs
       step += done
       self.pending = (step, metrics)
+      self.hooks.progress(step, done * trainer.parts.batch_size, self.shown)
       self._after(state, step)
     self._read()
     self.hooks.saver.wait()
@@ -153,7 +163,9 @@ class _Loop:
     if self.pending is not None:
       step, metrics = self.pending
       self.pending = None
-      self.window.add(step, {k: np.asarray(v) for k, v in jax.device_get(metrics).items()})
+      rows = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
+      self.window.add(step, rows)
+      self.shown = {"loss": float(rows["loss"][-1])}
 
   def _after(self, state: TrainState, step: int) -> None:
     """Logs, evaluates, saves and stops where they are due."""
@@ -178,8 +190,7 @@ class _Loop:
     self.clock, self.clock_step = now, step
     scalars = {f"train/{name}": value for name, value in self.window.drain().items()}
     speed = steps * self.trainer.parts.batch_size / seconds
-    self.hooks.writer.write(step, scalars | {"images_per_second": speed})
-    self.hooks.progress(step, self.trainer.num_steps, speed, scalars)
+    self.hooks.writer.write_scalars(step, scalars | {"images_per_second": speed})
 
   def _evaluate(self, state: TrainState, step: int) -> float | None:
     """Returns the selection metric: the validation error, if it is measured."""
@@ -189,7 +200,7 @@ class _Loop:
       values = evaluator(self.trainer.predictor(state))
       scalars |= {f"{prefix}/{name}": float(value) for name, value in values.items()}
     if scalars:
-      self.hooks.writer.write(step, scalars)
+      self.hooks.writer.write_scalars(step, scalars)
     self.clock += time.perf_counter() - started  # the speed shown is that of training
     return scalars.get("validation/clean_error")
 
@@ -198,6 +209,5 @@ class _Loop:
       return
     self._read()  # a checkpoint is good only if the metrics up to its step are finite
     self.saved_at = step
-    # A copy, because the next step donates the buffers while the save goes on in the background.
-    copy = jax.tree.map(jnp.copy, state)
-    self.hooks.saver.save(step, copy, metadata={"window": self.window.rows}, metric=metric)
+    metadata = {"window": self.window.rows, **self.extra()}
+    self.hooks.saver.save(step, state, metadata=metadata, metric=metric)

@@ -3,14 +3,14 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
 from mixboost_jax import data, losses, masks
 from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.train.build import Trainer
 
 
-def sample_views(trainer: Trainer, *, num: int) -> dict[str, Array]:
+def sample_views(trainer: Trainer, *, num: int) -> dict[str, np.ndarray]:
   """Returns `num` training examples of epoch 0, `[num, H, W, C]` per kind of view.
 
   The draws are those of training: they depend on seed, epoch and example alone. Augmentations that
@@ -35,4 +35,4 @@ def sample_views(trainer: Trainer, *, num: int) -> dict[str, Array]:
     )
     keep = masks.keep_lowest(ranks, keep_rate=min(parts.objective.keep_rates))
     views["masked"] = masks.apply(augmented, keep, fill=parts.fill)
-  return {kind: jax.device_get(images) for kind, images in views.items()}
+  return {kind: np.asarray(jax.device_get(images)) for kind, images in views.items()}
