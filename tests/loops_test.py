@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixboost_jax import loops
+from mixboost_jax import loops, models
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("has_gradient", [True, False])
 @pytest.mark.parametrize("length", [1, 5, loops.MAX_UNROLL + 3])
-def test_scan_equals_a_python_loop(backend, length):
+def test_scan_equals_a_python_loop(backend, has_gradient, length):
   def body(carry, x):
     carry = jnp.sin(carry) + x
     return carry, carry * 2
@@ -19,7 +20,7 @@ def test_scan_equals_a_python_loop(backend, length):
   for x in xs:
     carry, y = body(carry, x)
     expected.append(y)
-  last, ys = loops.scan(body, jnp.float32(0.3), xs, backend=backend)
+  last, ys = loops.scan(body, jnp.float32(0.3), xs, backend=backend, has_gradient=has_gradient)
   np.testing.assert_allclose(last, carry, rtol=1e-6)
   np.testing.assert_allclose(ys, jnp.stack(expected), rtol=1e-6)
 
@@ -29,23 +30,46 @@ def test_repeat_passes_the_step_number():
   assert int(loops.repeat(lambda i, total: total + 1, jnp.int32(3), 0)) == 3
 
 
-def whiles(fn, *args):
-  return jax.jit(fn).lower(*args).as_text().count("stablehlo.while")
+def descend(logits_fn, *, backend, steps=4):
+  """Gradient descent on pictures: a loop around the gradient of a network."""
+
+  def body(_, x):
+    return x - 0.1 * jax.grad(lambda x: logits_fn(x).sum())(x)
+
+  return lambda x: loops.repeat(body, x, steps, backend=backend)
 
 
-def test_a_gradient_loop_has_no_while_on_cpu_and_one_on_accelerators():
-  def run(backend, has_gradient=True):
-    return lambda x: loops.repeat(
-      lambda _, c: jnp.tanh(c), x, 8, backend=backend, has_gradient=has_gradient
-    )
-
-  x = jnp.ones(3)
-  assert whiles(run("cpu"), x) == 0
-  assert whiles(run("gpu"), x) == 1
-  assert whiles(run("cpu", has_gradient=False), x) == 1
+def stranger(x):
+  kernel = jnp.ones((3, 3, 3, 4)) * 0.1
+  x = jax.lax.conv_general_dilated(
+    x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  return jnp.tanh(x).mean((1, 2))
 
 
-def test_long_loops_are_unrolled_in_groups():
-  assert loops.unroll_factor(1000, backend="cpu") == loops.MAX_UNROLL
-  assert loops.unroll_factor(3, backend="cpu") == 3
-  assert loops.unroll_factor(1000, backend="tpu") == 1
+def whiles(fn, x):
+  return jax.jit(fn).lower(x).as_text().count("stablehlo.while")
+
+
+def test_the_gradient_of_a_foreign_network_is_copied_out_on_cpu_only():
+  x = jnp.ones((2, 8, 8, 3))
+  assert whiles(descend(stranger, backend="cpu"), x) == 0
+  assert whiles(descend(stranger, backend="gpu"), x) == 1
+  assert whiles(descend(stranger, backend="cpu", steps=loops.MAX_UNROLL * 2), x) == 1
+
+
+def test_built_in_networks_and_forward_passes_stay_in_the_loop(key):
+  x = jnp.ones((2, 32, 32, 3))
+  ours = models.logits_fn(models.create("wrn-10-1", num_classes=10, key=key))
+  assert whiles(descend(ours, backend="cpu"), x) == 1
+  assert not loops.has_slow_convolution(lambda x: stranger(x), x)
+
+
+def test_convolutions_inside_inner_programs_are_found():
+  x = jnp.ones((2, 8, 8, 3))
+  gradient = jax.grad(lambda x: stranger(x).sum())
+  assert loops.has_slow_convolution(gradient, x)
+  assert loops.has_slow_convolution(jax.jit(gradient), x)
+  assert loops.has_slow_convolution(
+    lambda x: jax.lax.cond(x.sum() > 0, gradient, lambda x: x, x), x
+  )
