@@ -99,7 +99,7 @@ def get_config(arg: str = "") -> ConfigDict:
   evaluate.confidence = 0.95  # level of all intervals
 
   config.runtime = runtime = ConfigDict()
-  runtime.cpu_devices = 0  # virtual devices on a CPU host; 0: chosen for the number of cores
+  runtime.cpu_devices = 0  # virtual devices on a CPU host; 0: 8, fewer if the batch asks for it
   runtime.fsdp = 1  # devices over which the parameters are sharded; 1: replicated
   runtime.compile_cache = "auto"  # folder; auto: in the user's cache folder; "": off
   runtime.tensorboard = True  # also write event files

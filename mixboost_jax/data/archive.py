@@ -60,8 +60,9 @@ def _from_tar(
         assert handle is not None
         yield name, handle.read()
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
     raise ValueError(
-      f"{place}: unreadable or truncated archive ({error}); download it again."
+      f"{place}: unreadable or truncated archive ({reason}); download it again."
     ) from error
 
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -65,14 +66,12 @@ class Dataset:
     return height, width, channels
 
 
-def make_split(
-  images: np.ndarray, labels: Sequence[int] | np.ndarray, *, num_classes: int, place: str
-) -> Split:
+def make_split(images: np.ndarray, labels: Any, *, num_classes: int, place: str) -> Split:
   """Checks what came out of a file and numbers the rows.
 
   Args:
     images: uint8[N, H, W, C] with 1 or 3 channels.
-    labels: N integers in [0, num_classes).
+    labels: should be N integers in [0, num_classes), as a list or an array.
     num_classes: number of classes.
     place: file or folder, for the message.
 

@@ -22,8 +22,8 @@ def decode(raw: bytes, *, num_channels: int, image_size: int, place: str) -> np.
   Args:
     raw: a PNG, JPEG, BMP or WebP file.
     num_channels: 3 (colour) or 1 (grey); others are converted.
-    image_size: side in px; the shorter side is resized to it (bilinear with antialiasing) and the
-      middle square cut out. 0: as stored.
+    image_size: side in px; the middle square is cut out and resized to it (bilinear with
+      antialiasing). 0: as stored.
     place: its name, for the message.
 
   Raises:
@@ -74,9 +74,9 @@ def _to_square(picture: Any, size: int) -> Any:
   if width == height == size:
     return picture
   side = min(width, height)
-  left, top = (width - side) / 2, (height - side) / 2
-  box = (left, top, left + side, top + side)
-  return picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
+  left, top = (width - side) // 2, (height - side) // 2
+  middle = picture.crop((left, top, left + side, top + side))
+  return middle.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -98,19 +98,24 @@ def read(
 
 
 def count(folder: pathlib.Path) -> dict[str, int]:
-  """Returns the number of rows by split that the files really hold.
+  """Returns the number of rows by split that the files themselves hold (not what is noted).
 
   Raises:
     ValueError: if the set is damaged or not array_record.
   """
-  builder = _builder(folder)
-  try:
-    return {
-      split: len(builder.as_data_source(split)) if info.num_examples else 0
-      for split, info in builder.info.splits.items()
-    }
-  except Exception as error:  # whatever the reader raises on damaged files
-    raise ValueError(f"{folder}: unreadable array_record ({error}); prepare it again.") from error
+  from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+
+  rows = {}
+  for split, info in _builder(folder).info.splits.items():
+    rows[split] = 0
+    for name in sorted(info.filenames):
+      try:
+        reader = array_record_module.ArrayRecordReader(str(folder / name))
+        rows[split] += reader.num_records()
+        reader.close()
+      except Exception as error:  # whatever the reader raises on damaged files
+        raise ValueError(f"{folder / name}: unreadable ({error}); prepare it again.") from error
+  return rows
 
 
 def _builder(folder: pathlib.Path) -> Any:
@@ -198,8 +203,12 @@ def _rows(
       raise ValueError(
         f"{place}: unreadable near row {rows[wanted.start]} ({error}); prepare it again."
       ) from error
-    labels[wanted.start : wanted.stop] = [example[label_key] for example in examples]
-    return [example[image_key] for example in examples]
+    if any(x[label_key] is None or x[image_key] is None for x in examples):
+      raise ValueError(
+        f"{place}: unreadable or truncated near row {rows[wanted.start]}; prepare it again."
+      )
+    labels[wanted.start : wanted.stop] = [x[label_key] for x in examples]
+    return [x[image_key] for x in examples]
 
   images = pictures.read_all(
     load,

@@ -19,7 +19,7 @@ def _array(kind: object, shape: object, typecode: object) -> np.ndarray:
   return np.ndarray.__new__(np.ndarray, (0,), "b")
 
 
-def _array_from_bytes(buffer: bytes, dtype: np.dtype, shape: Any, order: str = "C") -> np.ndarray:
+def _array_from_bytes(buffer: Any, dtype: np.dtype, shape: Any, order: str = "C") -> np.ndarray:
   if dtype.hasobject:
     raise pickle.UnpicklingError("it holds Python objects instead of numbers")
   return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
@@ -44,6 +44,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
   return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+  """How Python 3 writes b"" in the old protocols."""
+  return b""
+
+
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
   ("numpy", "ndarray"): np.ndarray,
   ("numpy", "dtype"): _dtype,
@@ -54,6 +59,8 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
   ("numpy.core.numeric", "_frombuffer"): _array_from_bytes,
   ("numpy._core.numeric", "_frombuffer"): _array_from_bytes,
   ("_codecs", "encode"): _encode,
+  ("builtins", "bytes"): _no_bytes,
+  ("__builtin__", "bytes"): _no_bytes,
 }
 
 

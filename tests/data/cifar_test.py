@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import tarfile
+
+import numpy as np
+import pytest
+
+from mixboost_jax import data
+from mixboost_jax.data import cifar
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_reads_archives_and_folders(settings, write_cifar, expected, name, packed, inside):
+  place = write_cifar(name, packed=packed)
+  dataset = data.load(settings(name=name, dir=place if inside else place.parent))
+  (train_images, train_labels), (test_images, test_labels) = expected(name)
+  np.testing.assert_array_equal(dataset.train.images, train_images)
+  np.testing.assert_array_equal(dataset.train.labels, train_labels)
+  np.testing.assert_array_equal(dataset.train.ids, np.arange(len(train_labels)))
+  np.testing.assert_array_equal(dataset.test.images, test_images)
+  np.testing.assert_array_equal(dataset.test.labels, test_labels)
+  assert dataset.class_names == tuple(f"class {i}" for i in range(dataset.num_classes))
+  assert dataset.num_classes == cifar.LAYOUTS[name].num_classes
+  assert dataset.source == "files"
+  assert f"{len(train_labels)} training and 4 test" in dataset.title
+
+
+def test_the_title_is_plain_for_a_copy_of_the_right_size():
+  assert cifar.title_of(cifar.LAYOUTS["cifar10"], 50_000, 10_000) == "CIFAR-10"
+
+
+def test_cuts_and_holds_out(settings, write_cifar, expected):
+  place = write_cifar()
+  dataset = data.load(
+    settings(name="cifar10", dir=place, train_examples=10, validation_examples=3, test_examples=2)
+  )
+  (images, _), _ = expected()
+  np.testing.assert_array_equal(dataset.train.ids, np.arange(7))
+  assert dataset.validation is not None
+  np.testing.assert_array_equal(dataset.validation.ids, [7, 8, 9])
+  np.testing.assert_array_equal(dataset.validation.images, images[7:10])
+  np.testing.assert_array_equal(dataset.test.ids, [0, 1])
+  mean = images[:7].astype(float).mean(axis=(0, 1, 2)) / 255
+  np.testing.assert_allclose(dataset.channel_mean, mean, atol=1e-12)
+
+
+def change_file(file, **entries):
+  def change(contents):
+    for key, value in entries.items():
+      if value is None:
+        del contents[file][key.encode()]
+      else:
+        contents[file][key.encode()] = value
+
+  return change
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (change_file("data_batch_2", labels=[1, 2, 3]), "data_batch_2: 4 pictures but 3 labels"),
+    (change_file("test_batch", labels=[1, 2, 3, 10]), r"test_batch: labels must lie in \[0, 10\)"),
+    (change_file("test_batch", labels=[1, 2, 3, -1]), "got -1 to 3"),
+    (change_file("data_batch_1", labels=[1.5, 2, 3, 4]), "labels as one list of integers"),
+    (change_file("data_batch_1", labels=None), "lacks 'labels', has 'data'"),
+    (change_file("data_batch_1", data=None), "lacks 'data', has 'labels'"),
+    (
+      change_file("data_batch_5", data=np.zeros((4, 784), np.uint8)),
+      r"data_batch_5: expected 'data' as uint8\[N, 3072\] .* got uint8\[4, 784\]",
+    ),
+    (change_file("data_batch_5", data=np.zeros((4, 3072))), r"got float64\[4, 3072\]"),
+    (change_file("data_batch_3", data=np.zeros((0, 3072), np.uint8), labels=[]), "no pictures"),
+    (
+      change_file("batches.meta", label_names=[b"cat"]),
+      "expected 10 names in 'label_names', got 1",
+    ),
+    (change_file("batches.meta", label_names=None), "lacks 'label_names'"),
+    (lambda contents: contents.pop("data_batch_4"), "lacks data_batch_4"),
+  ],
+)
+def test_wrong_contents_give_one_error(settings, write_cifar, packed, change, message):
+  place = write_cifar(packed=packed, change=change)
+  with pytest.raises(ValueError, match=message):
+    data.load(settings(name="cifar10", dir=place))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 200, 0.5, 0.99])
+def test_truncated_archives_give_one_error(settings, write_cifar, keep):
+  place = write_cifar(packed=True)
+  size = place.stat().st_size
+  os.truncate(place, int(keep * size) if isinstance(keep, float) else keep)
+  with pytest.raises(ValueError, match=r"unreadable or truncated archive .*download it again"):
+    data.load(settings(name="cifar10", dir=place))
+
+
+def test_an_archive_of_something_else(settings, tmp_path):
+  place = tmp_path / "cifar-10-python.tar.gz"
+  with tarfile.open(place, "w:gz") as tar:
+    tar.add(__file__, arcname="notes.txt")
+  with pytest.raises(ValueError, match=r"lacks batches.meta, data_batch_1, .* in cifar-10-batches"):
+    data.load(settings(name="cifar10", dir=place))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"train_examples": 21}, "train_examples=21: .* has only 20"),
+    ({"test_examples": 5}, "test_examples=5: .* has only 4"),
+    ({"validation_examples": 20}, "nothing is left to train on"),
+    ({"image_size": 64}, "cifar10 has pictures of 32x32 pixels"),
+  ],
+)
+def test_asking_for_what_is_not_there(settings, write_cifar, changes, message):
+  with pytest.raises(ValueError, match=message):
+    data.load(settings(name="cifar10", dir=write_cifar(), **changes))
+
+
+def test_links_in_an_archive_are_not_followed(settings, write_cifar, tmp_path):
+  place = write_cifar(packed=True, change=lambda contents: contents.pop("test_batch"))
+  secret = tmp_path / "secret"
+  secret.write_bytes(b"x")
+  other = tmp_path / "cifar.tar"
+  with tarfile.open(place) as source, tarfile.open(other, "w") as tar:
+    for member in source:
+      tar.addfile(member, source.extractfile(member))
+    link = tarfile.TarInfo("cifar-10-batches-py/test_batch")
+    link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+    tar.addfile(link)
+  with pytest.raises(ValueError, match="lacks test_batch"):
+    data.load(settings(name="cifar10", dir=other))

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixboost_jax import data
+from mixboost_jax.data import folders, limits, pictures, splitting
+
+
+def test_reads_train_and_test_folders(settings, write_pictures):
+  root = write_pictures("train/cat", "train/dog", "test/dog", "test/cat")
+  dataset = data.load(settings(name="folder", dir=root))
+  assert dataset.class_names == ("cat", "dog")
+  assert (len(dataset.train), len(dataset.test)) == (6, 6)
+  colors = dataset.train.images[:, 0, 0].tolist()
+  by_class = {
+    c: sorted(x for x, y in zip(colors, dataset.train.labels, strict=True) if y == c)
+    for c in (0, 1)
+  }
+  assert by_class[0] == [[i, 200 - i, 30] for i in range(3)]
+  assert by_class[1] == [[10 + i, 200 - i, 30] for i in range(3)]
+  assert sorted(dataset.test.images[dataset.test.labels == 0, 0, 0, 0]) == [30, 31, 32]
+  np.testing.assert_array_equal(dataset.train.ids, np.arange(6))
+
+
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_other_names_of_the_test_folder(settings, write_pictures, name):
+  root = write_pictures("train/cat", "train/dog", f"{name}/dog")
+  assert data.load(settings(name="folder", dir=root)).test.labels.tolist() == [1, 1, 1]
+
+
+def test_plain_folders_are_split_by_name(settings, write_pictures):
+  root = write_pictures("a", "b", count=60)
+  train, test, names = folders.list_files(root)
+  assert names == ("a", "b")
+  assert not set(train.names) & set(test.names)
+  assert len(train.names) + len(test.names) == 120
+  share = len(test.names) / 120
+  assert abs(share - splitting.TEST_SHARE) < 4 * np.sqrt(0.2 * 0.8 / 120)
+  shutil.rmtree(root / "b")
+  again, _, _ = folders.list_files(root)
+  kept = [name for name in train.names if name.startswith("a/")]
+  assert list(again.names) == kept, "order and split of a file do not depend on the others"
+  first = train.labels[:30]
+  assert 4 <= sum(first) <= 26, "the beginning mixes the classes"
+
+
+def test_the_split_never_changes():
+  names = [f"cat/{i}.png" for i in range(12)]
+  assert [n for n in names if splitting.is_test(n)] == ["cat/4.png", "cat/7.png", "cat/11.png"]
+  assert splitting.shuffled(names)[:3] == ["cat/7.png", "cat/9.png", "cat/6.png"]
+
+
+def test_resizing_keeps_the_middle_square(settings, tmp_path):
+  picture = np.zeros((10, 30, 3), np.uint8)
+  picture[:, 10:20] = 200  # the middle square
+  for split in ("train", "test"):
+    (tmp_path / split / "x").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / split / "x" / "wide.png")
+    Image.fromarray(picture.transpose(1, 0, 2)).save(tmp_path / split / "x" / "high.png")
+  dataset = data.load(settings(name="folder", dir=tmp_path, image_size=5))
+  assert dataset.train.images.shape == (2, 5, 5, 3)
+  assert np.all(dataset.train.images == 200)
+
+
+def test_grey_palette_and_transparent_files_become_colour(settings, write_pictures):
+  root = write_pictures("train/a", "test/a", count=1)
+  for i, mode in enumerate(("L", "P", "RGBA", "LA", "1")):
+    Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(root / f"train/a/{i + 5}.png")
+  images = data.load(settings(name="folder", dir=root)).train.images
+  assert images.shape == (6, 8, 8, 3)
+  assert np.sum(images.min(axis=(1, 2, 3)) == 255) == 5
+
+
+def test_hidden_and_foreign_files_are_skipped(settings, write_pictures):
+  root = write_pictures("train/a", "test/a", "train/.cache", count=2)
+  (root / "train/a/._0.png").write_bytes(b"x")
+  (root / "train/a/notes.txt").write_text("x")
+  (root / "train/README.png").write_bytes(b"x")
+  dataset = data.load(settings(name="folder", dir=root))
+  assert (len(dataset.train), dataset.class_names) == (2, ("a",))
+
+
+def broken(root):
+  (root / "train/a/bad.png").write_bytes(b"\x89PNG no")
+
+
+def truncated(root):
+  raw = (root / "train/a/0.png").read_bytes()
+  (root / "train/a/0.png").write_bytes(raw[: len(raw) // 2])
+
+
+def other_size(root):
+  Image.new("RGB", (9, 8)).save(root / "train/a/wide.png")
+
+
+def sixteen_bits(root):
+  Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "train/a/deep.png")
+
+
+@pytest.mark.parametrize(
+  ("harm", "message"),
+  [
+    (broken, r"bad.png: not a readable picture"),
+    (truncated, r"0.png: not a readable picture"),
+    (other_size, r"different shapes: .*x3.*config.data.image_size to resize all"),
+    (sixteen_bits, r"deep.png: I;16 pixels; expected 8 bits"),
+    (lambda root: shutil.rmtree(root / "test/a"), r"test: no test pictures at CLASS/FILE"),
+    (lambda root: shutil.rmtree(root / "train/a"), r"classes a have no training pictures"),
+  ],
+)
+def test_wrong_folders_give_one_error(settings, write_pictures, harm, message):
+  root = write_pictures("train/a", "test/a")
+  harm(root)
+  with pytest.raises(ValueError, match=message):
+    data.load(settings(name="folder", dir=root))
+
+
+def test_an_empty_folder(settings, tmp_path):
+  with pytest.raises(ValueError, match=r"no training pictures .*expected .*/train/CLASS/FILE"):
+    data.load(settings(name="folder", dir=tmp_path))
+
+
+def test_sets_that_do_not_fit_are_refused_before_they_are_read(
+  settings, write_pictures, monkeypatch
+):
+  monkeypatch.setattr(limits, "MAX_BYTES", 3 * 8 * 8 * 5)
+  root = write_pictures("train/a", "train/b", "test/a")
+  assert len(data.load(settings(name="folder", dir=root, train_examples=5)).train) == 5
+  with pytest.raises(limits.TooLargeError, match=r"6 pictures of 8x8x3 need .*image_size smaller"):
+    data.load(settings(name="folder", dir=root))
+  assert len(data.load(settings(name="folder", dir=root, image_size=4)).train) == 6
+
+
+def test_png_keeps_every_byte():
+  rng = np.random.default_rng(0)
+  for channels in (1, 3):
+    image = rng.integers(0, 256, size=(5, 7, channels), dtype=np.uint8)
+    raw = pictures.encode_png(image)
+    again = pictures.decode(raw, num_channels=channels, image_size=0, place="x")
+    np.testing.assert_array_equal(again, image)
+    if channels == 3:
+      assert pictures.normalise(raw, image_size=0, place="x") is raw
