@@ -11,6 +11,7 @@ from mixboost_jax.models.catalogue import NAMES, create, name_problem
 from mixboost_jax.models.conv import conv2d
 from mixboost_jax.models.functional import Functional, functional, merge
 from mixboost_jax.models.network import Network
+from mixboost_jax.models.torch_weights import from_torch, to_torch
 
 __all__ = [
   "NAMES",
@@ -19,10 +20,12 @@ __all__ = [
   "Network",
   "conv2d",
   "create",
+  "from_torch",
   "functional",
   "logits_fn",
   "logits_fn_from_callable",
   "logits_fn_from_linen",
   "merge",
   "name_problem",
+  "to_torch",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mixboost_jax.models import conv_gradients
@@ -99,7 +100,7 @@ def max_pool(
   pad = (padding, padding)
   return jax.lax.reduce_window(
     inputs,
-    jnp.asarray(-jnp.inf, inputs.dtype),
+    np.asarray(-np.inf, inputs.dtype),  # a literal: only then has this a gradient
     jax.lax.max,
     window_dimensions=(1, size, size, 1),
     window_strides=(1, stride, stride, 1),

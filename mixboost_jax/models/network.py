@@ -33,12 +33,12 @@ class Spec:
   """
 
   num_classes: int
-  image_size: int
-  num_channels: int
-  dropout: float
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-  compute_dtype: str
+  image_size: int = 32
+  num_channels: int = 3
+  dropout: float = 0.0
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+  std: tuple[float, ...] = (0.5, 0.5, 0.5)
+  compute_dtype: str = "float32"
 
   def __post_init__(self):
     problems = []

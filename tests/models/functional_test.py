@@ -150,6 +150,29 @@ def test_taps_change_what_leaves_a_stage(pure, images):
   )
 
 
+def test_eight_devices_compute_what_one_does(pure, images):
+  """Batch statistics are those of the whole batch; dropout masks follow their example."""
+  mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+  split = jax.NamedSharding(mesh, jax.P("data"))
+  rows = jnp.repeat(images, 2, axis=0) * jnp.tile(jnp.asarray([1.0, 0.5]), 8)[:, None, None, None]
+
+  @jax.jit
+  def run(params, rows, keys):
+    def loss(params):
+      logits, stats = pure.apply(
+        params, pure.stats, rows, train=True, num_views=2, dropout_keys=keys
+      )
+      return jnp.mean(jnp.square(logits)), (logits, stats)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+  one = run(pure.params, rows, keys_for(16))
+  eight = run(pure.params, *jax.device_put((rows, keys_for(16)), split))
+  assert eight[1][0].sharding.is_equivalent_to(split, 2)
+  for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+    np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
+
+
 def test_merge_gives_the_module_with_new_numbers(network, pure, images):
   params = jax.tree.map(lambda x: 0.5 * x, pure.params)
   merged = models.merge(network, params, pure.stats)
