@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Everything that waits for a GPU, in one command; JSON lands under results/. About 25 minutes.
+#   launch/gpu_check.sh [FOLDER with cifar-10-batches-py]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python -c 'import jax; assert jax.default_backend() == "gpu", jax.devices(); print(jax.devices())'
+set -x
+python -m pytest -q -m gpu tests
+python benchmarks/train_step.py --batch=512 --compute=bfloat16
+if [ $# -ge 1 ]; then
+  for words in baseline boost; do
+    python -m mixboost_jax.main --config="configs/cifar10.py:$words" --config.data.dir="$1" \
+      --config.model.compute_dtype=bfloat16 --config.train.epochs=30.0 --workdir="runs/gpu/$words"
+  done
+  python -m mixboost_jax.report runs/gpu/baseline runs/gpu/boost --out=runs/gpu/report.html
+fi

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What README.md shows is what happens."""
+
+import importlib
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from mixboost_jax import jobs, settings
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_first_block_prints_what_it_says():
+  code = next(text for kind, text in BLOCKS if kind == "python")
+  printed = next(text for kind, text in BLOCKS if kind == "text")
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == printed.split()
+  assert len(code.strip().splitlines()) <= 10
+
+
+def test_it_comes_early():
+  line = README[: README.index("```python")].count("\n")
+  assert line <= 45
+
+
+def commands():
+  for kind, text in BLOCKS:
+    if kind == "bash":
+      for line in text.strip().splitlines():
+        yield line.split("#")[0].strip()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "mixboost_jax.main" in c])
+def test_commands_name_configs_that_resolve(command):
+  words = shlex.split(command)
+  (chosen,) = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
+  path, _, variant = chosen.partition(":")
+  assert (ROOT / path).is_file()
+  module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+  config = module.get_config(variant)
+  for word in words:
+    if word.startswith("--config."):
+      key, _, value = word.removeprefix("--config.").partition("=")
+      config.update_from_flattened_dict({key: float(value)})
+  assert settings.resolve_runs(config, checks=jobs.CHECKS)
+
+
+def test_links_lead_somewhere():
+  for target in re.findall(r"\]\(([^)#]+)\)", README):
+    assert (ROOT / target).exists(), target
