@@ -211,6 +211,22 @@ def test_a_damaged_newest_falls_back_with_one_warning(tmp_path, two_checkpoints,
   assert {p.name: p.read_bytes() for p in files_of(folder / "00000020.damaged")} == broken
 
 
+def test_the_warning_says_what_is_wrong(tmp_path, two_checkpoints):
+  folder = tmp_path / "00000020"
+  shutil.copytree(two_checkpoints / "00000020", folder)
+  file = largest_file(folder)
+  name, size = file.relative_to(folder).as_posix(), file.stat().st_size
+  flip_a_bit(file)
+  with pytest.raises(manifest.DamagedError, match=f"^{name} was altered"):
+    manifest.verify(folder)
+  os.truncate(file, 7)
+  with pytest.raises(manifest.DamagedError, match=f"^{name} has 7 of {size} bytes$"):
+    manifest.verify(folder)
+  file.unlink()
+  with pytest.raises(manifest.DamagedError, match=f"^{name} is missing$"):
+    manifest.verify(folder)
+
+
 def test_several_damaged_ones_are_all_named(tmp_path, capsys):
   save_all(tmp_path, [1, 2, 3])
   for step in (2, 3):
