@@ -5,7 +5,6 @@ import pytest
 from mixboost_jax import data
 from mixboost_jax.data import limits, loading, outlines, shapes, textures
 
-
 SMALL = {"train_examples": 60, "validation_examples": 20, "test_examples": 30}
 
 
