@@ -229,7 +229,7 @@ class JaxSide:
   def __init__(self, arguments: argparse.Namespace):
     from configs import base
     from mixboost_jax import settings as settings_lib
-    from mixboost_jax.runtime import platform
+    from mixboost_jax.runtime import allocator, platform
 
     config = base.get_config("boost" if arguments.views == 2 else "")
     self.batch = arguments.batch
@@ -253,6 +253,8 @@ class JaxSide:
     from mixboost_jax import data, train
     from mixboost_jax.runtime import mesh
 
+    if jax.default_backend() == "cpu":
+      allocator.keep_freed_memory()
     self.jax = jax
     devices = mesh.devices_for_batch(self.batch)
     self.devices = len(devices)

@@ -102,6 +102,7 @@ def get_config(arg: str = "") -> ConfigDict:
   runtime.cpu_devices = 0  # virtual devices on a CPU host; 0: 8, fewer if the batch asks for it
   runtime.fsdp = 1  # devices over which the parameters are sharded; 1: replicated
   runtime.compile_cache = "auto"  # folder; auto: in the user's cache folder; "": off
+  runtime.keep_freed_memory = True  # CPU hosts: steps reuse memory instead of asking anew
   runtime.tensorboard = True  # also write event files
 
   config.report = report = ConfigDict()

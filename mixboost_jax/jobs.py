@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from mixboost_jax import augment, data, evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.runtime import (
+  allocator,
   atomic,
   checkpoint,
   environment,
@@ -77,6 +78,8 @@ def run(config: ConfigDict, *, folder: pathlib.Path, job: str, command: str) -> 
   if job == "report":
     return _report(folders, folder)
   platform.prepare(every[0].runtime)
+  if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
+    allocator.keep_freed_memory()
   runs = [_prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
   with interrupt.StopRequest() as stop:
     for item in runs:

@@ -201,6 +201,7 @@ class Runtime:
   cpu_devices: int = _at_least(0)
   fsdp: int = _at_least(1)
   compile_cache: str = _rule()
+  keep_freed_memory: bool = _rule()
   tensorboard: bool = _rule()
 
 
