@@ -166,11 +166,15 @@ def test_eight_devices_compute_what_one_does(pure, images):
 
     return jax.grad(loss, has_aux=True)(params)
 
-  one = run(pure.params, rows, keys_for(16))
-  eight = run(pure.params, *jax.device_put((rows, keys_for(16)), split))
-  assert eight[1][0].sharding.is_equivalent_to(split, 2)
-  for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
-    np.testing.assert_allclose(left, right, rtol=1e-3, atol=2e-5)
+  keys = keys_for(16, start=100)
+  gradient, (logits, stats) = run(pure.params, rows, keys)
+  gradient8, (logits8, stats8) = run(pure.params, *jax.device_put((rows, keys), split))
+  assert logits8.sharding.is_equivalent_to(split, 2)
+  np.testing.assert_allclose(logits8, logits, atol=1e-5)
+  np.testing.assert_allclose(flat(stats8), flat(stats), rtol=1e-5, atol=1e-6)
+  # Norms: a relu whose input is 0 up to rounding may pass its gradient on one side only.
+  error = jnp.linalg.norm(flat(gradient8) - flat(gradient))
+  assert error < 0.01 * jnp.linalg.norm(flat(gradient))
 
 
 def test_merge_gives_the_module_with_new_numbers(network, pure, images):
