@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From results files to one HTML page, Markdown, and the tables of a README."""
+
+from mixboost_jax.report.content import Content, gather
+from mixboost_jax.report.readme import update as update_readme
+from mixboost_jax.report.writing import write
+
+__all__ = ["Content", "gather", "update_readme", "write"]

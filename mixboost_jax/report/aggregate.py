@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From results files to groups: the runs of one config under several seeds belong together."""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mixboost_jax.report import titles
+from mixboost_jax.runtime import results as results_lib
+from mixboost_jax.runtime.results import Metric, Results
+
+RESULTS_FILE = "results.json"
+Source = Results | str | os.PathLike
+"""Results in memory, a results file, a run folder, or a folder of run folders."""
+MetricId = tuple[str, str, str]
+"""(dataset, split, name)."""
+_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One results file and the folder that its pictures are relative to."""
+
+  results: Results
+  folder: pathlib.Path | None
+
+  @property
+  def seed(self) -> int | None:
+    """Root of the run's randomness, if it is recorded."""
+    return self.results.settings.get("seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+  """One metric of one group."""
+
+  mean: float
+  low: float | None
+  """Interval of the test set if there is one run, else None."""
+  high: float | None
+  deviation: float | None
+  """Standard deviation over seeds (n - 1), None for one run."""
+  by_seed: tuple[tuple[int | None, float], ...]
+  metric: Metric
+  """Of the first run: unit, direction, method."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The runs of one config; they differ in their seed only."""
+
+  label: str
+  runs: tuple[Run, ...]
+
+  def value(self, key: MetricId) -> Value | None:
+    """Returns a metric over all runs of the group, None if no run has it."""
+    pairs = [(run.seed, m) for run in self.runs for m in run.results.metrics if key_of(m) == key]
+    if not pairs:
+      return None
+    values = [metric.value for _, metric in pairs]
+    first = pairs[0][1]
+    several = len(values) > 1
+    return Value(
+      mean=statistics.fmean(values),
+      low=None if several else first.low,
+      high=None if several else first.high,
+      deviation=statistics.stdev(values) if several else None,
+      by_seed=tuple((seed, metric.value) for seed, metric in pairs),
+      metric=first,
+    )
+
+
+def key_of(metric: Metric) -> MetricId:
+  """Returns what makes two metrics the same quantity."""
+  return metric.dataset, metric.split, metric.name
+
+
+def metric_ids(groups: Sequence[Group]) -> list[MetricId]:
+  """Returns every metric that any run has, in the order of the files, datasets kept together."""
+  found = [key_of(m) for group in groups for run in group.runs for m in run.results.metrics]
+  places = list(dict.fromkeys((dataset, split) for dataset, split, _ in found))
+  unique = list(dict.fromkeys(found))
+  return [key for place in places for key in unique if key[:2] == place]
+
+
+def is_better(first: float, second: float, better: str) -> bool:
+  """Tells whether the first value beats the second in the stated direction."""
+  return first < second if better == "lower" else first > second
+
+
+def best_groups(groups: Sequence[Group], key: MetricId) -> set[str]:
+  """Returns the labels of the groups with the best value; empty unless two can be compared."""
+  values = {group.label: value for group in groups if (value := group.value(key)) is not None}
+  finite = {label: value for label, value in values.items() if math.isfinite(value.mean)}
+  if len(finite) < 2:
+    return set()
+  better = next(iter(finite.values())).metric.better
+  if better == "none":
+    return set()
+  pick = min if better == "lower" else max
+  best = pick(value.mean for value in finite.values())
+  return {label for label, value in finite.items() if value.mean == best}
+
+
+def load(sources: Source | Iterable[Source]) -> list[Run]:
+  """Reads whatever names results, in the given order.
+
+  Raises:
+    ResultsError: if a file is missing or not a results file.
+    ValueError: if there is nothing to read.
+  """
+  if isinstance(sources, Results | str | os.PathLike):
+    sources = [sources]
+  runs = [run for source in sources for run in _load_one(source)]
+  if not runs:
+    raise ValueError("report: no results were given; name at least one run folder.")
+  return runs
+
+
+def _load_one(source: Source) -> list[Run]:
+  if isinstance(source, Results):
+    return [Run(source, None)]
+  path = pathlib.Path(source)
+  if not path.is_dir():
+    return [Run(results_lib.read(path), path.parent)]
+  if (path / RESULTS_FILE).exists():
+    return [Run(results_lib.read(path / RESULTS_FILE), path)]
+  inner = sorted(child.parent for child in path.glob(f"*/{RESULTS_FILE}"))
+  if not inner:
+    raise ValueError(
+      f"report: {path} holds no {RESULTS_FILE}, nor do the folders in it; evaluate the run first "
+      "(--job=evaluate)."
+    )
+  return [run for folder in inner for run in _load_one(folder)]
+
+
+def group(runs: Sequence[Run], *, prefix: str | None = None) -> list[Group]:
+  """Puts runs that differ in their seed only into one group; keeps the order.
+
+  Args:
+    runs: from `load`.
+    prefix: start of the names that labels leave out; what all names share if None.
+  """
+  members: dict[str, list[Run]] = {}
+  for i, run in enumerate(runs):
+    members.setdefault(_identity(run.results, i), []).append(run)
+  names = [list(dict.fromkeys(run.results.name for run in group)) for group in members.values()]
+  shared = common_prefix([name for group in names for name in group]) if prefix is None else prefix
+  labels = [titles.run(_without_seed(group[0].removeprefix(shared))) for group in names]
+  unique: list[str] = []
+  for label in labels:
+    repeats = sum(other == label or other.startswith(f"{label} (") for other in unique)
+    unique.append(f"{label} ({repeats + 1})" if repeats else label)
+  return [Group(label, tuple(group)) for label, group in zip(unique, members.values(), strict=True)]
+
+
+def common_prefix(names: Sequence[str]) -> str:
+  """Returns the leading words ("demo_") that all names share, never a whole name."""
+  if len(set(names)) < 2:
+    return ""
+  words = [name.split("_")[:-1] for name in names]
+  shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+  return "".join(f"{column[0]}_" for column in shared)
+
+
+def _without_seed(name: str) -> str:
+  head, _, tail = name.rpartition("_")
+  return head if head and tail.startswith("seed") and tail[4:].isdigit() else name
+
+
+def _identity(results: Results, index: int) -> str:
+  settings = {key: v for key, v in results.settings.items() if key not in _NOT_COMPARED}
+  if not settings:  # a stranger's model: nothing is known but that it was evaluated
+    return f"#{index}"
+  return json.dumps(settings, sort_keys=True)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+  """Returns dotted key -> leaf of nested settings."""
+  flat: dict[str, Any] = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f"{prefix}{key}.")
+    else:
+      flat[f"{prefix}{key}"] = value
+  return flat

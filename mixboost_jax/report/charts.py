@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Charts as inline SVG: lines over steps, intervals side by side, reliability diagrams.
+
+Colours come from the page's style sheet (classes `c0`, `c1`, ...), so charts follow light and dark;
+every series also has its own dash pattern. Each chart carries a title and a description in words.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from mixboost_jax.report import scales
+from mixboost_jax.report.markup import Markup, element, join
+
+NUM_COLOURS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """One line. Points whose y is None or not finite leave a gap."""
+
+  label: str
+  points: tuple[tuple[float, float | None], ...]
+  colour: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Whisker:
+  """One value with its interval."""
+
+  label: str
+  value: float
+  low: float | None
+  high: float | None
+  colour: int
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+  """One bin of a reliability diagram; empty bins have count 0."""
+
+  low: float
+  high: float
+  count: int
+  confidence: float | None
+  accuracy: float | None
+
+
+def lines(
+  title: str, series: Sequence[Series], *, x_label: str = "step", from_zero: bool = False
+) -> Markup:
+  """Draws lines over a common x axis.
+
+  Args:
+    title: of the chart; also names the y axis.
+    series: drawn in order.
+    x_label: under the axis.
+    from_zero: the y axis starts at 0.
+  """
+  width, height, left, right, top, bottom = 480, 270, 52, 12, 12, 38
+  known = [_finite(one.points) for one in series]
+  all_x = [x for points in known for x, _ in points]
+  low_x, high_x = 0.0, max([*all_x, 0.0]) or 1.0  # steps are counted from 0
+  ys = [y for points in known for _, y in points]
+  low_y, high_y = scales.bounds(ys, include=0.0 if from_zero else None)
+  x = scales.Scale(low_x, high_x, left, width - right)
+  y = scales.Scale(low_y, high_y, height - bottom, top)
+  body = [
+    _grid(x, y, scales.ticks(low_x, high_x, count=5), scales.ticks(low_y, high_y, count=5)),
+    _text((left + width - right) / 2, height - 6, x_label, "middle"),
+  ]
+  for one in series:
+    body += [_line(run, x, y, one.colour) for run in _unbroken(one.points)]
+  words = [
+    f"{one.label}: from {_plain(p[0][1])} to {_plain(p[-1][1])} at {x_label} {_plain(p[-1][0])}"
+    for one, p in zip(series, known, strict=True)
+    if p
+  ]
+  return _figure(title, f"{title} over {x_label}. " + "; ".join(words), width, height, body)
+
+
+def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, unit: str) -> Markup:
+  """Draws values with their intervals as dots with whiskers, one cluster per row.
+
+  Args:
+    title: of the chart.
+    clusters: (label of the cluster, its values).
+    unit: under the axis.
+  """
+  width, left, right, top, bottom, row = 720, 120, 120, 4, 40, 20
+  heading = 30  # room for the name above each cluster
+  height = top + bottom + sum(heading + row * len(values) for _, values in clusters)
+  every = [w for _, values in clusters for w in values]
+  ends = [e for w in every for e in (w.low, w.high, w.value) if e is not None]
+  low, high = scales.bounds(ends, include=0.0)
+  x = scales.Scale(low, high, left, width - right)
+  marks = scales.ticks(low, high, count=6)
+  step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+  body = []
+  for mark in marks:
+    body.append(_stroke(x(mark), top + 8, x(mark), height - bottom + 4, "grid"))
+    body.append(_text(x(mark), height - bottom + 18, scales.label(mark, step), "middle"))
+  body.append(_text((left + width - right) / 2, height - 4, unit, "middle"))
+  place = float(top)
+  for name, values in clusters:
+    body.append(_text(0, place + 18, name, "start", "strong"))
+    place += heading
+    for value in values:
+      body.append(_whisker(value, x, place + row / 2, left))
+      place += row
+  words = "; ".join(
+    f"{name}: " + ", ".join(f"{w.label} {w.text}" for w in values) for name, values in clusters
+  )
+  return _figure(title, f"{title} in {unit}. {words}", width, height, body)
+
+
+def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> Markup:
+  """Draws accuracy against confidence, and below it how often each confidence occurs.
+
+  Args:
+    title: of the chart.
+    runs: (label, bins, colour).
+  """
+  width, height, left, right, top, bottom, bars = 320, 360, 46, 10, 10, 38, 56
+  x = scales.Scale(0, 1, left, width - right)
+  y = scales.Scale(0, 1, height - bottom - bars - 12, top)
+  marks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+  body = [_grid(x, y, [], marks), _stroke(x(0), y(0), x(1), y(1), "diagonal")]
+  floor, words = height - bottom, []
+  largest = max([b.count / max(1, _total(bins)) for _, bins, _ in runs for b in bins], default=1)
+  tall = scales.Scale(0, largest or 1.0, floor, floor - bars)
+  for i, (label, bins, colour) in enumerate(runs):
+    filled = [b for b in bins if b.count and b.confidence is not None and b.accuracy is not None]
+    points = [(float(b.confidence or 0), float(b.accuracy or 0)) for b in filled]
+    body.append(_line(points, x, y, colour))
+    for (confidence, accuracy), b in zip(points, filled, strict=True):
+      size = 1.5 + 4.5 * math.sqrt(b.count / max(1, _total(bins)))
+      body.append(_dot(x(confidence), y(accuracy), size, colour))
+    for b in bins:
+      slot = (x(b.high) - x(b.low) - 1) / len(runs)
+      share = b.count / max(1, _total(bins))
+      body.append(_bar(x(b.low) + i * slot, tall(share), slot, floor - tall(share), colour))
+    gap = sum(b.count * abs(float(b.confidence or 0) - float(b.accuracy or 0)) for b in filled)
+    words.append(f"{label}: mean gap {100 * gap / max(1, _total(bins)):.2f} %")
+  body.append(_stroke(left, floor, width - right, floor, "axis"))
+  body.append(_text((left + width - right) / 2, height - 6, "confidence", "middle"))
+  body.append(_turned(13, (y(0) + y(1)) / 2, "accuracy"))
+  body.append(_turned(13, floor - bars / 2, "share"))
+  body += [_text(x(mark), floor + 15, f"{mark:g}", "middle") for mark in marks]
+  return _figure(
+    title, f"{title}: accuracy against confidence. " + "; ".join(words), width, height, body
+  )
+
+
+def _total(bins: Sequence[Bin]) -> int:
+  return sum(b.count for b in bins)
+
+
+def _finite(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float]]:
+  return [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+
+
+def _unbroken(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
+  pieces: list[list[tuple[float, float]]] = [[]]
+  for x, y in points:
+    if y is None or not math.isfinite(y):
+      pieces.append([])
+    else:
+      pieces[-1].append((x, y))
+  return [scales.thin(piece) for piece in pieces if piece]
+
+
+def _plain(value: float) -> str:
+  return f"{value:.4g}"
+
+
+def _figure(
+  title: str, description: str, width: float, height: float, body: Sequence[Markup]
+) -> Markup:
+  return element(
+    "svg",
+    element("title", title),
+    *body,
+    viewBox=f"0 0 {width:g} {height:g}",
+    role="img",
+    aria_label=description,
+    class_="chart",
+    style=f"max-width:{width:g}px",
+  )
+
+
+def _grid(
+  x: scales.Scale, y: scales.Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]
+) -> Markup:
+  parts = []
+  x_step = x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else 1.0
+  y_step = y_ticks[1] - y_ticks[0] if len(y_ticks) > 1 else 1.0
+  for mark in y_ticks:
+    parts.append(_stroke(x.start, y(mark), x.stop, y(mark), "grid"))
+    parts.append(_text(x.start - 6, y(mark) + 4, scales.label(mark, y_step), "end"))
+  for mark in x_ticks:
+    parts.append(_stroke(x(mark), y.start, x(mark), y.start + 4, "axis"))
+    parts.append(_text(x(mark), y.start + 17, scales.label(mark, x_step), "middle"))
+  parts.append(_stroke(x.start, y.start, x.stop, y.start, "axis"))
+  return join(parts)
+
+
+def _line(
+  points: Sequence[tuple[float, float]], x: scales.Scale, y: scales.Scale, colour: int
+) -> Markup:
+  if len(points) == 1:
+    return _dot(x(points[0][0]), y(points[0][1]), 3, colour)
+  places = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+  return element("polyline", points=places, class_=f"line {_class(colour)}")
+
+
+def _whisker(value: Whisker, x: scales.Scale, place: float, left: float) -> Markup:
+  parts = [_text(left - 8, place + 4, value.label, "end", f"label {_class(value.colour)}")]
+  end = x(value.value) if math.isfinite(value.value) else x.start
+  if value.low is not None and value.high is not None:
+    low, high = x(value.low), x(value.high)
+    whisker = f"whisker {_class(value.colour)}"
+    parts.append(_stroke(low, place, high, place, whisker))
+    parts += [_stroke(tip, place - 4, tip, place + 4, whisker) for tip in (low, high)]
+    end = high
+  if math.isfinite(value.value):
+    parts.append(_dot(x(value.value), place, 4, value.colour))
+  parts.append(_text(end + 8, place + 4, value.text, "start", "value"))
+  return join(parts)
+
+
+def _class(colour: int) -> str:
+  return f"c{colour % NUM_COLOURS}"
+
+
+def _stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+  return element(
+    "line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=kind
+  )
+
+
+def _dot(x: float, y: float, size: float, colour: int) -> Markup:
+  return element(
+    "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{size:.1f}", class_=f"dot {_class(colour)}"
+  )
+
+
+def _bar(x: float, y: float, width: float, height: float, colour: int) -> Markup:
+  return element(
+    "rect",
+    x=f"{x:.1f}",
+    y=f"{y:.1f}",
+    width=f"{max(0.0, width):.1f}",
+    height=f"{max(0.0, height):.1f}",
+    class_=f"bar {_class(colour)}",
+  )
+
+
+def _text(x: float, y: float, words: str, anchor: str, kind: str | None = None) -> Markup:
+  return element("text", words, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=kind)
+
+
+def _turned(x: float, y: float, words: str) -> Markup:
+  return element(
+    "text", words, transform=f"translate({x:.1f} {y:.1f}) rotate(-90)", text_anchor="middle"
+  )

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report as Markdown, without charts and pictures."""
+
+from mixboost_jax.report.content import Content
+from mixboost_jax.report.tables import Cell, Table
+
+
+def render(content: Content) -> str:
+  """Returns the whole document."""
+  parts = [f"# {escape(content.title)}", escape(content.subtitle)]
+  parts += [escape(text) for text in content.summary]
+  sections = {
+    "Metrics": content.metrics,
+    "Comparisons": content.differences,
+    "Differences between the configs": content.settings,
+    "Environment": content.environment,
+  }
+  for title, data in sections.items():
+    if data is not None:
+      parts += [f"## {title}", table(data), f"*{escape(data.caption)}*"]
+  parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in content.notes)]
+  return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(data: Table) -> str:
+  """Renders a table; section rows become bold lines."""
+  width = len(data.header)
+  lines = [_row([escape(text) for text in data.header])]
+  lines.append(_row(["---"] * width))
+  for cells in data.rows:
+    if len(cells) == 1 and width > 1:
+      lines.append(_row([f"**{escape(cells[0].text)}**"] + [""] * (width - 1)))
+    else:
+      filled = [text for cell in cells for text in [_cell(cell), *[""] * (cell.span - 1)]]
+      lines.append(_row(filled))
+  return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+  return "| " + " | ".join(cells) + " |"
+
+
+def _cell(cell: Cell) -> str:
+  text = escape(cell.text)
+  text = f"**{text}**" if cell.tone in ("best", "better", "worse") and text else text
+  return f"{text} {escape(cell.note)}".strip()
+
+
+def escape(text: str) -> str:
+  """Keeps a name from being read as markup, and a cell on one line."""
+  for character in "\\`*_|<>[":
+    text = text.replace(character, f"\\{character}")
+  return " ".join(text.split())

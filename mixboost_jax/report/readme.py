@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Result tables of a README, written between markers from committed results files.
+
+```text
+<!-- results:demo runs=erm,mixboost metrics=error,ece -->
+anything here is replaced
+<!-- /results -->
+```
+
+`demo` selects the results whose name is `demo` or starts with `demo_`. `runs` lists the rows that
+the table must have (`demo_erm`, or `erm`); those without a results file say "not run". `metrics`
+and `datasets` choose the columns. Without them everything that was measured is shown.
+"""
+
+import os
+import pathlib
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+
+from mixboost_jax.report import aggregate, markdown, tables, titles
+from mixboost_jax.report.aggregate import Group, MetricId, Run, Source
+from mixboost_jax.report.tables import NOT_RUN, Cell, Table
+from mixboost_jax.runtime import atomic
+
+_MARKERS = re.compile(
+  r"(?P<open><!-- results:(?P<name>[\w.-]+)(?P<options>(?: \w+=[^\s>]+)*) -->)"
+  r"(?P<old>.*?)(?P<close><!-- /results -->)",
+  re.DOTALL,
+)
+_ANY_MARKER = re.compile(r"<!-- */?results\b.*?-->")
+_OPTIONS = ("runs", "metrics", "datasets")
+
+
+def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
+  """Fills every marked place of a Markdown file.
+
+  Args:
+    path: the file, changed only if a table changes.
+    results: results files or run folders.
+
+  Returns:
+    Whether the file changed.
+
+  Raises:
+    ValueError: if a marker is malformed or not closed, or there is none.
+    WriteError: if the file cannot be written.
+  """
+  place = pathlib.Path(path)
+  text = place.read_text(encoding="utf-8")
+  sources = list(results)
+  runs = aggregate.load(sources) if sources else []
+  changed = fill(text, runs, place=str(place))
+  if changed == text:
+    return False
+  atomic.write_text(place, changed)
+  return True
+
+
+def fill(text: str, runs: Sequence[Run], *, place: str = "README") -> str:
+  """Returns `text` with every marked place filled.
+
+  Raises:
+    ValueError: if a marker is malformed or not closed, or there is none.
+  """
+  whole = list(_MARKERS.finditer(text))
+  if not whole:
+    raise ValueError(
+      f"{place}: no place for results; mark one with <!-- results:NAME --> and <!-- /results -->."
+    )
+  known = sum(len(_ANY_MARKER.findall(match["old"])) for match in whole)
+  if known or len(_ANY_MARKER.findall(text)) != 2 * len(whole):
+    raise ValueError(
+      f"{place}: a results marker is malformed or not closed; write <!-- results:NAME "
+      "[runs=a,b] [metrics=a,b] [datasets=a,b] --> and <!-- /results -->."
+    )
+  return _MARKERS.sub(lambda match: _filled(match, runs, place), text)
+
+
+def _filled(match: re.Match[str], runs: Sequence[Run], place: str) -> str:
+  name = match["name"]
+  options = dict(pair.split("=", 1) for pair in match["options"].split())
+  unknown = sorted(set(options) - set(_OPTIONS))
+  if unknown:
+    raise ValueError(
+      f"{place}: results:{name}: unknown option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}."
+    )
+  chosen = {key: value.split(",") for key, value in options.items()}
+  data = readme_table(
+    name,
+    runs,
+    wanted=tuple(chosen.get("runs", ())),
+    metrics=tuple(chosen.get("metrics", ())),
+    datasets=tuple(chosen.get("datasets", ())),
+  )
+  return f"{match['open']}\n{markdown.table(data)}\n{match['close']}"
+
+
+def readme_table(
+  name: str,
+  runs: Sequence[Run],
+  *,
+  wanted: tuple[str, ...] = (),
+  metrics: tuple[str, ...] = (),
+  datasets: tuple[str, ...] = (),
+) -> Table:
+  """Returns one row per config and one column per metric; what is missing says "not run"."""
+  own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
+  groups = aggregate.group(own, prefix=f"{name}_") if own else []
+  keys = [
+    key
+    for key in aggregate.metric_ids(groups)
+    if (not metrics or key[2] in metrics) and (not datasets or key[0] in datasets)
+  ]
+  if not keys:  # nothing was run, but the columns are known all the same
+    keys = [(dataset, "test", metric) for dataset in datasets or ("",) for metric in metrics]
+  rows: list[tuple[str, Group | None]] = [
+    (titles.run(row.removeprefix(f"{name}_")), _group_of(name, row, groups)) for row in wanted
+  ]
+  rows = rows or [(group.label, group) for group in groups] or [(titles.run(name), None)]
+  header = ("Run", *(_column(groups, key) for key in keys), "Seeds", "Training", "Commit")
+  lines = []
+  for label, group in rows:
+    values = [_value(group, key, groups) for key in keys]
+    lines.append((Cell(label), *values, *_origin(group)))
+  return Table("", header, tuple(lines))
+
+
+def _group_of(name: str, row: str, groups: Sequence[Group]) -> Group | None:
+  for group in groups:
+    names = {run.results.name for run in group.runs}
+    if any(each == row or each == f"{name}_{row}" for each in names):
+      return group
+  return None
+
+
+def _column(groups: Sequence[Group], key: MetricId) -> str:
+  first = next((v.metric for group in groups if (v := group.value(key)) is not None), None)
+  place = titles.dataset(*key[:2]) if key[0] else ""
+  title = f"{place}: {titles.metric(key[2]).lower()}" if place else titles.metric(key[2])
+  if first is None:
+    return title
+  return f"{title} {f'({first.unit}) ' if first.unit else ''}{titles.ARROWS[first.better]}".rstrip()
+
+
+def _value(group: Group | None, key: MetricId, groups: Sequence[Group]) -> Cell:
+  if group is None:
+    return Cell(NOT_RUN, tone="missing")
+  return tables.value_cell(group, key, best=group.label in aggregate.best_groups(groups, key))
+
+
+def _origin(group: Group | None) -> tuple[Cell, Cell, Cell]:
+  """Returns seeds, training time with hardware, and commit."""
+  if group is None:
+    missing = Cell(NOT_RUN, tone="missing")
+    return missing, missing, missing
+  all_results = [run.results for run in group.runs]
+  times = [r.seconds["train"] for r in all_results if r.seconds.get("train")]
+  hardware = [
+    tables.hardware_title(r.environment["hardware"])
+    for r in all_results
+    if r.environment.get("hardware")
+  ]
+  spent = titles.duration(statistics.fmean(times)) if times else "not recorded"
+  where = f" on {hardware[0]}" if times and hardware else ""
+  commits = dict.fromkeys(
+    git["commit"][:7] + ("+" if git.get("dirty") else "")
+    for r in all_results
+    if (git := r.environment.get("git")) and git.get("commit")
+  )
+  return Cell(str(len(all_results))), Cell(spent + where), Cell(", ".join(commits) or "unknown")

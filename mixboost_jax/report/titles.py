@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How names and numbers of a results file are written for a person."""
+
+import math
+
+METRICS = {
+  "error": "Error",
+  "clean_error": "Error",
+  "nll": "Negative log-likelihood",
+  "ece": "Expected calibration error",
+  "rms_calibration_error": "RMS calibration error",
+  "rms_calibration_error_exact": "RMS calibration error, all bins",
+  "brier": "Brier score",
+}
+DATASETS = {
+  "shapes": "Shapes",
+  "shapes-neutral": "Shapes, neutral texture",
+  "shapes-conflicting": "Shapes, conflicting texture",
+  "cifar10": "CIFAR-10",
+  "cifar100": "CIFAR-100",
+  "arrays": "Given pictures",
+}
+WORDS = {
+  "erm": "ERM",
+  "mixboost": "MixBoost",
+  "boost": "Boost",
+  "interaction": "Interaction loss",
+  "baseline": "Baseline",
+  "cutout": "Cutout",
+  "mixup": "Mixup",
+  "cutmix": "CutMix",
+  "augmix": "AugMix",
+  "pixmix": "PixMix",
+  "autoaugment": "AutoAugment",
+}
+CURVES = {
+  "loss": "Loss",
+  "clean_error": "Error (%)",
+  "error": "Error (%)",
+  "nll": "Negative log-likelihood (nats)",
+  "learning_rate": "Learning rate",
+  "accuracy": "Accuracy",
+}
+PARTS = {"train": "training", "validation": "validation", "test": "test"}
+ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
+MINUS = "\u2212"
+NO_BREAK = "\u00a0"
+_DECIMALS = {"%": 2, "nats": 3}
+
+
+def metric(name: str) -> str:
+  """Returns the title of a metric."""
+  return METRICS.get(name, name.replace("_", " "))
+
+
+def dataset(name: str, split: str = "test") -> str:
+  """Returns the title of a set of pictures; the test split goes without saying."""
+  title = DATASETS.get(name, name)
+  return title if split == "test" else f"{title}, {split} split"
+
+
+def run(name: str) -> str:
+  """Returns the title of a run: known words in their usual spelling."""
+  words = [WORDS.get(word, word) for word in name.replace("+", "_+_").split("_") if word]
+  return " ".join(words) or name
+
+
+def number(value: float | None, unit: str = "", *, sign: bool = False) -> str:
+  """Writes a number with the decimals of its unit."""
+  if value is None or not math.isfinite(value):
+    return "undefined"
+  decimals = _DECIMALS.get(unit, 3)
+  text = f"{abs(value):,.{decimals}f}"
+  is_zero = float(text.replace(",", "")) == 0
+  if is_zero:
+    return text
+  return (MINUS if value < 0 else "+" if sign else "") + text
+
+
+def with_unit(value: float | None, unit: str) -> str:
+  """Writes a number with its unit behind."""
+  text = number(value, unit)
+  return f"{text}{NO_BREAK}{unit}" if unit and text != "undefined" else text
+
+
+def interval(low: float | None, high: float | None, unit: str = "") -> str:
+  """Writes an interval, or nothing."""
+  if low is None or high is None:
+    return ""
+  return f"[{number(low, unit)}, {number(high, unit)}]"
+
+
+def duration(seconds: float) -> str:
+  """Writes a wall time."""
+  if seconds < 60:
+    return f"{seconds:.1f} s"
+  minutes, rest = divmod(round(seconds), 60)
+  if minutes < 60:
+    return f"{minutes} min {rest} s"
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours} h {minutes} min"
+
+
+def percent(level: float) -> str:
+  """Writes a confidence level: 0.95 becomes "95 %"."""
+  return f"{100 * level:g}{NO_BREAK}%"
+
+
+def listing(words: list[str]) -> str:
+  """Writes "a", "a and b", "a, b and c"."""
+  return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

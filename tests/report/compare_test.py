@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import pytest
+
+from mixboost_jax import metrics
+from mixboost_jax.report import aggregate, compare
+
+ERROR = ("shapes", "test", "error")
+
+
+def groups_of(*results):
+  return aggregate.group(aggregate.load(results))
+
+
+def compared(*results):
+  first, second = groups_of(*results)
+  return compare.difference(first, second, ERROR)
+
+
+def test_square_and_add_by_hand(make):
+  before = make.results("erm", metrics=(make.metric(value=20.0, low=17.0, high=24.0),))
+  after = make.results("mixboost", metrics=(make.metric(value=10.0, low=7.0, high=14.0),))
+  item = compared(before, after)
+  assert item.estimate == -10.0
+  assert item.low == pytest.approx(-10 - math.hypot(3, 4))
+  assert item.high == pytest.approx(-10 + math.hypot(4, 3))
+  assert item.verdict == "better"
+
+
+def test_square_and_add_is_newcombes_method_for_proportions(make):
+  # Newcombe 1998, Table II, example (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339.
+  def run(name, hits, count):
+    low, high = metrics.wilson(hits, count)
+    return make.results(name, metrics=(make.metric(value=hits / count, low=low, high=high),))
+
+  item = compared(run("erm", 48, 80), run("mixboost", 56, 70))
+  assert item.estimate == pytest.approx(0.2)
+  assert (item.low, item.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("after", "better", "verdict"),
+  [
+    (8.0, "lower", "better"),
+    (12.0, "lower", "worse"),
+    (10.5, "lower", "unclear"),
+    (8.0, "higher", "worse"),
+    (12.0, "higher", "better"),
+    (8.0, "none", "unclear"),
+  ],
+)
+def test_verdicts_follow_the_direction(make, after, better, verdict):
+  def run(name, value):
+    return make.results(name, metrics=(make.metric(value=value, half=1.0, better=better),))
+
+  assert compared(run("erm", 10.0), run("mixboost", after)).verdict == verdict
+
+
+def test_seeds_are_compared_by_the_signed_rank_test(make):
+  before = [make.results("erm", 10.0 + seed / 10, seed) for seed in range(5)]
+  after = [make.results("mixboost", 9.0 + seed / 7, seed) for seed in range(5)]
+  item = compared(*before, *after)
+  assert item.p_value == 1 / 32
+  assert (item.method, item.verdict) == ("signed rank", "better")
+  back = compare.difference(*reversed(groups_of(*before, *after)), ERROR)
+  assert (back.p_value, back.verdict) == (1.0, "worse")
+
+
+def test_few_or_unpaired_seeds_are_not_tested(make):
+  before = [make.results("erm", 10.0, seed) for seed in range(4)]
+  after = [make.results("mixboost", 1.0, seed) for seed in range(4)]
+  assert compared(*before, *after).verdict == "untested"
+  shifted = [make.results("mixboost", 1.0, seed + 100) for seed in range(6)]
+  item = compared(*[make.results("erm", 10.0, seed) for seed in range(6)], *shifted)
+  assert (item.verdict, item.method) == ("untested", "too few seeds")
+
+
+def test_no_interval_no_verdict(make):
+  bare = make.results("mixboost", metrics=(make.metric(value=1.0, half=None),))
+  item = compared(make.results("erm"), bare)
+  assert (item.verdict, item.method) == ("untested", "none")
+  assert "no interval" in compare.sentence(item)
+
+
+def test_a_metric_that_one_lacks_is_not_compared(make):
+  assert compared(make.results("erm"), make.results("mixboost", metrics=())) is None
+
+
+def test_the_baseline_is_the_plain_run_wherever_it_stands(make):
+  groups = groups_of(make.results("mixboost"), make.results("erm"))
+  assert compare.baseline_of(groups).label == "ERM"
+  assert compare.baseline_of(groups[:1]).label == groups[0].label
+
+
+def test_sentences(make):
+  item = compared(make.results("erm", 20.0), make.results("mixboost", 10.0))
+  text = compare.sentence(item).replace("\u00a0", " ")
+  assert text == (
+    "MixBoost lowers the error on Shapes from 20.00 % to 10.00 % (difference \u221210.00 points, "
+    "95 % interval \u221211.41 to \u22128.59: clearly outside the noise of the test set)."
+  )
+  item = compared(make.results("erm", 10.0), make.results("mixboost", 10.5))
+  text = compare.sentence(item).replace("\u00a0", " ")
+  assert text == (
+    "On Shapes the error is 10.00 % for ERM and 10.50 % for MixBoost (difference +0.50 points, "
+    "95 % interval \u22120.91 to +1.91: not outside the noise of the test set)."
+  )
+  worse = compare.sentence(compared(make.results("erm", 10.0), make.results("mixboost", 20.0)))
+  assert worse.startswith("MixBoost raises the error")
+
+
+def test_summary_of_one_run(make):
+  (group,) = groups_of(make.results("erm", 10.0))
+  (text,) = compare.summary([group], aggregate.metric_ids([group]))
+  assert text.replace("\u00a0", " ") == (
+    "Error of demo ERM on Shapes: 10.00 % (95 % interval 9.00 to 11.00, 2,000 examples)."
+  )
+
+
+def test_summary_of_seeds(make):
+  groups = groups_of(*[make.results("erm", 10.0 + 2 * seed, seed) for seed in range(2)])
+  (text,) = compare.summary(groups, [ERROR])
+  assert "11.00\u00a0% ± 1.41 (standard deviation over 2 seeds)" in text
+
+
+def test_a_long_summary_is_cut(make):
+  sets = [f"set{i}" for i in range(9)]
+  runs = [
+    make.results(name, metrics=tuple(make.metric(dataset=one) for one in sets))
+    for name in ("erm", "mixboost")
+  ]
+  groups = groups_of(*runs)
+  sentences = compare.summary(groups, aggregate.metric_ids(groups))
+  assert len(sentences) == compare.MAX_SENTENCES + 1
+  assert sentences[-1].startswith("3 more")
