@@ -30,7 +30,7 @@ class BatchNorm(nnx.Module):
   - `joint`: all rows are one batch.
 
   Paper: Ioffe & Szegedy 2015, arXiv:1502.03167, Alg. 1. Separate statistics for a second,
-  differently distributed view: Xie et al. 2020, arXiv:1911.09665, Sec. 3.2 (there with separate
+  differently distributed view: Xie et al. 2020, arXiv:1911.09665 (there with separate
   scale and bias too; here these are shared).
 
   Args:

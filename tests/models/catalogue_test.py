@@ -12,7 +12,7 @@ COUNTS = {  # name, classes -> parameters
   ("wrn-40-4", 100): 8_972_340,
   ("resnet-50", 1000): 25_557_032,
 }
-SMALL = ("wrn-10-1", "preact-resnet-10", "resnet-14", "tiny-cnn")
+SMALL = ("preact-resnet-10", "resnet-14", "tiny-cnn")  # wide ones: functional_test.py
 EVERY = sorted({"wrn-10-1", *models.NAMES} - {"wrn-D-K"})
 
 
