@@ -17,7 +17,6 @@ from mixboost_jax import augment, data, evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.runtime import (
   allocator,
-  atomic,
   checkpoint,
   environment,
   interrupt,
@@ -252,7 +251,5 @@ def _write_samples(item: Run, place: workdir.Workdir) -> None:
 
 def _report(folders: Sequence[pathlib.Path], folder: pathlib.Path) -> int:
   if log.is_primary():
-    atomic.make_folder(folder)
-    page = report.write([results.read(place / "results.json") for place in folders], folder)
-    log.info(f"report: {page}")
+    log.info(f"report: {report.write(folders, folder)}")
   return 0
