@@ -210,15 +210,20 @@ def fab(
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
   num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  num_targets = min(num_targets, num_classes - 1) if targeted else 1
+  if restarts < 1 or num_targets < 1:
+    raise ValueError(
+      f"attacks.fab: expected restarts, num_targets >= 1: {restarts}, {num_targets}."
+    )
   one = stage(logits_fn, norm=norm, num_steps=num_steps, targeted=targeted)
-  best = FabResult(images, jnp.full(images.shape[0], jnp.inf))
-  for restart in range(restarts):
-    for rank in range(min(num_targets, num_classes - 1) if targeted else 1):
-      state = one.start(each, images, labels, epsilon, staged.Variant(restart, rank))
-      state = staged.advance(one, state, one.schedule, epsilon)
-      nearer = state.distance < best.distances
-      best = FabResult(
-        jnp.where(projections.per_image(nearer), state.adversarial, best.images),
-        jnp.minimum(best.distances, state.distance),
-      )
-  return best
+
+  def nearest(best: FabResult, index: Array) -> tuple[FabResult, None]:
+    variant = staged.Variant(index // num_targets, index % num_targets)
+    state = one.start(each, images, labels, epsilon, variant)
+    state = staged.advance(one, state, one.schedule, epsilon)
+    nearer = projections.per_image(state.distance < best.distances)
+    distances = jnp.minimum(best.distances, state.distance)
+    return FabResult(jnp.where(nearer, state.adversarial, best.images), distances), None
+
+  init = FabResult(images, jnp.full(images.shape[0], jnp.inf))
+  return staged.over_variants(one, nearest, init, jnp.arange(restarts * num_targets))

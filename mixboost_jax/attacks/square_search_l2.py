@@ -81,10 +81,10 @@ def _unit(values: Array) -> Array:
 
 
 def tiles(key: PRNGKey, image: Image, epsilon: Epsilon) -> Image:
-  """Starts from a grid of at least 5 x 5 windows with a random sign each, scaled to the radius."""
+  """Starts from a grid of about 5 x 5 windows with a random sign each, scaled to the radius."""
   height, width, channels = image.shape
   side = max(min(height, width) // 5, 1)
-  margin = (min(height, width) - side * 5) // 2
+  margin = max(min(height, width) - side * 5, 0) // 2
   counts = ((height - margin) // side, (width - margin) // side)
   key_sign, key_turn = jax.random.split(key)
   signs = jax.random.rademacher(key_sign, (*counts, channels), image.dtype)

@@ -50,22 +50,27 @@ def test_step_size_trace(mlp, key):
   assert (np.diff(np.asarray(best), axis=0) >= 0).all()
 
 
-@pytest.mark.parametrize("norm", attacks.NORMS)
-@pytest.mark.parametrize("loss", ["ce", "dlr-targeted"])
-def test_linear_robust_accuracy_is_exact(linear, norm, loss, key):
-  distances = linear.distances(norm)
+def check_exact(model, norm, loss, key):
+  distances = model.distances(norm)
   epsilon = float(np.median(distances[distances > 0]))
   out = jax.jit(
     lambda x: attacks.apgd(
-      key, linear.logits_fn, x, linear.labels, epsilon=epsilon, norm=norm, loss=loss, num_steps=20
+      key, model.logits_fn, x, model.labels, epsilon=epsilon, norm=norm, loss=loss, num_steps=20
     )
-  )(linear.images)
-  assert attacks.largest_violation(out, linear.images, epsilon=epsilon, norm=norm) < 1e-6
-  robust = np.asarray(jnp.argmax(linear.logits_fn(out), axis=-1) == linear.labels)
+  )(model.images)
+  assert attacks.largest_violation(out, model.images, epsilon=epsilon, norm=norm) < 1e-6
+  robust = np.asarray(jnp.argmax(model.logits_fn(out), axis=-1) == model.labels)
   clear = np.abs(distances - epsilon) > 2e-3 * epsilon
-  if loss == "ce":  # untargeted ascent may settle on the second nearest class
-    clear &= (distances > epsilon) | (distances <= 0.5 * epsilon)
   np.testing.assert_array_equal(robust[clear], (distances > epsilon)[clear])
+
+
+def test_linear_robust_accuracy_is_exact(linear, key):
+  check_exact(linear, "linf", "dlr-targeted", key)
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr", "margin", "ce-targeted"])
+def test_binary_linear_is_exact_for_every_loss(linear2, loss, key):
+  check_exact(linear2, "l2" if loss == "ce" else "linf", loss, key)
 
 
 def test_first_iterate_lies_on_the_sphere(key):
@@ -78,11 +83,12 @@ def test_first_iterate_lies_on_the_sphere(key):
 def test_stronger_than_one_step_and_independent_of_the_batch(mlp, key):
   each = keys.per_example(key, 12)
 
+  @jax.jit
+  def attack(keys, images, labels):
+    return attacks.apgd(keys, mlp.logits_fn, images, labels, epsilon=0.04, num_steps=15)
+
   def run(rows):
-    out = attacks.apgd(
-      each[rows], mlp.logits_fn, mlp.images[rows], mlp.labels[rows], epsilon=0.04, num_steps=15
-    )
-    return np.asarray(out)
+    return np.asarray(attack(each[rows], mlp.images[rows], mlp.labels[rows]))
 
   whole, part = run(np.arange(12)), run(np.array([5, 2]))
   np.testing.assert_allclose(part, whole[[5, 2]], atol=1e-6)

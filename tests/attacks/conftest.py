@@ -14,9 +14,17 @@ from mixboost_jax import loops
 SHAPE = (4, 4, 2)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+  """Compiles small programs without polish: the toys run for microseconds."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True)
 def rolled_loops(monkeypatch):
-  """Compiles one copy of each loop body: the toys hold no convolution, so unrolling gains nothing."""
+  """Compiles one copy of each loop body: the toys hold no convolution to unroll for."""
   monkeypatch.setattr(loops, "MAX_UNROLL", 1)
 
 

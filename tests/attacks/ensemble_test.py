@@ -10,8 +10,7 @@ from mixboost_jax.attacks import ensemble
 SMALL = attacks.Budget(num_steps=20, num_queries=100, num_targets=9, num_samples=4)
 
 
-@pytest.mark.parametrize("norm", attacks.NORMS)
-def test_linear_models_give_the_exact_robust_accuracy(linear, norm, key):
+def check_exact(linear, norm, key):
   distances = linear.distances(norm)
   run = attacks.AutoAttack(linear.logits_fn, norm=norm, batch_size=8, budget=SMALL)
   middle = float(np.median(distances[distances > 0]))
@@ -29,6 +28,15 @@ def test_linear_models_give_the_exact_robust_accuracy(linear, norm, key):
     accuracies.append(result.accuracy_after())
   assert accuracies[0]["square"] == accuracies[0]["clean"] == (distances > 0).mean()
   assert accuracies[-1]["square"] == 0
+
+
+@pytest.mark.parametrize("linear", [2, 3, 10], indirect=True)
+def test_linear_models_give_the_exact_robust_accuracy(linear, key):
+  check_exact(linear, "linf", key)
+
+
+def test_the_same_in_l2(linear4, key):
+  check_exact(linear4, "l2", key)
 
 
 def test_nothing_is_compiled_twice_and_batches_do_not_matter(mlp, key):

@@ -80,7 +80,8 @@ def test_margin_falls_and_example_is_its_own(mlp, norm, key):
 
 
 def test_binary_linear_model_is_nearly_exact(linear2, key):
-  # The optimum is one sign per pixel and channel; stripes and squares of side 1 reach it.
+  # The optimum is one sign per pixel and channel. Squares of side 1 reach it but for the last row
+  # and column, which the authors' window leaves out (7 of 16 pixels here).
   model = linear2
   distances = model.distances("linf")
   epsilon = float(np.median(distances[distances > 0]))
@@ -90,7 +91,7 @@ def test_binary_linear_model_is_nearly_exact(linear2, key):
   )  # fmt: skip
   robust = np.asarray(jnp.argmax(model.logits_fn(out), axis=-1) == model.labels)
   assert robust[distances > epsilon + 1e-5].all()
-  assert not robust[distances < 0.7 * epsilon].any()
+  assert not robust[distances < 0.4 * epsilon].any()
 
 
 def test_errors(linear4, key):
