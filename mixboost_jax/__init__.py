@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+  "attacks",
   "augment",
   "data",
+  "defenses",
   "evaluate",
   "image",
   "losses",
@@ -26,8 +28,10 @@ _SUBPACKAGES = (
 
 if TYPE_CHECKING:
   from mixboost_jax import (
+    attacks,
     augment,
     data,
+    defenses,
     evaluate,
     image,
     losses,

@@ -73,3 +73,28 @@ def test_convolutions_inside_inner_programs_are_found():
   assert loops.has_slow_convolution(
     lambda x: jax.lax.cond(x.sum() > 0, gradient, lambda x: x, x), x
   )
+
+
+def test_a_loop_that_is_differentiated_from_outside(key):
+  x = jnp.ones((2, 32, 32, 3))
+  ours = models.logits_fn(models.create("wrn-10-1", num_classes=10, key=key))
+  assert loops.has_slow_convolution(stranger, x, differentiated=True)
+  assert not loops.has_slow_convolution(ours, x, differentiated=True)
+
+  def mean_over_rows(fn):
+    def total(x):
+      draws = loops.map_rows(lambda rows: fn(x)[:1] * rows[:, None], 6, max_rows=2, backend="cpu")
+      return draws.sum()
+
+    return jax.grad(total)
+
+  assert whiles(mean_over_rows(stranger), x) == 0
+  assert whiles(mean_over_rows(ours), x) > 0
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 4, 100, None])
+def test_map_rows_in_any_pieces(max_rows):
+  out = loops.map_rows(lambda rows: {"square": rows**2}, 7, max_rows=max_rows)
+  np.testing.assert_array_equal(out["square"], np.arange(7) ** 2)
+  with pytest.raises(ValueError, match="positive counts"):
+    loops.map_rows(lambda rows: rows, 0)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixboost_jax import attacks, keys
+from mixboost_jax.attacks import ensemble
+
+SMALL = attacks.Budget(num_steps=20, num_queries=100, num_targets=9, num_samples=4)
+
+
+def check_exact(linear, norm, key):
+  distances = linear.distances(norm)
+  run = attacks.AutoAttack(linear.logits_fn, norm=norm, batch_size=8, budget=SMALL)
+  middle = float(np.median(distances[distances > 0]))
+  accuracies = []
+  for epsilon in (0.0, middle * 1.01, 2.0 * float(distances.max())):
+    result = run(key, linear.images, linear.labels, epsilon=epsilon)
+    np.testing.assert_array_equal(result.correct, distances > 0)
+    np.testing.assert_array_equal(result.robust, distances > epsilon)
+    broken = jnp.argmax(linear.logits_fn(jnp.asarray(result.images)), axis=-1) != linear.labels
+    np.testing.assert_array_equal(~np.asarray(broken), result.robust)
+    violation = attacks.largest_violation(
+      jnp.asarray(result.images), linear.images, epsilon=epsilon, norm=norm
+    )
+    assert violation < 1e-6
+    accuracies.append(result.accuracy_after())
+  assert accuracies[0]["square"] == accuracies[0]["clean"] == (distances > 0).mean()
+  assert accuracies[-1]["square"] == 0
+
+
+@pytest.mark.parametrize("linear", [2, 3, 10], indirect=True)
+def test_linear_models_give_the_exact_robust_accuracy(linear, key):
+  check_exact(linear, "linf", key)
+
+
+def test_the_same_in_l2(linear4, key):
+  check_exact(linear4, "l2", key)
+
+
+def test_nothing_is_compiled_twice_and_batches_do_not_matter(mlp, key):
+  traces = []
+
+  def logits_fn(x):
+    traces.append(x.shape)
+    return mlp.logits_fn(x)
+
+  small = attacks.Budget(num_steps=10, num_queries=50, num_targets=2)
+  run = attacks.AutoAttack(logits_fn, batch_size=4, budget=small)
+  result = run(key, mlp.images, mlp.labels, epsilon=0.05)
+  count = len(traces)
+  assert {shape[0] for shape in traces} <= {1, 4}  # one row only to learn K
+  run(key, mlp.images[:7], mlp.labels[:7], epsilon=0.02)
+  assert [shape for shape in traces[count:] if shape[0] != 1] == []
+
+  each = keys.per_example(key, 12)
+  order = np.random.default_rng(0).permutation(12)
+  shuffled = run(each[order], mlp.images[order], mlp.labels[order], epsilon=0.05)
+  np.testing.assert_array_equal(shuffled.robust, result.robust[order])
+  np.testing.assert_allclose(shuffled.images, result.images[order], atol=1e-6)
+  assert 0 < result.robust.sum() < 12, "pick an epsilon that breaks some images"
+
+
+def test_attacks_work_on_survivors_only(linear4, key):
+  seen = []
+  result = attacks.autoattack(
+    key, linear4.logits_fn, linear4.images, linear4.labels, epsilon=0.03, batch_size=8,
+    budget=SMALL, on_attack=lambda name, left: seen.append((name, left)),
+  )  # fmt: skip
+  assert [name for name, _ in seen] == list(attacks.VERSIONS["standard"])
+  accuracy = result.accuracy_after()
+  assert [left / 24 for _, left in seen] == [accuracy[name] for name, _ in seen]
+  natural = ~result.correct
+  assert (result.broken_by[natural] == -1).all()
+  np.testing.assert_array_equal(result.images[natural], np.asarray(linear4.images)[natural])
+
+
+def test_random_predictors_need_the_rand_version(linear4, key):
+  def noisy(key, x):
+    each = keys.per_example(key, x.shape[0])
+    noise = jax.vmap(lambda k: jax.random.normal(k, (4,)))(each)
+    return linear4.logits_fn(x) + 0.01 * noise
+
+  with pytest.raises(ValueError, match="version='rand'"):
+    attacks.autoattack(key, noisy, linear4.images, linear4.labels, epsilon=0.1)
+  result = attacks.autoattack(
+    key, noisy, linear4.images, linear4.labels, epsilon=0.2, version="rand", batch_size=24,
+    budget=SMALL,
+  )  # fmt: skip
+  assert result.attacks == ("apgd-ce", "apgd-dlr")
+  assert result.robust.mean() < result.correct.mean()
+
+
+def test_plus_and_custom_versions(linear4, key):
+  tiny = attacks.Budget(num_steps=4, num_queries=10, num_targets=1)
+  for version in ("plus", ("square",), ("fab", "apgd-ce")):
+    result = attacks.autoattack(
+      key, linear4.logits_fn, linear4.images[:4], linear4.labels[:4], epsilon=0.01,
+      version=version, batch_size=4, budget=tiny,
+    )  # fmt: skip
+    expected = attacks.VERSIONS[version] if isinstance(version, str) else version
+    assert result.attacks == expected
+  with pytest.raises(ValueError, match=r"unknown name 'apdg-ce'.*Did you mean 'apgd-ce'"):
+    attacks.AutoAttack(linear4.logits_fn, version=("apdg-ce",))
+  with pytest.raises(ValueError, match="batch_size must be >= 1"):
+    attacks.AutoAttack(linear4.logits_fn, batch_size=0)
+
+
+def test_pieces_divide_the_schedule():
+  assert ensemble.piece_length(100, has_gradient=True, backend="cpu") == 10
+  assert ensemble.piece_length(100, has_gradient=True, backend="gpu") == 25
+  assert ensemble.piece_length(4999, has_gradient=False) == 250
+  assert ensemble.piece_length(97, has_gradient=True, backend="cpu") == 10  # prime: one remainder
+  assert ensemble.piece_length(3, has_gradient=True, backend="gpu") == 3
