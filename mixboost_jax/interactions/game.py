@@ -6,7 +6,7 @@ Symbols (Deng et al. 2022, arXiv:2111.06236, Sec. 2): n -> `num_players`, S -> a
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -119,3 +119,13 @@ def map_chunks(fn: Callable[[Int[Array, " C"]], Any], num_rows: int, *, chunk_si
     has_gradient=False,
   )
   return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], stacked)
+
+
+def check_games(games: Sequence[Game], largest_player: int) -> None:
+  """Raises ValueError unless there are games, all of one size that holds the player."""
+  sizes = sorted({game.num_players for game in games})
+  if len(sizes) != 1 or largest_player >= sizes[0]:
+    raise ValueError(
+      f"strength: needs games of one size that holds all pairs; sizes {sizes}, largest player "
+      f"{largest_player}."
+    )
