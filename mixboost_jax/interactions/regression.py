@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means over systematic samples of pairs, corrected by orders whose means are known better.
+
+A pair with a strong interaction at order 0 or n - 2 tends to have strong ones at other orders too.
+The two ends are cheap, so their means come from many pairs; where the few pairs of the other orders
+happen to be weak at the ends, their means are raised accordingly.
+
+Paper: Cochran 1977, Sampling Techniques, Sec. 12.6 (regression in double sampling); Wolter 2007,
+Introduction to Variance Estimation, Sec. 8.2 (successive differences).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+Features = Float[np.ndarray, "4 M n"]
+Cells = Sequence[Sequence[Features]]
+"""Features of the drawn pairs of each game and stratum, in the order of the draw."""
+Slopes = Float[np.ndarray, "4 E M"]
+
+
+def systematic_covariance(cell: Features) -> Float[np.ndarray, "4 M 4 M"]:
+  """Covariance of the mean of evenly spaced draws, from differences of successive draws."""
+  shape, count = cell.shape[:2], cell.shape[-1]
+  steps = np.diff(cell.reshape(-1, count), axis=1)
+  return (steps @ steps.T / (2 * count * (count - 1))).reshape(*shape, *shape)
+
+
+def total_covariance(
+  cells: Cells, weights: Float[np.ndarray, " H"]
+) -> Float[np.ndarray, "4 M 4 M"]:
+  """Covariance of the mean over games of the stratified means."""
+  terms = [
+    (weight / len(cells)) ** 2 * systematic_covariance(cell)
+    for row in cells
+    for weight, cell in zip(weights, row, strict=True)
+  ]
+  return np.sum(terms, axis=0)
+
+
+def slopes(cells: Cells, weights: Float[np.ndarray, " H"], *, columns: Sequence[int]) -> Slopes:
+  """Regression of each order on the ends, one for all games and strata, per feature.
+
+  Args:
+    cells: features of all orders.
+    weights: probability of each stratum.
+    columns: positions of the ends among the orders.
+  """
+  covariance = total_covariance(cells, weights)
+  count = covariance.shape[1]
+  result = np.zeros((covariance.shape[0], len(columns), count))
+  for feature in range(len(result)):
+    table = covariance[feature, :, feature]
+    known = table[np.ix_(columns, columns)]
+    result[feature] = np.linalg.lstsq(known, table[list(columns)], rcond=1e-8)[0]
+  return result
+
+
+def residual(cell: Features, *, slopes: Slopes, columns: Sequence[int]) -> Features:
+  """What the ends do not explain of a pair's features."""
+  return cell - np.einsum("kem,ken->kmn", slopes, cell[:, list(columns)])
+
+
+def adjusted_mean(
+  cells: Cells,
+  ends: Cells,
+  weights: Float[np.ndarray, " H"],
+  *,
+  slopes: Slopes,
+  columns: Sequence[int],
+) -> tuple[Float[np.ndarray, "X 4 M"], Float[np.ndarray, "4 M 4 M"]]:
+  """Mean of each game, corrected by the ends, and the covariance of its mean over games.
+
+  Args:
+    cells: features of all orders of few pairs.
+    ends: features of the ends of many pairs.
+    weights: probability of each stratum.
+    slopes: from `slopes`; any fixed value leaves the mean unbiased.
+    columns: positions of the ends among the orders.
+  """
+  rest = [[residual(cell, slopes=slopes, columns=columns) for cell in row] for row in cells]
+  means = np.stack(
+    [
+      sum(
+        weight * (own.mean(-1) + np.einsum("kem,ke->km", slopes, known.mean(-1)))
+        for weight, own, known in zip(weights, own_row, known_row, strict=True)
+      )
+      for own_row, known_row in zip(rest, ends, strict=True)
+    ]
+  )
+  covariance = total_covariance(rest, weights)
+  if columns:
+    known = total_covariance(ends, weights)
+    covariance = covariance + np.einsum("kem,kelf,lfn->kmln", slopes, known, slopes)
+  return means, covariance
+
+
+def curve_spread(
+  cells: Cells,
+  weights: Float[np.ndarray, " H"],
+  *,
+  slopes: Slopes,
+  columns: Sequence[int],
+) -> Float[np.ndarray, "X H"]:
+  """How much a pair's contribution to the curve J varies, in each game and stratum."""
+  stratified = [
+    sum(weight * cell[0].mean(1) for weight, cell in zip(weights, row, strict=True))
+    for row in cells
+  ]
+  curve = np.mean(stratified, axis=0)
+  relative = curve / curve.mean() if curve.mean() else np.ones_like(curve)
+
+  def spread(cell: Features) -> float:
+    own = residual(cell, slopes=slopes, columns=columns)[0]
+    return float(np.sqrt((own - relative[:, None] * own.mean(0)).var(1, ddof=1).mean()))
+
+  return np.array([[spread(cell) for cell in row] for row in cells])
