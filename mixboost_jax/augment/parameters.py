@@ -42,6 +42,14 @@ def _one_of(*choices: str) -> Rule:
   return lambda value: None if value in choices else f"one of {', '.join(choices)}"
 
 
+def _some_of(*choices: str) -> Rule:
+  def rule(value: Any) -> str | None:
+    fits = isinstance(value, tuple | list) and len(value) > 0 and set(value) <= set(choices)
+    return None if fits else f"a tuple of some of {', '.join(choices)}"
+
+  return rule
+
+
 def _flag(value: Any) -> str | None:
   return None if isinstance(value, bool) else "True or False"
 
@@ -53,14 +61,25 @@ def _pixel(value: Any) -> str | None:
 
 
 RULES: Mapping[str, Rule] = {
+  "all_ops": _flag,
   "alpha": _number(0),
+  "beta": _number(0, open_low=True),
+  "bins": _integer(2),
+  "depth": _integer(-1),
   "fill": _pixel,
+  "formulation": _one_of("auto", "serial", "merged"),
+  "k": _integer(0),
   "length": _integer(0),
+  "magnitude": _number(0),
+  "mixings": _some_of("add", "multiply", "screen", "overlay", "darken_or_lighten", "swap_channel"),
+  "num_ops": _integer(0),
   "p": _number(0, 1),
   "padding": _integer(0),
   "partner": _one_of("roll", "permutation", "two_permutations"),
   "per": _one_of("batch", "example"),
   "prob": _number(0, 1),
+  "severity": _number(0.1, 10),
+  "width": _integer(1),
 }
 
 

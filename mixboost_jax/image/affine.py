@@ -104,9 +104,7 @@ def bilinear(levels: Levels, matrix: Matrix, *, fill: UInt8[Array, " C"]) -> Lev
   return jnp.where(inside[:, :, None], sampled, fill)
 
 
-def warp(
-  levels: Levels, matrix: Any, *, interpolation: str, fill: UInt8[Array, " C"]
-) -> Levels:
+def warp(levels: Levels, matrix: Any, *, interpolation: str, fill: UInt8[Array, " C"]) -> Levels:
   """Warps by a float matrix; `interpolation` is "nearest" or "bilinear"."""
   if interpolation == "nearest":
     fixed = jnp.asarray(fixed_point(matrix, bits=NEAREST_BITS))
