@@ -46,7 +46,7 @@ def steps_at(
     width: of the pictures, pixels.
   """
   choices = ALL_OPS if all_ops else BASE_OPS
-  op = jnp.asarray(np.int32(choices))[index(u[..., 0], len(choices))]
+  op = jnp.asarray(np.asarray(choices, np.int32))[index(u[..., 0], len(choices))]
   level = 0.1 + rounded((severity - 0.1) * u[..., 1])
   sign = jnp.where(u[..., 2] < 0.5, -1.0, 1.0)
   magnitude = _magnitude(op, level, sign, height=height, width=width)

@@ -142,15 +142,13 @@ def augmix(
     severity: highest level of an operation, in [0.1, 10]; 3 on CIFAR, 1 on ImageNet.
     width: number of chains.
     depth: operations per chain; -1 or 0 draws 1, 2 or 3.
-    alpha: of the Dirichlet weights and the Beta share; 0 is not allowed.
+    alpha: of the Dirichlet weights and the Beta share, > 0.
     all_ops: whether color, contrast, brightness and sharpness take part.
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
   given: dict[str, Any] = {"severity": severity, "width": width, "depth": depth, "alpha": alpha}
   parameters.check("augmix", **given, all_ops=all_ops, fill=fill, formulation=formulation)
-  if alpha == 0:
-    raise ValueError("augmix: alpha: expected a number > 0, got 0.")
   return _augmix(
     keys.per_example(key, len(images)),
     images,
@@ -183,7 +181,7 @@ def _augmix(
     depth=depth,
     alpha=float(alpha),
     all_ops=all_ops,
-    shape=images.shape[1:3],
+    shape=(images.shape[1], images.shape[2]),
   )
   value = to_levels(jnp.broadcast_to(fill, images.shape[-1:]))
   return mix_chains(images, chains, ops=ops_used(all_ops=all_ops), fill=value, serial=serial)

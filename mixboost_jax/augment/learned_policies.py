@@ -6,6 +6,9 @@ the other ImageNet list ("v0") of the released TPU code.
 Deviation: the released CIFAR code holds 95 sub-policies; the 25 of the paper are used here.
 """
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,6 +151,7 @@ def original_magnitude(op: Op, k: int, side: int) -> float:
   return 0.0
 
 
+@functools.lru_cache(maxsize=32)
 def auto_table(*, policy: str, ranges: str, height: int, width: int) -> tuple[Steps, np.ndarray]:
   """Returns the steps [25 sub-policies, 2 operations, 2 signs] and the probabilities [25, 2]."""
   if ranges == "default":
@@ -172,10 +176,10 @@ def auto_table(*, policy: str, ranges: str, height: int, width: int) -> tuple[St
   steps = tabulate(
     np.reshape(ops, shape), np.reshape(magnitudes, shape), height=height, width=width
   )
-  return steps, np.reshape(np.float32(probabilities), shape[:2])
+  return steps, np.asarray(probabilities, np.float32).reshape(shape[:2])
 
 
-def draw_auto(each: PRNGKeys, table: tuple[Steps, jax.Array]) -> Steps:
+def draw_auto(each: PRNGKeys, table: tuple[Steps, Any]) -> Steps:
   """Draws the two steps of each example, `[N, 2]`; a step that is not applied is the identity."""
   steps, probabilities = table
   u = jax.vmap(lambda k: jax.random.uniform(k, (5,)))(each)
@@ -207,15 +211,7 @@ def autoaugment(
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
-  parameters.check("autoaugment", fill=fill, formulation=formulation)
-  if policy not in SUB_POLICIES:
-    raise ValueError(
-      f"autoaugment: policy: expected one of {', '.join(SUB_POLICIES)}, got {policy!r}."
-    )
-  if ranges not in ("default", "torchvision", "original"):
-    raise ValueError(
-      f"autoaugment: ranges: expected one of default, torchvision, original, got {ranges!r}."
-    )
+  parameters.check("autoaugment", policy=policy, ranges=ranges, fill=fill, formulation=formulation)
   if policy == "imagenet_v0" and ranges == "torchvision":
     raise ValueError(
       "autoaugment: ranges='torchvision' has 10 magnitudes, policy='imagenet_v0' needs 11; "

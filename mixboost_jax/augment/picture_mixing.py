@@ -240,8 +240,8 @@ def _pixmix(
     severity=float(severity),
     all_ops=all_ops,
     num_mixings=len(mixings),
-    shape=images.shape[1:3],
-    mixing_shape=mixing_images.shape[:3],
+    shape=(images.shape[1], images.shape[2]),
+    mixing_shape=(len(mixing_images), mixing_images.shape[1], mixing_images.shape[2]),
   )
   is_levels = mixing_images.dtype == jnp.uint8
   return mix_rounds(

@@ -8,16 +8,13 @@ tabulated once in double precision (`tabulate`), so that they match Pillow to th
 
 import enum
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mixboost_jax.image import affine
-
-AnyArray = Array | np.ndarray
-"""Constant steps are NumPy arrays, drawn ones JAX arrays."""
 
 
 class Op(enum.IntEnum):
@@ -61,11 +58,11 @@ _MATRIX_ENTRY = {Op.SHEAR_X: 1, Op.TRANSLATE_X: 2, Op.SHEAR_Y: 3, Op.TRANSLATE_Y
 
 
 class Steps(NamedTuple):
-  """Steps of any leading shape."""
+  """Steps of any leading shape; constant ones are NumPy arrays until they are drawn from."""
 
-  op: Int[AnyArray, "*n"]
-  magnitude: Float[AnyArray, "*n"]
-  matrix: Int[AnyArray, "*n 6"]
+  op: Int[Array, "*n"]
+  magnitude: Float[Array, "*n"]
+  matrix: Int[Array, "*n 6"]
 
 
 def matrix_of(op: int, magnitude: float, *, height: int, width: int) -> np.ndarray:
@@ -103,7 +100,7 @@ def tabulate(
     affine.fixed_point(stacked, bits=affine.NEAREST_BITS),
     affine.fixed_point(stacked, bits=bits_of(interpolation)),
   )
-  return Steps(ops, magnitudes.astype(np.float32), fixed)
+  return Steps(*(cast(Array, leaf) for leaf in (ops, magnitudes.astype(np.float32), fixed)))
 
 
 def traced_steps(
@@ -129,7 +126,7 @@ def traced_steps(
   entry = np.zeros((len(Op), 6), np.float32)
   for sheared, position in _MATRIX_ENTRY.items():
     entry[sheared, position] = 1
-  identity = np.broadcast_to(np.float32([1, 0, 0, 0, 1, 0]), (*op.shape, 6))
+  identity = np.broadcast_to(np.array([1, 0, 0, 0, 1, 0], np.float32), (*op.shape, 6))
   matrix = identity + jnp.asarray(entry)[op] * magnitude[..., None]
   shifted = jnp.isin(op, jnp.asarray([Op.TRANSLATE_X, Op.TRANSLATE_Y]))[..., None]
   fixed = jnp.where(

@@ -90,20 +90,14 @@ def with_signs(op: Op, magnitude: float, ranges: str) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=32)
-def _wide_grid(ranges: str) -> tuple[np.ndarray, np.ndarray]:
-  """Operations and magnitudes of shape [14 operations, 31 strengths, 2 signs]."""
+def trivial_table(*, ranges: str, height: int, width: int) -> Steps:
+  """Returns the steps of TrivialAugmentWide, of shape [14, 31, 2]."""
   ops = np.array([[[op, op] for _ in range(31)] for op in OPS])
   grid = [
     [with_signs(op, wide_magnitude(op, strength, ranges), ranges) for strength in range(31)]
     for op in OPS
   ]
-  return ops, np.array(grid)
-
-
-def trivial_table(*, ranges: str, height: int, width: int) -> Steps:
-  """Returns the steps of TrivialAugmentWide, of shape [14, 31, 2]."""
-  ops, magnitudes = _wide_grid(ranges)
-  return tabulate(ops, magnitudes, height=height, width=width)
+  return tabulate(ops, np.array(grid), height=height, width=width)
 
 
 def draw_trivial(each: PRNGKeys, table: Steps) -> Steps:
@@ -136,8 +130,7 @@ def trivial_augment_wide(
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
-  parameters.check("trivial_augment_wide", fill=fill, formulation=formulation)
-  _check_ranges("trivial_augment_wide", ranges)
+  parameters.check("trivial_augment_wide", ranges=ranges, fill=fill, formulation=formulation)
   _, height, width, _ = images.shape
   table = trivial_table(ranges=ranges, height=height, width=width)
   return run_table(
@@ -150,6 +143,7 @@ def trivial_augment_wide(
   )
 
 
+@functools.lru_cache(maxsize=32)
 def rand_table(*, magnitude: float, bins: int, ranges: str, height: int, width: int) -> Steps:
   """Returns the steps of RandAugment, of shape [14, 2]."""
   grid = []
@@ -193,8 +187,7 @@ def randaugment(
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
   given: dict[str, Any] = {"num_ops": num_ops, "magnitude": magnitude, "bins": bins}
-  parameters.check("randaugment", **given, fill=fill, formulation=formulation)
-  _check_ranges("randaugment", ranges)
+  parameters.check("randaugment", **given, ranges=ranges, fill=fill, formulation=formulation)
   if magnitude > bins - 1:
     raise ValueError(
       f"randaugment: magnitude: expected at most bins - 1 = {bins - 1}, got {magnitude}."
@@ -205,8 +198,3 @@ def randaugment(
   return run_table(
     keys.per_example(key, len(images)), images, table, draw, fill=fill, formulation=formulation
   )
-
-
-def _check_ranges(place: str, ranges: str) -> None:
-  if ranges not in ("torchvision", "official"):
-    raise ValueError(f"{place}: ranges: expected one of torchvision, official, got {ranges!r}.")
