@@ -2,27 +2,64 @@
 """Augmentations of batches: pictures in [0, 1] in, pictures in [0, 1] out.
 
 Every function takes one key, or one key per example; what happens to an example depends on its
-own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels.
+own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels; the
+partner of an example is its predecessor in the shuffled batch (see `mixing.py`).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from mixboost_jax.augment import ops
+from mixboost_jax.augment.chains import augmix, augmix_views
 from mixboost_jax.augment.combine import Augmentation, choice, compose, identity, with_probability
 from mixboost_jax.augment.crops import cutout, random_crop, random_flip
+from mixboost_jax.augment.explain import explain
+from mixboost_jax.augment.learned_policies import autoaugment
 from mixboost_jax.augment.mixing import cutmix, mixup
-from mixboost_jax.augment.policy import build_from, problem_in
+from mixboost_jax.augment.mixing_set import FAMILIES, mixing_images
+from mixboost_jax.augment.pairs import (
+  ManifoldMix,
+  draw_manifold_mix,
+  manifold_tap,
+  mix_with_partner,
+  sample_pairing,
+  sample_pairing_active,
+  smote,
+)
+from mixboost_jax.augment.photographic import (
+  color_jitter,
+  gaussian_blur,
+  gaussian_noise,
+  random_grayscale,
+  random_resized_crop,
+)
+from mixboost_jax.augment.picture_mixing import pixmix
+from mixboost_jax.augment.policy import COMPOSITES, build_from, problem_in
+from mixboost_jax.augment.sharding import over_mesh
+from mixboost_jax.augment.uniform_policies import randaugment, trivial_augment_wide
 
 AUGMENTATIONS = {
+  "augmix": augmix,
+  "autoaugment": autoaugment,
+  "color_jitter": color_jitter,
   "cutmix": cutmix,
   "cutout": cutout,
+  "gaussian_blur": gaussian_blur,
+  "gaussian_noise": gaussian_noise,
   "mixup": mixup,
+  "pixmix": pixmix,
+  "randaugment": randaugment,
   "random_crop": random_crop,
   "random_flip": random_flip,
+  "random_grayscale": random_grayscale,
+  "random_resized_crop": random_resized_crop,
+  "sample_pairing": sample_pairing,
+  "smote": smote,
+  "trivial_augment_wide": trivial_augment_wide,
 }
 
-MIXES_LABELS = frozenset({"cutmix", "mixup"})
-"""Names whose function takes and returns soft labels."""
+MIXES_LABELS = frozenset({"cutmix", "mixup", "sample_pairing", "smote"})
+"""Names whose function mixes examples, and takes and returns soft labels."""
 
 
 def policy_problem(policy: Mapping[str, Any]) -> str | None:
@@ -34,8 +71,10 @@ def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
   """Turns a policy into `fn(key, images, soft_labels) -> (images, soft_labels)`.
 
   Args:
-    policy: `name` and exactly the keywords of that augmentation; name "none" is the identity.
-    **resources: arrays that an augmentation needs beside the batch.
+    policy: `name` and exactly the keywords of that augmentation. Name "none" is the identity;
+      `compose`, `with_probability` and `choice` contain policies (see `policy.py`).
+    **resources: `mixing_images` (pixmix); `mesh` and optionally `batch_axes`: example-wise
+      augmentations then run on every device's own part of the batch.
 
   Raises:
     ValueError: if the policy is wrong, or lacks a resource.
@@ -45,17 +84,41 @@ def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
 
 __all__ = [
   "AUGMENTATIONS",
+  "COMPOSITES",
+  "FAMILIES",
   "MIXES_LABELS",
   "Augmentation",
+  "ManifoldMix",
+  "augmix",
+  "augmix_views",
+  "autoaugment",
   "build",
   "choice",
+  "color_jitter",
   "compose",
   "cutmix",
   "cutout",
+  "draw_manifold_mix",
+  "explain",
+  "gaussian_blur",
+  "gaussian_noise",
   "identity",
+  "manifold_tap",
+  "mix_with_partner",
+  "mixing_images",
   "mixup",
+  "ops",
+  "over_mesh",
+  "pixmix",
   "policy_problem",
+  "randaugment",
   "random_crop",
   "random_flip",
+  "random_grayscale",
+  "random_resized_crop",
+  "sample_pairing",
+  "sample_pairing_active",
+  "smote",
+  "trivial_augment_wide",
   "with_probability",
 ]

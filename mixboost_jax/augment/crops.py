@@ -3,12 +3,18 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
 
 from mixboost_jax import image as kernels
 from mixboost_jax import keys
-from mixboost_jax.array_types import AnyKey, Images
+from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
+
+
+def draw_flips(each: PRNGKeys) -> Bool[Array, " N"]:
+  """Draws which examples are mirrored."""
+  return jax.vmap(jax.random.bernoulli)(each)
 
 
 def random_flip(key: AnyKey, images: Images) -> Images:
@@ -18,9 +24,13 @@ def random_flip(key: AnyKey, images: Images) -> Images:
     key: one key, or one per example.
     images: values in [0, 1].
   """
-  each = keys.per_example(key, len(images))
-  flipped = jax.vmap(jax.random.bernoulli)(each)
+  flipped = draw_flips(keys.per_example(key, len(images)))
   return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
+
+
+def draw_offsets(each: PRNGKeys, *, padding: int) -> Int[Array, "N 2"]:
+  """Draws (top, left) of each window in the padded picture."""
+  return jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2 * padding + 1))(each)
 
 
 def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0) -> Images:
@@ -38,14 +48,21 @@ def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0
   if padding == 0:
     return images
   number, height, width, _ = images.shape
-  each = keys.per_example(key, number)
-  offsets = jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2 * padding + 1))(each)
+  offsets = draw_offsets(keys.per_example(key, number), padding=padding)
 
   def one(image: jax.Array, offset: jax.Array) -> jax.Array:
     padded = kernels.pad(image, padding=padding, fill=fill)
     return kernels.crop(padded, offset[0], offset[1], height=height, width=width)
 
   return jax.vmap(one)(images, offsets)
+
+
+def draw_centres(each: PRNGKeys, *, height: int, width: int) -> Int[Array, "N 2"]:
+  """Draws one (row, column) per example, uniform over the pixels."""
+  key_row, key_column = keys.split_each(each, 2)
+  row = jax.vmap(lambda k: jax.random.randint(k, (), 0, height))(key_row)
+  column = jax.vmap(lambda k: jax.random.randint(k, (), 0, width))(key_column)
+  return jnp.stack([row, column], axis=1)
 
 
 def cutout(
@@ -66,14 +83,13 @@ def cutout(
   parameters.check("cutout", length=length, fill=fill)
   number, height, width, _ = images.shape
   half = length // 2
+  centres = draw_centres(keys.per_example(key, number), height=height, width=width)
 
-  def one(k: jax.Array, image: jax.Array) -> jax.Array:
-    key_row, key_column = jax.random.split(k)
-    row = jax.random.randint(key_row, (), 0, height)
-    column = jax.random.randint(key_column, (), 0, width)
+  def one(image: jax.Array, centre: jax.Array) -> jax.Array:
+    row, column = centre[0], centre[1]
     inside = kernels.box_mask(
       row - half, column - half, row + half, column + half, height=height, width=width
     )
     return kernels.fill_where(image, inside, fill=fill)
 
-  return jax.vmap(one)(keys.per_example(key, number), images)
+  return jax.vmap(one)(images, centres)

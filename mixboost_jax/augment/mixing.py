@@ -66,7 +66,7 @@ def mixup(
   parameters.check("mixup", alpha=alpha, per=per, partner=partner)
   weight_key, pair_key = _split(key)
   weight = mixing_weights(weight_key, len(images), alpha=alpha, per=per)
-  own, other = _pairs(keys.for_batch(pair_key), len(images), partner)
+  own, other = pair_functions(keys.for_batch(pair_key), len(images), partner)
   return tuple(blend(own(x), other(x), weight) for x in (images, soft_labels))  # pyright: ignore
 
 
@@ -124,7 +124,7 @@ def _cutmix_box(key: PRNGKey, *, height: int, width: int, alpha: Number, prob: N
   return jnp.stack([row - half_height, column - half_width, row + half_height, column + half_width])
 
 
-def _pairs(key: PRNGKey, num_examples: int, partner: str):
+def pair_functions(key: PRNGKey, num_examples: int, partner: str):
   """Returns two functions of a batch: the examples, and their partners."""
   if partner == "roll":
     return (lambda x: x), (lambda x: jnp.roll(x, 1, axis=0))

@@ -42,6 +42,26 @@ def _one_of(*choices: str) -> Rule:
   return lambda value: None if value in choices else f"one of {', '.join(choices)}"
 
 
+def _some_of(*choices: str) -> Rule:
+  def rule(value: Any) -> str | None:
+    fits = isinstance(value, tuple | list) and len(value) > 0 and set(value) <= set(choices)
+    return None if fits else f"a tuple of some of {', '.join(choices)}"
+
+  return rule
+
+
+def _interval(low: Number) -> Rule:
+  def rule(value: Any) -> str | None:
+    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
+    return None if pair and low < value[0] <= value[1] else f"two numbers a <= b, a > {low:g}"
+
+  return rule
+
+
+def _tuple(value: Any) -> str | None:
+  return None if isinstance(value, tuple | list) and len(value) > 0 else "a tuple of policies"
+
+
 def _flag(value: Any) -> str | None:
   return None if isinstance(value, bool) else "True or False"
 
@@ -53,20 +73,56 @@ def _pixel(value: Any) -> str | None:
 
 
 RULES: Mapping[str, Rule] = {
+  "all_ops": _flag,
   "alpha": _number(0),
+  "beta": _number(0, open_low=True),
+  "bins": _integer(2),
+  "brightness": _number(0),
+  "contrast": _number(0),
+  "depth": _integer(-1),
   "fill": _pixel,
+  "formulation": _one_of("auto", "serial", "merged"),
+  "hue": _number(0, 0.5),
+  "k": _integer(0),
   "length": _integer(0),
+  "magnitude": _number(0),
+  "mixings": _some_of("add", "multiply", "screen", "overlay", "darken_or_lighten", "swap_channel"),
+  "num_neighbors": _integer(1),
+  "num_ops": _integer(0),
+  "options": _tuple,
   "p": _number(0, 1),
   "padding": _integer(0),
   "partner": _one_of("roll", "permutation", "two_permutations"),
   "per": _one_of("batch", "example"),
   "prob": _number(0, 1),
+  "radius": _integer(0),
+  "ratio": _interval(0),
+  "saturation": _number(0),
+  "scale": _interval(0),
+  "severity": _number(0.1, 10),
+  "sigma": _number(0),
+  "sigmas": _interval(0),
+  "size": _integer(1),
+  "steps": _tuple,
+  "weight": _number(0, 1),
+  "width": _integer(1),
 }
 
 
-def problem(name: str, value: Any) -> str | None:
-  """Returns what is wrong with `name=value`, or None (also for names without a rule)."""
-  rule = RULES.get(name)
+SPECIAL_RULES: Mapping[str, Rule] = {
+  "augmix.alpha": _number(0, open_low=True),
+  "autoaugment.policy": _one_of("cifar10", "imagenet", "imagenet_v0"),
+  "autoaugment.ranges": _one_of("default", "torchvision", "original"),
+  "randaugment.ranges": _one_of("torchvision", "official"),
+  "sample_pairing.partner": _one_of("roll", "permutation"),
+  "trivial_augment_wide.ranges": _one_of("torchvision", "official"),
+}
+"""Where a keyword means something else in one function."""
+
+
+def problem(place: str, name: str, value: Any) -> str | None:
+  """Returns what is wrong with keyword `name=value` of `place`, or None (also without a rule)."""
+  rule = SPECIAL_RULES.get(f"{place}.{name}", RULES.get(name))
   want = rule(value) if rule else None
   return f"expected {want}, got {value!r}" if want else None
 
@@ -78,5 +134,5 @@ def check(place: str, **values: Any) -> None:
     ValueError: naming `place`, the keyword, what it may be and what it was.
   """
   for name, value in values.items():
-    if wrong := problem(name, value):
+    if wrong := problem(place, name, value):
       raise ValueError(f"{place}: {name}: {wrong}.")

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int, UInt8
 
 from mixboost_jax.image.quantize import rounded
@@ -123,5 +124,5 @@ def warp(levels: Levels, matrix: Any, *, interpolation: str, fill: UInt8[Array, 
 def is_static(value: Any) -> bool:
   """Tells whether a number is known while tracing, so that NumPy may compute with it."""
   return isinstance(value, int | float | np.number) or (
-    isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    isinstance(value, jax.Array) and not isinstance(value, Tracer)
   )

@@ -5,6 +5,7 @@ Each blends the picture with a degenerate one: `degenerate + factor * (picture -
 so factor 0 gives the degenerate picture, 1 the picture itself, and more exaggerates.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -27,8 +28,8 @@ def luminance(levels: UInt8[Array, "*n C"]) -> Int[Array, "*n"]:
     return levels[..., 0].astype(jnp.int32)
   if levels.shape[-1] != 3:
     raise ValueError(f"luminance: expected 1 or 3 channels, got {levels.shape[-1]}.")
-  red, green, blue = (levels[..., c].astype(jnp.int32) for c in range(3))
-  return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+  weights = jnp.array([19595, 38470, 7471]).reshape(*(1,) * (levels.ndim - 1), 3)
+  return (jnp.sum(levels.astype(jnp.int32) * weights, axis=-1) + 32768) >> 16
 
 
 def mean_luminance(levels: Levels) -> Int[Array, ""]:
@@ -60,13 +61,17 @@ def brightness(levels: UInt8[Array, "*n"], factor: Factor) -> Array:
 
 def smooth(levels: Levels) -> Levels:
   """Averages 3x3 neighbours, the middle one five times; the outermost pixels stay."""
-  height, width, _ = levels.shape
-  if height < 3 or width < 3:
-    return levels
-  wide = levels.astype(jnp.int32)
-  columns = wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:]
-  total = columns[:-2] + columns[1:-1] + columns[2:] + 4 * wide[1:-1, 1:-1]
-  return levels.at[1:-1, 1:-1].set(((total + 6) // 13).astype(jnp.uint8))
+  height, width, channels = levels.shape
+  # Channels side by side, so that one row is one long vector; 16 bits hold 13 * 255.
+  rows = levels.astype(jnp.uint16).reshape(height, width * channels)
+  wide = jnp.pad(rows, ((1, 1), (channels, channels)))
+  columns = wide[:-2] + wide[1:-1] + wide[2:]
+  total = columns[:, : -2 * channels] + columns[:, channels:-channels] + columns[:, 2 * channels :]
+  mean = jax.lax.div(total + 4 * rows + jnp.uint16(6), jnp.uint16(13))
+  inner_rows = (jnp.arange(height) > 0) & (jnp.arange(height) < height - 1)
+  inner_columns = (jnp.arange(width) > 0) & (jnp.arange(width) < width - 1)
+  inner = inner_rows[:, None, None] & inner_columns[None, :, None]
+  return jnp.where(inner, mean.astype(jnp.uint8).reshape(levels.shape), levels)
 
 
 def sharpness(levels: Levels, factor: Factor) -> Levels:

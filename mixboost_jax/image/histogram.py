@@ -36,8 +36,8 @@ def look_up(levels: LevelBatch, tables: Tables) -> LevelBatch:
 def equalize_tables(levels: LevelBatch) -> Tables:
   """Returns the tables that flatten each channel's histogram, as Pillow does."""
   counts = histograms(levels)
-  last = levels.max(axis=(1, 2))[:, :, None]
-  last_count = jnp.take_along_axis(counts, last.astype(jnp.int32), axis=2)
+  last = ranges(levels)[1][:, :, None]
+  last_count = jnp.take_along_axis(counts, last, axis=2)
   total = levels.shape[1] * levels.shape[2]
   step = (total - last_count) // 255
   before = jnp.cumsum(counts, axis=2) - counts
@@ -51,8 +51,7 @@ def autocontrast_tables(levels: LevelBatch) -> Tables:
   Exactly floor(255 (i - low) / (high - low)), except where Pillow's double arithmetic ends just
   below an integer; those cases are looked up.
   """
-  low = levels.min(axis=(1, 2)).astype(jnp.int32)[:, :, None]
-  high = levels.max(axis=(1, 2)).astype(jnp.int32)[:, :, None]
+  low, high = (end[:, :, None] for end in ranges(levels))
   span = jnp.maximum(high - low, 1)
   above = jnp.clip(_identity() - low, 0, span)
   stretched = floor_divide(255 * above, span)
@@ -63,6 +62,18 @@ def autocontrast_tables(levels: LevelBatch) -> Tables:
   is_integer = stretched * span == 255 * above
   stretched = stretched - jnp.where(is_integer, (shortfall >> j) & 1, 0)
   return jnp.where(high > low, stretched, _identity()).astype(jnp.uint8)
+
+
+def ranges(levels: LevelBatch) -> tuple[Int[Array, "N C"], Int[Array, "N C"]]:
+  """Returns the lowest and the highest level of each channel.
+
+  Whole rows are compared first: reducing over the outer axis vectorises.
+  """
+  number, height, width, channels = levels.shape
+  rows = levels.astype(jnp.int32).reshape(number, height, width * channels)
+  low = rows.min(axis=1).reshape(number, width, channels).min(axis=1)
+  high = rows.max(axis=1).reshape(number, width, channels).max(axis=1)
+  return low, high
 
 
 def floor_divide(numerator: Int[Array, "*n"], divisor: Int[Array, "*m"]) -> Int[Array, "..."]:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms of photographs: resized crops, colour jitter, noise, blur, grey. Not cut to levels."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mixboost_jax import keys
+from mixboost_jax.array_types import AnyKey, Image, Images, PRNGKey
+from mixboost_jax.augment import parameters
+from mixboost_jax.augment.parameters import Number
+from mixboost_jax.image import colour, filters, resize
+
+_ATTEMPTS = 10
+_ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
+
+
+def random_resized_crop(
+  key: AnyKey,
+  images: Images,
+  *,
+  size: int,
+  scale: tuple[float, ...] = (0.08, 1.0),
+  ratio: tuple[float, ...] = (3 / 4, 4 / 3),
+) -> Images:
+  """Cuts out a window of random area and shape and resizes it to `size` x `size`.
+
+  Paper: Szegedy et al. 2015, arXiv:1409.4842, Sec. 6. As in common code, ten windows are tried; if
+    none fits, the largest central one of an allowed shape is taken.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    size: side of the result, pixels.
+    scale: least and greatest area of the window relative to the picture.
+    ratio: least and greatest width / height, log-uniform.
+  """
+  parameters.check("random_resized_crop", size=size, scale=scale, ratio=ratio)
+  number, height, width, _ = images.shape
+
+  def one(k: PRNGKey, image: Image) -> Image:
+    window = _draw_window(k, height=height, width=width, scale=scale, ratio=ratio)
+    return jnp.clip(resize.resize_window(image, *window, size=(size, size)), 0, 1)
+
+  return jax.vmap(one)(keys.per_example(key, number), images)
+
+
+def _draw_window(
+  key: PRNGKey, *, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
+) -> Float[Array, "4"]:
+  """Returns (top, left, height, width) in whole pixels."""
+  u = jax.random.uniform(key, (4, _ATTEMPTS))
+  area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
+  low, high = math.log(ratio[0]), math.log(ratio[1])
+  shape = jnp.exp(low + (high - low) * u[1])
+  columns = jnp.round(jnp.sqrt(area * shape))
+  rows = jnp.round(jnp.sqrt(area / shape))
+  fits = (columns >= 1) & (columns <= width) & (rows >= 1) & (rows <= height)
+  top = jnp.floor(u[2] * (height - rows + 1))
+  left = jnp.floor(u[3] * (width - columns + 1))
+  windows = jnp.stack([top, left, rows, columns])
+  # The central window, narrowed or flattened to the nearest allowed shape.
+  middle_width = min(width, round(height * ratio[1]))
+  middle_height = min(height, round(width / ratio[0]))
+  middle = jnp.array(
+    [(height - middle_height) // 2, (width - middle_width) // 2, middle_height, middle_width],
+    jnp.float32,
+  )
+  return jnp.where(fits.any(), windows[:, jnp.argmax(fits)], middle)
+
+
+def color_jitter(
+  key: AnyKey,
+  images: Images,
+  *,
+  brightness: Number = 0.25,
+  contrast: Number = 0.25,
+  saturation: Number = 0.25,
+  hue: Number = 0.0,
+) -> Images:
+  """Changes brightness, contrast, saturation and hue in random order by random amounts.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1], three channels.
+    brightness: factors are uniform on [max(0, 1 - b), 1 + b].
+    contrast: likewise.
+    saturation: likewise.
+    hue: turns are uniform on [-hue, hue], hue in [0, 0.5].
+  """
+  strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+  parameters.check("color_jitter", **strengths, hue=hue)
+
+  def one(k: PRNGKey, image: Image) -> Image:
+    key_order, key_amounts = jax.random.split(k)
+    order = jnp.asarray(_ORDERS)[jax.random.randint(key_order, (), 0, len(_ORDERS))]
+    u = jax.random.uniform(key_amounts, (4,))
+    low = jnp.maximum(0.0, 1 - jnp.array([brightness, contrast, saturation]))
+    high = 1 + jnp.array([brightness, contrast, saturation])
+    factors = low + (high - low) * u[:3]
+    for position in range(4):
+      adjusted = (
+        colour.towards(image, jnp.zeros(()), factors[0]),
+        colour.towards(image, colour.grey(image).mean(), factors[1]),
+        colour.towards(image, colour.grey(image), factors[2]),
+        image if hue == 0 else colour.shift_hue(image, hue * (2 * u[3] - 1)),
+      )
+      image = jnp.stack(adjusted)[order[position]]
+    return image
+
+  return jax.vmap(one)(keys.per_example(key, len(images)), images)
+
+
+def random_grayscale(key: AnyKey, images: Images, *, prob: Number = 0.1) -> Images:
+  """Makes each picture grey, in three channels, with probability `prob`."""
+  parameters.check("random_grayscale", prob=prob)
+  chosen = jax.vmap(jax.random.uniform)(keys.per_example(key, len(images))) < prob
+  grey = jnp.broadcast_to(colour.grey(images), images.shape)
+  return jnp.where(chosen[:, None, None, None], grey, images)
+
+
+def gaussian_noise(key: AnyKey, images: Images, *, sigma: Number) -> Images:
+  """Adds independent Gaussian noise of standard deviation `sigma` (pixel units), then clips."""
+  parameters.check("gaussian_noise", sigma=sigma)
+  if sigma == 0:
+    return images
+  each = keys.per_example(key, len(images))
+  noise = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:]))(each)
+  return jnp.clip(images + sigma * noise, 0, 1)
+
+
+def gaussian_blur(
+  key: AnyKey, images: Images, *, sigmas: tuple[float, ...] = (0.1, 2.0), radius: int
+) -> Images:
+  """Blurs each picture with its own standard deviation, uniform on `sigmas` pixels.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    sigmas: least and greatest standard deviation, > 0.
+    radius: pixels at which the kernel is cut; smaller than the picture.
+  """
+  parameters.check("gaussian_blur", sigmas=sigmas, radius=radius)
+
+  def one(k: PRNGKey, image: Image) -> Image:
+    sigma = jax.random.uniform(k, minval=sigmas[0], maxval=sigmas[1])
+    return jnp.clip(filters.gaussian_blur(image, sigma, radius=radius), 0, 1)
+
+  return jax.vmap(one)(keys.per_example(key, len(images)), images)
