@@ -6,15 +6,18 @@ import sys
 import textwrap
 
 BLOCK = """
+import builtins
 import sys
 
 class Blocked:
   names = {names!r}
-  def find_spec(self, name, path=None, target=None):
-    if name.split(".")[0] in self.names:
+  usual = staticmethod(builtins.__import__)
+  def __call__(self, name, globals=None, locals=None, fromlist=(), level=0):
+    if level == 0 and name.split(".")[0] in self.names:
       raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
+    return self.usual(name, globals, locals, fromlist, level)
 
-sys.meta_path.insert(0, Blocked())
+builtins.__import__ = Blocked()
 """
 
 OPTIONAL = (

@@ -12,7 +12,9 @@ from mixboost_jax import schema
 from mixboost_jax.runtime import platform
 
 FLAG = "--xla_force_host_platform_device_count"
-RUNTIME = schema.Runtime(cpu_devices=0, fsdp=1, compile_cache="", tensorboard=False)
+RUNTIME = schema.Runtime(
+  cpu_devices=0, fsdp=1, compile_cache="", keep_freed_memory=False, tensorboard=False
+)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ FILES = (".lock", "config.json")
 
 
 def resolved(**overrides):
-  config = base.apply(base.get_config(), overrides)
+  config = base.override(base.get_config(), overrides)
   assert isinstance(config, ml_collections.ConfigDict)
   return settings.resolve(config)
 

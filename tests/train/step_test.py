@@ -38,6 +38,7 @@ def build(num_devices=1, **overrides):
 
 
 BOOST = {"objective.name": "mixboost", "model.dropout": 0.3}
+CNN = {"model.name": "tiny-cnn", "model.dropout": 0.0}  # compiles fastest
 
 
 def advance(trainer, num_steps):
@@ -139,13 +140,12 @@ def test_fused_and_separate_views_agree():
 def test_statistics_of_the_masked_view_stay_out_unless_asked_for():
   stats = {
     views: advance(build(1, **{**BOOST, "train.batchnorm_views": views}), 1)[0].stats
-    for views in ("clean", "both", "joint")
+    for views in ("clean", "joint")
   }
   baseline = advance(build(1, **{"model.dropout": 0.3}), 1)[0].stats
   assert_close(stats["clean"], baseline, tolerance=1e-5)
-  for views in ("both", "joint"):
-    differs = jax.tree.map(lambda a, b: not np.allclose(a, b), stats[views], baseline)
-    assert any(jax.tree.leaves(differs)), views
+  differs = jax.tree.map(lambda a, b: not np.allclose(a, b), stats["joint"], baseline)
+  assert any(jax.tree.leaves(differs))
 
 
 def test_loss_is_the_boost_loss_of_the_two_forwards():
@@ -166,7 +166,9 @@ def test_loss_is_the_boost_loss_of_the_two_forwards():
 
 
 def test_accumulation_averages_gradients_of_micro_batches():
-  trainer = build(1, **{"train.accumulate": 2, "augment.flip": False, "augment.crop_padding": 0})
+  trainer = build(
+    1, **CNN, **{"train.accumulate": 2, "augment.flip": False, "augment.crop_padding": 0}
+  )
   order = trainer.order(trainer.root, trainer.state.step)
   stats, parts = trainer.state.stats, trainer.parts
   total = []
@@ -185,7 +187,7 @@ def test_accumulation_averages_gradients_of_micro_batches():
 
 
 def test_moving_average():
-  trainer = build(1, **{"train.ema_decay": 0.75})
+  trainer = build(1, **CNN, **{"train.ema_decay": 0.75})
   state, _ = advance(trainer, 1)
   expected = jax.tree.map(
     lambda old, new: 0.75 * old + 0.25 * new,
@@ -197,7 +199,7 @@ def test_moving_average():
 
 
 def test_a_learned_fill_starts_at_the_mean_and_moves():
-  trainer = build(1, **{**BOOST, "mask.fill": "learned"})
+  trainer = build(1, **{**BOOST, **CNN, "mask.fill": "learned"})
   np.testing.assert_array_equal(trainer.state.params["fill"], np.full((32, 32, 3), 0.5))
   state, _ = advance(trainer, 2)
   assert float(jnp.abs(state.params["fill"] - 0.5).max()) > 0
@@ -210,7 +212,7 @@ def test_three_term_objective_trains():
     "objective.mid_weight": 0.1,
     "objective.high_weight": 0.1,
   }
-  _, history = advance(build(1, **overrides), 1)
+  _, history = advance(build(1, **CNN, **overrides), 1)
   assert {"low_interaction", "mid_interaction", "high_interaction"} <= set(history[0])
   assert all(np.isfinite(value) for value in history[0].values())
 
