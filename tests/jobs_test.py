@@ -231,7 +231,7 @@ def test_wrong_things_are_found_before_anything_is_written(tmp_path):
     ({"data.name": "cifar10", "data.dir": str(tmp_path / "nowhere")}, "data.prepare cifar10"),
     ({"data.name": "folder", "data.dir": str(tmp_path / "nowhere")}, "nowhere"),
     ({"data.name": "npz", "data.dir": str(tmp_path / "none.npz")}, "none.npz"),
-    ({"model.weights": str(tmp_path / "no.safetensors")}, "no.safetensors"),
+    ({"model.weights": str(tmp_path / "no.npz"), "model.name": "wrn-10-1"}, "no.npz"),
     ({"train.batch_size": 200}, "train.batch_size"),
     ({"mask.grid": 40}, "config.mask.grid=40 is finer"),
     ({"runtime.fsdp": 3}, "fsdp"),

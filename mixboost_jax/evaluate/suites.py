@@ -4,7 +4,10 @@
 import dataclasses
 from collections.abc import Callable
 
-from mixboost_jax import data, registry
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import data, keys, masks, registry
 from mixboost_jax.data import shapes
 from mixboost_jax.evaluate.examples import Examples
 
@@ -38,13 +41,28 @@ def _shapes_variant(examples: Examples, variant: str) -> Examples:
   )
 
 
+def _occluded(examples: Examples) -> Examples:
+  """Paints over 30 % of an 8 x 8 grid of cells in mid-grey, other cells for every example."""
+  _, height, width, _ = examples.images.shape
+  grid = min(8, height, width)
+  root = keys.root_key(0)  # part of the definition of this unit, not of a run
+  example_keys = keys.example_keys(root, keys.Stream.EVALUATE, jnp.asarray(examples.ids))
+  mask = masks.sample_patch_mask(example_keys, grid=grid, keep_rate=0.7)
+  keep = np.asarray(masks.upsample(mask, height=height, width=width))[..., None]
+  gray = examples.images.dtype.type(128 if examples.images.dtype == np.uint8 else 0.5)
+  painted = np.where(keep, examples.images, gray)
+  return dataclasses.replace(examples, images=painted, dataset=f"{examples.dataset}-occluded")
+
+
 CLEAN = Unit("clean", _as_they_are)
+OCCLUDED = Unit("occluded", _occluded)
 NEUTRAL = Unit("neutral", lambda examples: _shapes_variant(examples, "neutral"))
 CONFLICTING = Unit("conflicting", lambda examples: _shapes_variant(examples, "conflicting"))
 
 SUITES: dict[str, tuple[Unit, ...]] = {
   "clean": (CLEAN,),
-  "shapes": (CLEAN, NEUTRAL, CONFLICTING),
+  "occluded": (CLEAN, OCCLUDED),
+  "shapes": (CLEAN, OCCLUDED, NEUTRAL, CONFLICTING),
 }
 """By `config.evaluate.suite`."""
 

@@ -56,6 +56,8 @@ def metric(name: str) -> str:
 def dataset(name: str, split: str = "test") -> str:
   """Returns the title of a set of pictures; the test split goes without saying."""
   title = DATASETS.get(name, name)
+  if name not in DATASETS and name.endswith("-occluded"):
+    title = f"{dataset(name.removesuffix('-occluded'))}, 30 % painted over"
   return title if split == "test" else f"{title}, {split} split"
 
 

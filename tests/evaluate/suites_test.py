@@ -25,12 +25,13 @@ def test_shapes_suite_scores_the_same_objects_with_other_textures(shapes_test):
     seen.append(derived)
   assert [examples.dataset for examples in seen] == [
     "shapes",
+    "shapes-occluded",
     "shapes-neutral",
     "shapes-conflicting",
   ]
   for examples in seen[1:]:
     assert not np.array_equal(examples.images, seen[0].images)
-  assert not np.array_equal(seen[1].images, seen[2].images)
+  assert not np.array_equal(seen[2].images, seen[3].images)
 
 
 def test_shapes_suite_reports_each_variant(shapes_test):
@@ -39,11 +40,11 @@ def test_shapes_suite_reports_each_variant(shapes_test):
 
   results = evaluate.evaluate(logits_fn, shapes_test, "shapes")
   errors = {m.dataset: m for m in results.metrics if m.name == "error"}
-  assert list(errors) == ["shapes", "shapes-neutral", "shapes-conflicting"]
+  assert list(errors) == ["shapes", "shapes-occluded", "shapes-neutral", "shapes-conflicting"]
   # Always class 9: wrong for nine of the ten balanced classes.
   assert {m.value for m in errors.values()} == {90.0}
   assert {m.source for m in errors.values()} == {"procedural"}
-  assert len(results.curves) == 3
+  assert len(results.curves) == 4
 
 
 def test_names_of_units_are_unique():
@@ -53,4 +54,18 @@ def test_names_of_units_are_unique():
 
 def test_suite_problem():
   assert evaluate.suite_problem("shapes") is None
-  assert "choose one of clean, shapes" in evaluate.suite_problem("standard")
+  assert "choose one of clean, occluded, shapes" in evaluate.suite_problem("standard")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_occlusion_paints_20_of_64_cells_and_is_the_same_each_time(kind):
+  images = np.zeros((5, 32, 40, 3), kind)
+  whole = evaluate.from_dataset((images, np.arange(5)), split="test")
+  (unit,) = (u for u in evaluate.SUITES["occluded"] if u.name == "occluded")
+  first, again = unit.derive(whole), unit.derive(whole)
+  assert first.images.dtype == kind
+  np.testing.assert_array_equal(first.images, again.images)
+  painted = (first.images > 0).mean(axis=(1, 2, 3))
+  # int(0.7 * 64) = 44 cells stay; each cell is 4 x 5 pixels.
+  np.testing.assert_allclose(painted, 20 / 64)
+  assert not np.array_equal(first.images[0], first.images[1])
