@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Defenses at inference time: mixup inference, its baselines, and detection.
+
+Every defense is `(key, logits_fn, images, ..., *, ...) -> probabilities` and differentiable, so it
+nests inside the attacks. A claim about a randomised defense needs the attacks that know it.
+"""
+
+from mixboost_jax.defenses.averaging import average_over, draw_probabilities
+from mixboost_jax.defenses.baselines import crop_pad, crop_resize, gaussian_noise, rotation
+from mixboost_jax.defenses.detection import (
+  Gap,
+  Roc,
+  Threshold,
+  choose_threshold,
+  confidence_gap,
+  detection_gap,
+  detection_score,
+  flag,
+  roc,
+)
+from mixboost_jax.defenses.mixup import mix, mixup_draws, mixup_inference
+from mixboost_jax.defenses.pool import Pool, build_pool, draw_partners, partner_sampler
+from mixboost_jax.defenses.presets import PRESETS
+from mixboost_jax.defenses.select import DEFENSES, build
+from mixboost_jax.defenses.theory import (
+  Change,
+  Sweep,
+  change,
+  ideal_prediction,
+  improvement_bounds,
+  improves_robustness,
+  keeps_clean_decision,
+  sweep,
+)
+
+__all__ = [
+  "DEFENSES",
+  "PRESETS",
+  "Change",
+  "Gap",
+  "Pool",
+  "Roc",
+  "Sweep",
+  "Threshold",
+  "average_over",
+  "build",
+  "build_pool",
+  "change",
+  "choose_threshold",
+  "confidence_gap",
+  "crop_pad",
+  "crop_resize",
+  "detection_gap",
+  "detection_score",
+  "draw_partners",
+  "draw_probabilities",
+  "flag",
+  "gaussian_noise",
+  "ideal_prediction",
+  "improvement_bounds",
+  "improves_robustness",
+  "keeps_clean_decision",
+  "mix",
+  "mixup_draws",
+  "mixup_inference",
+  "partner_sampler",
+  "roc",
+  "rotation",
+  "sweep",
+]
