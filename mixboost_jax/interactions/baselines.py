@@ -6,7 +6,7 @@ contexts of `marginals`, Delta v_i(S) -> `marginals`, lambda -> `low_fraction`.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float
 from mixboost_jax import loops
 from mixboost_jax.array_types import PRNGKey
 
-Loss = Literal["shapley", "marginal"]
 FeatureFn = Callable[[Array], Array]
 """`features[..., D] -> values[...]`."""
 
@@ -48,7 +47,7 @@ def marginals(
   contexts: Bool[Array, "m T D"],
 ) -> Float[Array, "m T D"]:
   """Returns Delta v_i(S) = v(S + i) - v(S without i) of every player and context."""
-  one = jnp.eye(features.shape[0], dtype=bool)
+  one = jnp.eye(features.shape[0], dtype=bool)[None, None]
 
   def value(present: Array) -> Array:
     shape = present.shape
@@ -65,7 +64,7 @@ def baseline_loss(
   inputs: Float[Array, "N D"],
   baseline: Float[Array, " D"],
   *,
-  loss: Loss = "shapley",
+  loss: str = "shapley",
   low_fraction: float = 0.5,
   num_contexts: int = 100,
 ) -> Float[Array, ""]:
@@ -108,11 +107,12 @@ def learn_baseline(
   *,
   low: Float[Array, " D"],
   high: Float[Array, " D"],
-  loss: Loss = "shapley",
+  loss: str = "shapley",
   low_fraction: float = 0.5,
   num_contexts: int = 100,
   learning_rate: float = 0.01,
   num_steps: int = 300,
+  has_convolution: bool = True,
 ) -> LearnedBaseline:
   """Gradient descent on `baseline_loss` with fresh contexts, clamped to [low, high].
 
@@ -131,6 +131,7 @@ def learn_baseline(
     num_contexts: see `baseline_loss`.
     learning_rate: step size.
     num_steps: number of steps.
+    has_convolution: whether `function` convolves; without, the loop compiles much faster on CPU.
   """
 
   def objective(baseline: Array, step_key: PRNGKey) -> Array:
@@ -148,7 +149,9 @@ def learn_baseline(
     value, slope = jax.value_and_grad(objective)(baseline, jax.random.fold_in(key, number))
     return jnp.clip(baseline - learning_rate * slope, low, high), value
 
-  baseline, losses = loops.scan(step, jnp.clip(initial, low, high), jnp.arange(num_steps))
+  baseline, losses = loops.scan(
+    step, jnp.clip(initial, low, high), jnp.arange(num_steps), has_gradient=has_convolution
+  )
   return LearnedBaseline(baseline, losses)
 
 
