@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Game-theoretic interactions of any JAX network, exact where possible, cheap where not."""
 
-from mixboost_jax.interactions import exact, multivariate
+from mixboost_jax.interactions import baselines, dropout, exact, functions, multivariate
+from mixboost_jax.interactions.baselines import baseline_loss, learn_baseline
+from mixboost_jax.interactions.comparable import comparable_attack
+from mixboost_jax.interactions.curve import estimate_strength
 from mixboost_jax.interactions.estimate import MultiOrder, to_json
 from mixboost_jax.interactions.game import Game, coalitions_of, table_game
+from mixboost_jax.interactions.image import feature_game, fill_image, image_game, token_game
+from mixboost_jax.interactions.monitoring import Budget, monitor
 from mixboost_jax.interactions.multivariate import (
   PartitionExtremes,
   Tree,
@@ -19,28 +24,76 @@ from mixboost_jax.interactions.pairs import (
   window_population,
 )
 from mixboost_jax.interactions.pairwise import PAPER_RATIOS, multi_order, orders_of
+from mixboost_jax.interactions.paper import paper_strength
+from mixboost_jax.interactions.permutations import ShapleyEstimate, shapley
+from mixboost_jax.interactions.perturbation import mean_interaction, perturbation_game
+from mixboost_jax.interactions.proxies import ProxySearch, proxy, search
+from mixboost_jax.interactions.quantities import (
+  attacking_utility,
+  average_interaction,
+  disentanglement,
+  positive_ratio,
+  relative_strength,
+  strength_change,
+  under_attack,
+)
+from mixboost_jax.interactions.reduction import group_differences, interaction_loss
+from mixboost_jax.interactions.rewards import REWARDS
 from mixboost_jax.interactions.shared import multi_order_sets
+from mixboost_jax.interactions.strength import Strength
 
 __all__ = [
   "PAPER_RATIOS",
+  "REWARDS",
+  "Budget",
   "Game",
   "MultiOrder",
   "PairPopulation",
   "PartitionExtremes",
+  "ProxySearch",
+  "ShapleyEstimate",
+  "Strength",
   "Tree",
+  "attacking_utility",
+  "average_interaction",
+  "baseline_loss",
+  "baselines",
   "coalitions_of",
+  "comparable_attack",
+  "disentanglement",
+  "dropout",
+  "estimate_strength",
   "exact",
+  "feature_game",
+  "fill_image",
+  "functions",
   "grid_population",
+  "group_differences",
+  "image_game",
+  "interaction_loss",
+  "learn_baseline",
+  "mean_interaction",
+  "monitor",
   "multi_order",
   "multi_order_sets",
   "multivariate",
   "neighbour_population",
   "orders_of",
+  "paper_strength",
   "partition_extremes",
+  "perturbation_game",
+  "positive_ratio",
+  "proxy",
+  "relative_strength",
   "sample_pairs",
+  "search",
+  "shapley",
+  "strength_change",
   "table_game",
   "to_json",
+  "token_game",
   "tree",
+  "under_attack",
   "uniform_population",
   "window_population",
 ]

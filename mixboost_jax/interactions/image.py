@@ -17,7 +17,6 @@ from mixboost_jax.interactions.game import Coalitions, Game, Values
 from mixboost_jax.interactions.rewards import REWARDS
 from mixboost_jax.registry import lookup
 
-Reward = Literal["modified", "normal", "logit"]
 Fill = float | Float[Array, "..."] | Float[np.ndarray, "..."] | Literal["mean", "black", "blur"]
 
 ALWAYS_PRESENT = -1
@@ -81,7 +80,7 @@ def fill_image(image: Image, fill: Fill, *, blur_sigma: float = 4.0) -> Image:
 class _MaskedReward:
   """Masks features, asks the network, takes the reward; hashable, so pictures share a program."""
 
-  reward: Reward
+  reward: str
   logits_fn: LogitsFn | None
 
   def __call__(
@@ -107,7 +106,7 @@ def feature_game(
   players: Int[np.ndarray, "..."] | Int[Array, "..."],
   *,
   num_players: int,
-  reward: Reward = "modified",
+  reward: str = "modified",
   fill: Array,
 ) -> Game:
   """Makes a game of any array: entry x of `features` belongs to player `players[x]`.
@@ -143,7 +142,7 @@ def image_game(
   *,
   grid: int | None = None,
   players: Int[np.ndarray, "H W"] | None = None,
-  reward: Reward = "modified",
+  reward: str = "modified",
   fill: Fill = 0.5,
   blur_sigma: float = 4.0,
 ) -> Game:
@@ -197,7 +196,7 @@ def token_game(
   *,
   fill_token: int,
   players: Int[np.ndarray, " L"] | None = None,
-  reward: Reward = "modified",
+  reward: str = "modified",
 ) -> Game:
   """Makes the game of one sequence: an absent token is replaced by `fill_token`.
 

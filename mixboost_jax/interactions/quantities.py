@@ -7,7 +7,6 @@ D^(m) -> `disentanglement`, Delta J^(m) -> `attacking_utility`.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,9 +51,7 @@ def positive_ratio(interactions: Float[Array, "X M P"]) -> Curve:
   return jnp.maximum(interactions, 0).mean((0, 2)) / jnp.abs(interactions).mean((0, 2))
 
 
-def disentanglement(
-  differences: Float[Array, "X M P T"], *, form: Literal["ratios", "means"] = "ratios"
-) -> Curve:
+def disentanglement(differences: Float[Array, "X M P T"], *, form: str = "ratios") -> Curve:
   """Returns D^(m), how far Delta v keeps one sign over contexts: 1 if always, near 0 if never.
 
   Paper: Ren et al. 2021, arXiv:2111.03536, Sec. 3.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-Features = Float[np.ndarray, "4 M n"]
+Features = Float[np.ndarray, "4 _ _"]
 Cells = Sequence[Sequence[Features]]
 """Features of the drawn pairs of each game and stratum, in the order of the draw."""
 Slopes = Float[np.ndarray, "4 E M"]

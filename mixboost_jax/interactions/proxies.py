@@ -8,7 +8,7 @@ low and middle orders as fractions of n.
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +16,7 @@ from jaxtyping import Float
 
 from mixboost_jax.array_types import PRNGKey
 
-Index = Literal["order", "ratio", "interpolate"]
-INDEX_RULES: tuple[Index, ...] = ("order", "ratio", "interpolate")
+INDEX_RULES = ("order", "ratio", "interpolate")
 
 
 def proxy(
@@ -28,7 +27,7 @@ def proxy(
   a: float = 0.2,
   b: float = 0.2,
   c: float = 0.8,
-  index: Index = "order",
+  index: str = "order",
 ) -> Float[np.ndarray, "*b"]:
   """Returns M(a, b, c) = sqrt(1 / (max J - min J) * sum of middle J / sum of low J).
 
@@ -69,11 +68,11 @@ def proxy(
   spread = values.max(-1) - values.min(-1)
   ratio = (values @ middle) / (values @ low)
   with np.errstate(divide="ignore"):
-    return np.sqrt(ratio / spread)
+    return np.asarray(np.sqrt(ratio / spread))
 
 
 def _index_weights(
-  orders: np.ndarray, num_players: int, bounds: tuple[float, float, float], index: Index
+  orders: np.ndarray, num_players: int, bounds: tuple[float, float, float], index: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns how much each sampled order counts in the low and in the middle sum."""
   a, b, c = bounds
@@ -140,12 +139,12 @@ def pearson(
 def search(
   key: PRNGKey,
   strengths: Float[np.ndarray, "models M"],
-  metrics: Mapping[str, Sequence[float]],
+  metrics: Mapping[str, Sequence[float] | Float[np.ndarray, " models"]],
   *,
   orders: Sequence[int],
   num_players: int,
   step: float = 0.1,
-  index: Index = "order",
+  index: str = "order",
   num_permutations: int = 999,
 ) -> ProxySearch:
   """Finds the (a, b, c) whose M correlates most with the metrics, on average over metrics.

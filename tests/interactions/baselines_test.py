@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synthetic functions with known baselines, and how well the two losses find them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from mixboost_jax import interactions
+from mixboost_jax.interactions import baselines, exact, functions
+
+
+def salient_patterns(function, baseline):
+  """Mean number of Harsanyi dividends above 1 % of the range, over all inputs."""
+  inputs = functions.binary_inputs(function.num_inputs)
+  presence = exact.members(function.num_inputs)
+  spread = np.ptp(np.asarray(function(jnp.asarray(inputs, jnp.float32))))
+  counts = []
+  for x in np.random.default_rng(0).permutation(inputs)[:64]:
+    table = function(jnp.asarray(np.where(presence, x, baseline), jnp.float32))
+    counts.append((np.abs(exact.moebius(np.asarray(table))[1:]) > 0.05 * spread).sum())
+  return np.mean(counts)
+
+
+@pytest.mark.parametrize("name", sorted(functions.PAPER_FUNCTIONS))
+def test_true_baselines_leave_few_patterns(name):
+  function = functions.PAPER_FUNCTIONS[name]
+  truth = function.truth
+  assert salient_patterns(function, truth) < 0.6 * salient_patterns(function, 1 - truth)
+
+
+def test_paper_functions_by_hand():
+  f4 = functions.PAPER_FUNCTIONS["F4"]
+  np.testing.assert_array_equal(f4.truth, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+  x = np.ones(10)
+  x[1] = 0
+  expected = -1 / (1 + np.exp(-(4 + 4 - 6))) - 1 - 1
+  np.testing.assert_allclose(f4(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
+  f1 = functions.PAPER_FUNCTIONS["F1"]
+  np.testing.assert_allclose(f1(jnp.ones(7)), -0.185 * 2**2.432 - 1, rtol=1e-5)
+  f3 = functions.PAPER_FUNCTIONS["F3"]
+  np.testing.assert_array_equal(f3.truth, [0, 0, 0, 1, 1, 1, 1, 0, 0])
+  np.testing.assert_allclose(f3(jnp.zeros(9)), 1 / (1 + np.exp(-2.5)), rtol=1e-5)
+
+
+def test_printed_f3_contradicts_its_baseline():
+  # sigmoid(-5 x4 x5 x6 x7 + 2.5): a baseline of 0 leaves fewer patterns than the stated 1.
+  def printed(x):
+    return jax.nn.sigmoid(-5 * x.prod(-1) + 2.5)
+
+  presence = exact.members(4)
+
+  def patterns(b):
+    found = []
+    for x in functions.binary_inputs(4):
+      table = exact.moebius(np.asarray(printed(jnp.asarray(np.where(presence, x, b), jnp.float32))))
+      found.append((np.abs(table[1:]) > 1e-3).sum())
+    return np.mean(found)
+
+  np.testing.assert_allclose(patterns(np.zeros(4)), 1 / 16)
+  np.testing.assert_allclose(patterns(np.ones(4)), 4.0625)
+
+
+def test_loss_against_exact_shapley_values(key):
+  # Order 0 has one context, so L_Shapley with orders {0} is the sum of |v(i) - v(empty)|.
+  function, x, b = functions.PAPER_FUNCTIONS["F4"], jnp.ones(10), jnp.zeros(10)
+  game = interactions.Game(10, lambda c: function(jnp.where(c, x[None], b[None])))
+  expected = np.abs(exact.order_shapley(game)[0]).sum()
+  for loss in ("shapley", "marginal"):
+    found = interactions.baseline_loss(
+      key, function, x[None], b, loss=loss, low_fraction=0.1, num_contexts=3
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_contexts_hold_m_players_on_average(key):
+  contexts = baselines.low_order_contexts(key, num_players=10, low_fraction=0.5, num_contexts=4000)
+  assert contexts.shape == (5, 4000, 10)
+  sizes = np.asarray(contexts.sum(2))
+  for m in range(5):
+    error = (10 * m / 10 * (1 - m / 10) / 4000) ** 0.5
+    assert abs(sizes[m].mean() - m) <= 4 * error + 1e-9
+
+
+def test_marginal_loss_bounds_the_shapley_loss_and_has_a_gradient(key):
+  function = functions.PAPER_FUNCTIONS["F2"]
+  inputs = jnp.asarray(functions.binary_inputs(9)[::40], jnp.float32)
+  baseline = jnp.full(9, 0.4)
+
+  def loss(b, kind):
+    return interactions.baseline_loss(
+      key, function, inputs, jnp.asarray(b), loss=kind, num_contexts=20
+    )
+
+  assert loss(baseline, "marginal") >= loss(baseline, "shapley") > 0
+  check_grads(lambda b: loss(b, "shapley"), (baseline,), order=1, modes=["rev"], rtol=2e-2)
+
+
+@pytest.mark.parametrize("loss", ["shapley", "marginal"])
+def test_learning_finds_the_true_baselines(loss):
+  # From 0.5, with larger steps than the paper's, hence fewer.
+  random = functions.random_function(jax.random.key(1), max_inputs=8)
+  right = total = 0
+  for function in (functions.PAPER_FUNCTIONS["F4"], random):
+    size = function.num_inputs
+    inputs = functions.binary_inputs(size)
+    inputs = np.random.default_rng(0).permutation(inputs)[:32]
+    found = interactions.learn_baseline(
+      jax.random.key(0),
+      function,
+      jnp.asarray(inputs, jnp.float32),
+      jnp.full(size, 0.5),
+      low=jnp.zeros(size),
+      high=jnp.ones(size),
+      loss=loss,
+      num_contexts=16,
+      learning_rate=0.1,
+      num_steps=32,
+      has_convolution=False,
+    )
+    assert found.losses[-4:].mean() < found.losses[0]
+    accuracy = float(baselines.accuracy(found.baseline, jnp.asarray(function.truth)))
+    right, total = right + accuracy * size, total + size
+  assert right / total >= 0.9
+
+
+def test_accuracy_is_strict():
+  truth = jnp.array([0.0, 1.0, 1.0, 0.0])
+  np.testing.assert_allclose(baselines.accuracy(jnp.array([0.4, 0.6, 0.5, 0.5]), truth), 0.5)
+
+
+def test_log_odds_are_clamped():
+  p = jnp.array([0.0, 0.25, 1.0])
+  odds = baselines.clamped_log_odds(p)
+  assert np.all(np.isfinite(odds))
+  np.testing.assert_allclose(odds[1], np.log(1 / 3), rtol=1e-5)
+
+
+def test_random_functions_are_reproducible_and_silent_at_the_truth():
+  for seed in range(5):
+    function = functions.random_function(jax.random.key(seed))
+    assert function == functions.random_function(jax.random.key(seed))
+    assert sorted(v for t in function.terms for v in t.variables) == list(
+      range(function.num_inputs)
+    )
+  assert functions.random_function(jax.random.key(0)) != functions.random_function(
+    jax.random.key(1)
+  )
+  with pytest.raises(ValueError, match="'shapley' or 'marginal'"):
+    interactions.baseline_loss(
+      jax.random.key(0), function, jnp.ones((1, 3)), jnp.zeros(3), loss="both"
+    )
