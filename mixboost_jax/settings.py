@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
+from mixboost_jax import rules
 from mixboost_jax.schema import Check, Settings
 
 
@@ -84,7 +85,7 @@ def resolve(config: Any, *, checks: Mapping[str, Check] | None = None) -> Settin
     problems += found
     if not found:
       sections[section] = kind(**values)
-  problems += _cross_field(sections)
+  problems += rules.contradictions(sections)
   if problems:
     raise ConfigError(problems, str(name or ""))
   return Settings(name=str(name), seed=int(seed or 0), **sections)
@@ -219,97 +220,3 @@ def _complete_mask(given: Mapping[str, Any], problems: list[str]) -> dict[str, A
 def _complement(rate: Any) -> float:
   """Returns 1 - rate, or 0 for what the checks reject anyway."""
   return round(1.0 - rate, 12) if isinstance(rate, int | float) and 0 <= rate <= 1 else 0.0
-
-
-def _cross_field(sections: Mapping[str, Any]) -> list[str]:
-  """Rules between keys; each is skipped while one of its sections is itself broken."""
-  problems: list[str] = []
-
-  def rule(bad: bool, message: str) -> None:
-    if bad:
-      problems.append(message)
-
-  if data := sections.get("data"):
-    rule(
-      (data.name == "tfds") != bool(data.tfds_name),
-      f"config.data.tfds_name: needed with, and only with, config.data.name='tfds'; "
-      f"got name={data.name!r}, tfds_name={data.tfds_name!r}",
-    )
-    rule(
-      data.name in ("folder", "npz", "tfds") and not data.dir,
-      f"config.data.dir: needed with config.data.name={data.name!r}; got ''",
-    )
-    rule(
-      data.download and not data.name.startswith("cifar"),
-      f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}",
-    )
-    rule(
-      0 < data.train_examples <= data.validation_examples,
-      f"config.data.validation_examples: leaves nothing to train on: "
-      f"{data.validation_examples} of train_examples={data.train_examples}",
-    )
-  if model := sections.get("model"):
-    rule(
-      len(model.mean) != len(model.std),
-      f"config.model.mean, config.model.std: lengths differ ({len(model.mean)}, {len(model.std)})",
-    )
-  if train := sections.get("train"):
-    rule(
-      (train.epochs > 0) == (train.steps > 0),
-      f"config.train.epochs and config.train.steps: exactly one must be > 0; "
-      f"got epochs={train.epochs:g}, steps={train.steps}",
-    )
-    rule(
-      train.batch_size % train.accumulate != 0,
-      f"config.train.accumulate: {train.accumulate} does not divide "
-      f"config.train.batch_size={train.batch_size}",
-    )
-    rule(
-      train.batchnorm_views == "joint" and train.view_forward == "separate",
-      "config.train.batchnorm_views='joint' normalises all views as one batch; "
-      "it needs config.train.view_forward='fused' or 'auto', got 'separate'",
-    )
-  if (train := sections.get("train")) and (data := sections.get("data")):
-    rule(
-      train.select_on == "validation" and data.validation_examples == 0,
-      "config.train.select_on='validation' needs config.data.validation_examples > 0, got 0",
-    )
-    rule(
-      0 < data.train_examples - data.validation_examples < train.batch_size,
-      f"config.train.batch_size={train.batch_size}: larger than the "
-      f"{data.train_examples - data.validation_examples} training examples that "
-      "config.data.train_examples leaves",
-    )
-  if (evaluate := sections.get("evaluate")) and (data := sections.get("data")):
-    rule(
-      evaluate.split == "validation" and data.validation_examples == 0,
-      "config.evaluate.split='validation' needs config.data.validation_examples > 0, got 0",
-    )
-  if optimizer := sections.get("optimizer"):
-    rule(
-      optimizer.name == "sgd" and optimizer.nesterov and optimizer.momentum == 0,
-      "config.optimizer.nesterov=True needs config.optimizer.momentum > 0, got 0",
-    )
-    rule(
-      optimizer.schedule == "cosine" and optimizer.final_learning_rate > optimizer.learning_rate,
-      f"config.optimizer.final_learning_rate={optimizer.final_learning_rate:g} is above "
-      f"config.optimizer.learning_rate={optimizer.learning_rate:g}",
-    )
-  if objective := sections.get("objective"):
-    weights = (objective.low_weight, objective.mid_weight, objective.high_weight)
-    rule(
-      (objective.name == "interaction") != (max(weights) > 0),
-      f"config.objective.low_weight, mid_weight, high_weight: at least one must be > 0 with, and "
-      f"all 0 without, config.objective.name='interaction'; got name={objective.name!r}, {weights}",
-    )
-  if (objective := sections.get("objective")) and (mask := sections.get("mask")):
-    rule(
-      objective.name == "mixboost" and mask.keep_rate in (0, 1),
-      f"config.mask.keep_rate={mask.keep_rate:g}: MixBoost compares two different views; "
-      "give a rate strictly between 0 and 1",
-    )
-    rule(
-      objective.name == "erm" and mask.fill == "learned",
-      "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'",
-    )
-  return problems

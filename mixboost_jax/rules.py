@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules between keys of a config: each names both keys and what to change."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mixboost_jax.schema import Data, Evaluate, Mask, Model, Objective, Optimizer, Train
+
+
+def contradictions(sections: Mapping[str, Any]) -> list[str]:
+  """Lists what is wrong between keys that are each right by themselves.
+
+  Args:
+    sections: those sections of a config that are free of errors, by name; a rule is skipped while
+      one of its sections is missing.
+  """
+  problems: list[str] = []
+  for names, rule in _RULES:
+    if all(name in sections for name in names):
+      problems += rule(*(sections[name] for name in names))
+  return problems
+
+
+def _data(data: Data) -> Iterator[str]:
+  if (data.name == "tfds") != bool(data.tfds_name):
+    yield (
+      f"config.data.tfds_name: needed with, and only with, config.data.name='tfds'; "
+      f"got name={data.name!r}, tfds_name={data.tfds_name!r}"
+    )
+  if data.name in ("folder", "npz", "tfds") and not data.dir:
+    yield f"config.data.dir: needed with config.data.name={data.name!r}; got ''"
+  if data.download and not data.name.startswith("cifar"):
+    yield f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}"
+  if 0 < data.train_examples <= data.validation_examples:
+    yield (
+      f"config.data.validation_examples: leaves nothing to train on: "
+      f"{data.validation_examples} of train_examples={data.train_examples}"
+    )
+
+
+def _model(model: Model) -> Iterator[str]:
+  if len(model.mean) != len(model.std):
+    yield (
+      f"config.model.mean, config.model.std: lengths differ ({len(model.mean)}, {len(model.std)})"
+    )
+
+
+def _train(train: Train) -> Iterator[str]:
+  if (train.epochs > 0) == (train.steps > 0):
+    yield (
+      f"config.train.epochs and config.train.steps: exactly one must be > 0; "
+      f"got epochs={train.epochs:g}, steps={train.steps}"
+    )
+  if train.batch_size % train.accumulate:
+    yield (
+      f"config.train.accumulate: {train.accumulate} does not divide "
+      f"config.train.batch_size={train.batch_size}"
+    )
+  if train.batchnorm_views == "joint" and train.view_forward == "separate":
+    yield (
+      "config.train.batchnorm_views='joint' normalises all views as one batch; "
+      "it needs config.train.view_forward='fused' or 'auto', got 'separate'"
+    )
+
+
+def _train_and_data(train: Train, data: Data) -> Iterator[str]:
+  if train.select_on == "validation" and data.validation_examples == 0:
+    yield "config.train.select_on='validation' needs config.data.validation_examples > 0, got 0"
+  left = data.train_examples - data.validation_examples
+  if 0 < left < train.batch_size:
+    yield (
+      f"config.train.batch_size={train.batch_size}: larger than the {left} training examples that "
+      "config.data.train_examples leaves"
+    )
+
+
+def _evaluate_and_data(evaluate: Evaluate, data: Data) -> Iterator[str]:
+  if evaluate.split == "validation" and data.validation_examples == 0:
+    yield "config.evaluate.split='validation' needs config.data.validation_examples > 0, got 0"
+
+
+def _optimizer(optimizer: Optimizer) -> Iterator[str]:
+  if optimizer.name == "sgd" and optimizer.nesterov and optimizer.momentum == 0:
+    yield "config.optimizer.nesterov=True needs config.optimizer.momentum > 0, got 0"
+  if optimizer.schedule == "cosine" and optimizer.final_learning_rate > optimizer.learning_rate:
+    yield (
+      f"config.optimizer.final_learning_rate={optimizer.final_learning_rate:g} is above "
+      f"config.optimizer.learning_rate={optimizer.learning_rate:g}"
+    )
+
+
+def _objective(objective: Objective) -> Iterator[str]:
+  weights = (objective.low_weight, objective.mid_weight, objective.high_weight)
+  if (objective.name == "interaction") != (max(weights) > 0):
+    yield (
+      f"config.objective.low_weight, mid_weight, high_weight: at least one must be > 0 with, and "
+      f"all 0 without, config.objective.name='interaction'; got name={objective.name!r}, {weights}"
+    )
+
+
+def _objective_and_mask(objective: Objective, mask: Mask) -> Iterator[str]:
+  if objective.name == "mixboost" and mask.keep_rate in (0, 1):
+    yield (
+      f"config.mask.keep_rate={mask.keep_rate:g}: MixBoost compares two different views; "
+      "give a rate strictly between 0 and 1"
+    )
+  if objective.name == "erm" and mask.fill == "learned":
+    yield "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'"
+
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
+  (("data",), _data),
+  (("model",), _model),
+  (("train",), _train),
+  (("train", "data"), _train_and_data),
+  (("evaluate", "data"), _evaluate_and_data),
+  (("optimizer",), _optimizer),
+  (("objective",), _objective),
+  (("objective", "mask"), _objective_and_mask),
+)
