@@ -39,7 +39,7 @@ class Sequence(NamedTuple):
 def noise_film(
   key: PRNGKey, image: Image, *, kind: str, strength: float, num_frames: int = 31
 ) -> Film:
-  """The clean picture, then independent noise: "gaussian", "speckle" (sigma) or "shot" (photons)."""
+  """The clean picture, then independent noise of one kind and strength (sigma, photons)."""
   draw = {
     "gaussian": functools.partial(noise.gaussian_noise, sigma=strength),
     "speckle": functools.partial(noise.speckle_noise, sigma=strength),

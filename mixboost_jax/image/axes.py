@@ -65,7 +65,7 @@ def zoom_matrix(size: int, factor: float, order: int) -> np.ndarray:
   interpolates linearly; 3 does not crop, and smooths by the cubic B-spline.
   """
   part = size if order == 3 else math.ceil(size / factor)
-  enlarged = int(round(part * factor))
+  enlarged = round(part * factor)
   first, trim = (size - part) // 2, (enlarged - size) // 2
   at = (np.arange(size) + trim) * ((part - 1) / max(enlarged - 1, 1))
   base = np.floor(at).astype(int)

@@ -4,6 +4,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from mixboost_jax.array_types import Image
 from mixboost_jax.image.axes import border_index
@@ -23,9 +24,8 @@ def correlate(image: Image, *, kernel: np.ndarray, border: str = "reflect_101") 
   used = np.argwhere(kernel != 0)
   middle = np.array(kernel.shape) // 2
   reach = np.abs(used - middle).max(axis=0)
-  kernel = kernel[
-    middle[0] - reach[0] : middle[0] + reach[0] + 1, middle[1] - reach[1] : middle[1] + reach[1] + 1
-  ]
+  first, last = middle - reach, middle + reach + 1
+  kernel = kernel[first[0] : last[0], first[1] : last[1]]
   rows = border_index(np.arange(-reach[0], height + reach[0]), height, border=border)
   columns = border_index(np.arange(-reach[1], width + reach[1]), width, border=border)
   padded = image[rows][:, columns]
@@ -37,7 +37,7 @@ def correlate(image: Image, *, kernel: np.ndarray, border: str = "reflect_101") 
   return total
 
 
-def _convolve(padded: Image, kernel: np.ndarray) -> Image:
+def _convolve(padded: Image, kernel: np.ndarray) -> Float[Array, "A B C"]:
   planes = jnp.moveaxis(padded, 2, 0)[..., None]
   weights = jnp.asarray(kernel, jnp.float32)[:, :, None, None]
   out = jax.lax.conv_general_dilated(
