@@ -96,7 +96,8 @@ def run(config: ConfigDict, *, folder: pathlib.Path, job: str, command: str) -> 
 def _folders(
   config: ConfigDict, every: Sequence[Settings], folder: pathlib.Path
 ) -> list[pathlib.Path]:
-  names = [str(name) for name in config.runs] if "runs" in config else []
+  runs: Mapping[str, Any] = config.to_dict().get("runs") or {}
+  names = list(runs)
   return [folder / name for name in names] if names else [folder] * len(every)
 
 

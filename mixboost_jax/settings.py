@@ -196,7 +196,7 @@ def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
     parts = value if isinstance(value, tuple) else (None,)
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in parts):
       return value, f"expected a tuple of numbers, got {value!r}"
-    return tuple(float(v) for v in parts), None
+    return tuple(float(v) for v in parts if v is not None), None
   return value, None if isinstance(value, dict) else f"expected a mapping, got {value!r}"
 
 
