@@ -40,6 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.augment = augment = ConfigDict()
   augment.flip = True  # random horizontal flip
   augment.crop_padding = 4  # px of zero padding before the random crop; 0: no crop
+  augment.num_mixing_images = 1_000  # pixmix: procedural pictures to mix with
   augment.policy = ConfigDict(NO_POLICY)  # name and exactly the keywords of that augmentation
 
   config.mask = mask = ConfigDict()
@@ -129,6 +130,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "cutout": {"augment.policy": {"name": "cutout", "length": 16}},
   "mixup": {"augment.policy": {"name": "mixup", "alpha": 1.0}},
   "cutmix": {"augment.policy": {"name": "cutmix", "alpha": 1.0, "prob": 0.5}},
+  "autoaugment": {"augment.policy": {"name": "autoaugment", "policy": "cifar10"}},
+  "randaugment": {"augment.policy": {"name": "randaugment", "num_ops": 2, "magnitude": 9}},
+  "trivial": {"augment.policy": {"name": "trivial_augment_wide"}},
+  "augmix": {"augment.policy": {"name": "augmix", "severity": 3, "width": 3}},
+  "pixmix": {"augment.policy": {"name": "pixmix", "k": 4, "beta": 3, "severity": 3}},
   "boost": {"objective.name": "mixboost"},  # r1 = 0.7 read as the kept fraction
   "mask70": {"mask.keep_rate": None, "mask.mask_rate": 0.7},  # r1 read as the masked fraction
   "aligned": {"objective.align": "ratio"},  # factor 1 / keep_rate of Deng et al.

@@ -115,6 +115,7 @@ class Augment:
 
   flip: bool = _rule()
   crop_padding: int = _at_least(0)
+  num_mixing_images: int = _at_least(1)
   policy: Mapping[str, Any] = _rule()
 
 

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from configs import base
-from mixboost_jax import schema, settings
+from mixboost_jax import jobs, schema, settings
 
 FILES = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -20,7 +20,7 @@ def words(name):
 @pytest.mark.parametrize(("name", "word"), [(name, word) for name in FILES for word in words(name)])
 def test_resolves(name, word):
   config = importlib.import_module(f"configs.{name}").get_config(word)
-  for run in settings.resolve_runs(config):
+  for run in settings.resolve_runs(config, checks=jobs.CHECKS):
     assert run.name.startswith(name)
 
 

@@ -77,7 +77,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   over_devices = meshes.batch_sharding(mesh)
   parts = steps.StepParts(
     apply=functional.apply,
-    augment=training_augmentation(settings),
+    augment=training_augmentation(settings, dataset, mesh),
     objective=objectives.build(settings.objective, settings.mask),
     optimizer=rule,
     learning_rate=optimizer.schedule(settings.optimizer, num_steps),
@@ -154,14 +154,17 @@ def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
   return jnp.asarray(_per_channel(named[settings.mask.fill], channels), jnp.float32)
 
 
-def training_augmentation(settings: Settings) -> steps.Augment:
+def training_augmentation(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> steps.Augment:
   """Returns flip, crop and policy as one function of one key per example."""
   stages: list[steps.Augment] = []
   if settings.augment.flip:
     stages.append(_on_images(augment.random_flip))
   if padding := settings.augment.crop_padding:
     stages.append(_on_images(functools.partial(augment.random_crop, padding=padding)))
-  stages.append(augment.build(settings.augment.policy))
+  resources: dict[str, Any] = {"mesh": mesh, "batch_axes": meshes.AXES}
+  if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
+    resources["mixing_images"] = mixing_pictures(settings, dataset)
+  stages.append(augment.build(settings.augment.policy, **resources))
 
   def run(example_keys: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Images, SoftLabels]:
     for stage, stage_keys in zip(stages, keys.split_each(example_keys, len(stages)), strict=True):
@@ -169,6 +172,19 @@ def training_augmentation(settings: Settings) -> steps.Augment:
     return images, labels
 
   return run
+
+
+def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Array:
+  """Returns the procedural pictures that PixMix mixes with, a little larger than the images.
+
+  Paper: Hendrycks et al. 2022 (PixMix), arXiv:2112.05135: 36 pixels and a random window for 32.
+  Deviation: generated here, where the paper downloads fractals and feature visualisations.
+  """
+  height, width, _ = dataset.image_shape
+  size = max(height, width) * 9 // 8
+  key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
+  pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
+  return jnp.round(pictures * 255).astype(jnp.uint8)
 
 
 def check_fit(settings: Settings, dataset: data.Dataset) -> None:

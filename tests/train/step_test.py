@@ -115,6 +115,18 @@ def test_draws_are_the_same_bit_for_bit_on_1_4_8_devices_and_any_batch():
   assert not np.array_equal(other_epoch[1], expected[1])
 
 
+@pytest.mark.parametrize("word", ["pixmix", "augmix", "autoaugment", "trivial", "randaugment"])
+def test_policies_train_and_draw_the_same_on_8_devices(word):
+  policy = {"augment.policy": base.VARIANTS[word]["augment.policy"]}
+  options = {**CNN, **policy, "objective.name": "mixboost", "augment.num_mixing_images": 8}
+  trainers = [build(num_devices, **options) for num_devices in (1, 8)]
+  one, eight = (advance(trainer, 1)[1][0]["loss"] for trainer in trainers)
+  assert one == pytest.approx(eight, rel=1e-4)
+  ids = dataset().train.ids[:8]
+  images = [np.asarray(draws(trainer, ids, jnp.int32(1))[0]) for trainer in trainers]
+  np.testing.assert_array_equal(*images)
+
+
 def test_several_steps_per_call_are_the_same_steps(reference):
   trainer = build(1, **BOOST, **{"train.steps_per_call": 2})
   state = jax.tree.map(jnp.copy, trainer.state)
