@@ -50,14 +50,15 @@ def test_expectation_equals_a_loop_over_draws(key):
     ("logits", jnp.stack(draws).mean(0)),
     ("probabilities", jnp.log(jnp.stack([jax.nn.softmax(d) for d in draws]).mean(0))),
   ):
-    for max_rows in (None, 8, 5, 1):
+    for max_rows in (None, 5):
       mean = attacks.expectation(noisy_logits, 7, average=average, max_rows=max_rows)
-      np.testing.assert_allclose(mean(key, images), expected, rtol=1e-5, atol=1e-6)
+      np.testing.assert_allclose(jax.jit(mean)(key, images), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_expectation_gradient_is_chunked_without_change(key):
   images = jax.random.uniform(key, (3, 2, 2, 1))
 
+  @functools.partial(jax.jit, static_argnums=1)
   def value(images, max_rows):
     fn = attacks.expectation(noisy_logits, 6, max_rows=max_rows)
     return (fn(key, images)[:, 0] * jnp.arange(3.0)).sum()
@@ -71,7 +72,7 @@ def test_expectation_converges_like_one_over_root_n(key):
   images = jnp.zeros((400, 1, 1, 1))  # 400 independent repetitions
   spread = []
   for num in (4, 64):
-    mean = jnp.exp(attacks.expectation(noisy_logits, num)(key, images))[:, 0]
+    mean = jnp.exp(jax.jit(attacks.expectation(noisy_logits, num))(key, images))[:, 0]
     spread.append(float(mean.std()))
   assert 4 * 0.8 < spread[0] / spread[1] < 4 * 1.25  # sqrt(64 / 4) = 4, 3 sigma of two stds: 16 %
 

@@ -12,8 +12,13 @@ EPSILON = 0.1
 BUDGET = {"epsilon": EPSILON, "step_size": 0.02, "num_steps": 15}
 
 
+infer = jax.jit(
+  defenses.mixup_inference, static_argnames=("logits_fn", "mode", "mix_weight", "num_draws")
+)
+
+
 def true_probability(toy, images):
-  out = defenses.mixup_inference(
+  out = infer(
     jax.random.key(99), toy.logits_fn, images, toy.pool, mode="ol", mix_weight=0.6, num_draws=200
   )
   return float(jnp.take_along_axis(out, toy.labels[:, None], axis=-1).mean())
@@ -147,7 +152,9 @@ def test_black_box_and_ensemble_attacks_reach_the_defense(toy, key):
     budget=budget,
   )  # fmt: skip
   assert result.robust.sum() < result.correct.sum()
-  out = attacks.square(key, predictor, toy.images, toy.labels, epsilon=EPSILON, num_queries=30)
+  out = jax.jit(
+    lambda x: attacks.square(key, predictor, x, toy.labels, epsilon=EPSILON, num_queries=30)
+  )(toy.images)
   assert true_probability(toy, out) < true_probability(toy, toy.images)
 
 

@@ -7,6 +7,10 @@ import sklearn.metrics
 
 from mixboost_jax import defenses
 
+infer = jax.jit(
+  defenses.mixup_inference, static_argnames=("logits_fn", "mode", "mix_weight", "num_draws")
+)
+
 
 def test_scores_by_hand():
   plain = jnp.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
@@ -55,7 +59,7 @@ def test_gap_of_the_ideal_model_has_the_paper_value(ideal, mode, key):
 
   def scores(images):
     plain = jax.nn.softmax(ideal.logits_fn(images))
-    defended = defenses.mixup_inference(
+    defended = infer(
       key, ideal.logits_fn, images, ideal.pool, mode=mode, mix_weight=weight, num_draws=5
     )
     return defenses.detection_score(plain, defended)
@@ -100,7 +104,7 @@ def test_sweep_follows_the_theory(ideal4, mode, key):
 
 def test_condition_for_the_clean_decision(ideal, key):
   for weight in (1.5 / ideal.num_classes, 0.5 / ideal.num_classes):
-    out = defenses.mixup_inference(
+    out = infer(
       key, ideal.logits_fn, ideal.clean, ideal.pool, mode="ol", mix_weight=weight, num_draws=900
     )
     kept = bool((jnp.argmax(out, axis=-1) == 0).all())
