@@ -60,9 +60,9 @@ def test_loss_is_zero_without_interactions_and_has_a_gradient(key):
   assert loss.shape == (3,)
   assert np.all(loss > 0)
   check_grads(
-    lambda z: interactions.interaction_loss(
-      key, network, jnp.asarray(z), fraction=0.2, num_draws=3
-    ).sum(),
+    jax.jit(
+      lambda z: interactions.interaction_loss(key, network, z, fraction=0.2, num_draws=3).sum()
+    ),
     (x,),
     order=1,
     modes=["rev"],
