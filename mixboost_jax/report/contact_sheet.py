@@ -103,7 +103,10 @@ def load(path: str, *, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
   from PIL import Image
 
   chosen = files[:: max(1, len(files) // number)][:number]
-  pictures = [np.asarray(Image.open(f).convert("RGB").resize((size, size))) for f in chosen]
+  pictures = []
+  for file in chosen:
+    with Image.open(file) as picture:
+      pictures.append(np.asarray(picture.convert("RGB").resize((size, size))))
   folders = sorted({f.parent for f in chosen})
   return np.stack(pictures) / 255, np.array([folders.index(f.parent) for f in chosen])
 
