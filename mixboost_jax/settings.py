@@ -128,7 +128,7 @@ def _plain(config: Any) -> dict[str, Any]:
   return {
     str(key): _plain(value)
     if hasattr(value, "items")
-    else tuple(value)
+    else tuple(_plain(item) if hasattr(item, "items") else item for item in value)
     if isinstance(value, list | tuple)
     else value
     for key, value in items

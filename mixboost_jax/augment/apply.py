@@ -190,5 +190,7 @@ def apply_steps(
   formulation: str,
 ) -> LevelBatch:
   """Applies `steps[N, S]` in the formulation that suits the backend, or the one asked for."""
+  if steps.op.shape[1] == 0:
+    return levels
   run = apply_serial if is_serial(formulation) else apply_merged
   return run(levels, steps, ops=ops, interpolation=interpolation, fill=fill)

@@ -34,6 +34,10 @@ class Chains(NamedTuple):
   share: PerExample
 
 
+@functools.partial(
+  jax.jit,
+  static_argnames=("severity", "width", "depth", "alpha", "all_ops", "shape"),
+)
 def draw_chains(
   each: PRNGKeys,
   *,

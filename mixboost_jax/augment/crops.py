@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flip, padded crop and cutout: the classical transforms of small pictures."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
@@ -12,6 +14,7 @@ from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
 
 
+@jax.jit
 def draw_flips(each: PRNGKeys) -> Bool[Array, " N"]:
   """Draws which examples are mirrored."""
   return jax.vmap(jax.random.bernoulli)(each)
@@ -28,6 +31,7 @@ def random_flip(key: AnyKey, images: Images) -> Images:
   return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
 
 
+@functools.partial(jax.jit, static_argnames="padding")
 def draw_offsets(each: PRNGKeys, *, padding: int) -> Int[Array, "N 2"]:
   """Draws (top, left) of each window in the padded picture."""
   return jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2 * padding + 1))(each)
@@ -57,6 +61,7 @@ def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0
   return jax.vmap(one)(images, offsets)
 
 
+@functools.partial(jax.jit, static_argnames=("height", "width"))
 def draw_centres(each: PRNGKeys, *, height: int, width: int) -> Int[Array, "N 2"]:
   """Draws one (row, column) per example, uniform over the pixels."""
   key_row, key_column = keys.split_each(each, 2)

@@ -21,6 +21,7 @@ from mixboost_jax.augment import (
   steps,
   uniform_policies,
 )
+from mixboost_jax.augment.parameters import Number
 
 Account = list[dict[str, Any]]
 Shape = tuple[int, int]
@@ -50,7 +51,7 @@ def _rand(
   shape: Shape,
   *,
   num_ops: int = 2,
-  magnitude: float = 9,
+  magnitude: Number = 9,
   bins: int = 31,
   ranges: str = "torchvision",
   **_: Any,
@@ -72,10 +73,10 @@ def _augmix(
   each: PRNGKeys,
   shape: Shape,
   *,
-  severity: float = 3,
+  severity: Number = 3,
   width: int = 3,
   depth: int = -1,
-  alpha: float = 1.0,
+  alpha: Number = 1.0,
   all_ops: bool = False,
   **_: Any,
 ) -> Account:
@@ -102,8 +103,8 @@ def _pixmix(
   *,
   mixing_images: Any,
   k: int = 4,
-  beta: float = 3,
-  severity: float = 3,
+  beta: Number = 3,
+  severity: Number = 3,
   all_ops: bool = True,
   mixings: tuple[str, ...] = ("add", "multiply"),
   **_: Any,

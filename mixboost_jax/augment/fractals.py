@@ -49,7 +49,7 @@ def ifs(key: PRNGKey, *, size: int) -> Image:
   visited = visited[_BURN_IN:].reshape(-1, 3)
   low = jnp.quantile(visited[::7, :2], 0.002, axis=0)
   high = jnp.quantile(visited[::7, :2], 0.998, axis=0)
-  place = (visited[:, :2] - low) / jnp.maximum(high - low, 1e-6)
+  place = (visited[:, :2] - low[None]) / jnp.maximum(high - low, 1e-6)[None]
   cells = jnp.floor(place * (size - 2)).astype(jnp.int32) + 1
   inside = ((cells >= 0) & (cells < size)).all(axis=1)
   index = jnp.where(inside, cells[:, 1] * size + cells[:, 0], size * size)

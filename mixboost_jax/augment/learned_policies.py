@@ -179,6 +179,7 @@ def auto_table(*, policy: str, ranges: str, height: int, width: int) -> tuple[St
   return steps, np.asarray(probabilities, np.float32).reshape(shape[:2])
 
 
+@jax.jit
 def draw_auto(each: PRNGKeys, table: tuple[Steps, Any]) -> Steps:
   """Draws the two steps of each example, `[N, 2]`; a step that is not applied is the identity."""
   steps, probabilities = table

@@ -26,7 +26,7 @@ def random_resized_crop(
   size: int,
   scale: tuple[float, ...] = (0.08, 1.0),
   ratio: tuple[float, ...] = (3 / 4, 4 / 3),
-) -> Images:
+) -> Float[Array, "N {size} {size} C"]:
   """Cuts out a window of random area and shape and resizes it to `size` x `size`.
 
   Paper: Szegedy et al. 2015, arXiv:1409.4842, Sec. 6. As in common code, ten windows are tried; if
@@ -42,7 +42,7 @@ def random_resized_crop(
   parameters.check("random_resized_crop", size=size, scale=scale, ratio=ratio)
   number, height, width, _ = images.shape
 
-  def one(k: PRNGKey, image: Image) -> Image:
+  def one(k: PRNGKey, image: Image) -> Array:
     window = _draw_window(k, height=height, width=width, scale=scale, ratio=ratio)
     return jnp.clip(resize.resize_window(image, *window, size=(size, size)), 0, 1)
 

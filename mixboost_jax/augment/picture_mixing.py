@@ -38,6 +38,10 @@ class Rounds(NamedTuple):
   coin: Float[Array, "N R"]  # for mixings that choose something themselves
 
 
+@functools.partial(
+  jax.jit,
+  static_argnames=("k", "beta", "severity", "all_ops", "num_mixings", "shape", "mixing_shape"),
+)
 def draw_rounds(
   each: PRNGKeys,
   *,

@@ -103,7 +103,8 @@ def build_from(table: Table, policy: Policy, resources: Mapping[str, Any]) -> Au
   fn = functools.partial(table[name], **keywords)
   arrays = _resources_of(table[name], name, resources)
   mesh = resources.get("mesh")
-  if mesh is None or combine.takes_labels(fn):
+  mixes_examples = "soft_labels" in inspect.signature(fn).parameters
+  if mesh is None or mixes_examples:
     return combine.uniform(functools.partial(fn, **arrays))
   axes = resources.get("batch_axes")
   return combine.uniform(sharding.over_mesh(fn, mesh=mesh, batch_axes=axes, resources=arrays))

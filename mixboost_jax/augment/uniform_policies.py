@@ -53,7 +53,7 @@ def wide_magnitude(op: Op, strength: int, ranges: str) -> float:
   return 0.0
 
 
-def rand_magnitude(op: Op, magnitude: float, bins: int, ranges: str, side: int) -> float:
+def rand_magnitude(op: Op, magnitude: Number, bins: int, ranges: str, side: int) -> float:
   """Returns the magnitude of RandAugment at `magnitude` of 0..bins-1, without its sign.
 
   Args:
@@ -100,6 +100,7 @@ def trivial_table(*, ranges: str, height: int, width: int) -> Steps:
   return tabulate(ops, np.array(grid), height=height, width=width)
 
 
+@jax.jit
 def draw_trivial(each: PRNGKeys, table: Steps) -> Steps:
   """Draws one step per example, `[N, 1]`: operation, strength and sign uniform."""
   shape = table.op.shape
@@ -144,7 +145,7 @@ def trivial_augment_wide(
 
 
 @functools.lru_cache(maxsize=32)
-def rand_table(*, magnitude: float, bins: int, ranges: str, height: int, width: int) -> Steps:
+def rand_table(*, magnitude: Number, bins: int, ranges: str, height: int, width: int) -> Steps:
   """Returns the steps of RandAugment, of shape [14, 2]."""
   grid = []
   for op in OPS:
@@ -154,6 +155,7 @@ def rand_table(*, magnitude: float, bins: int, ranges: str, height: int, width: 
   return tabulate(ops, np.array(grid), height=height, width=width)
 
 
+@functools.partial(jax.jit, static_argnames="num_ops")
 def draw_rand(each: PRNGKeys, table: Steps, *, num_ops: int) -> Steps:
   """Draws `num_ops` steps per example, `[N, num_ops]`: operation and sign uniform."""
   u = jax.vmap(lambda k: jax.random.uniform(k, (num_ops, 2)))(each)

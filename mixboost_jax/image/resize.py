@@ -30,7 +30,7 @@ def triangle_weights(
 
 def resize_window(
   image: Image, top: Length, left: Length, height: Length, width: Length, *, size: tuple[int, int]
-) -> Image:
+) -> Float[Array, "P Q C"]:
   """Cuts out a window of whole pixels and resizes it to `size` (rows, columns)."""
   rows = triangle_weights(top, height, num_inputs=image.shape[0], num_outputs=size[0])
   columns = triangle_weights(left, width, num_inputs=image.shape[1], num_outputs=size[1])

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mixboost_jax import augment
-from mixboost_jax.augment import combine
 
 
 def test_mixes_labels_is_what_the_signatures_say():
-  assert {n for n, fn in augment.AUGMENTATIONS.items() if combine.takes_labels(fn)} == set(
-    augment.MIXES_LABELS
-  )
+  named = {
+    name
+    for name, fn in augment.AUGMENTATIONS.items()
+    if "soft_labels" in inspect.signature(fn).parameters
+  }
+  assert named == augment.MIXES_LABELS
 
 
 def test_none_is_the_identity(key, images):
@@ -39,6 +43,13 @@ def test_built_function_equals_the_plain_one(key, images):
     ({"name": "mixup", "per": "pixel"}, "expected one of batch, example"),
     ({"name": "random_flip", "p": 1}, "takes no keywords"),
     ({"name": "none", "length": 3}, "takes no keywords"),
+    ({"name": "autoaugment", "policy": "svhn"}, "expected one of cifar10, imagenet"),
+    ({"name": "compose", "steps": ({"name": "cutot"},)}, "steps[0]: name: unknown name 'cutot'"),
+    ({"name": "compose", "steps": ()}, "expected a tuple of policies"),
+    ({"name": "compose", "steps": ("cutout",)}, "steps[0]: expected a policy such as"),
+    ({"name": "with_probability", "p": 2.0, "policy": {"name": "none"}}, "p: expected a number"),
+    ({"name": "with_probability", "p": 0.5}, "also needs policy"),
+    ({"name": "choice", "options": ({"name": "mixup"},), "per": "pixel"}, "one of batch, example"),
   ],
 )
 def test_problems(policy, message):

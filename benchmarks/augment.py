@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation speed: ours against a PIL pipeline with two worker processes, in one run.
+
+  python benchmarks/augment.py            # this machine, JSON under results/benchmarks/
+  python benchmarks/augment.py --quick    # a trial: 32 pixels, one round
+  python benchmarks/augment.py --batch=4096 --only=ours   # a GPU
+
+Both sides take turns within a round, so both meet the same weather; quoted are the medians over
+rounds and the ratio of medians. Ours is the compiled policy on a batch that lies on the device
+(float32 in, float32 out), on a CPU with one virtual device per core. Theirs is the same policy per
+picture (uint8 in, float32 out) without the cost of moving results between processes.
+"""
+
+import argparse
+import concurrent.futures
+import datetime
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import resource
+import shlex
+import statistics
+import sys
+import time
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+NUM_WORKERS = 2
+POLICIES: dict[str, dict[str, Any]] = {
+  "trivial_augment_wide": {"name": "trivial_augment_wide"},
+  "randaugment": {"name": "randaugment"},
+  "autoaugment": {"name": "autoaugment"},
+  "augmix": {"name": "augmix"},
+  "pixmix": {"name": "pixmix"},
+}
+TARGETS = {  # times the PIL pipeline at 32 pixels on two cores
+  "trivial_augment_wide": 5,
+  "autoaugment": 5,
+  "augmix": 3,
+  "pixmix": 3,
+}
+
+
+def main() -> None:
+  arguments = parse()
+  os.environ.setdefault(
+    "XLA_FLAGS", f"--xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"
+  )
+  rows = []
+  for size in (32,) if arguments.quick else (32, 224):
+    with workers(arguments, size) as pool:
+      for name in arguments.policies:
+        rows.append(measure(arguments, pool, name, size))
+        print(json.dumps(rows[-1]), flush=True)
+  report = {
+    "benchmark": "augment",
+    "command": shlex.join(["python", *sys.argv]),
+    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    "environment": environment(),
+    "peers": peers(),
+    "rows": rows,
+    "targets": verdicts(rows),
+  }
+  if not arguments.quick or arguments.out:
+    out = pathlib.Path(
+      arguments.out or ROOT / "results/benchmarks" / f"augment_{hardware_slug()}.json"
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.partial")
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+    temporary.replace(out)
+    print(f"wrote {out}")
+
+
+def parse() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description="Augmentation speed against PIL workers.")
+  parser.add_argument("--quick", action="store_true", help="32 pixels, one round, no file")
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--seconds", type=float, default=1.0, help="per side, policy and round")
+  parser.add_argument("--batch", type=int, default=0, help="at 32 pixels; 0: 512")
+  parser.add_argument("--only", choices=("both", "ours"), default="both")
+  parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
+  parser.add_argument("--out", default="")
+  arguments = parser.parse_args()
+  if arguments.quick:
+    arguments.rounds = 1
+  return arguments
+
+
+class NoPool:
+  """Stands in for the workers when only our side runs."""
+
+  def __enter__(self) -> None:
+    return None
+
+  def __exit__(self, *_: object) -> None:
+    return None
+
+
+def workers(arguments: argparse.Namespace, size: int) -> Any:
+  """Returns a pool of fresh processes that know the policies' constants."""
+  if arguments.only == "ours":
+    return NoPool()
+  import pil_pipelines
+
+  from mixboost_jax.augment.learned_policies import CIFAR10
+
+  named = tuple(tuple((op.name.lower(), p, k) for op, p, k in pair) for pair in CIFAR10)
+  return concurrent.futures.ProcessPoolExecutor(
+    NUM_WORKERS,
+    mp_context=multiprocessing.get_context("spawn"),
+    initializer=pil_pipelines.prepare,
+    initargs=(size + size // 8, named),
+  )
+
+
+def measure(arguments: argparse.Namespace, pool: Any, name: str, size: int) -> dict[str, Any]:
+  batch = arguments.batch or 512
+  batch = batch if size == 32 else max(16, batch // 16)
+  run, facts = ours(name, size, batch)
+  ours_speed, pil_speed = [], []
+  for r in range(arguments.rounds):
+    ours_speed.append(run(arguments.seconds))
+    if pool is not None:
+      pil_speed.append(theirs(pool, name, size, arguments.seconds, r))
+  row: dict[str, Any] = {"policy": name, "size": size, "batch": batch, **facts}
+  row["images_per_s"] = round(statistics.median(ours_speed))
+  row["images_per_s_range"] = [round(min(ours_speed)), round(max(ours_speed))]
+  if pil_speed:
+    row["pil_2_workers_images_per_s"] = round(statistics.median(pil_speed))
+    row["pil_range"] = [round(min(pil_speed)), round(max(pil_speed))]
+    row["ratio"] = round(statistics.median(ours_speed) / statistics.median(pil_speed), 2)
+  return row
+
+
+def ours(name: str, size: int, batch: int) -> tuple[Any, dict[str, Any]]:
+  """Compiles a policy; returns `run(seconds) -> images/s` and compile time and memory."""
+  import jax
+  import jax.numpy as jnp
+  from jax.sharding import NamedSharding, PartitionSpec
+
+  from mixboost_jax import augment
+
+  mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  key = jax.random.key(0)
+  shape = (64, size + size // 8, size + size // 8, 3)
+  mixing = jax.random.bits(jax.random.key(1), shape, jnp.uint8)
+  fn = augment.build(POLICIES[name], mixing_images=mixing, mesh=mesh)
+  levels = jax.random.bits(key, (batch, size, size, 3), jnp.uint8)
+  images = jax.device_put(levels.astype(jnp.float32) / 255, sharding)
+  each = jax.device_put(jax.random.split(key, batch), sharding)
+
+  def step(keys: jax.Array, pictures: jax.Array) -> jax.Array:
+    return fn(keys, pictures, jnp.zeros((batch, 1)))[0]
+
+  jitted = jax.jit(step, in_shardings=(sharding, sharding), out_shardings=sharding)
+  start = time.perf_counter()
+  lowered = jitted.lower(each, images)
+  traced = time.perf_counter()
+  compiled = lowered.compile()
+  facts: dict[str, Any] = {
+    "trace_s": round(traced - start, 2),
+    "compile_s": round(time.perf_counter() - traced, 2),
+    "devices": len(jax.devices()),
+  }
+  jax.block_until_ready(compiled(each, images))
+  memory = compiled.memory_analysis()
+  if memory is not None:
+    facts["temporary_mib_per_device"] = round(memory.temp_size_in_bytes / 2**20, 1)
+  facts["process_peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+  def run(seconds: float) -> float:
+    begin, calls = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - begin) < seconds:
+      jax.block_until_ready(compiled(each, images))
+      calls += 1
+    return calls * batch / elapsed
+
+  run(0.2)
+  return run, facts
+
+
+def theirs(pool: Any, name: str, size: int, seconds: float, seed: int) -> float:
+  import pil_pipelines
+
+  tasks = [
+    pool.submit(pil_pipelines.process, name, size, seconds, seed * NUM_WORKERS + w)
+    for w in range(NUM_WORKERS)
+  ]
+  return sum(count / elapsed for count, elapsed in (task.result() for task in tasks))
+
+
+def peers() -> dict[str, str]:
+  """Says which other JAX augmentation library is here; none has these policies."""
+  found = {}
+  for module, title in (("dm_pix", "dm_pix"), ("keras", "keras")):
+    found[title] = "not installed"
+    if any((pathlib.Path(p) / module).is_dir() for p in sys.path if p):
+      found[title] = "installed; has no AutoAugment, AugMix or PixMix on JAX arrays: not run"
+  return found
+
+
+def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
+  found = {}
+  for row in rows:
+    target = TARGETS.get(row["policy"])
+    if row["size"] == 32 and target and "ratio" in row:
+      met = "met" if row["ratio"] >= target else "missed"
+      found[row["policy"]] = f"{row['ratio']}x, target {target}x: {met}"
+  slowest = max(row["trace_s"] + row["compile_s"] for row in rows)
+  met = "met" if slowest <= 5 else "missed"
+  found["first call"] = f"slowest {slowest:.1f} s, target 5 s: {met}"
+  return found
+
+
+def environment() -> dict[str, Any]:
+  import jax
+  import numpy as np
+  import PIL
+
+  return {
+    "device": jax.devices()[0].device_kind,
+    "cpu": cpu_name(),
+    "cores": len(os.sched_getaffinity(0)),
+    "load": [round(v, 1) for v in os.getloadavg()],
+    "versions": {
+      "python": platform.python_version(),
+      "jax": jax.__version__,
+      "numpy": np.__version__,
+      "pillow": PIL.__version__,
+    },
+  }
+
+
+def cpu_name() -> str:
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return platform.processor()
+  return next((li.split(":", 1)[1].strip() for li in lines if li.startswith("model name")), "")
+
+
+def hardware_slug() -> str:
+  import jax
+
+  if jax.default_backend() == "cpu":
+    return f"cpu{len(os.sched_getaffinity(0))}"
+  kind = "".join(c if c.isalnum() else "-" for c in jax.devices()[0].device_kind.lower())
+  return f"{kind}-x{len(jax.devices())}"
+
+
+if __name__ == "__main__":
+  main()
