@@ -64,7 +64,7 @@ def cocentric_sine_waves(key: PRNGKey, image: Image, *, severity: float) -> Imag
 
 
 def plasma_noise(key: PRNGKey, image: Image, *, severity: float) -> Image:
-  """Mixes in a colourful pattern of sines that were bent 4 to 6 times, weight 6.4 severity / 255."""
+  """Mixes in colourful sines that were bent 4 to 6 times, weight 6.4 severity / 255."""
   height, width, channels = image.shape
   key_real, key_bends = jax.random.split(key)
   draws = jax.random.uniform(key_real, (3,))

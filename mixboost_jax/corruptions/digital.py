@@ -52,11 +52,11 @@ def elastic_transform(
     jitter: three reference points move by U(-jitter, jitter) pixels.
   """
   height, width, _ = image.shape
-  key_points, key_rows, key_columns = jax.random.split(key, 3)
+  draws = jax.random.uniform(key, (6 + 2 * height * width,), minval=-1.0)
   middle, arm = jnp.array([width // 2, height // 2]), max(min(height, width) // 3, 1)
   corners = jnp.array([[arm, arm], [arm, -arm], [-arm, -arm]])
   points = (middle[None, :] + corners).astype(jnp.float32)
-  moved = points + jax.random.uniform(key_points, (3, 2), minval=-jitter, maxval=jitter)
+  moved = points + jitter * draws[:6].reshape(3, 2)
   back = affine_from_points(moved, points)
   y, x = jnp.meshgrid(
     jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32), indexing="ij"
@@ -67,8 +67,6 @@ def elastic_transform(
   if strength == 0:
     return image
 
-  def field(field_key: PRNGKey) -> Array:
-    noise = jax.random.uniform(field_key, (height, width, 1), minval=-1.0)
-    return strength * gaussian_blur(noise, sigma=sigma, truncate=3.0, border="reflect")[..., 0]
-
-  return bilinear(image, y + field(key_rows), x + field(key_columns), border="reflect")
+  noise = jnp.moveaxis(draws[6:].reshape(2, height, width), 0, 2)
+  field = strength * gaussian_blur(noise, sigma=sigma, truncate=3.0, border="reflect")
+  return bilinear(image, y + field[..., 0], x + field[..., 1], border="reflect")

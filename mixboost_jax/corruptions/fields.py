@@ -37,11 +37,11 @@ def coloured(key: PRNGKey, *, side: int, kind: str) -> Field:
   removed. Zero where the field is constant (1x1).
   """
   half = side // 2
-  key_left, key_middle = jax.random.split(key)
-  left = jax.random.uniform(key_left, (side, half), maxval=2 * np.pi)
+  draws = jax.random.uniform(key, (side * half + half,), maxval=2 * np.pi)
+  left = draws[: side * half].reshape(side, half)
   columns = [left, left[::-1, ::-1]]
   if side % 2:
-    upper = jax.random.uniform(key_middle, (half,), maxval=2 * np.pi)
+    upper = draws[side * half :]
     columns.insert(1, jnp.concatenate([upper, jnp.zeros(1), upper[::-1]])[:, None])
   phases = jnp.concatenate(columns, axis=1)
   amplitude = jnp.asarray(spectrum(side, kind), jnp.float32)
@@ -101,20 +101,22 @@ def perlin_turbulence(key: PRNGKey, *, height: int, width: int) -> Float[Array, 
   total = jnp.zeros((height, width))
   for frequency in (1, 2, 4, 8, 16):
     rows, columns = (np.arange(side) * cells * frequency for side in (height, width))
-    total += jnp.abs(_perlin(gradients, rows, columns)) / frequency
+    total = total + jnp.abs(_perlin(gradients, rows, columns)) / frequency
   return total
 
 
-def _perlin(gradients: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+def _perlin(
+  gradients: Float[Array, "L L 2"], rows: np.ndarray, columns: np.ndarray
+) -> Float[Array, "H W"]:
   """Evaluates Perlin noise (times 1.5) on the product of two static axes."""
   i, j = np.floor(rows).astype(int), np.floor(columns).astype(int)
   dy, dx = (rows - i).astype(np.float32)[:, None], (columns - j).astype(np.float32)[None, :]
 
   def corner(a: int, b: int) -> Array:
     gradient = gradients[i + a][:, j + b]
-    return (dy - a) * gradient[..., 0] + (dx - b) * gradient[..., 1]
+    return jnp.asarray(dy - a) * gradient[..., 0] + jnp.asarray(dx - b) * gradient[..., 1]
 
-  ease_y, ease_x = dy * dy * (3 - 2 * dy), dx * dx * (3 - 2 * dx)
+  ease_y, ease_x = jnp.asarray(dy * dy * (3 - 2 * dy)), jnp.asarray(dx * dx * (3 - 2 * dx))
   left = corner(0, 0) + ease_y * (corner(1, 0) - corner(0, 0))
   right = corner(0, 1) + ease_y * (corner(1, 1) - corner(0, 1))
   return 1.5 * (left + ease_x * (right - left))

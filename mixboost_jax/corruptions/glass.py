@@ -64,6 +64,8 @@ def swap_sources(partner: Sources, visited: np.ndarray) -> Sources:
     return sources.at[here].set(b).at[there].set(a)
 
   start = jnp.arange(partner.shape[0], dtype=partner.dtype)
+  if not order.shape[0]:
+    return start
   return jax.lax.fori_loop(0, order.shape[0], swap, start)
 
 

@@ -77,8 +77,9 @@ def snow_film(
   key: PRNGKey, image: Image, *, size: float, radius: int, sigma: float, num_frames: int = 31
 ) -> Film:
   """The same flakes, blown at 4 i - 150 degrees."""
+  height, width, _ = image.shape
   layer = weather.snow_layer(
-    key, shape=image.shape[:2], mean=0.05, deviation=0.3, size=size, cut=0.5
+    key, shape=(height, width), mean=0.05, deviation=0.3, size=size, cut=0.5
   )
   angles = 4.0 * jnp.arange(num_frames, dtype=jnp.float32) - 150
   fall = functools.partial(weather.add_snow, radius=radius, sigma=sigma, mix=0.85)
@@ -128,7 +129,11 @@ def shear_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
 
 
 def tilt_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
-  """Turns the picture in space about both of its axes by `step` degrees a frame."""
+  """Turns the picture in space about both of its axes by `step` degrees a frame.
+
+  As in the original the plane lies one unit behind the focus, so the middle frame is not the
+  picture: it is smaller by the factor d / (d + 1), d being the diagonal in pixels.
+  """
   del key
   height, width, _ = image.shape
   angles = np.deg2rad(step * (np.arange(num_frames) - num_frames // 2))

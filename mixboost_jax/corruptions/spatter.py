@@ -138,8 +138,9 @@ def spatter_approximate(
     strength: water: the largest brightness; mud: sigma of the softening, pixels.
     mud: 1 for mud, 0 for water.
   """
+  height, width, _ = image.shape
   liquid = liquid_layer(
-    key, shape=image.shape[:2], mean=mean, deviation=deviation, sigma=sigma, cut=cut
+    key, shape=(height, width), mean=mean, deviation=deviation, sigma=sigma, cut=cut
   )
   if mud:
     return paint(image, mud_mask(liquid, cut=cut, sigma=strength), colour=MUD, cover=True)

@@ -86,9 +86,10 @@ def snow(
     sigma: of their motion blur, pixels.
     mix: weight of the picture against its whitened version.
   """
+  height, width, _ = image.shape
   key_layer, key_angle = jax.random.split(key)
   layer = snow_layer(
-    key_layer, shape=image.shape[:2], mean=mean, deviation=deviation, size=size, cut=cut
+    key_layer, shape=(height, width), mean=mean, deviation=deviation, size=size, cut=cut
   )
   angle = jax.random.uniform(key_angle, (), minval=-135.0, maxval=-45.0)
   return add_snow(image, layer, angle, radius=radius, sigma=sigma, mix=mix)
