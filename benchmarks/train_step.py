@@ -168,7 +168,10 @@ def derive(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
       (single,) = (r for r in rows if r["model"] == row["model"] and r["views"] == 1)
       facts["two_views_over_one"] = round(row["jax"]["step_ms"] / single["jax"]["step_ms"], 3)
     facts["host_overhead_percent"] = round(100 * row["host_overhead"], 2)
-    facts["compile_seconds"] = [row["compile_seconds_cold"], row["compile_seconds_warm"]]
+    # Start to end of the first step (data, initialisation, compilation), less the step itself.
+    for cache in ("cold", "warm"):
+      seconds = row[f"compile_seconds_{cache}"] - row["jax"]["step_ms"] / 1e3
+      facts[f"ready_after_seconds_{cache}"] = round(seconds, 2)
     out.append(facts)
   return out
 
@@ -220,7 +223,7 @@ def turn(side: Any, seconds: float) -> dict[str, float]:
     side.steps(max(1, num // 3))
     times.append((time.perf_counter() - begin) / max(1, num // 3))
   step = statistics.median(times)
-  return {"step": step, "overhead": side.overhead(max(1, num // 3), step)}
+  return {"step": step, "overhead": side.overhead(num, step)}
 
 
 class JaxSide:
