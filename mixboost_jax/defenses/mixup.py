@@ -22,7 +22,8 @@ from mixboost_jax.array_types import (
   Probabilities,
   Scalar,
 )
-from mixboost_jax.defenses import averaging, pool
+from mixboost_jax.defenses import averaging
+from mixboost_jax.defenses import pool as pools
 
 MixWeight = float | Scalar | tuple[float, float]
 """Weight of the input in the mix: a number in [0, 1], or `(low, high)`, drawn uniformly."""
@@ -58,7 +59,7 @@ def mixup_draws(
   key: AnyKey,
   logits_fn: LogitsFn,
   images: Images,
-  samples: pool.Pool,
+  pool: pools.Pool,
   *,
   mode: str,
   mix_weight: MixWeight,
@@ -72,23 +73,23 @@ def mixup_draws(
 
   Paper: Alg. 1 before the average.
   """
-  pool.check_mode(mode)
+  pools.check_mode(mode)
   check_mix_weight(mix_weight)
   if predicted is None:
     predicted = jnp.argmax(logits_fn(images), axis=-1)
-  own = None if ids is None else pool.own_rows(samples, ids)
+  own = None if ids is None else pools.own_rows(pool, ids)
 
   def view(keys: Array, example: Array) -> Array:
     key_partner, key_weight = keys_lib.split_each(keys, 2)
-    rows = pool.partner_rows(
+    rows = pools.partner_rows(
       key_partner,
-      samples,
+      pool,
       predicted[example],
       mode=mode,
       own=None if own is None else (own[0][example], own[1][example]),
     )
     weights = sample_weights(key_weight, mix_weight)
-    return mix(images[example], pool.take(samples, rows), weights)
+    return mix(images[example], pools.take(pool, rows), weights)
 
   outputs = averaging.draw_probabilities(
     key,
@@ -99,9 +100,9 @@ def mixup_draws(
     max_rows=max_rows,
     has_gradient=has_gradient,
   )
-  if mode != "any" and outputs.shape[-1] != samples.num_classes:
+  if mode != "any" and outputs.shape[-1] != pool.num_classes:
     raise ValueError(
-      f"defenses.mixup_inference: the pool has {samples.num_classes} classes, the model "
+      f"defenses.mixup_inference: the pool has {pool.num_classes} classes, the model "
       f"{outputs.shape[-1]}; use a pool of the same classes, or mode='any'."
     )
   return outputs
@@ -111,7 +112,7 @@ def mixup_inference(
   key: AnyKey,
   logits_fn: LogitsFn,
   images: Images,
-  samples: pool.Pool,
+  pool: pools.Pool,
   *,
   mode: str,
   mix_weight: MixWeight = 0.5,
@@ -134,7 +135,7 @@ def mixup_inference(
     key: one key, or one per example. The same key draws the same partners: a frozen pool.
     logits_fn: the deterministic model.
     images: in [0, 1].
-    samples: the pool; see `build_pool`.
+    pool: the pool; see `build_pool`.
     mode: "pl" (partners of the predicted label), "ol" (of the other labels), "combined" ("ol" where
       "pl" finds the input suspicious), or "any" (of any label, for a pool of another data set).
     mix_weight: weight of the image: a number in [0, 1], or `(low, high)` to draw it uniformly.
@@ -167,7 +168,7 @@ def mixup_inference(
       key,
       logits_fn,
       images,
-      samples,
+      pool,
       mode=mode,
       mix_weight=weight,
       num_draws=num,

@@ -7,7 +7,8 @@ from typing import Any
 
 from mixboost_jax import registry
 from mixboost_jax.array_types import AnyKey, Images, LogitsFn, Probabilities
-from mixboost_jax.defenses import baselines, mixup, pool
+from mixboost_jax.defenses import baselines, mixup
+from mixboost_jax.defenses import pool as pools
 
 DEFENSES: dict[str, Callable] = {
   "gaussian_noise": baselines.gaussian_noise,
@@ -19,14 +20,14 @@ DEFENSES: dict[str, Callable] = {
 
 
 def build(
-  policy: Mapping[str, Any], logits_fn: LogitsFn, *, samples: pool.Pool | None = None
+  policy: Mapping[str, Any], logits_fn: LogitsFn, *, pool: pools.Pool | None = None
 ) -> Callable[[AnyKey, Images], Probabilities]:
   """Returns `(key, images) -> probabilities`, ready to be evaluated or attacked.
 
   Args:
     policy: `name`, one of `DEFENSES`, and its keywords; an entry of `PRESETS` for example.
     logits_fn: the model.
-    samples: the pool, for "mixup_inference".
+    pool: the pool, for "mixup_inference".
 
   Raises:
     ValueError: if the name or a keyword is unknown, or the pool is missing.
@@ -40,10 +41,10 @@ def build(
     if option not in known:
       raise ValueError(registry.unknown_name(option, known, field=f"defenses.build: {name}"))
   arguments: tuple = ()
-  if "samples" in parameters:
-    if samples is None:
-      raise ValueError(f"defenses.build: {name} needs a pool; pass samples=build_pool(...).")
-    arguments = (samples,)
+  if "pool" in parameters:
+    if pool is None:
+      raise ValueError(f"defenses.build: {name} needs a pool; pass pool=build_pool(...).")
+    arguments = (pool,)
 
   def defended(key: AnyKey, images: Images) -> Probabilities:
     return function(key, logits_fn, images, *arguments, **options)

@@ -21,7 +21,8 @@ from mixboost_jax.array_types import (
   PerExample,
   Probabilities,
 )
-from mixboost_jax.defenses import mixup, pool
+from mixboost_jax.defenses import mixup
+from mixboost_jax.defenses import pool as pools
 
 
 class Change(NamedTuple):
@@ -133,7 +134,7 @@ def sweep(
   logits_fn: LogitsFn,
   images: Images,
   labels: Labels,
-  samples: pool.Pool,
+  pool: pools.Pool,
   *,
   mode: str,
   mix_weights: Sequence[float],
@@ -149,7 +150,7 @@ def sweep(
     logits_fn: the model.
     images: clean or adversarial, in [0, 1].
     labels: true labels.
-    samples: the pool.
+    pool: the pool.
     mode: "pl", "ol" or "any".
     mix_weights: in [0, 1].
     num_draws: mixes per image and weight.
@@ -164,7 +165,7 @@ def sweep(
       key,
       logits_fn,
       images,
-      samples,
+      pool,
       mode=mode,
       mix_weight=weight,
       num_draws=num_draws,

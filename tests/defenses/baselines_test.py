@@ -99,9 +99,9 @@ def test_presets_are_tables_4_and_5(toy, key):
   assert presets["cifar100/iat"]["rotation"]["max_degrees"] == 20
   for methods in presets.values():
     for policy in methods.values():
-      defenses.build(policy, toy.logits_fn, samples=toy.pool)  # every keyword is known
+      defenses.build(policy, toy.logits_fn, pool=toy.pool)  # every keyword is known
   small = {**presets["cifar10/mixup"]["mi-combined"], "num_draws": 2}
-  defended = defenses.build(small, toy.logits_fn, samples=toy.pool)
+  defended = defenses.build(small, toy.logits_fn, pool=toy.pool)
   assert defended(key, toy.images).shape == (10, 4)
 
 
