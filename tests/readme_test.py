@@ -2,6 +2,7 @@
 """What README.md shows is what happens."""
 
 import importlib
+import json
 import pathlib
 import re
 import shlex
@@ -11,6 +12,7 @@ import sys
 import pytest
 
 from mixboost_jax import jobs, settings
+from mixboost_jax.report import aggregate, readme
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -58,3 +60,19 @@ def test_commands_name_configs_that_resolve(command):
 def test_links_lead_somewhere():
   for target in re.findall(r"\]\(([^)#]+)\)", README):
     assert (ROOT / target).exists(), target
+
+
+def test_tables_are_those_of_the_committed_results():
+  runs = aggregate.load(sorted((ROOT / "results").glob("*.json")))
+  assert readme.fill(README, runs) == README, (
+    "run: python -m mixboost_jax.report --update-readme=README.md results/*.json"
+  )
+
+
+def test_speed_ratios_are_those_of_the_committed_benchmark():
+  facts = json.loads((ROOT / "results/benchmarks/train_step_cpu.json").read_text())["derived"]
+  for name, batch in (("WRN-16-2", 128), ("WRN-40-4", 64)):
+    one, two = (f for f in facts if f["model"] == name.lower())
+    numbers = one["ours_over_torch"], two["ours_over_torch"], two["two_views_over_one"]
+    row = " | ".join(f"{number:.2f}" for number in numbers)
+    assert f"| {name}, {batch} | {row} |" in README
