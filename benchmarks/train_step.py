@@ -45,7 +45,7 @@ def main() -> None:
       print(json.dumps(rows[-1]), flush=True)
   report = {
     "benchmark": "train_step",
-    "command": shlex.join(["python", *sys.argv]),
+    "command": command_without_paths(),
     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "environment": environment(),
     "compute": arguments.compute,
@@ -60,6 +60,18 @@ def main() -> None:
     out.write_text(json.dumps(report, indent=2) + "\n")
     print(f"wrote {out}")
   print(json.dumps(report["derived"], indent=2))
+
+
+def command_without_paths() -> str:
+  """Returns the command as typed, less the place of the interpreter that has PyTorch."""
+  words = iter(["python", *sys.argv])
+  kept = []
+  for word in words:
+    if word == "--torch-python":
+      next(words, None)
+    elif not word.startswith("--torch-python="):
+      kept.append(word)
+  return shlex.join(kept)
 
 
 def parse() -> argparse.Namespace:
