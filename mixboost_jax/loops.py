@@ -3,7 +3,7 @@
 
 On CPU, XLA is fast at convolutions of one layout (NHWC input, HWIO kernel). Others, such as those
 of gradients that JAX derives, are rewritten to it outside loops but not inside a `while` body,
-where they run more than ten times slower (`benchmarks/loops.py`). The built-in networks keep to
+where they run several times slower (`benchmarks/loops.py`). The built-in networks keep to
 the fast layout (`models/conv_gradients.py`) and are looped over as they are; a body with a slow
 convolution, as any other network's gradient has, is copied out instead. On accelerators nothing of
 this matters. Every attack, estimator and multi-step training call goes through `scan` or `repeat`.

@@ -3,7 +3,7 @@
 
 XLA:CPU has a fast kernel for one layout only (NHWC input, HWIO kernel). The gradients that JAX
 derives use others; outside loops a compiler pass rewrites them, inside `lax.scan` and
-`lax.fori_loop` they run more than ten times slower (`benchmarks/loops.py`).
+`lax.fori_loop` they run several times slower (`benchmarks/loops.py`).
 """
 
 import jax.numpy as jnp
