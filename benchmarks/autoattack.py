@@ -14,6 +14,7 @@ import pathlib
 import platform
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ DEPTH, WIDTH = 10, 1
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
   """Returns the 1,797 digits as `[N, 16, 16, 1]` in [0, 1], shuffled."""
-  data = sklearn.datasets.load_digits()
+  data: Any = sklearn.datasets.load_digits()
   images = np.kron(data.images / 16, np.ones((1, 2, 2)))[..., None].astype(np.float32)
   order = np.random.default_rng(0).permutation(len(images))
   return images[order], data.target[order].astype(np.int32)
