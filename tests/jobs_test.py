@@ -14,6 +14,7 @@ import pytest
 
 from configs import base
 from mixboost_jax import jobs, settings, train
+from mixboost_jax.jobs import prepared
 from mixboost_jax.runtime import atomic, interrupt, workdir, writers
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Checkpointer
@@ -52,7 +53,7 @@ def run(folder, job="train", **overrides):
 def final_state(folder, **overrides):
   (resolved,) = settings.resolve_runs(config(**overrides))
   mesh = meshes.create(devices=meshes.devices_for_batch(16))
-  trainer = train.build(resolved, jobs._load_data(resolved.data), mesh)
+  trainer = train.build(resolved, prepared.load_data(resolved.data), mesh)
   with Checkpointer(folder / "checkpoints") as saver:
     restored = saver.restore(trainer.state)
   assert restored is not None

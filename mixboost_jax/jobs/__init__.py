@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line can do, for each run of a config; one file per job.
+
+A job that needs a trained network is an entry of `ON_TRAINED`.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from mixboost_jax import augment, evaluate, models, report, train
+from mixboost_jax import settings as settings_lib
+from mixboost_jax.jobs import evaluation, prepared, training
+from mixboost_jax.runtime import (
+  allocator,
+  checkpoint,
+  environment,
+  interrupt,
+  log,
+  platform,
+  workdir,
+)
+from mixboost_jax.schema import Settings
+
+OnTrained = Callable[..., None]
+"""`(run, open folder, trained state, *, command)`."""
+
+ON_TRAINED: Mapping[str, OnTrained] = {
+  "evaluate": evaluation.run,
+}
+"""Jobs on the network that `--job=train` left in the folder."""
+
+JOBS = ("all", "train", *ON_TRAINED, "report")
+USER_ERRORS = (
+  ValueError,
+  OSError,
+  train.NonFiniteError,
+  checkpoint.CheckpointError,
+)
+"""Errors whose message is for the user; anything else is a bug and keeps its traceback."""
+
+CHECKS: Mapping[str, Callable[[Any], str | None]] = {
+  "model.name": models.name_problem,
+  "augment.policy": augment.policy_problem,
+  "evaluate.suite": evaluate.suite_problem,
+}
+
+
+def run(config: ConfigDict, *, folder: pathlib.Path, job: str, command: str) -> int:
+  """Does one job for every run of the config.
+
+  Args:
+    config: from `configs/`.
+    folder: of the whole command; several runs get a folder each inside it.
+    job: one of `JOBS`.
+    command: as typed, for the record.
+
+  Returns:
+    The exit code: 0, or `interrupt.EXIT_PREEMPTED` if a stop request came and all is saved.
+  """
+  every = settings_lib.resolve_runs(config, checks=CHECKS)
+  folders = _folders(config, every, folder)
+  if job == "report":
+    return _report(folders, folder)
+  platform.prepare(every[0].runtime)
+  if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
+    allocator.keep_freed_memory()
+  runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
+  with interrupt.StopRequest() as stop:
+    for item in runs:
+      try:
+        with workdir.open_run(item.folder, item.settings, versions=environment.versions()) as place:
+          if job in ON_TRAINED:
+            ON_TRAINED[job](item, place, prepared.load(item, place), command=command)
+            continue
+          trained = training.run(item, place, stop)
+          if job == "all":
+            evaluation.run(item, place, trained, command=command)
+      except train.Preempted as preempted:
+        log.info(f"{item.settings.name}: {preempted}")
+        return interrupt.EXIT_PREEMPTED
+  return _report(folders, folder) if job == "all" else 0
+
+
+def _folders(
+  config: ConfigDict, every: Sequence[Settings], folder: pathlib.Path
+) -> list[pathlib.Path]:
+  runs: Mapping[str, Any] = config.to_dict().get("runs") or {}
+  names = list(runs)
+  return [folder / name for name in names] if names else [folder] * len(every)
+
+
+def _report(folders: Sequence[pathlib.Path], folder: pathlib.Path) -> int:
+  if log.is_primary():
+    log.info(f"report: {report.write(folders, folder)}")
+  return 0

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--job=train`."""
+
+import contextlib
+import time
+
+import jax
+
+from mixboost_jax import evaluate, train
+from mixboost_jax.jobs import prepared
+from mixboost_jax.jobs.prepared import Run
+from mixboost_jax.runtime import interrupt, log, pictures, workdir, writers
+from mixboost_jax.runtime.checkpoint import Restored
+from mixboost_jax.runtime.progress import Progress
+from mixboost_jax.train import samples
+
+
+def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Restored:
+  """Trains from the newest checkpoint, or from the start, to the end."""
+  trainer, settings = item.trainer, item.settings
+  started = time.perf_counter()
+  with contextlib.ExitStack() as stack:
+    saver = stack.enter_context(prepared.checkpointer(item, place))
+    restored = saver.restore(trainer.state)
+    step = restored.metadata["step"] if restored else 0
+    if restored and step == trainer.num_steps:
+      log.info(f"{settings.name}: already trained, {place.path} holds the last step.")
+      return prepared.selected(item, saver, restored)
+    if restored:
+      log.info(f"{settings.name}: resuming from step {step} of {trainer.num_steps}.")
+    else:
+      _describe(item)
+      _write_samples(item, place)
+    events = place.tensorboard if settings.runtime.tensorboard else None
+    writer = stack.enter_context(
+      writers.MetricWriter(place.metrics, tensorboard=events, last_step=step)
+    )
+    bar = stack.enter_context(Progress(settings.name, trainer.num_steps, first_step=step))
+    hooks = train.Hooks(
+      writer=writer,
+      saver=saver,
+      evaluators=_monitors(item),
+      should_stop=stop.agreed,
+      progress=lambda at, images, scalars: bar.update(at, units=images, metrics=scalars),
+    )
+    metadata = restored.metadata if restored else {}
+    before = float(metadata.get("seconds", 0.0))
+
+    def seconds() -> dict[str, float]:
+      return {"seconds": before + time.perf_counter() - started}
+
+    state = train.run(
+      trainer,
+      hooks,
+      state=restored.state if restored else None,
+      metadata=metadata,
+      extra=seconds,
+    )
+    return prepared.selected(item, saver, Restored(state, seconds()))
+
+
+def _monitors(item: Run) -> dict[str, train.Evaluator]:
+  splits = ["validation"] if item.dataset.validation is not None else ["test"]
+  return {
+    split: evaluate.make_monitor(
+      item.dataset, split=split, batch_size=item.settings.evaluate.batch_size, mesh=item.mesh
+    )
+    for split in splits
+  }
+
+
+def _describe(item: Run) -> None:
+  """Says what is about to be trained, with a table of the parameters."""
+  from clu import parameter_overview
+
+  network = item.trainer.state.params["network"]
+  log.info(parameter_overview.get_parameter_overview(network, include_stats=False))
+  count = sum(leaf.size for leaf in jax.tree.leaves(network))
+  log.info(
+    f"{item.settings.name}: {item.settings.model.name}, {count:,} parameters; "
+    f"{item.dataset.title}, {len(item.dataset.train):,} training examples; "
+    f"{item.trainer.num_steps:,} steps on {item.mesh.size} device(s)"
+  )
+
+
+def _write_samples(item: Run, place: workdir.Workdir) -> None:
+  num = min(item.settings.report.num_samples, len(item.dataset.train))
+  if num and log.is_primary():
+    for kind, images in samples.sample_views(item.trainer, num=num).items():
+      pictures.write_strip(place.samples / f"{kind}.png", images)
