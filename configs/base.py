@@ -56,12 +56,27 @@ def get_config(arg: str = "") -> ConfigDict:
   objective.align = "none"  # mixboost: none (eq. 4 as written) | ratio (1 / keep_rate, Deng et al.)
   objective.difference = "logits"  # mixboost: logits | probabilities
   objective.stop_gradient_clean = False  # mixboost: no boost gradient through the clean view
+  objective.boost_on = "clean"  # picture that is masked: clean | changed (adversarial) | all
   objective.low_weight = 0.0  # interaction: lambda1 of L-(low_rates), penalises low orders
   objective.mid_weight = 0.0  # interaction: lambda2 of L+(mid_rates), encourages middle orders
   objective.high_weight = 0.0  # interaction: lambda3 of L-(high_rates), penalises high orders
   objective.low_rates = (0.0, 0.5)  # interaction: (r1, r2), fractions of cells kept
   objective.mid_rates = (0.3, 0.7)
   objective.high_rates = (0.7, 1.0)
+
+  config.adversary = adversary = ConfigDict()
+  adversary.name = "none"  # none | at (Madry et al.) | iat (Lamb et al.) | trades (Zhang et al.)
+  adversary.epsilon = 8 / 255  # radius of the Linf ball, pixels in [0, 1]
+  adversary.step_size = 2 / 255  # of one attack step, likewise
+  adversary.num_steps = 10  # gradient steps of the attack, in every training step
+  adversary.random_start = True  # uniform in the ball; otherwise at the picture
+  adversary.labels = "true"  # what the attack leaves: true | predicted | probabilities (TRADES)
+  adversary.network = "evaluation"  # batch norm in the attack: evaluation (running) | training
+  adversary.clean_weight = 0.5  # at, iat: weight of the clean pictures' loss; at: 0 omits them
+  adversary.beta = 6.0  # trades: weight of KL(clean || adversarial)
+  adversary.mixup_alpha = 1.0  # iat: Beta(alpha, alpha) weights of both mixes; 0: no mixing
+  adversary.mixup_per = "example"  # iat: one weight per batch | example
+  adversary.mixup_partner = "two_permutations"  # iat: roll | permutation | two_permutations
 
   config.optimizer = optimizer = ConfigDict()
   optimizer.name = "sgd"  # sgd | adamw
@@ -135,6 +150,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "trivial": {"augment.policy": {"name": "trivial_augment_wide"}},
   "augmix": {"augment.policy": {"name": "augmix", "severity": 3, "width": 3}},
   "pixmix": {"augment.policy": {"name": "pixmix", "k": 4, "beta": 3, "severity": 3}},
+  "at": {"adversary.name": "at"},
+  "iat": {"adversary.name": "iat"},
+  "trades": {"adversary.name": "trades", "adversary.labels": "probabilities"},
   "boost": {"objective.name": "mixboost"},  # r1 = 0.7 read as the kept fraction
   "mask70": {"mask.keep_rate": None, "mask.mask_rate": 0.7},  # r1 read as the masked fraction
   "aligned": {"objective.align": "ratio"},  # factor 1 / keep_rate of Deng et al.
@@ -177,6 +195,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.model.name = "wrn-10-1"
+  config.adversary.num_steps = min(config.adversary.num_steps, 3)
   config.train.batch_size = 50
   config.train.accumulate = 1
   config.train.epochs = 2.0

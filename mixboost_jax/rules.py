@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mixboost_jax.schema import Data, Evaluate, Mask, Model, Objective, Optimizer, Train
+from mixboost_jax.schema import Adversary, Data, Evaluate, Mask, Model, Objective, Optimizer, Train
 
 
 def contradictions(sections: Mapping[str, Any]) -> list[str]:
@@ -108,6 +108,49 @@ def _objective_and_mask(objective: Objective, mask: Mask) -> Iterator[str]:
     yield "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'"
 
 
+def _adversary_and_model(adversary: Adversary, model: Model) -> Iterator[str]:
+  if adversary.name == "none":
+    return
+  if adversary.labels == "probabilities" and not adversary.random_start:
+    yield (
+      "config.adversary.labels='probabilities' needs config.adversary.random_start=True: at the "
+      "clean picture the divergence from it has no gradient; got False"
+    )
+  if adversary.network == "training" and model.dropout > 0:
+    yield (
+      "config.adversary.network='training' attacks without dropout; it needs "
+      f"config.model.dropout=0, got {model.dropout:g}"
+    )
+  if adversary.name == "iat" and adversary.clean_weight == 0:
+    yield (
+      "config.adversary.clean_weight=0: interpolated adversarial training (iat) averages clean and "
+      "adversarial pictures; give a weight in (0, 1)"
+    )
+
+
+def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Iterator[str]:
+  changed = adversary.name != "none"
+  clean = not (adversary.name == "at" and adversary.clean_weight == 0)
+  if objective.boost_on != "clean" and not changed:
+    yield (
+      f"config.objective.boost_on={objective.boost_on!r} needs adversarial pictures; "
+      "config.adversary.name is 'none'"
+    )
+  if objective.name == "erm":
+    return
+  if objective.boost_on == "clean" and not clean:
+    yield (
+      "config.objective.boost_on='clean' needs clean pictures, but config.adversary.clean_weight=0 "
+      "omits them; use 'changed'"
+    )
+  unequal = changed and clean and objective.boost_on != "all"
+  if unequal and train.view_forward == "fused" and train.batchnorm_views != "joint":
+    yield (
+      "config.train.view_forward='fused' needs a masked view of every picture; set "
+      "config.objective.boost_on='all', or view_forward='auto'"
+    )
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("data",), _data),
   (("model",), _model),
@@ -117,4 +160,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("optimizer",), _optimizer),
   (("objective",), _objective),
   (("objective", "mask"), _objective_and_mask),
+  (("adversary", "model"), _adversary_and_model),
+  (("objective", "adversary", "train"), _pictures),
 )

@@ -139,12 +139,31 @@ class Objective:
   align: str = _one_of("none", "ratio")
   difference: str = _one_of("logits", "probabilities")
   stop_gradient_clean: bool = _rule()
+  boost_on: str = _one_of("clean", "changed", "all")
   low_weight: float = _at_least(0)
   mid_weight: float = _at_least(0)
   high_weight: float = _at_least(0)
   low_rates: tuple[float, ...] = _rates()
   mid_rates: tuple[float, ...] = _rates()
   high_rates: tuple[float, ...] = _rates()
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversary:
+  """Adversarial pictures to train on."""
+
+  name: str = _one_of("none", "at", "iat", "trades")
+  epsilon: float = _between(0, 1)
+  step_size: float = _between(0, 1)
+  num_steps: int = _at_least(0)
+  random_start: bool = _rule()
+  labels: str = _one_of("true", "predicted", "probabilities")
+  network: str = _one_of("evaluation", "training")
+  clean_weight: float = _between(0, 1, open_high=True)
+  beta: float = _at_least(0)
+  mixup_alpha: float = _at_least(0)
+  mixup_per: str = _one_of("batch", "example")
+  mixup_partner: str = _one_of("roll", "permutation", "two_permutations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +243,7 @@ class Settings:
   augment: Augment
   mask: Mask
   objective: Objective
+  adversary: Adversary
   optimizer: Optimizer
   train: Train
   evaluate: Evaluate

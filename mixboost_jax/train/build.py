@@ -15,7 +15,7 @@ from mixboost_jax import augment, data, keys, models
 from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Settings
-from mixboost_jax.train import objectives, optimizer, views
+from mixboost_jax.train import adversary, objectives, optimizer, views
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
 from mixboost_jax.train.state import TrainState
@@ -78,7 +78,8 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   parts = steps.StepParts(
     apply=functional.apply,
     augment=training_augmentation(settings, dataset, mesh),
-    objective=objectives.build(settings.objective, settings.mask),
+    perturb=adversary.build(settings.adversary, functional.apply),
+    objective=objectives.build(settings.objective, settings.mask, settings.adversary),
     optimizer=rule,
     learning_rate=optimizer.schedule(settings.optimizer, num_steps),
     num_classes=dataset.num_classes,
