@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures with labels: procedural, from files, and as batches on the device."""
 
+from mixboost_jax.data import released
 from mixboost_jax.data.dataset import Dataset, Split
 from mixboost_jax.data.device import (
   PADDING_ID,
@@ -28,6 +29,7 @@ __all__ = [
   "load",
   "load_shapes_variant",
   "padded_batches",
+  "released",
   "take",
   "to_device",
 ]
