@@ -41,6 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
   augment.flip = True  # random horizontal flip
   augment.crop_padding = 4  # px of zero padding before the random crop; 0: no crop
   augment.num_mixing_images = 1_000  # pixmix: procedural pictures to mix with
+  augment.mixing_dir = ""  # pixmix: folder of pictures to mix with, all are used; "": procedural
   augment.policy = ConfigDict(NO_POLICY)  # name and exactly the keywords of that augmentation
 
   config.mask = mask = ConfigDict()

@@ -116,6 +116,7 @@ class Augment:
   flip: bool = _rule()
   crop_padding: int = _at_least(0)
   num_mixing_images: int = _at_least(1)
+  mixing_dir: str = _rule()
   policy: Mapping[str, Any] = _rule()
 
 

@@ -14,6 +14,7 @@ from mixboost_jax.data.device import (
 )
 from mixboost_jax.data.loading import READERS, SHAPES_VARIANTS, load, load_shapes_variant
 from mixboost_jax.data.locate import MissingDataError, default_places
+from mixboost_jax.data.mixing_folder import read as read_mixing_folder
 
 __all__ = [
   "PADDING_ID",
@@ -29,6 +30,7 @@ __all__ = [
   "load",
   "load_shapes_variant",
   "padded_batches",
+  "read_mixing_folder",
   "released",
   "take",
   "to_device",
