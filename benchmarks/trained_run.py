@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from configs import base
 from ml_collections import ConfigDict
 
+from configs import base
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.jobs import prepared
 from mixboost_jax.runtime import checkpoint, workdir
@@ -29,7 +29,7 @@ def settings_of(
     data_dir: where the data lie here; "" keeps what the run says.
     changes: section -> key -> value.
   """
-  config = base.get_config()
+  config: Any = base.get_config()
   tree = workdir.read_config(folder)["settings"]
   tree["mask"] = {**tree["mask"], "mask_rate": None}  # the folder keeps both, a config gives one
   for section, values in config.items():

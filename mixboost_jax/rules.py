@@ -4,7 +4,16 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mixboost_jax.schema import Data, Evaluate, Mask, Model, Objective, Optimizer, Train
+from mixboost_jax.schema import (
+  Data,
+  Evaluate,
+  Interactions,
+  Mask,
+  Model,
+  Objective,
+  Optimizer,
+  Train,
+)
 
 
 def contradictions(sections: Mapping[str, Any]) -> list[str]:
@@ -108,12 +117,21 @@ def _objective_and_mask(objective: Objective, mask: Mask) -> Iterator[str]:
     yield "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'"
 
 
+def _interactions(interactions: Interactions) -> Iterator[str]:
+  if interactions.contexts % 4:
+    yield (
+      f"config.interactions.contexts: expected a multiple of 4 (|I| is corrected by quarters), got "
+      f"{interactions.contexts}"
+    )
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("data",), _data),
   (("model",), _model),
   (("train",), _train),
   (("train", "data"), _train_and_data),
   (("evaluate", "data"), _evaluate_and_data),
+  (("interactions",), _interactions),
   (("optimizer",), _optimizer),
   (("objective",), _objective),
   (("objective", "mask"), _objective_and_mask),
