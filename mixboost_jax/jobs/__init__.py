@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mixboost_jax import augment, evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.jobs import evaluation, prepared, training
+from mixboost_jax.jobs import evaluation, interactions, prepared, training
 from mixboost_jax.runtime import (
   allocator,
   checkpoint,
@@ -30,6 +30,7 @@ OnTrained = Callable[..., None]
 
 ON_TRAINED: Mapping[str, OnTrained] = {
   "evaluate": evaluation.run,
+  "interactions": interactions.run,
 }
 """Jobs on the network that `--job=train` left in the folder."""
 

@@ -20,7 +20,7 @@ Source = Results | str | os.PathLike
 """Results in memory, a results file, a run folder, or a folder of run folders."""
 MetricId = tuple[str, str, str]
 """(dataset, split, name)."""
-_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate")
+_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions")
 
 
 @dataclasses.dataclass(frozen=True)
