@@ -27,6 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
   data.train_examples = 0  # use the first N of the training split; 0: all
   data.validation_examples = 0  # held out from the end of the training split, to select on
   data.test_examples = 0  # use the first N of the test split; 0: all
+  data.note = ""  # put behind the set's name in every table, e.g. JPEG for a recompressed copy
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
 
   config.model = model = ConfigDict()

@@ -41,6 +41,8 @@ def _data(data: Data) -> Iterator[str]:
     yield f"config.data.dir: needed with config.data.name={data.name!r}; got ''"
   if data.download and not data.name.startswith("cifar"):
     yield f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}"
+  if data.note and data.name == "shapes":
+    yield f"config.data.note={data.note!r}: the procedural set is always the same; leave it ''"
   if 0 < data.train_examples <= data.validation_examples:
     yield (
       f"config.data.validation_examples: leaves nothing to train on: "

@@ -103,6 +103,7 @@ class Data:
   train_examples: int = _at_least(0)
   validation_examples: int = _at_least(0)
   test_examples: int = _at_least(0)
+  note: str = _rule()
   texture_agreement: float = _between(0, 1)
 
 
