@@ -290,7 +290,7 @@ def sequence_family(
 def _mean(
   place: Place, name: str, values: Sequence[np.ndarray], draws: Resamples, *, unit: str = "%"
 ) -> Metric:
-  each = np.mean(values, axis=0, dtype=np.float64)
+  each = np.stack(values).astype(np.float64).mean(axis=0)
   return metric(place, name, float(each.mean()), draws.means(each), count=len(each), unit=unit)
 
 
