@@ -15,7 +15,7 @@ import numpy as np
 from mixboost_jax import keys
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.augment import textures
-from mixboost_jax.data import pictures
+from mixboost_jax.data import pictures, splitting
 from mixboost_jax.image import axes
 from mixboost_jax.image.quantize import from_levels, to_levels
 
@@ -58,7 +58,7 @@ SYNTHETIC: dict[str, Callable[[PRNGKey, Image], Image]] = {
   "textures": _textures,
   "shuffled_pixels": _shuffled,
 }
-"""`(key, a known picture) -> a foreign picture of the same shape`; pixels are then cut to 8 bits."""
+"""`(key, a known picture) -> a foreign picture of its shape`; pixels are then cut to 8 bits."""
 
 
 def draw(name: str, ids: jax.Array, images: jax.Array) -> jax.Array:
@@ -90,12 +90,10 @@ def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) ->
   if not files or height != width:
     found = "no picture files" if not files else f"known pictures of {height}x{width}"
     raise ValueError(
-      f"evaluate.ood_dirs: {path}: expected a folder of picture files ({', '.join(pictures.SUFFIXES)})"
+      f"evaluate.ood_dirs: {path}: expected a folder of {', '.join(pictures.SUFFIXES)} files"
       f" and square known pictures, got {found}."
     )
   named = {file.relative_to(path).as_posix(): file for file in files}
-  from mixboost_jax.data import splitting
-
   chosen = [named[name] for name in splitting.shuffled(list(named))[:limit]]
   return pictures.read_all(
     lambda rows: [chosen[i].read_bytes() for i in rows],

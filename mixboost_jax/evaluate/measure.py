@@ -211,10 +211,11 @@ def autoattack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
     batch_size=scorer.batch_for(len(part)),
     **spec.options,
   )
-  found = np.asarray(attacks.project(result.images, clean, epsilon=spec.epsilon, norm=spec.norm))
-  violation = attacks.largest_violation(
-    jnp.asarray(found), jnp.asarray(clean), epsilon=spec.epsilon, norm=spec.norm
-  )
+  centres = jnp.asarray(clean)
+  worst = jnp.asarray(result.images)
+  worst = attacks.project(worst, centres, epsilon=spec.epsilon, norm=spec.norm)
+  violation = attacks.largest_violation(worst, centres, epsilon=spec.epsilon, norm=spec.norm)
+  found = np.asarray(worst)
   _assert_feasible(float(violation), unit, spec)
   scored = session.scorer(session.variables, dataclasses.replace(part, images=found))
   return {**_columns(scored), "broken_by": result.broken_by}
@@ -252,8 +253,9 @@ def _ood_columns(scores: Any) -> Columns:
 
 
 def temperature(session: Session, unit: Unit, start: int, stop: int) -> Columns:
-  """Divides the logits by a temperature fitted elsewhere: on held-out examples, or, if there are
-  none, for each half of the examples (by parity of their position) on the other half.
+  """Divides the logits by a temperature fitted elsewhere.
+
+  On held-out examples, or, if there are none, for each half of the examples on the other half.
   """
   del unit
   part = session.part(start, stop)

@@ -170,5 +170,6 @@ def _agreed(done: Sequence[bool]) -> np.ndarray:
   if jax.distributed.is_initialized() and jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
-    return np.asarray(multihost_utils.process_allgather(mine), bool).all(axis=0)
+    everyone = np.asarray(multihost_utils.process_allgather(mine), bool)
+    return np.logical_and.reduce(everyone, axis=0)
   return mine

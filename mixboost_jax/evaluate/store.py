@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mixboost_jax.runtime import atomic
@@ -62,7 +63,7 @@ def _whole(leaf: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(leaf, tiled=True)
-  if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     return jax.random.key_data(leaf)
   return leaf
 
@@ -91,8 +92,9 @@ class Store:
     if self.folder is None or piece not in self._known:
       return None
     try:
-      with np.load(self.folder / f"{piece}.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+      with open(self.folder / f"{piece}.npz", "rb") as raw:
+        with np.load(raw, allow_pickle=False) as file:
+          return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
       return None
 
