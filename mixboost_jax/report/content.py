@@ -5,7 +5,16 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable
 
-from mixboost_jax.report import aggregate, compare, figures, notes, pictures, tables, titles
+from mixboost_jax.report import (
+  aggregate,
+  compare,
+  figures,
+  interaction_figures,
+  notes,
+  pictures,
+  tables,
+  titles,
+)
 from mixboost_jax.report.aggregate import Group, Source
 
 
@@ -25,6 +34,7 @@ class Content:
   curves: tuple[figures.Figure, ...]
   more_curves: tuple[figures.Figure, ...]
   reliability: tuple[figures.Figure, ...]
+  interactions: tuple[figures.Figure, ...]
   strips: tuple[pictures.Strip, ...]
   notes: tuple[str, ...]
 
@@ -62,6 +72,7 @@ def gather(
     curves=tuple(curves),
     more_curves=tuple(more),
     reliability=tuple(figures.reliability(groups)),
+    interactions=tuple(interaction_figures.collect(groups)),
     strips=tuple(strips),
     notes=(*notes.collect(groups, keys, differences), *unreadable),
   )

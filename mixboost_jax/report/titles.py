@@ -11,6 +11,11 @@ METRICS = {
   "rms_calibration_error": "RMS calibration error",
   "rms_calibration_error_exact": "RMS calibration error, all bins",
   "brier": "Brier score",
+  "interaction_proxy": "Interactions: M(0.2, 0.2, 0.8)",
+  "interaction_low": "Interactions: J of low orders (m ≤ 0.2 n)",
+  "interaction_middle": "Interactions: J of middle orders",
+  "interaction_high": "Interactions: J of high orders (m ≥ 0.8 n)",
+  "interaction_evaluations": "Interactions: network evaluations",
 }
 DATASETS = {
   "shapes": "Shapes",
