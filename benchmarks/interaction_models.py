@@ -67,7 +67,7 @@ def correlations(runs: list[Measured]) -> dict[str, Any]:
     np.array([[row["relative"] for row in run.rows] for run in runs]),
     errors,
     orders=[int(row["step"]) for row in runs[0].rows],
-    num_players=runs[0].num_players,
+    num_players=int(runs[0].settings["interactions"]["grid"]) ** 2,
   )
   best = {key: value for key, value in found.to_json().items() if key != "scores"}
   return {"models": len(runs), "M(0.2, 0.2, 0.8)": fixed, "searched": best}
