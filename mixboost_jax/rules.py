@@ -4,7 +4,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mixboost_jax.schema import Adversary, Data, Evaluate, Mask, Model, Objective, Optimizer, Train
+from mixboost_jax.schema import (
+  Adversary,
+  Augment,
+  Data,
+  Evaluate,
+  Mask,
+  Model,
+  Objective,
+  Optimizer,
+  Train,
+)
 
 
 def contradictions(sections: Mapping[str, Any]) -> list[str]:
@@ -128,13 +138,36 @@ def _adversary_and_model(adversary: Adversary, model: Model) -> Iterator[str]:
     )
 
 
+def _consistency(objective: Objective, augment: Augment, adversary: Adversary) -> Iterator[str]:
+  if objective.jsd_weight == 0:
+    return
+  if augment.policy.get("name") == "none":
+    yield (
+      f"config.objective.jsd_weight={objective.jsd_weight:g} compares the clean picture with two "
+      "augmented ones; give config.augment.policy, e.g. augmix"
+    )
+  if adversary.name != "none":
+    yield (
+      f"config.objective.jsd_weight={objective.jsd_weight:g} and config.adversary.name="
+      f"{adversary.name!r} each bring pictures of their own; choose one"
+    )
+
+
+def _augment(augment: Augment) -> Iterator[str]:
+  if augment.start >= augment.end:
+    yield (
+      f"config.augment.start={augment.start:g} and config.augment.end={augment.end:g} leave no "
+      "epoch with the policy; start must be smaller"
+    )
+
+
 def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Iterator[str]:
-  changed = adversary.name != "none"
+  changed = adversary.name != "none" or objective.jsd_weight > 0
   clean = not (adversary.name == "at" and adversary.clean_weight == 0)
   if objective.boost_on != "clean" and not changed:
     yield (
-      f"config.objective.boost_on={objective.boost_on!r} needs adversarial pictures; "
-      "config.adversary.name is 'none'"
+      f"config.objective.boost_on={objective.boost_on!r} needs adversarial or augmented "
+      "pictures; config.adversary.name is 'none' and config.objective.jsd_weight is 0"
     )
   if objective.name == "erm":
     return
@@ -162,4 +195,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("objective", "mask"), _objective_and_mask),
   (("adversary", "model"), _adversary_and_model),
   (("objective", "adversary", "train"), _pictures),
+  (("objective", "augment", "adversary"), _consistency),
+  (("augment",), _augment),
 )
