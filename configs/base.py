@@ -40,6 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.augment = augment = ConfigDict()
   augment.flip = True  # random horizontal flip
   augment.crop_padding = 4  # px of zero padding before the random crop; 0: no crop
+  augment.resized_crop = 0  # px; window of 8-100 % of the area, resized to this side; 0: off
   augment.num_mixing_images = 1_000  # pixmix: procedural pictures to mix with
   augment.policy = ConfigDict(NO_POLICY)  # name and exactly the keywords of that augmentation
   augment.start = 0.0  # fraction of the run before which the policy is off
@@ -229,6 +230,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.data.name = "shapes"
   config.data.train_examples = 2_000
   config.data.test_examples = 500
+  config.augment.resized_crop = 32 if config.augment.resized_crop else 0
   config.model.name = "wrn-10-1"
   config.adversary.num_steps = min(config.adversary.num_steps, 3)
   config.train.batch_size = 50

@@ -124,6 +124,7 @@ class Augment:
 
   flip: bool = _rule()
   crop_padding: int = _at_least(0)
+  resized_crop: int = _at_least(0)
   num_mixing_images: int = _at_least(1)
   policy: Mapping[str, Any] = _rule()
   start: float = _between(0, 1)

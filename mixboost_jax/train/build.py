@@ -164,7 +164,7 @@ def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
 def training_augmentation(
   settings: Settings, dataset: data.Dataset, mesh: Mesh, *, num_epochs: int = 1
 ) -> steps.Augment:
-  """Returns flip, crop and policy as one function of one key per example.
+  """Returns flip, crops and policy as one function of one key per example.
 
   With `objective.jsd_weight` its rows are the clean picture (flip and crop) and two independent
   draws of the policy for each example.
@@ -180,6 +180,8 @@ def training_augmentation(
     stages.append(_on_images(augment.random_flip))
   if padding := settings.augment.crop_padding:
     stages.append(_on_images(functools.partial(augment.random_crop, padding=padding)))
+  if size := settings.augment.resized_crop:
+    stages.append(_on_images(functools.partial(augment.random_resized_crop, size=size)))
   resources: dict[str, Any] = {"mesh": mesh, "batch_axes": meshes.AXES}
   if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
     resources["mixing_images"] = mixing_pictures(settings, dataset)
@@ -228,6 +230,11 @@ def check_fit(settings: Settings, dataset: data.Dataset) -> None:
     raise ValueError(
       f"config.mask.grid={settings.mask.grid} is finer than the {height}x{width} images of "
       f"{dataset.title}; use at most {min(height, width)}."
+    )
+  if settings.augment.resized_crop not in (0, height):
+    raise ValueError(
+      f"config.augment.resized_crop={settings.augment.resized_crop}: the network takes pictures of "
+      f"the side of {dataset.title}; use {height}, or config.data.image_size."
     )
   mixing = [name for name in augment.MIXES_LABELS if f"'{name}'" in repr(settings.augment.policy)]
   if settings.objective.jsd_weight > 0 and mixing:
