@@ -228,6 +228,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   """Shrinks any experiment to about a minute on two CPU cores, on the procedural set."""
   config.name = f"{config.name}_smoke"
   config.data.name = "shapes"
+  config.data.image_size = 0
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.augment.resized_crop = 32 if config.augment.resized_crop else 0

@@ -14,8 +14,9 @@ boost, mask70, aligned; scratch (schedule of Hendrycks et al. 2020, AugMix: rate
 after each third, weight decay 1e-4), smoke.
 
 Papers: PixMix (Hendrycks et al. 2022) and MixBoost fine-tune a trained ResNet-50 (give it as
---config.model.weights=FILE): batch 256, rate 0.01, cosine, 90 epochs; k = 4, beta = 4, severity 1. AugMix: severity 1, JSD weight 12. Mixup:
-alpha 0.2 (Zhang et al. 2018, Sec. 3.1). CutMix: always. Masks: 16 x 16 cells of 14 pixels.
+--config.model.weights=FILE): batch 256, rate 0.01, cosine, 90 epochs; k = 4, beta = 4, severity 1.
+AugMix: severity 1, JSD weight 12. Mixup: alpha 0.2 (Zhang et al. 2018, Sec. 3.1). CutMix: always.
+Masks: 16 x 16 cells of 14 pixels.
 Deviation: training windows are cut from pictures stored at 224 pixels, not from the full size.
 """
 

@@ -57,7 +57,7 @@ def test_schedule_of_the_mixup_inference_paper():
 @pytest.mark.parametrize("name", FILES)
 def test_smoke_is_small_and_needs_no_download(name):
   for run in settings.resolve_runs(importlib.import_module(f"configs.{name}").get_config("smoke")):
-    assert run.data.name == "shapes"
+    assert (run.data.name, run.data.image_size) == ("shapes", 0)
     assert run.train.epochs * run.data.train_examples <= 5_000
 
 
