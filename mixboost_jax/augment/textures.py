@@ -107,7 +107,8 @@ def gabor_mixture(key: PRNGKey, *, size: int, num_waves: int = 32) -> Image:
     x + warp[0] * jnp.sin(3 * y + 6 * warp[1]),
     y + warp[2] * jnp.sin(3 * x + 6 * warp[3]),
   )
-  scale = 0.12 * 2 ** jax.random.uniform(key_scale, (), maxval=2.5)
+  finest = max(4 / size, 0.03)
+  scale = finest * (0.68 / finest) ** jax.random.uniform(key_scale)
 
   def add(image: Array, k: PRNGKey) -> tuple[Array, None]:
     key_place, key_wave, key_colour = jax.random.split(k, 3)

@@ -19,13 +19,13 @@ from mixboost_jax import augment
 
 POLICIES: Mapping[str, Mapping[str, Any]] = {
   "flip": {"name": "random_flip"},
-  "crop": {"name": "random_crop", "padding": 4},
-  "resized crop": {"name": "random_resized_crop", "size": 0},
+  "crop": {"name": "random_crop", "padding": 1 / 8},
+  "resized crop": {"name": "random_resized_crop", "size": 1.0},
   "color jitter": {"name": "color_jitter", "hue": 0.1},
   "grayscale": {"name": "random_grayscale", "prob": 0.5},
   "noise": {"name": "gaussian_noise", "sigma": 0.1},
-  "blur": {"name": "gaussian_blur", "radius": 4},
-  "cutout": {"name": "cutout", "length": 16},
+  "blur": {"name": "gaussian_blur", "radius": 1 / 8},
+  "cutout": {"name": "cutout", "length": 1 / 2},
   "mixup": {"name": "mixup", "per": "example"},
   "cutmix": {"name": "cutmix", "per": "example"},
   "sample pairing": {"name": "sample_pairing"},
@@ -43,7 +43,14 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
     "mixings": ("screen", "overlay", "darken_or_lighten", "swap_channel"),
   },
 }
+"""Lengths (`_LENGTHS`) are shares of the side."""
+_LENGTHS = ("length", "padding", "radius", "size")
 _LABEL_WIDTH = 112
+
+
+def in_pixels(policy: Mapping[str, Any], size: int) -> dict[str, Any]:
+  """Returns a policy for pictures of a side of `size` pixels."""
+  return {k: round(v * size) if k in _LENGTHS else v for k, v in policy.items()}
 
 
 def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[str, np.ndarray]]:
@@ -59,9 +66,7 @@ def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[
   mixing = jnp.concatenate(list(made.values()))
   rows = [("original", np.asarray(batch))]
   for i, (title, policy) in enumerate(POLICIES.items()):
-    if "size" in policy:
-      policy = {**policy, "size": size}
-    fn = jax.jit(augment.build(policy, mixing_images=mixing))
+    fn = jax.jit(augment.build(in_pixels(policy, size), mixing_images=mixing))
     rows.append((title, np.asarray(fn(jax.random.fold_in(key, i), batch, soft)[0])))
   for family, pictures in made.items():
     rows.append((family.replace("_", " "), np.asarray(pictures[:, :size, :size])))
