@@ -188,6 +188,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "autoaugment": {"augment.policy": {"name": "autoaugment", "policy": "cifar10"}},
   "randaugment": {"augment.policy": {"name": "randaugment", "num_ops": 2, "magnitude": 9}},
   "trivial": {"augment.policy": {"name": "trivial_augment_wide"}},
+  "trivial_recipe": {  # Mueller & Hutter 2021 on CIFAR: before crop and flip, then Cutout 16
+    "augment.flip": False,
+    "augment.crop_padding": 0,
+    "augment.policy": {
+      "name": "compose",
+      "steps": (
+        {"name": "trivial_augment_wide"},
+        {"name": "random_crop", "padding": 4},
+        {"name": "random_flip"},
+        {"name": "cutout", "length": 16},
+      ),
+    },
+  },
   "augmix": {"augment.policy": {"name": "augmix", "severity": 3, "width": 3}},
   "augmix_jsd": {
     "augment.policy": {"name": "augmix", "severity": 3, "width": 3},
