@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import torch
+import twin_cnn
 import twin_network
 
 
@@ -72,8 +73,9 @@ def run_autoattack(weights, rest) -> dict:
   sys.path.remove(os.path.dirname(os.path.abspath(__file__)))  # holds a script of that name
   from autoattack import AutoAttack  # pyright: ignore
 
-  network = twin_network.torch_network(weights, depth=int(rest["depth"]), width=int(rest["width"]))
+  network = twin_cnn.torch_network(weights)
   images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long()
+  num_classes = weights["dense"].shape[1]
 
   class Wrapped(torch.nn.Module):
     def forward(self, x):
@@ -83,13 +85,22 @@ def run_autoattack(weights, rest) -> dict:
   epsilon = float(rest["epsilon"])
   attack = AutoAttack(Wrapped(), norm=norm, eps=epsilon, device="cpu", verbose=False)
   attack.seed = 0
+  if num_classes < 4:
+    attack.attacks_to_run = [name for name in attack.attacks_to_run if name != "apgd-t"]
+  attack.apgd_targeted.n_target_classes = min(9, num_classes - 1)
+  attack.fab.n_target_classes = min(9, num_classes - 1)
   begin = time.perf_counter()
   found = attack.run_standard_evaluation(images, labels, bs=int(rest["batch_size"]))
   seconds = time.perf_counter() - begin
   with torch.no_grad():
     clean = (network(images).argmax(1) == labels).numpy()
     robust = (network(found).argmax(1) == labels).numpy()
-  return {"seconds": seconds, "clean": clean.tolist(), "robust": robust.tolist()}
+  return {
+    "seconds": seconds,
+    "clean": clean.tolist(),
+    "robust": robust.tolist(),
+    "attacks": attack.attacks_to_run,
+  }
 
 
 def main() -> None:
