@@ -19,6 +19,7 @@ import pathlib
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -58,6 +59,14 @@ class Pictures:
     images, labels = self.parts[index]
     rows = np.flatnonzero(labels < num_classes)
     return images[rows].astype(np.float32) / 255, labels[rows].astype(np.int32)
+
+
+PLACES = ("--peer-python", "--peer-path", "--cifar")
+
+
+def public(arguments: Sequence[str], places: Sequence[str] = PLACES) -> list[str]:
+  """Returns the arguments of a command without the folders of this machine."""
+  return [a.partition("=")[0] + "=..." if a.partition("=")[0] in places else a for a in arguments]
 
 
 def train(images: np.ndarray, labels: np.ndarray, *, num_classes: int, steps: int) -> dict:
@@ -157,12 +166,6 @@ def main() -> None:
     report["classes"][str(num_classes)] = compare(args, pictures, num_classes)
     path.write_text(json.dumps(report, indent=2) + "\n")
     print(num_classes, json.dumps(report["classes"][str(num_classes)]), flush=True)
-
-
-def public(arguments: list[str]) -> list[str]:
-  """Returns the arguments without the folders of this machine."""
-  places = ("--peer-python", "--peer-path", "--cifar")
-  return [a.partition("=")[0] + "=..." if a.partition("=")[0] in places else a for a in arguments]
 
 
 if __name__ == "__main__":

@@ -29,10 +29,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from autoattack import public
 
 from mixboost_jax import corruptions
 from mixboost_jax.data import cifar
 
+PLACES = ("--peer-python", "--robustness", "--c-bar", "--cifar")
 SLOW = ("caustic_refraction", "sparkles", "perlin_noise", "plasma_noise", "glass_blur")
 """Seconds per 224x224 picture in the reference; compared on `SLOW_IMAGES` pictures."""
 SLOW_IMAGES = 4
@@ -170,7 +172,7 @@ def main() -> None:
     "tolerances": {"mean_abs_difference": FIXED_TOLERANCE, "relative": RELATIVE_TOLERANCE,
                    "z": Z_TOLERANCE},
     "tables": table_rows,
-    "command": " ".join(["python", "benchmarks/corruptions.py", *public(sys.argv[1:])]),
+    "command": " ".join(["python", "benchmarks/corruptions.py", *public(sys.argv[1:], PLACES)]),
     "jax": jax.__version__,
     "backend": jax.default_backend(),
     "machine": platform.processor() or platform.machine(),
@@ -196,12 +198,6 @@ def corrupted(clean: np.ndarray, name: str, severity: int, table: str) -> np.nda
   pixels = jnp.asarray(clean, jnp.float32) / 255
   out = corruptions.corrupt(key, pixels, name=name, severity=severity, table=table)
   return np.round(np.asarray(out) * 255).astype(np.uint8)
-
-
-def public(arguments: list[str]) -> list[str]:
-  """Returns the arguments without the folders of this machine."""
-  places = ("--peer-python", "--robustness", "--c-bar", "--cifar")
-  return [a.partition("=")[0] + "=..." if a.partition("=")[0] in places else a for a in arguments]
 
 
 if __name__ == "__main__":

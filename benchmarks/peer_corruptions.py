@@ -20,6 +20,7 @@ import pathlib
 import sys
 import time
 import types
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ ABSENT = ("torch", "torchvision", "accimage")
 class _Anything(types.ModuleType):
   """Stands in for a module whose contents are named but never used."""
 
-  __path__: list[str] = []
+  __path__: typing.ClassVar[list[str]] = []
 
   def __getattr__(self, name: str) -> Any:
     if name.startswith("__"):

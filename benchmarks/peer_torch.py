@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PyTorch side of the attack and defense benchmarks; runs in an interpreter that has torch.
 
-usage: <python with torch> benchmarks/peer_torch.py mixup|autoattack INPUT.npz OUTPUT.json
+usage: <python with torch> benchmarks/peer_torch.py mixup|pgd|autoattack INPUT.npz OUTPUT.json
 
 It needs neither JAX nor this package.
 """
@@ -69,6 +69,27 @@ def run_mixup(weights, rest) -> dict:
   return out
 
 
+def run_pgd(weights, rest) -> dict:
+  import foolbox  # pyright: ignore
+
+  run = twin_network.torch_network(weights, depth=int(rest["depth"]), width=int(rest["width"]))
+
+  class Wrapped(torch.nn.Module):
+    def forward(self, x):
+      return run(x)
+
+  model = foolbox.PyTorchModel(Wrapped().eval(), bounds=(0, 1), device="cpu")
+  attack = foolbox.attacks.LinfPGD(
+    abs_stepsize=float(rest["step_size"]), steps=int(rest["num_steps"]), random_start=True
+  )
+  images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long()
+  epsilon = float(rest["epsilon"])
+  attack(model, images[:2], labels[:2], epsilons=epsilon)
+  begin = time.perf_counter()
+  attack(model, images, labels, epsilons=epsilon)
+  return {"seconds": time.perf_counter() - begin}
+
+
 def run_autoattack(weights, rest) -> dict:
   sys.path.remove(os.path.dirname(os.path.abspath(__file__)))  # holds a script of that name
   from autoattack import AutoAttack  # pyright: ignore
@@ -108,7 +129,8 @@ def main() -> None:
   weights, rest = load(source)
   if "threads" in rest:
     torch.set_num_threads(int(rest["threads"]))
-  answer = {"mixup": run_mixup, "autoattack": run_autoattack}[what](weights, rest)
+  runs = {"mixup": run_mixup, "pgd": run_pgd, "autoattack": run_autoattack}
+  answer = runs[what](weights, rest)
   answer["torch"] = torch.__version__
   with open(target, "w") as file:
     json.dump(answer, file)
