@@ -98,7 +98,7 @@ class SpacedMonitor:
     return {**values, "seconds": cost, "share_of_time": share, "spacing_steps": self._next - step}
 
   def _needed(self) -> tuple[int, int]:
-    """Returns the distance that suits the mean cost, and the one that pays off what was overspent."""
+    """Returns the distance that suits the mean cost, and one that pays off what was overspent."""
     if not self._per_step:
       return self._spacing, 0
 

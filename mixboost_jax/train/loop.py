@@ -46,6 +46,7 @@ class Saver(Protocol):
     ...
 
 
+@runtime_checkable
 class Monitor(Protocol):
   """Watches the network at steps of its own choice; `interactions.SpacedMonitor` is one."""
 
