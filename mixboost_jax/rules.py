@@ -4,7 +4,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mixboost_jax.schema import Data, Evaluate, Mask, Model, Objective, Optimizer, Train
+from mixboost_jax.schema import (
+  Adversary,
+  Augment,
+  Data,
+  Evaluate,
+  Mask,
+  Model,
+  Objective,
+  Optimizer,
+  Train,
+)
 
 
 def contradictions(sections: Mapping[str, Any]) -> list[str]:
@@ -108,6 +118,72 @@ def _objective_and_mask(objective: Objective, mask: Mask) -> Iterator[str]:
     yield "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'"
 
 
+def _adversary_and_model(adversary: Adversary, model: Model) -> Iterator[str]:
+  if adversary.name == "none":
+    return
+  if adversary.labels == "probabilities" and not adversary.random_start:
+    yield (
+      "config.adversary.labels='probabilities' needs config.adversary.random_start=True: at the "
+      "clean picture the divergence from it has no gradient; got False"
+    )
+  if adversary.network == "training" and model.dropout > 0:
+    yield (
+      "config.adversary.network='training' attacks without dropout; it needs "
+      f"config.model.dropout=0, got {model.dropout:g}"
+    )
+  if adversary.name == "iat" and adversary.clean_weight == 0:
+    yield (
+      "config.adversary.clean_weight=0: interpolated adversarial training (iat) averages clean and "
+      "adversarial pictures; give a weight in (0, 1)"
+    )
+
+
+def _consistency(objective: Objective, augment: Augment, adversary: Adversary) -> Iterator[str]:
+  if objective.jsd_weight == 0:
+    return
+  if augment.policy.get("name") == "none":
+    yield (
+      f"config.objective.jsd_weight={objective.jsd_weight:g} compares the clean picture with two "
+      "augmented ones; give config.augment.policy, e.g. augmix"
+    )
+  if adversary.name != "none":
+    yield (
+      f"config.objective.jsd_weight={objective.jsd_weight:g} and config.adversary.name="
+      f"{adversary.name!r} each bring pictures of their own; choose one"
+    )
+
+
+def _augment(augment: Augment) -> Iterator[str]:
+  if augment.start >= augment.end:
+    yield (
+      f"config.augment.start={augment.start:g} and config.augment.end={augment.end:g} leave no "
+      "epoch with the policy; start must be smaller"
+    )
+
+
+def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Iterator[str]:
+  changed = adversary.name != "none" or objective.jsd_weight > 0
+  clean = not (adversary.name == "at" and adversary.clean_weight == 0)
+  if objective.boost_on != "clean" and not changed:
+    yield (
+      f"config.objective.boost_on={objective.boost_on!r} needs adversarial or augmented "
+      "pictures; config.adversary.name is 'none' and config.objective.jsd_weight is 0"
+    )
+  if objective.name == "erm":
+    return
+  if objective.boost_on == "clean" and not clean:
+    yield (
+      "config.objective.boost_on='clean' needs clean pictures, but config.adversary.clean_weight=0 "
+      "omits them; use 'changed'"
+    )
+  unequal = changed and clean and objective.boost_on != "all"
+  if unequal and train.view_forward == "fused" and train.batchnorm_views != "joint":
+    yield (
+      "config.train.view_forward='fused' needs a masked view of every picture; set "
+      "config.objective.boost_on='all', or view_forward='auto'"
+    )
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("data",), _data),
   (("model",), _model),
@@ -117,4 +193,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("optimizer",), _optimizer),
   (("objective",), _objective),
   (("objective", "mask"), _objective_and_mask),
+  (("adversary", "model"), _adversary_and_model),
+  (("objective", "adversary", "train"), _pictures),
+  (("objective", "augment", "adversary"), _consistency),
+  (("augment",), _augment),
 )

@@ -82,6 +82,15 @@ def _milestones() -> Any:
   return _rule(check)
 
 
+def _layers() -> Any:
+  def check(value: tuple[int, ...]) -> str | None:
+    if value and list(value) == sorted(set(value)) and value[0] >= 0:
+      return None
+    return f"expected increasing numbers of layers, 0 (the input) or more, got {value!r}"
+
+  return _rule(check)
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
   """Which pictures."""
@@ -115,9 +124,16 @@ class Augment:
 
   flip: bool = _rule()
   crop_padding: int = _at_least(0)
+  resized_crop: int = _at_least(0)
   num_mixing_images: int = _at_least(1)
   mixing_dir: str = _rule()
   policy: Mapping[str, Any] = _rule()
+  start: float = _between(0, 1)
+  end: float = _between(0, 1)
+  on_epochs: int = _at_least(1)
+  off_epochs: int = _at_least(0)
+  manifold_alpha: float = _at_least(0)
+  manifold_layers: tuple[int, ...] = _layers()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,12 +156,37 @@ class Objective:
   align: str = _one_of("none", "ratio")
   difference: str = _one_of("logits", "probabilities")
   stop_gradient_clean: bool = _rule()
+  boost_on: str = _one_of("clean", "changed", "all")
+  jsd_weight: float = _at_least(0)
   low_weight: float = _at_least(0)
   mid_weight: float = _at_least(0)
   high_weight: float = _at_least(0)
   low_rates: tuple[float, ...] = _rates()
   mid_rates: tuple[float, ...] = _rates()
   high_rates: tuple[float, ...] = _rates()
+  reduction_weight: float = _at_least(0)
+  reduction_stage: str = _rule()
+  reduction_units: str = _one_of("entries", "positions", "channels")
+  reduction_fraction: float = _between(0, 0.5, open_low=True)
+  reduction_draws: int = _at_least(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversary:
+  """Adversarial pictures to train on."""
+
+  name: str = _one_of("none", "at", "iat", "trades")
+  epsilon: float = _between(0, 1)
+  step_size: float = _between(0, 1)
+  num_steps: int = _at_least(0)
+  random_start: bool = _rule()
+  labels: str = _one_of("true", "predicted", "probabilities")
+  network: str = _one_of("evaluation", "training")
+  clean_weight: float = _between(0, 1, open_high=True)
+  beta: float = _at_least(0)
+  mixup_alpha: float = _at_least(0)
+  mixup_per: str = _one_of("batch", "example")
+  mixup_partner: str = _one_of("roll", "permutation", "two_permutations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +266,7 @@ class Settings:
   augment: Augment
   mask: Mask
   objective: Objective
+  adversary: Adversary
   optimizer: Optimizer
   train: Train
   evaluate: Evaluate

@@ -3,7 +3,7 @@
 
 from mixboost_jax.losses.boost import boost_entropy, mixboost
 from mixboost_jax.losses.classification import cross_entropy, entropy, one_hot, smooth
-from mixboost_jax.losses.consistency import jensen_shannon
+from mixboost_jax.losses.consistency import jensen_shannon, kl_divergence
 from mixboost_jax.losses.interaction import INTERACTION_PRESETS, aligned_difference, interaction
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
   "entropy",
   "interaction",
   "jensen_shannon",
+  "kl_divergence",
   "mixboost",
   "one_hot",
   "smooth",

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training step: take, augment, mask, predict, score, update. Read this file first.
+"""One training step: take, augment, (attack,) mask, predict, score, update. Read this file first.
 
 Everything random depends on (seed, stream, epoch, example id), and epoch and position follow from
 the step count, so a step is a pure function of the state: nothing travels from the host.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,15 +15,19 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mixboost_jax import data, loops, losses, masks
-from mixboost_jax.array_types import ExampleIds, Images, PRNGKey, PRNGKeys, Scalar, SoftLabels
+from mixboost_jax.array_types import PRNGKey, PRNGKeys, Scalar
 from mixboost_jax.keys import Stream, example_keys, stream_key
 from mixboost_jax.train import views
-from mixboost_jax.train.objectives import ViewObjective
+from mixboost_jax.train.adversary import Perturb
+from mixboost_jax.train.manifold import HiddenMix
+from mixboost_jax.train.objectives import ViewObjective, pick
+from mixboost_jax.train.reduction import Reduce
 from mixboost_jax.train.state import TrainState
 
 Metrics = dict[str, Float[Array, "*steps"]]
 """Means over the batch; `train_steps` stacks one row per step."""
-Augment = Callable[[PRNGKeys, Images, SoftLabels], tuple[Images, SoftLabels]]
+Augment = Callable[..., tuple[Array, Array]]
+"""`(one key per example, images, soft labels, epoch) -> (images, soft labels)` of all pictures."""
 
 
 class StepParts(NamedTuple):
@@ -30,7 +35,11 @@ class StepParts(NamedTuple):
 
   apply: views.Apply
   augment: Augment
+  perturb: Perturb | None
+  mix_hidden: HiddenMix | None
   objective: ViewObjective
+  reduce: Reduce | None
+  reduction_weight: float
   optimizer: optax.GradientTransformation
   learning_rate: optax.Schedule
   num_classes: int
@@ -86,28 +95,46 @@ def gradients(
   parts: StepParts,
 ) -> tuple[Any, tuple[Any, Metrics]]:
   """Returns new running statistics, and gradients and metrics of the mean loss of one batch."""
-  augment_keys = example_keys(root, Stream.AUGMENT, batch.ids, epoch=epoch)
+
+  def draw_keys(stream: Stream) -> PRNGKeys:
+    return example_keys(root, stream, batch.ids, epoch=epoch)
+
+  objective = parts.objective
   labels = losses.one_hot(batch.labels, parts.num_classes)
-  images, labels = parts.augment(augment_keys, batch.images, labels)
+  images, labels = parts.augment(draw_keys(Stream.AUGMENT), batch.images, labels, epoch)
+  if parts.perturb is not None:
+    attack_keys = draw_keys(Stream.ATTACK)
+    images, labels = parts.perturb(attack_keys, params["network"], stats, images, labels)
+  apply = parts.apply
+  if parts.mix_hidden is not None:
+    taps, labels = parts.mix_hidden(draw_keys(Stream.AUGMENT), labels)
+    apply = functools.partial(apply, taps=taps)
 
   # One order of the cells per example, so the masks of all views are nested.
-  ranks = masks.cell_ranks(example_keys(root, Stream.MASK, batch.ids, epoch=epoch), grid=parts.grid)
-  keep = [masks.keep_lowest(ranks, keep_rate=r) for r in parts.objective.keep_rates]
+  ranks = masks.cell_ranks(draw_keys(Stream.MASK), grid=parts.grid)
+  ranks = jnp.repeat(ranks, len(objective.masked), axis=0)
+  keep = [masks.keep_lowest(ranks, keep_rate=r) for r in objective.keep_rates]
+  pictures = pick(images, objective.masked, of=len(objective.pictures))
 
   def mean_loss(params: Any) -> tuple[Scalar, tuple[Any, Metrics]]:
     fill = jnp.clip(params["fill"], 0, 1) if "fill" in params else parts.fill
     logits, new_stats = views.forward(
-      parts.apply,
+      apply,
       params["network"],
       stats,
-      [images, *(masks.apply(images, mask, fill=fill) for mask in keep)],
+      [images, *(masks.apply(pictures, mask, fill=fill) for mask in keep)],
       fused=parts.fused,
       batchnorm_views=parts.batchnorm_views,
-      dropout_keys=_dropout_keys(root, batch.ids, epoch, parts),
+      dropout_keys=_dropout_keys(draw_keys(Stream.DROPOUT), parts) if parts.dropout else None,
     )
-    terms = {name: term.mean() for name, term in parts.objective.terms(logits, labels).items()}
-    hits = logits[0].argmax(-1) == labels.argmax(-1)
-    return terms["loss"], (new_stats, terms | {"accuracy": hits.mean(dtype=jnp.float32)})
+    terms = objective.terms(logits, labels)
+    if parts.reduce is not None:
+      first = pick(images, (0,), of=len(objective.pictures))
+      reduce_keys = draw_keys(Stream.INTERACT)
+      terms["interaction"] = parts.reduce(reduce_keys, params["network"], stats, first)
+      terms["loss"] = terms["loss"] + parts.reduction_weight * terms["interaction"]
+    terms = {name: term.mean() for name, term in terms.items()}
+    return terms["loss"], (new_stats, terms | _accuracies(logits[0], labels, objective))
 
   (_, (new_stats, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
   return new_stats, (grads, metrics)
@@ -137,17 +164,34 @@ def epoch_order(
   return data.epoch_order(stream_key(root, Stream.ORDER, step // steps_per_epoch), num_examples)
 
 
-def _dropout_keys(
-  root: PRNGKey, ids: ExampleIds, epoch: Int[Array, ""], parts: StepParts
-) -> list[PRNGKeys] | None:
-  """One key per view and example; the same for all views if `share_dropout`."""
-  if not parts.dropout:
-    return None
-  keys = example_keys(root, Stream.DROPOUT, ids, epoch=epoch)
-  num_views = 1 + len(parts.objective.keep_rates)
-  if parts.share_dropout:
-    return [keys] * num_views
-  return [jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, view) for view in range(num_views)]
+def _accuracies(logits: Array, labels: Array, objective: ViewObjective) -> Metrics:
+  """Returns the share of right answers per kind of picture; plain "accuracy" is of the clean."""
+  names = objective.pictures
+  hits = (logits.argmax(-1) == labels.argmax(-1)).reshape(-1, len(names))
+  return {
+    "accuracy" if name == "clean" else f"{name}_accuracy": hits[:, i].mean(dtype=jnp.float32)
+    for i, name in enumerate(names)
+  }
+
+
+def _dropout_keys(keys: PRNGKeys, parts: StepParts) -> list[Array]:
+  """One key per view and row; the same for all views of a picture if `share_dropout`."""
+  objective = parts.objective
+  num_views = 1 + len(objective.keep_rates)
+  every = range(len(objective.pictures))
+
+  def of_view(view: int) -> Array:
+    rows = []
+    for picture in every if view == 0 else objective.masked:
+      row = keys if picture == 0 else _fold_in_all(keys, num_views + picture)
+      rows.append(row if parts.share_dropout else _fold_in_all(row, view))
+    return jnp.stack(rows, axis=1).reshape(-1)
+
+  return [of_view(view) for view in range(num_views)]
+
+
+def _fold_in_all(keys: PRNGKeys, number: int) -> PRNGKeys:
+  return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
 def _over_micro_batches(

@@ -110,7 +110,7 @@ def test_the_account_tells_of_the_whole_augmentation_of_a_run(tmp_path):
   parts = item.trainer.parts
   keys = example_keys(item.trainer.root, Stream.AUGMENT, jnp.arange(8), epoch=0)
   batch = (item.trainer.split.images[:8] / 255, jnp.ones((8, 1)))
-  whole = augment.build(show_augmentation.whole_policy(item.settings))
+  whole = augment.build(show_augmentation.whole_policy(item.settings, item.settings.augment.policy))
   told, run = jax.jit(lambda k, b: (whole(k, *b)[0], parts.augment(k, *b)[0]))(keys, batch)
   np.testing.assert_array_equal(told, run)
 
