@@ -130,12 +130,15 @@ def outputs(pictures: np.ndarray, op: str, magnitudes: np.ndarray, interpolation
   from mixboost_jax.augment import apply, steps
 
   number, height, width, _ = pictures.shape
-  options = {"ops": (steps.Op[op.upper()],), "interpolation": interpolation}
-  run = jax.jit(lambda x, s: apply.apply_serial(x, s, fill=jnp.zeros(3, jnp.uint8), **options))
+  which = steps.Op[op.upper()]
+  fill = jnp.zeros(3, jnp.uint8)
+  run = jax.jit(
+    lambda x, s: apply.apply_serial(x, s, ops=(which,), interpolation=interpolation, fill=fill)
+  )
   sampling = pil_pipelines.BILINEAR if interpolation == "bilinear" else pil_pipelines.NEAREST
   for m in magnitudes:
     table = steps.tabulate(
-      [[options["ops"][0]]], [[m]], height=height, width=width, interpolation=interpolation
+      [[which]], [[m]], height=height, width=width, interpolation=interpolation
     )
     drawn = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), number, axis=0), table)
     theirs = [pil_pipelines.apply(Image.fromarray(p), op, float(m), sampling) for p in pictures]

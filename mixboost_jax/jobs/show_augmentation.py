@@ -148,9 +148,16 @@ def policy_active(trainer: train.Trainer, epoch: int) -> bool:
   if (chosen.start, chosen.end, chosen.off_epochs) == (0, 1, 0):
     return True
   num_epochs = max(1, round(trainer.num_steps / trainer.parts.steps_per_epoch))
-  switch = {"start": chosen.start, "end": chosen.end}
-  switch |= {"on": chosen.on_epochs, "off": chosen.off_epochs}
-  return bool(augment.sample_pairing_active(epoch, num_epochs=num_epochs, **switch))
+  return bool(
+    augment.sample_pairing_active(
+      epoch,
+      num_epochs=num_epochs,
+      start=chosen.start,
+      end=chosen.end,
+      on=chosen.on_epochs,
+      off=chosen.off_epochs,
+    )
+  )
 
 
 def _own(name: str, images: Any, visit: Visit) -> list[tuple[str, np.ndarray]]:
