@@ -92,14 +92,14 @@ def load(arguments: argparse.Namespace) -> tuple[str, np.ndarray]:
 def measure(
   pictures: np.ndarray, op: str, ends: tuple[float, float], interpolation: str, steps: int
 ) -> dict[str, Any]:
-  magnitudes = np.unique(np.float32(np.linspace(*ends, steps)))
+  magnitudes: Any = np.unique(np.linspace(*ends, steps).astype(np.float32))
   if op in WHOLE:
     magnitudes = np.unique(np.rint(magnitudes))
   elif interpolation == "bilinear" and op == "rotate":
     magnitudes = np.unique(np.rint(magnitudes))  # by whole degrees
   elif interpolation == "bilinear":
     # As drawn: at round shears many exact results are whole levels, and rounding decides.
-    magnitudes = np.float32(np.random.default_rng(0).uniform(*ends, steps))
+    magnitudes = np.random.default_rng(0).uniform(*ends, steps).astype(np.float32)
   difference = np.stack(
     [np.abs(a.astype(int) - b) for a, b in outputs(pictures, op, magnitudes, interpolation)]
   )
