@@ -92,14 +92,14 @@ def load(arguments: argparse.Namespace) -> tuple[str, np.ndarray]:
 def measure(
   pictures: np.ndarray, op: str, ends: tuple[float, float], interpolation: str, steps: int
 ) -> dict[str, Any]:
-  magnitudes = np.unique(np.float32(np.linspace(*ends, steps)))
+  magnitudes: Any = np.unique(np.linspace(*ends, steps).astype(np.float32))
   if op in WHOLE:
     magnitudes = np.unique(np.rint(magnitudes))
   elif interpolation == "bilinear" and op == "rotate":
     magnitudes = np.unique(np.rint(magnitudes))  # by whole degrees
   elif interpolation == "bilinear":
     # As drawn: at round shears many exact results are whole levels, and rounding decides.
-    magnitudes = np.float32(np.random.default_rng(0).uniform(*ends, steps))
+    magnitudes = np.random.default_rng(0).uniform(*ends, steps).astype(np.float32)
   difference = np.stack(
     [np.abs(a.astype(int) - b) for a, b in outputs(pictures, op, magnitudes, interpolation)]
   )
@@ -130,12 +130,15 @@ def outputs(pictures: np.ndarray, op: str, magnitudes: np.ndarray, interpolation
   from mixboost_jax.augment import apply, steps
 
   number, height, width, _ = pictures.shape
-  options = {"ops": (steps.Op[op.upper()],), "interpolation": interpolation}
-  run = jax.jit(lambda x, s: apply.apply_serial(x, s, fill=jnp.zeros(3, jnp.uint8), **options))
+  which = steps.Op[op.upper()]
+  fill = jnp.zeros(3, jnp.uint8)
+  run = jax.jit(
+    lambda x, s: apply.apply_serial(x, s, ops=(which,), interpolation=interpolation, fill=fill)
+  )
   sampling = pil_pipelines.BILINEAR if interpolation == "bilinear" else pil_pipelines.NEAREST
   for m in magnitudes:
     table = steps.tabulate(
-      [[options["ops"][0]]], [[m]], height=height, width=width, interpolation=interpolation
+      [[which]], [[m]], height=height, width=width, interpolation=interpolation
     )
     drawn = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf), number, axis=0), table)
     theirs = [pil_pipelines.apply(Image.fromarray(p), op, float(m), sampling) for p in pictures]

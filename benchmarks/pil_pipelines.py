@@ -34,7 +34,7 @@ def apply(picture: Picture, op: str, m: float, sampling: Image.Resampling) -> Pi
   if op == "posterize":
     return ImageOps.posterize(picture, int(m))
   if op == "solarize":
-    return ImageOps.solarize(picture, m)
+    return ImageOps.solarize(picture, m)  # pyright: ignore[reportArgumentType]
   if op == "autocontrast":
     return ImageOps.autocontrast(picture)
   if op == "equalize":

@@ -116,7 +116,8 @@ def draw_neighbors(
   u = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(key)
   rank = jnp.minimum((u[:, 0] * available).astype(jnp.int32), jnp.maximum(available - 1, 0))
   chosen = jnp.take_along_axis(nearest, rank[:, None], axis=1)[:, 0]
-  return jnp.where(available > 0, chosen, jnp.arange(number)), u[:, 1]
+  alone = available == 0
+  return jnp.where(alone, jnp.arange(number), chosen), jnp.where(alone, 0.0, u[:, 1])
 
 
 class ManifoldMix(NamedTuple):

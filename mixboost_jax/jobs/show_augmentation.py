@@ -18,10 +18,11 @@ import numpy as np
 
 from mixboost_jax import augment, data, losses, masks, train
 from mixboost_jax.jobs.prepared import Run
-from mixboost_jax.keys import Stream, example_keys
+from mixboost_jax.keys import Stream, example_keys, split_each
 from mixboost_jax.runtime import atomic, environment, log, pictures, workdir
 from mixboost_jax.schema import Settings
 from mixboost_jax.train.build import mixing_pictures
+from mixboost_jax.train.objectives import pick
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,47 +84,87 @@ def look(item: Run, *, epoch: int, example: int) -> Sight:
   """Returns what training sees of an example (by its id) in an epoch, counted from 0."""
   trainer, parts = item.trainer, item.trainer.parts
   visit = find(trainer, epoch=epoch, example=example)
-  height, width, _ = item.dataset.image_shape
 
   @jax.jit
   def batch_views(split: data.DeviceSplit, rows: jax.Array, root: jax.Array) -> Any:
     batch = parts.shard(data.take(split, rows))
     keys = example_keys(root, Stream.AUGMENT, batch.ids, epoch=epoch)
     labels = losses.one_hot(batch.labels, parts.num_classes)
-    images, _ = parts.augment(keys, batch.images, labels)
-    ranks = masks.cell_ranks(
-      example_keys(root, Stream.MASK, batch.ids, epoch=epoch), grid=parts.grid
-    )
-    ranks = jnp.repeat(ranks, len(images) // len(rows), axis=0)
-    keep = [masks.keep_lowest(ranks, keep_rate=rate) for rate in parts.objective.keep_rates]
-    masked = [masks.apply(images, mask, fill=parts.fill) for mask in keep]
-    return batch, labels, keys, [batch.images, images, *masked]
+    images, _ = parts.augment(keys, batch.images, labels, epoch)
+    mask_keys = example_keys(root, Stream.MASK, batch.ids, epoch=epoch)
+    masked = _masked(parts, mask_keys, images)
+    return batch, labels, keys, {"original": batch.images, "augmented": images, **masked}
 
   batch, labels, keys, views = batch_views(trainer.split, jnp.asarray(visit.rows), trainer.root)
-  policy = whole_policy(item.settings)
-  resources = {}
-  if "'pixmix'" in repr(policy):
-    resources["mixing_images"] = mixing_pictures(item.settings, item.dataset)
-  account = augment.explain(
-    keys,
-    policy,
-    shape=(height, width),
-    row=visit.row,
-    batch=(batch.images, labels),
-    **resources,
-  )
-  account = [_with_ids(entry, np.asarray(batch.ids)) for entry in account]
-  names = ["original", "augmented"]
-  names += [f"masked_keep_{rate:g}" for rate in parts.objective.keep_rates]
-  own = dict(pair for of in zip(names, views, strict=True) for pair in _own(*of, visit))
+  account = _account(item, visit, keys, (batch.images, labels), epoch)
+  names = ["original", "augmented", *sorted(set(views) - {"original", "augmented"})]
+  own = dict(pair for name in names for pair in _own(name, views[name], visit))
   return Sight(visit, int(batch.labels[visit.row]), account, own)
+
+
+def _masked(parts: Any, mask_keys: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+  """Returns the masked views, without those of adversarial pictures, which need the network."""
+  of = len(images) // len(mask_keys)
+  shown = tuple(picture for picture in parts.objective.masked if picture < of)
+  if not shown:
+    return {}
+  ranks = jnp.repeat(masks.cell_ranks(mask_keys, grid=parts.grid), len(shown), axis=0)
+  pictures = pick(images, shown, of=of)
+  return {
+    f"masked_keep_{rate:g}": masks.apply(
+      pictures, masks.keep_lowest(ranks, keep_rate=rate), fill=parts.fill
+    )
+    for rate in parts.objective.keep_rates
+  }
+
+
+def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -> list[Any]:
+  """Lists flip, crop and policy; several draws of the policy (a consistency term) one by one."""
+  settings, trainer = item.settings, item.trainer
+  policy = settings.augment.policy if policy_active(trainer, epoch) else {"name": "none"}
+  resources: dict[str, Any] = {"shape": item.dataset.image_shape[:2], "row": visit.row}
+  if "'pixmix'" in repr(policy):
+    resources["mixing_images"] = mixing_pictures(settings, item.dataset)
+  num_copies = 2 if settings.objective.jsd_weight > 0 else 0
+  whole = whole_policy(settings, {"name": "none"} if num_copies else policy)
+  account = augment.explain(keys, whole, batch=batch, **resources)
+  if num_copies:
+    policy_keys = split_each(keys, len(whole["steps"]))[-1]
+    for number, copy_keys in enumerate(split_each(policy_keys, num_copies), start=1):
+      account.append({"op": "copy", "number": number})
+      account += augment.explain(copy_keys, policy, **resources)
+  ids = np.asarray(trainer.split.ids)[visit.rows]
+  account = [_with_ids(entry, ids) for entry in account]
+  if trainer.parts.perturb is not None:
+    account.append({"op": "attack", "depends_on": "the network: not shown"})
+  if trainer.parts.mix_hidden is not None:
+    account.append({"op": "manifold_mixup", "depends_on": "hidden layers: not shown"})
+  return account
+
+
+def policy_active(trainer: train.Trainer, epoch: int) -> bool:
+  """Tells whether the policy is switched on in this epoch (config.augment.start, end, ...)."""
+  chosen = trainer.settings.augment
+  if (chosen.start, chosen.end, chosen.off_epochs) == (0, 1, 0):
+    return True
+  num_epochs = max(1, round(trainer.num_steps / trainer.parts.steps_per_epoch))
+  return bool(
+    augment.sample_pairing_active(
+      epoch,
+      num_epochs=num_epochs,
+      start=chosen.start,
+      end=chosen.end,
+      on=chosen.on_epochs,
+      off=chosen.off_epochs,
+    )
+  )
 
 
 def _own(name: str, images: Any, visit: Visit) -> list[tuple[str, np.ndarray]]:
   """Picks the example's rows of a view; several pictures of one example are neighbouring rows."""
   each = len(images) // len(visit.rows)
   rows = np.asarray(images[visit.row * each : (visit.row + 1) * each])
-  return [(name if i == 0 else f"{name}_{i}", row) for i, row in enumerate(rows)]
+  return [(name if i == 0 else f"{name}_copy{i}", row) for i, row in enumerate(rows)]
 
 
 def find(trainer: train.Trainer, *, epoch: int, example: int) -> Visit:
@@ -156,14 +197,17 @@ def find(trainer: train.Trainer, *, epoch: int, example: int) -> Visit:
   return Visit(step, position - start, order[start : start + micro_batch])
 
 
-def whole_policy(settings: Settings) -> Mapping[str, Any]:
-  """Returns flip, crop and policy of a run as one policy."""
+def whole_policy(settings: Settings, policy: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns flip, crops and `policy` as one policy, with the keys that training gives to each."""
+  chosen = settings.augment
   members: list[Mapping[str, Any]] = []
-  if settings.augment.flip:
+  if chosen.flip:
     members.append({"name": "random_flip"})
-  if settings.augment.crop_padding:
-    members.append({"name": "random_crop", "padding": settings.augment.crop_padding})
-  return {"name": "compose", "steps": (*members, settings.augment.policy)}
+  if chosen.crop_padding:
+    members.append({"name": "random_crop", "padding": chosen.crop_padding})
+  if chosen.resized_crop:
+    members.append({"name": "random_resized_crop", "size": chosen.resized_crop})
+  return {"name": "compose", "steps": (*members, policy)}
 
 
 def describe(entry: Mapping[str, Any]) -> str:

@@ -110,7 +110,7 @@ def test_the_account_tells_of_the_whole_augmentation_of_a_run(tmp_path):
   parts = item.trainer.parts
   keys = example_keys(item.trainer.root, Stream.AUGMENT, jnp.arange(8), epoch=0)
   batch = (item.trainer.split.images[:8] / 255, jnp.ones((8, 1)))
-  whole = augment.build(show_augmentation.whole_policy(item.settings))
+  whole = augment.build(show_augmentation.whole_policy(item.settings, item.settings.augment.policy))
   told, run = jax.jit(lambda k, b: (whole(k, *b)[0], parts.augment(k, *b)[0]))(keys, batch)
   np.testing.assert_array_equal(told, run)
 
@@ -150,3 +150,34 @@ def test_entries_in_words():
   assert show_augmentation.describe(pixmix) == "add a=0.5 the original after rotate 3 degrees"
   chain = {"op": "chain", "weight": 0.25, "steps": [{"op": "equalize"}, {"op": "autocontrast"}]}
   assert show_augmentation.describe(chain) == "chain weight=0.25 [equalize; autocontrast]"
+
+
+def test_copies_of_a_consistency_term_are_told_one_by_one(tmp_path):
+  item = prepare(
+    tmp_path,
+    **{"augment.policy": {"name": "cutout", "length": 8}, "objective.jsd_weight": 12.0},
+  )
+  order = np.asarray(item.trainer.order(item.trainer.root, jnp.int32(0)))
+  seen = show_augmentation.look(item, epoch=0, example=int(item.trainer.split.ids[order[3]]))
+  clean = seen.views["augmented"]
+  starts = [i for i, entry in enumerate(seen.account) if entry["op"] == "copy"]
+  assert [entry["op"] for entry in seen.account[: starts[0]]] == ["flip", "crop"]
+  for number, start in enumerate(starts, start=1):
+    box = seen.account[start + 1]
+    want = clean.copy()
+    rows = slice(max(box["row"] - 4, 0), box["row"] + 4)
+    want[rows, max(box["column"] - 4, 0) : box["column"] + 4] = 0.5
+    np.testing.assert_array_equal(seen.views[f"augmented_copy{number}"], want)
+  assert len(starts) == 2
+
+
+def test_a_policy_that_is_off_in_an_epoch_is_not_told(tmp_path):
+  chosen = {"name": "sample_pairing"}
+  item = prepare(tmp_path, **{"augment.policy": chosen, "augment.start": 0.4, "augment.end": 0.7})
+  told = []
+  for epoch in (0, 1):
+    order = np.asarray(item.trainer.order(item.trainer.root, jnp.int32(4 * epoch)))
+    example = int(item.trainer.split.ids[order[3]])
+    seen = show_augmentation.look(item, epoch=epoch, example=example)
+    told.append([entry["op"] for entry in seen.account])
+  assert told == [["flip", "crop"], ["flip", "crop", "sample_pairing"]]
