@@ -11,7 +11,7 @@ from configs import base
 from mixboost_jax import settings
 from mixboost_jax.train import reduction
 
-REDUCE = {"objective.reduction_weight": 0.5, "objective.reduction_fraction": 0.25}
+REDUCE = {"objective.reduction_weight": 0.5, "objective.reduction_fraction": 0.3}
 
 
 def objective_of(**overrides):
@@ -19,7 +19,7 @@ def objective_of(**overrides):
 
 
 @pytest.mark.parametrize(
-  ("units", "group"), [("entries", 8 * 4), ("positions", 4 * 8), ("channels", 2 * 16)]
+  ("units", "group"), [("entries", 39), ("positions", 5 * 8), ("channels", 3 * 16)]
 )
 def test_a_square_of_the_sum_by_hand(units, group):
   """f = (sum of the features)^2 has Delta f(S, A, B) = 2 |A| |B| if every feature is 1."""
