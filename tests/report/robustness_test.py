@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 
-from mixboost_jax.report import aggregate, content, markdown, page, robustness, titles
+from mixboost_jax.report import aggregate, content, markdown, page, readme, robustness, titles
 from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.runtime.results import Flag
 
@@ -118,3 +118,13 @@ def test_titles_of_derived_sets(name, title):
 )
 def test_titles_of_metrics(name, title):
   assert titles.metric(name) == title
+
+
+def test_in_a_readme(measured):
+  text = "<!-- results:demo table=robustness -->\n<!-- /results -->"
+  filled = readme.fill(text, aggregate.load(measured))
+  assert "| ERM | 4.00" in filled
+  assert "CIFAR-P mFR" in filled
+  assert "not run" in readme.fill(text, [])
+  with pytest.raises(ValueError, match="table must be robustness"):
+    readme.fill(text.replace("robustness", "else"), [])
