@@ -41,9 +41,9 @@ def test_corrupted_pictures_are_those_of_the_package(session, linear_fn):
   right = np.asarray(linear_fn(changed)).argmax(-1) == part.labels
   np.testing.assert_array_equal(found["correct"], right)
   measure.prepare(session, unit, 16)
-  assert len(session.compiled) == 1
+  assert list(session.programs) == [unit, (unit, 16)]
   ahead = measure.corruption(session, unit, 0, 24)
-  assert not session.compiled
+  assert len(session.programs) == 2
   np.testing.assert_array_equal(ahead["confidence"], found["confidence"])
 
 
@@ -143,3 +143,16 @@ def test_temperature_is_fitted_on_other_examples(session):
     len(np.unique(measure.temperature(held_out, unit_of("temperature"), 45, 90)["temperature"]))
     == 1
   )
+
+
+def test_pieces_of_a_unit_share_its_program(session, monkeypatch):
+  built = []
+  original = measure._attack_program
+  monkeypatch.setattr(measure, "_attack_program", lambda *a: built.append(1) or original(*a))
+  unit = unit_of("pgd")
+  measure.attack(session, unit, 0, 16)
+  measure.attack(session, unit, 16, 32)
+  assert len(built) == 1
+  for i in range(measure.MAX_PROGRAMS):
+    session.keep(i, None)
+  assert unit not in session.programs
