@@ -132,7 +132,7 @@ def corruption_family(
     replicates = draws.means(values)
     found.append(metric(place, f"error:{name}", float(values.mean()), replicates, count=count))
   return found, {
-    f"severity/{place.dataset}/{name}": _severity_curve(errors[name], severities, draws, place)
+    f"severity/{place.dataset}/{name}": _severity_curve(errors[name], severities, place)
     for name in names
   }
 
@@ -231,11 +231,10 @@ def _rms(gaps: np.ndarray, *, skip_last_bin: bool) -> float:
 
 
 def _severity_curve(
-  errors: np.ndarray, severities: tuple[int, ...], draws: Resamples, place: Place
+  errors: np.ndarray, severities: tuple[int, ...], place: Place
 ) -> list[dict[str, Any]]:
   points = []
   count = errors.shape[1]
-  del draws
   for severity, wrong in zip(severities, errors, strict=True):
     ends = metrics.wilson(round(float(wrong.sum())), count, confidence=place.confidence)
     points.append(

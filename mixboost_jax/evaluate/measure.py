@@ -27,6 +27,8 @@ from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.evaluate.variants import VARIANTS
 from mixboost_jax.runtime.mesh import AXES
 
+MAX_PROGRAMS = 8
+"""Compiled units that a session remembers."""
 NORM_TOLERANCE = 1e-5
 """By how much float32 may round a perturbation out of its ball."""
 
@@ -45,10 +47,20 @@ class Session:
   """Where a temperature is fitted; None: on the other half of the examples."""
   released: Released | None = None
   """Published files, for units that are read from them."""
-  compiled: dict[tuple[Unit, int], Callable[..., jax.Array]] = dataclasses.field(
-    default_factory=dict
-  )
-  """(unit, rows) -> a program that `prepare` has compiled ahead."""
+  programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+  """What was compiled for the last units: by unit, or by (unit, rows) if compiled ahead."""
+
+  def program(self, unit: Unit, build: Callable[[], Any]) -> Any:
+    """Returns the program of a unit; pieces of one unit share it."""
+    if unit not in self.programs:
+      self.keep(unit, build())
+    return self.programs[unit]
+
+  def keep(self, name: Any, program: Any) -> None:
+    """Keeps a program until `MAX_PROGRAMS` others have come."""
+    self.programs[name] = program
+    for oldest in list(self.programs)[:-MAX_PROGRAMS]:
+      del self.programs[oldest]
 
   @functools.cached_property
   def order(self) -> np.ndarray:
@@ -108,11 +120,12 @@ def prepare(session: Session, unit: Unit, rows: int) -> None:
   ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
   images = jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32, sharding=sharding)
   program = _corruption_program(session, unit)
-  session.compiled[unit, rows] = program.lower(ids, images).compile()
+  session.keep((unit, rows), program.lower(ids, images).compile())
 
 
 def _corrupt(session: Session, unit: Unit, rows: int) -> Change:
-  program = session.compiled.pop((unit, rows), None) or _corruption_program(session, unit)
+  ahead = session.programs.get((unit, rows))
+  program = ahead or session.program(unit, lambda: _corruption_program(session, unit))
   return lambda ids, images, labels: program(ids, images)
 
 
@@ -154,7 +167,7 @@ def _film_batches(
       padded = np.pad(part, [(0, missing)] + 4 * [(0, 0)])
       yield scorer.place(padded), np.arange(rows) < len(part)
     return
-  make = _film_program(session, unit)
+  make = session.program(unit, lambda: _film_program(session, unit))
   num_frames = jax.eval_shape(make, *_one_row(session)).shape[1]
   rows = _num_films(scorer, num_frames, stop - start)
   for batch in padded_batches(session.part(start, stop), rows):
@@ -199,7 +212,7 @@ def _judge(noise: bool) -> Callable[..., tuple[jax.Array, jax.Array]]:
 def attack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   """Attacks batch by batch; the result is projected again and its norm asserted here."""
   spec = ATTACKS[unit.family]
-  run = _attack_program(session, spec)
+  run = session.program(unit, lambda: _attack_program(session, spec))
 
   def change(ids: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
     found, violation = run(session.variables, ids, images, labels)
@@ -239,14 +252,8 @@ def autoattack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   each = keys.example_keys(
     keys.root_key(0), keys.Stream.ATTACK, jnp.asarray(part.ids), epoch=tag_of(unit)
   )
-  result = attacks.autoattack(
-    each,
-    _spread(session),
-    clean,
-    part.labels,
-    batch_size=scorer.batch_for(len(part)),
-    **spec.options,
-  )
+  run = session.program(unit, lambda: _autoattack_program(session, spec))
+  result = run(each, clean, part.labels, epsilon=spec.epsilon)
   centres = jnp.asarray(clean)
   worst = jnp.asarray(result.images)
   worst = attacks.project(worst, centres, epsilon=spec.epsilon, norm=spec.norm)
@@ -255,6 +262,12 @@ def autoattack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   _assert_feasible(float(violation), unit, spec)
   scored = session.scorer(session.variables, dataclasses.replace(part, images=found))
   return {**_columns(scored), "broken_by": result.broken_by}
+
+
+def _autoattack_program(session: Session, spec: AttackUnit) -> attacks.AutoAttack:
+  rows = session.scorer.batch_for(min(len(session.examples), KINDS["autoattack"].piece))
+  options = {name: value for name, value in spec.options.items() if name != "epsilon"}
+  return attacks.AutoAttack(_spread(session), batch_size=rows, **options)
 
 
 def _spread(session: Session) -> Callable[[jax.Array], jax.Array]:
@@ -278,7 +291,8 @@ def ood(session: Session, unit: Unit, start: int, stop: int) -> Columns:
     part = Examples(images, np.zeros_like(count), count, unit.member, "test", "files")
     return _ood_columns(session.scorer(session.variables, part))
   part = session.part(start, stop)
-  program = session.over_devices(lambda ids, images: foreign.draw(unit.member, ids, images))
+  draw = functools.partial(foreign.draw, unit.member)
+  program = session.program(unit, lambda: session.over_devices(draw))
   scores = session.scorer(session.variables, part, change=lambda ids, x, _: program(ids, x))
   return _ood_columns(scores)
 

@@ -34,8 +34,11 @@ TOLERANCE = 0.05
 """Share of examples by which an accuracy may break an order before it counts."""
 REMAINING = 0.1
 """Largest share of examples that may survive the huge radius."""
-VANISHING = 1e-12
-"""Gradients of the cross-entropy smaller than this have been rounded away."""
+VANISHING = 1e-7
+"""A gradient of the cross-entropy that is smaller than this share of that of the margin (about
+1 - p for the label) is rounding error of float32."""
+MANY = 0.25
+"""Share of examples without such a gradient that is worth a word."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,7 @@ def examine(session: Session, part: Examples) -> Findings:
   )
   margins, entropies = _gradients(apply_fn)(*arguments)
   flat = np.asarray(margins)[real] == 0
-  gone = np.asarray(entropies)[real] < VANISHING
+  gone = np.asarray(entropies)[real] < VANISHING * np.asarray(margins)[real]
   sums = np.abs(first.sum(axis=1) - 1).max()
   step, climb, search = (_accuracy(apply_fn, one) for one in ("step", "pgd", "square"))
   return Findings(
@@ -212,7 +215,7 @@ def _questions(found: Findings) -> list[tuple[bool, str, str, str, str]]:
       "Replace its gradient (attacks.bpda), or trust black-box attacks only.",
     ),
     (
-      found.vanishing_gradients > TOLERANCE,
+      found.vanishing_gradients > MANY,
       "vanishing_gradients",
       "amber",
       f"The gradient of the cross-entropy is rounded away for {percent(found.vanishing_gradients)} "

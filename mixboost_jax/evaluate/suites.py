@@ -93,11 +93,6 @@ QUICK_EXAMPLES: dict[str, int] = {"corruption": 200, "attack": 200}
 """The same for the suite `quick`."""
 
 
-def largest_side(image_shape: Sequence[int]) -> int:
-  """Returns the longer side of a picture."""
-  return max(image_shape[0], image_shape[1])
-
-
 def is_large(image_shape: Sequence[int]) -> bool:
   """Returns whether pictures of this shape take the constants and lists of ImageNet."""
   table = corruptions.choose_table("auto", height=image_shape[0], width=image_shape[1])

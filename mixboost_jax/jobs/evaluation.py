@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from mixboost_jax import evaluate, train
+from mixboost_jax import evaluate, report, train
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import interrupt, log, results, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
@@ -48,4 +48,6 @@ def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -
       samples=strips,
     ),
   )
+  if (table := report.robustness_table(place.results)) is not None:
+    log.info(table)
   log.info(f"{item.settings.name}: wrote {place.results}")

@@ -3,6 +3,6 @@
 
 from mixboost_jax.report.content import Content, gather
 from mixboost_jax.report.readme import update as update_readme
-from mixboost_jax.report.writing import write
+from mixboost_jax.report.writing import robustness_table, write
 
-__all__ = ["Content", "gather", "update_readme", "write"]
+__all__ = ["Content", "gather", "robustness_table", "update_readme", "write"]

@@ -10,6 +10,7 @@ anything here is replaced
 `demo` selects the results whose name is `demo` or starts with `demo_`. `runs` lists the rows that
 the table must have (`demo_erm`, or `erm`); those without a results file say "not run". `metrics`
 and `datasets` choose the columns. Without them everything that was measured is shown.
+`table=robustness` gives the columns of the MixBoost paper instead.
 """
 
 import os
@@ -18,7 +19,7 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 
-from mixboost_jax.report import aggregate, markdown, tables, titles
+from mixboost_jax.report import aggregate, markdown, robustness, tables, titles
 from mixboost_jax.report.aggregate import Group, MetricId, Run, Source
 from mixboost_jax.report.tables import NOT_RUN, Cell, Table
 from mixboost_jax.runtime import atomic
@@ -29,7 +30,7 @@ _MARKERS = re.compile(
   re.DOTALL,
 )
 _ANY_MARKER = re.compile(r"<!-- */?results\b.*?-->")
-_OPTIONS = ("runs", "metrics", "datasets")
+_OPTIONS = ("runs", "metrics", "datasets", "table")
 
 
 def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
@@ -85,6 +86,13 @@ def _filled(match: re.Match[str], runs: Sequence[Run], place: str) -> str:
     raise ValueError(
       f"{place}: results:{name}: unknown option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}."
     )
+  if options.get("table", "robustness") != "robustness":
+    raise ValueError(
+      f"{place}: results:{name}: table must be robustness, got {options['table']!r}."
+    )
+  if "table" in options:
+    data = robustness_table(name, runs)
+    return f"{match['open']}\n{markdown.table(data)}\n\n{data.caption}\n{match['close']}"
   chosen = {key: value.split(",") for key, value in options.items()}
   data = readme_table(
     name,
@@ -124,6 +132,16 @@ def readme_table(
     values = [_value(group, key, groups) for key in keys]
     lines.append((Cell(label), *values, *_origin(group)))
   return Table("", header, tuple(lines))
+
+
+def robustness_table(name: str, runs: Sequence[Run]) -> Table:
+  """Returns the columns of the MixBoost paper for the runs of a name; without runs, one row."""
+  own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
+  found = robustness.standard_table(aggregate.group(own, prefix=f"{name}_")) if own else None
+  columns = robustness.STANDARD
+  header = ("Run", *(column.title.format("CIFAR") for column in columns))
+  missing = (Cell(titles.run(name)), *(Cell(NOT_RUN, tone="missing") for _ in columns))
+  return found or Table("", header, (missing,))
 
 
 def _group_of(name: str, row: str, groups: Sequence[Group]) -> Group | None:

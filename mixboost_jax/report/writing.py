@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from mixboost_jax.report import content, markdown, page
+from mixboost_jax.report import aggregate, content, markdown, page, robustness
 from mixboost_jax.report.aggregate import Source
 from mixboost_jax.runtime import atomic
 
@@ -40,3 +40,16 @@ def write(results: Source | Iterable[Source], path: str | os.PathLike) -> pathli
   atomic.write_text(target, html)
   atomic.write_text(target.with_suffix(".md"), text)
   return target
+
+
+def robustness_table(results: Source | Iterable[Source]) -> str | None:
+  """Returns the columns of the MixBoost paper as a Markdown table, or None if they were not run.
+
+  Args:
+    results: as for `write`.
+
+  Raises:
+    ValueError: if there is nothing to read, or a file is not a results file.
+  """
+  data = robustness.standard_table(aggregate.group(aggregate.load(results)))
+  return None if data is None else f"{markdown.table(data)}\n\n{data.caption}"
