@@ -13,9 +13,10 @@ from jaxtyping import Array
 
 from mixboost_jax import augment, data, keys, models
 from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
+from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Settings
-from mixboost_jax.train import objectives, optimizer, views
+from mixboost_jax.train import objectives, optimizer, policies, views
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
 from mixboost_jax.train.state import TrainState
@@ -164,7 +165,9 @@ def training_augmentation(settings: Settings, dataset: data.Dataset, mesh: Mesh)
   resources: dict[str, Any] = {"mesh": mesh, "batch_axes": meshes.AXES}
   if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
     resources["mixing_images"] = mixing_pictures(settings, dataset)
-  stages.append(augment.build(settings.augment.policy, **resources))
+  for line in policies.policy_warnings(settings.augment.policy):
+    log.warn(line)
+  stages.append(policies.build_policy(settings.augment.policy, **resources))
 
   def run(example_keys: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Images, SoftLabels]:
     for stage, stage_keys in zip(stages, keys.split_each(example_keys, len(stages)), strict=True):
