@@ -24,6 +24,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,7 +35,7 @@ from autoattack import public
 from mixboost_jax import corruptions
 from mixboost_jax.data import cifar
 
-PLACES = ("--peer-python", "--robustness", "--c-bar", "--cifar")
+PLACES = ("--peer-python", "--robustness", "--c-bar", "--cifar", "--out")
 SLOW = ("caustic_refraction", "sparkles", "perlin_noise", "plasma_noise", "glass_blur")
 """Seconds per 224x224 picture in the reference; compared on `SLOW_IMAGES` pictures."""
 SLOW_IMAGES = 4
@@ -187,7 +188,16 @@ def main() -> None:
       before["tables"].setdefault(table, {}).update(rows)
     report |= {"tables": before["tables"], "pictures": before["pictures"] | words}
     report["commands"] = [*before["commands"], *report["commands"]]
+  report["not_run"] = not_run(report["tables"])
   path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def not_run(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+  """Returns the corruptions of every table that have no row."""
+  return {
+    table: [name for name in levels if name not in tables.get(table, {})]
+    for table, levels in corruptions.SEVERITIES.items()
+  }
 
 
 def slow(table: str, name: str) -> bool:
