@@ -61,7 +61,7 @@ class Pictures:
     return images[rows].astype(np.float32) / 255, labels[rows].astype(np.int32)
 
 
-PLACES = ("--peer-python", "--peer-path", "--cifar")
+PLACES = ("--peer-python", "--peer-path", "--cifar", "--out")
 
 
 def public(arguments: Sequence[str], places: Sequence[str] = PLACES) -> list[str]:

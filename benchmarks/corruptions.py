@@ -24,6 +24,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,7 +35,7 @@ from autoattack import public
 from mixboost_jax import corruptions
 from mixboost_jax.data import cifar
 
-PLACES = ("--peer-python", "--robustness", "--c-bar", "--cifar")
+PLACES = ("--peer-python", "--robustness", "--c-bar", "--cifar", "--out")
 SLOW = ("caustic_refraction", "sparkles", "perlin_noise", "plasma_noise", "glass_blur")
 """Seconds per 224x224 picture in the reference; compared on `SLOW_IMAGES` pictures."""
 SLOW_IMAGES = 4
@@ -151,7 +152,7 @@ def main() -> None:
     for table, name, rows in wanted
     for s in args.severities
   }
-  inputs: dict[str, Any] = {f"images/{table}": value for table, value in images.items()}
+  inputs: dict[str, Any] = {f"images/{table}": images[table] for table in args.tables}
   inputs |= {"jobs": np.array(list(jobs.values())), "seed": 0}
   inputs |= {f: str(pathlib.Path(getattr(args, f)).absolute()) for f in ("robustness", "c_bar")}
   peer = ask_peer(args.peer_python, inputs)
@@ -160,19 +161,19 @@ def main() -> None:
     clean = images[table][:rows]
     levels = [peer[f"images/{jobs[table, name, s]}"] for s in args.severities]
     ours = [corrupted(clean, name, s, table) for s in args.severities]
-    table_rows[table][name] = row = compare(name, clean, ours, levels)
+    row = {"severities": args.severities, **compare(name, clean, ours, levels)}
+    table_rows[table][name] = row
     print(f"{table} {name}: {json.dumps(row)}", flush=True)
     jax.clear_caches()
   report = {
     "what": "mean absolute change in 8-bit levels by severity, against the authors' code",
     "pictures": words,
-    "severities": args.severities,
     "references": ["github.com/hendrycks/robustness", "github.com/facebookresearch/"
                    "augmentation-corruption"],
     "tolerances": {"mean_abs_difference": FIXED_TOLERANCE, "relative": RELATIVE_TOLERANCE,
                    "z": Z_TOLERANCE},
     "tables": table_rows,
-    "command": " ".join(["python", "benchmarks/corruptions.py", *public(sys.argv[1:], PLACES)]),
+    "commands": [" ".join(["python", "benchmarks/corruptions.py", *public(sys.argv[1:], PLACES)])],
     "jax": jax.__version__,
     "backend": jax.default_backend(),
     "machine": platform.processor() or platform.machine(),
@@ -186,7 +187,17 @@ def main() -> None:
     for table, rows in table_rows.items():
       before["tables"].setdefault(table, {}).update(rows)
     report |= {"tables": before["tables"], "pictures": before["pictures"] | words}
+    report["commands"] = [*before["commands"], *report["commands"]]
+  report["not_run"] = not_run(report["tables"])
   path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def not_run(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+  """Returns the corruptions of every table that have no row."""
+  return {
+    table: [name for name in levels if name not in tables.get(table, {})]
+    for table, levels in corruptions.SEVERITIES.items()
+  }
 
 
 def slow(table: str, name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mixboost_jax import augment, evaluate, models, report, train
+from mixboost_jax import evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.jobs import evaluation, interactions, prepared, show_augmentation, training
 from mixboost_jax.runtime import (
@@ -45,7 +45,7 @@ USER_ERRORS = (
 
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
-  "augment.policy": augment.policy_problem,
+  "augment.policy": train.policy_problem,
   "evaluate.suite": evaluate.suite_problem,
   "evaluate.budget": evaluate.budget_problem,
 }

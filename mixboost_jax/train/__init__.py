@@ -3,6 +3,7 @@
 
 from mixboost_jax.train.build import Trainer, build
 from mixboost_jax.train.loop import Evaluator, Hooks, Preempted, run
+from mixboost_jax.train.policies import policy_problem
 from mixboost_jax.train.state import TrainState
 from mixboost_jax.train.window import NonFiniteError
 
@@ -14,5 +15,6 @@ __all__ = [
   "TrainState",
   "Trainer",
   "build",
+  "policy_problem",
   "run",
 ]

@@ -13,9 +13,19 @@ from jaxtyping import Array, Int
 
 from mixboost_jax import augment, data, keys, models
 from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
+from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Settings
-from mixboost_jax.train import adversary, copies, manifold, objectives, optimizer, reduction, views
+from mixboost_jax.train import (
+  adversary,
+  copies,
+  manifold,
+  objectives,
+  optimizer,
+  policies,
+  reduction,
+  views,
+)
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
 from mixboost_jax.train.state import TrainState
@@ -185,7 +195,9 @@ def training_augmentation(
   resources: dict[str, Any] = {"mesh": mesh, "batch_axes": meshes.AXES}
   if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
     resources["mixing_images"] = mixing_pictures(settings, dataset)
-  policy = augment.build(settings.augment.policy, **resources)
+  for line in policies.policy_warnings(settings.augment.policy):
+    log.warn(line)
+  policy = policies.build_policy(settings.augment.policy, **resources)
   if settings.objective.jsd_weight > 0:
     policy = copies.beside_clean(policy, num_copies=2)
   switch = functools.partial(copies.in_some_epochs, policy, settings.augment, num_epochs=num_epochs)
