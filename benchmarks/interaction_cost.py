@@ -12,10 +12,6 @@ is measured; the same command goes on after a stop.
 import argparse
 import json
 import pathlib
-import shlex
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,6 +22,7 @@ import trained_run
 from mixboost_jax import interactions
 from mixboost_jax.interactions import Strength
 from mixboost_jax.runtime import atomic, environment
+from mixboost_jax.runtime.parts import Parts
 
 POPULATIONS = {
   "neighbour": interactions.neighbour_population,
@@ -33,24 +30,6 @@ POPULATIONS = {
 }
 TARGETS = {"neighbour": 3.0, "uniform": 5.0}
 CHUNK = 256
-
-
-class Parts:
-  """Measured parts in a JSON file, so that a stopped run goes on where it was."""
-
-  def __init__(self, path: pathlib.Path):
-    self.path = path
-    self.tree: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-
-  def get(self, name: str, measure: Callable[[], Any]) -> Any:
-    """Returns a part, measuring and saving it if it is missing."""
-    if name not in self.tree:
-      started = time.perf_counter()
-      self.tree[name] = measure()
-      atomic.make_folder(self.path.parent)
-      atomic.write_json(self.path, self.tree)
-      print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-    return self.tree[name]
 
 
 def plain(result: Strength) -> dict[str, Any]:
@@ -189,9 +168,9 @@ def main() -> None:
     interactions.image_game(predictor, images[k], int(labels[k]), grid=args.grid, fill=fill)
     for k in right
   ]
-  parts = Parts(args.parts)
+  parts = Parts(args.parts, identity=[args.run.name, args.grid, right.tolist(), args.paper_pairs])
   report: dict[str, Any] = {
-    "command": shlex.join(["python", *sys.argv]),
+    "command": trained_run.command(),
     "network": f"{settings.model.name}, {args.run.name}, {args.title}",
     "test_pictures": right.tolist(),
     "players": args.grid**2,

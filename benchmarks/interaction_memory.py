@@ -38,6 +38,7 @@ def program_bytes(game: interactions.Game, *, chunk: int, contexts: int) -> dict
     chunk_size=chunk,
   ).compile()
   found = compiled.memory_analysis()
+  assert found is not None
   parts = ("temp_size_in_bytes", "argument_size_in_bytes", "output_size_in_bytes")
   total = sum(getattr(found, part) for part in parts)
   return {

@@ -12,8 +12,6 @@ files come the PNG figures and OUT/summary.json. Run folders are only read.
 import argparse
 import dataclasses
 import pathlib
-import shlex
-import sys
 import time
 from typing import Any
 
@@ -44,7 +42,7 @@ def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:
   return dataclasses.replace(
     found,
     settings=tree,
-    command=shlex.join(["python", *sys.argv]),
+    command=trained_run.command(),
     metrics=(*errors, *found.metrics),
   )
 
@@ -98,7 +96,7 @@ def main() -> None:
   runs = measured(groups)
   paper_figures.write(groups, args.out, title=args.title)
   summary = {
-    "command": shlex.join(["python", *sys.argv]),
+    "command": trained_run.command(),
     "title": args.title,
     "interval": "95 %, Student t over pictures",
     "runs": {run.label: run.to_json() for run in runs},

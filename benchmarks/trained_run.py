@@ -2,7 +2,9 @@
 """Opens the network of a finished run folder, wherever its data lie, without writing to it."""
 
 import pathlib
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +16,12 @@ from mixboost_jax import settings as settings_lib
 from mixboost_jax.jobs import prepared
 from mixboost_jax.runtime import checkpoint, workdir
 from mixboost_jax.schema import Settings
+
+
+def command() -> str:
+  """Returns the command line; of absolute paths only the last part, which says enough."""
+  short = [pathlib.Path(word).name if word.startswith("/") else word for word in sys.argv]
+  return shlex.join(["python", f"benchmarks/{pathlib.Path(short[0]).name}", *short[1:]])
 
 
 def settings_of(

@@ -114,7 +114,9 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch):
   assert len(found.curves["interaction_tree"]) == 7
   assert found.command == "test"
   metrics = {metric.name: metric for metric in found.metrics}
-  assert metrics["interaction_proxy"].low <= metrics["interaction_proxy"].value
+  proxy = metrics["interaction_proxy"]
+  assert proxy.low is not None
+  assert proxy.low <= proxy.value
   page = report.write(str(trained), trained / "report.html").read_text()
   assert "Interaction strength J" in page
   assert "while training" in page

@@ -50,7 +50,7 @@ def curve_rows(
   columns = {
     "ratio": np.asarray(result.orders) / max(1, result.num_players - 2),
     "relative": result.relative,
-    "low": result.relative - reach,
+    "low": np.maximum(result.relative - reach, 0.0),  # J cannot be negative; NaN stays NaN
     "high": result.relative + reach,
     "stderr": result.relative_stderr,
     "strength": result.strength,

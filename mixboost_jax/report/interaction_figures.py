@@ -50,7 +50,8 @@ def _numbered(number: int, count: int) -> str:
 
 
 def _curves(title: str, runs: Sequence[Measured]) -> Figure:
-  return _bands(title, [(run.label, run.colour, run) for run in runs])
+  own = len({run.colour % charts.NUM_COLOURS for run in runs}) == len(runs)
+  return _bands(title, [(run.label, run.colour if own else k, run) for k, run in enumerate(runs)])
 
 
 def _bands(title: str, runs: Sequence[tuple[str, int, Measured]]) -> Figure:
@@ -82,6 +83,7 @@ def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
 def _watched(groups: Sequence[Group]) -> list[Figure]:
   """What the monitor logged during training."""
   series: dict[str, list[charts.Series]] = {}
+  several = len(groups) > 1
   names = {"proxy": "M(0.2, 0.2, 0.8)", "low": "J of low orders", "high": "J of high orders"}
   for colour, group in enumerate(groups):
     for run in group.runs:
@@ -91,6 +93,10 @@ def _watched(groups: Sequence[Group]) -> list[Figure]:
         if line:
           series.setdefault(title, []).append(charts.Series(group.label, line, colour))
   return [
-    Figure(f"{title} while training", charts.lines(f"{title} while training", lines))
+    Figure(
+      f"{title} while training",
+      charts.lines(f"{title} while training", lines),
+      tuple(dict.fromkeys((line.label, line.colour) for line in lines)) if several else (),
+    )
     for title, lines in series.items()
   ]

@@ -16,6 +16,8 @@ from mixboost_jax.runtime import atomic
 
 COLOURS = ("#0064a8", "#c2500a", "#00805c", "#a3457d", "#8a6d00", "#3f3f46")
 DASHES = ("-", "--", ":", "-.", (0, (4, 3)), (0, (1, 4)))
+MAX_MAPS = 4
+"""Runs in the figure of maps."""
 X_LABEL, Y_LABEL = "order $m / (n - 2)$", "interaction strength $J^{(m)}$"
 
 
@@ -50,8 +52,8 @@ def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> 
     jobs["strength_sweep"] = (_curves, named, (5.2, 3.6))
   if scatters := data.scatters(runs):
     jobs["proxy"] = (_scatters, scatters, (4.8 * len(scatters), 4.0))
-  if runs[0].map:
-    jobs["map"] = (_maps, [run for run in runs if run.map][:4], (6.0, 2.6))
+  if shown := [run for run in runs if run.map and run.picture][:MAX_MAPS]:
+    jobs["map"] = (_maps, shown, (4.6, 2.1 * len(shown) + 0.3))
   if runs[0].tree:
     jobs["tree"] = (_tree, runs[0], (5.2, 3.4))
   atomic.make_folder(folder)
@@ -124,26 +126,25 @@ def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
 
 
 def _maps(figure: Any, runs: Sequence[Measured]) -> None:
-  every = figure.subplots(1, 2 * len(runs) if len(runs) < 3 else len(runs), squeeze=False)[0]
-  for k, run in enumerate(runs):
+  """One row per run: the picture, and I(i, j) of the framed cell i."""
+  every = figure.subplots(len(runs), 2, squeeze=False)
+  for (left, right), run in zip(every, runs, strict=True):
     grid = round(len(run.map) ** 0.5)
     values = np.array([row["value"] for row in run.map]).reshape(grid, grid)
     chosen = next(int(row["step"]) for row in run.map if row["chosen"])
     limit = np.abs(values).max() or 1.0
-    alone = len(runs) < 3
-    axes = every[2 * k + 1] if alone else every[k]
-    image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    figure.colorbar(image, ax=axes, shrink=0.7).ax.tick_params(labelsize=6)
-    axes.set_title(f"{run.label}: $I(i, j)$ of the framed cell", fontsize=7)
-    if alone:
-      width = 1 + max(int(row["column"]) for row in run.picture)
-      pixels = [[row["red"], row["green"], row["blue"]] for row in run.picture]
-      every[2 * k].imshow(np.array(pixels, np.uint8).reshape(-1, width, 3))
-      _frame(every[2 * k], chosen, grid, width / grid)
-    _frame(axes, chosen, grid, 1.0)
-  for axes in every:
-    axes.set_xticks([])
-    axes.set_yticks([])
+    width = 1 + max(int(row["column"]) for row in run.picture)
+    pixels = [[row["red"], row["green"], row["blue"]] for row in run.picture]
+    left.imshow(np.array(pixels, np.uint8).reshape(-1, width, 3))
+    image = right.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    figure.colorbar(image, ax=right).ax.tick_params(labelsize=6)
+    left.set_ylabel(run.label, fontsize=8)
+    right.set_title("$I(i, j)$", fontsize=8)
+    _frame(left, chosen, grid, width / grid)
+    _frame(right, chosen, grid, 1.0)
+    for axes in (left, right):
+      axes.set_xticks([])
+      axes.set_yticks([])
 
 
 def _frame(axes: Any, cell: int, grid: int, side: float) -> None:

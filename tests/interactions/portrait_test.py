@@ -69,7 +69,9 @@ def test_memory_is_bounded_by_the_chunk():
       debias="jackknife",
       chunk_size=chunk_size,
     ).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    found = compiled.memory_analysis()
+    assert found is not None
+    return found.temp_size_in_bytes
 
   small = temporary(8, 16)
   assert temporary(64, 16) < 1.2 * small  # eight times the evaluations
