@@ -108,9 +108,13 @@ def get_config(arg: str = "") -> ConfigDict:
   train.select_on = "none"  # none (last checkpoint) | validation (best clean error there)
 
   config.evaluate = evaluate = ConfigDict()
-  evaluate.suite = "clean"  # see mixboost_jax.evaluate.SUITES
+  evaluate.suite = "clean"  # see mixboost_jax.evaluate.SUITES, or words: "clean,c:fog,pgd"
   evaluate.split = "test"  # test | validation
   evaluate.batch_size = 500
+  evaluate.max_examples = 0  # per unit; 0: as the suite says; -1: all, as for published tables
+  evaluate.budget = ""  # e.g. "10min": sizes planned from a probe instead; "": no limit
+  evaluate.ood_dirs = ()  # folders of pictures out of distribution, for the word `ood`
+  evaluate.released_dir = ""  # folder of published corrupted sets; "": pictures made here
   evaluate.ece_bins = 15
   evaluate.confidence = 0.95  # level of all intervals
 

@@ -210,6 +210,10 @@ class Evaluate:
   suite: str = _rule()
   split: str = _one_of("test", "validation")
   batch_size: int = _at_least(1)
+  max_examples: int = _at_least(-1)
+  budget: str = _rule()
+  ood_dirs: tuple[str, ...] = _rule()
+  released_dir: str = _rule()
   ece_bins: int = _at_least(1)
   confidence: float = _between(0, 1, open_low=True, open_high=True)
 

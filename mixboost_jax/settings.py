@@ -197,6 +197,9 @@ def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in parts):
       return value, f"expected a tuple of numbers, got {value!r}"
     return tuple(float(v) for v in parts if v is not None), None
+  if kind == tuple[str, ...]:
+    fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    return value, None if fits else f"expected a tuple of words, got {value!r}"
   return value, None if isinstance(value, dict) else f"expected a mapping, got {value!r}"
 
 

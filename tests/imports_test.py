@@ -46,7 +46,7 @@ settings = schema.Settings(
                              "batch", "roll"),
   optimizer=schema.Optimizer("sgd", 0.05, 0.9, True, 5e-4, "cosine", 1e-6, 0, (0.5,), 0.1, 0.0),
   train=schema.Train(16, 1.0, 0, 1, 1, "auto", "clean", False, 0.0, 50, 0.0, 1.0, 2, "none"),
-  evaluate=schema.Evaluate("clean", "test", 16, 15, 0.95),
+  evaluate=schema.Evaluate("clean", "test", 16, 0, "", (), "", 15, 0.95),
   runtime=schema.Runtime(0, 1, "", False, False),
   report=schema.Report(0),
 )

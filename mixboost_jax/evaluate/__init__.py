@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a network and pictures to metrics with intervals, for any JAX model."""
 
+from mixboost_jax.evaluate.budget import problem as budget_problem
 from mixboost_jax.evaluate.examples import Examples, from_dataset
+from mixboost_jax.evaluate.pieces import Stopped
 from mixboost_jax.evaluate.runner import evaluate, make_monitor, run
 from mixboost_jax.evaluate.scoring import Scorer, Scores, open_up
-from mixboost_jax.evaluate.suites import SUITES, Unit, suite_problem
+from mixboost_jax.evaluate.suites import SUITES, Unit, expand, suite_problem
 from mixboost_jax.evaluate.summary import headline, reliability, summarise
 
 __all__ = [
@@ -12,8 +14,11 @@ __all__ = [
   "Examples",
   "Scorer",
   "Scores",
+  "Stopped",
   "Unit",
+  "budget_problem",
   "evaluate",
+  "expand",
   "from_dataset",
   "headline",
   "make_monitor",

@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,12 @@ class Examples:
 
   def __len__(self) -> int:
     return len(self.labels)
+
+  def take(self, places: np.ndarray) -> "Examples":
+    """Returns copies of the examples at these places."""
+    return dataclasses.replace(
+      self, images=self.images[places], labels=self.labels[places], ids=self.ids[places]
+    )
 
 
 def from_dataset(dataset: Any, *, split: str) -> Examples:
@@ -60,23 +66,35 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
   return _checked(images, labels, np.arange(len(labels)), "arrays", split, "arrays")
 
 
-def padded_batches(
-  examples: Examples, batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """Yields (images float32, labels, weights) of one shape; weight 0 marks rows of padding."""
+class HostBatch(NamedTuple):
+  """Rows of one compiled call, on the host."""
+
+  images: np.ndarray
+  """float32[B, H, W, C] in [0, 1]."""
+  labels: np.ndarray
+  """int32[B]."""
+  ids: np.ndarray
+  """int32[B]; -1 for padding."""
+  real: np.ndarray
+  """bool[B]; False for padding."""
+
+
+def padded_batches(examples: Examples, batch_size: int) -> Iterator[HostBatch]:
+  """Yields batches of one shape, in order; the last one is filled up with padding."""
   if examples.images.dtype == np.uint8:
     split = data.Split(examples.images, examples.labels, examples.ids)
     for batch, weights in data.padded_batches(split, batch_size):
-      yield np.asarray(batch.images), np.asarray(batch.labels), weights
+      images, labels, ids = (np.asarray(part) for part in batch)
+      yield HostBatch(images, labels, ids, np.asarray(weights) > 0)
     return
   for start in range(0, len(examples), batch_size):
     images = examples.images[start : start + batch_size]
-    missing = batch_size - len(images)
-    rows = [(0, missing)]
-    yield (
+    rows = [(0, batch_size - len(images))]
+    yield HostBatch(
       np.pad(images, rows + 3 * [(0, 0)]),
       np.pad(examples.labels[start : start + batch_size], rows),
-      np.pad(np.ones(len(images), np.float32), rows),
+      np.pad(examples.ids[start : start + batch_size], rows, constant_values=data.PADDING_ID),
+      np.pad(np.ones(len(images), bool), rows),
     )
 
 

@@ -3,19 +3,31 @@
 
 import dataclasses
 import datetime
-import math
+import os
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 
-from mixboost_jax import registry, schema
+from mixboost_jax import data, schema
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.evaluate import (
+  collect,
+  foreign,
+  pieces,
+  planning,
+  sanity,
+  scoring,
+  store,
+  suites,
+  summary,
+)
 from mixboost_jax.evaluate import examples as examples_lib
-from mixboost_jax.evaluate import scoring, summary
-from mixboost_jax.evaluate.suites import SUITES
+from mixboost_jax.evaluate.examples import Examples
+from mixboost_jax.evaluate.measure import Session
 from mixboost_jax.runtime import environment
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.results import Results
@@ -28,16 +40,21 @@ def evaluate(
   *,
   split: str = "test",
   batch_size: int = 500,
+  max_examples: int = 0,
+  budget: str = "",
+  ood_dirs: Sequence[str] = (),
+  folder: str | os.PathLike | None = None,
   ece_bins: int = 15,
   confidence: float = 0.95,
   mesh: Mesh | None = None,
   name: str = "model",
+  should_stop: Callable[[], bool] = lambda: False,
 ) -> Results:
   """Measures a network and says how sure the numbers are.
 
   ```python
   from mixboost_jax import evaluate, report
-  results = evaluate.evaluate(logits_fn, (images, labels))
+  results = evaluate.evaluate(logits_fn, (images, labels), suite="standard")
   report.write(results, "report.html")
   ```
 
@@ -45,36 +62,43 @@ def evaluate(
     logits_fn: `images[B, H, W, C] in [0, 1] -> logits[B, K]`, made of JAX operations. It normalises
       its input itself and does not change state.
     dataset: `data.Dataset`, `data.Split`, or (images, labels); images uint8, or float in [0, 1].
-    suite: a name in `SUITES`.
+    suite: a name in `SUITES`, or words with commas between them ("clean,c:gaussian_noise,pgd").
     split: part of a `Dataset`: "test", "validation" or "train".
     batch_size: examples per compiled call; rounded up to a multiple of the number of devices. It
       changes no metric beyond rounding.
+    max_examples: most examples per unit; 0: `suites.DEFAULT_EXAMPLES`, -1: all, as for published
+      tables. Every number says how many examples it has.
+    budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
+    ood_dirs: folders of pictures (or `.npy` files) that are out of distribution, for `ood`.
+    folder: keeps every finished piece here; called again with the same network and pictures, only
+      what is missing is measured.
     ece_bins: bins of the expected calibration error and the reliability diagram, >= 1.
     confidence: level of the intervals, in (0, 1).
     mesh: devices to use; all if None.
     name: what results and reports call the model.
+    should_stop: asked between pieces; if it says so, `pieces.Stopped` is raised.
 
   Raises:
     ValueError: if an argument or what the network returns is not as said here.
   """
-  if not 0 < confidence < 1:
-    raise ValueError(f"evaluate: confidence must be in (0, 1), got {confidence}.")
-  for option, value in {"ece_bins": ece_bins, "batch_size": batch_size}.items():
-    if value < 1:
-      raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
+  _check(confidence, ece_bins=ece_bins, batch_size=batch_size)
   started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-  units = registry.lookup(SUITES, suite, field="evaluate: suite")
   chosen = examples_lib.from_dataset(dataset, split=split)
-  mesh = mesh_lib.create() if mesh is None else mesh
-  rounded = math.ceil(min(batch_size, len(chosen)) / mesh.size) * mesh.size
-  apply_fn, variables = scoring.open_up(logits_fn, (rounded, *chosen.images.shape[1:]))
-  scorer = scoring.Scorer(apply_fn, batch_size=rounded, mesh=mesh)
-  found, curves = [], {}
-  for unit in units:
-    pictures = unit.derive(chosen)
-    scores = scorer(variables, pictures)
-    found += summary.summarise(scores, pictures, ece_bins=ece_bins, confidence=confidence)
-    curves[f"reliability/{pictures.dataset}"] = summary.reliability(scores, num_bins=ece_bins)
+  session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
+  large = suites.is_large(session.image_shape)
+  units = suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
+  network = store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
+  kept = store.Store(folder)
+  sizes, notes = planning.sizes(
+    session, units, suite, max_examples=max_examples, budget=budget, store=kept, network=network
+  )
+  warnings = sanity.flags(session, kept, network) if sanity.needed(units) else []
+  columns = pieces.measure(
+    session, sizes, kept, network=network, label=name, should_stop=should_stop
+  )
+  found, curves = collect.everything(
+    session, columns, ece_bins=ece_bins, confidence=confidence, large=large
+  )
   return Results(
     name=name,
     settings={},
@@ -86,11 +110,52 @@ def evaluate(
     metrics=tuple(found),
     curves=curves,
     samples={},
+    flags=(*warnings, *notes),
   )
 
 
+def _check(confidence: float, **at_least_one: int) -> None:
+  if not 0 < confidence < 1:
+    raise ValueError(f"evaluate: confidence must be in (0, 1), got {confidence}.")
+  for option, value in at_least_one.items():
+    if value < 1:
+      raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
+
+
+def _session(
+  logits_fn: LogitsFn,
+  dataset: Any,
+  chosen: Examples,
+  split: str,
+  batch_size: int,
+  mesh: Mesh | None,
+  ood_dirs: Sequence[str],
+) -> Session:
+  height, width, channels = chosen.images.shape[1:]
+  mesh = mesh_lib.create() if mesh is None else mesh
+  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
+  apply_fn, variables = scoring.open_up(logits_fn, (rounded, height, width, channels))
+  scorer = scoring.Scorer(apply_fn, batch_size=rounded, mesh=mesh)
+  held_out = None
+  if isinstance(dataset, data.Dataset) and dataset.validation is not None and split == "test":
+    held_out = examples_lib.from_dataset(dataset, split="validation")
+  foreign_sets = {
+    pathlib.Path(place).expanduser().resolve().stem: foreign.from_folder(
+      place, image_shape=(height, width, channels), limit=len(chosen)
+    )
+    for place in ood_dirs
+  }
+  return Session(scorer, scorer.placed(variables), chosen, foreign_sets, held_out)
+
+
 def run(
-  logits_fn: LogitsFn, dataset: Any, settings: schema.Settings, *, mesh: Mesh | None = None
+  logits_fn: LogitsFn,
+  dataset: Any,
+  settings: schema.Settings,
+  *,
+  mesh: Mesh | None = None,
+  folder: str | os.PathLike | None = None,
+  should_stop: Callable[[], bool] = lambda: False,
 ) -> Results:
   """`evaluate` as the config says; the results carry the config and its hash.
 
@@ -99,6 +164,8 @@ def run(
     dataset: as for `evaluate`.
     settings: of which `evaluate` and `name` are used, and all are recorded.
     mesh: devices to use; all if None.
+    folder: as for `evaluate`.
+    should_stop: as for `evaluate`.
 
   Raises:
     ValueError: as for `evaluate`.
@@ -110,10 +177,15 @@ def run(
     chosen.suite,
     split=chosen.split,
     batch_size=chosen.batch_size,
+    max_examples=chosen.max_examples,
+    budget=chosen.budget,
+    ood_dirs=chosen.ood_dirs,
+    folder=folder,
     ece_bins=chosen.ece_bins,
     confidence=chosen.confidence,
     mesh=mesh,
     name=settings.name,
+    should_stop=should_stop,
   )
   return dataclasses.replace(
     results, settings=settings.to_json(), config_hash=settings_lib.config_hash(settings)
@@ -141,7 +213,7 @@ def make_monitor(
   """
   chosen = examples_lib.from_dataset(dataset, split=split)
   mesh = mesh_lib.create() if mesh is None else mesh
-  rounded = math.ceil(min(batch_size, len(chosen)) / mesh.size) * mesh.size
+  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
   shape = (rounded, *chosen.images.shape[1:])
   shared = scoring.Scorer(scoring.call, batch_size=rounded, mesh=mesh)
 

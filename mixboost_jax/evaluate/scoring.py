@@ -18,6 +18,8 @@ from mixboost_jax.runtime import mesh as mesh_lib
 
 ApplyFn = Callable[[Any, jax.Array], jax.Array]
 """`(variables, images) -> logits` in evaluation mode."""
+Change = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""`(ids[B], images[B, H, W, C], labels[B]) -> images`; a row depends on its own id only."""
 _IN_FLIGHT = 2  # batches dispatched before the oldest is read back
 
 
@@ -32,13 +34,17 @@ class Scores(NamedTuple):
   """float32[N], in nats."""
   brier: Any
   """float32[N]."""
+  max_logit: Any
+  """float32[N]."""
+  negative_energy: Any
+  """float32[N], logsumexp of the logits."""
 
 
 class Scorer:
   """Scores examples with any values of the variables of one network; compiles once per shape."""
 
   def __init__(self, apply_fn: ApplyFn, *, batch_size: int, mesh: Mesh | None = None):
-    """Builds the compiled function.
+    """Builds the compiled functions.
 
     Args:
       apply_fn: `(variables, images) -> logits[B, K]`, traceable.
@@ -47,40 +53,56 @@ class Scorer:
     """
     if batch_size < 1:
       raise ValueError(f"evaluate: batch_size must be >= 1, got {batch_size}.")
-    self._mesh = mesh_lib.create() if mesh is None else mesh
-    self.batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
-    self._apply_fn = apply_fn
-    self._score = jax.jit(self._score_batch, out_shardings=mesh_lib.replicated(self._mesh))
+    self.mesh = mesh_lib.create() if mesh is None else mesh
+    self.batch_size = self.rounded(batch_size)
+    self.apply_fn = apply_fn
+    whole = mesh_lib.replicated(self.mesh)
+    self._score = jax.jit(self._score_batch, out_shardings=whole)
+    self.logits = jax.jit(self._logits_of, out_shardings=whole)
+    """`(variables, images[B, H, W, C]) -> float32 logits[B, K]`, for one shape per program."""
+
+  def rounded(self, count: int) -> int:
+    """Returns the smallest multiple of the number of devices that is at least `count`."""
+    return -(-count // self.mesh.size) * self.mesh.size
+
+  def batch_for(self, count: int) -> int:
+    """Returns the rows of a batch when `count` examples are scored."""
+    return min(self.batch_size, self.rounded(count))
+
+  def place(self, arrays: Any) -> Any:
+    """Splits host arrays over the devices along their first axis."""
+    return jax.device_put(arrays, mesh_lib.batch_sharding(self.mesh))
+
+  def _logits_of(self, variables: Any, images: jax.Array) -> jax.Array:
+    logits = self.apply_fn(variables, images)
+    if logits.ndim != 2 or len(logits) != len(images):
+      raise ValueError(
+        f"evaluate: logits_fn must return [B, K] = [{len(images)}, K] for images "
+        f"{list(images.shape)}, got {list(logits.shape)}."
+      )
+    return logits.astype(jnp.float32)
 
   def _score_batch(
     self, variables: Any, images: jax.Array, labels: jax.Array
   ) -> tuple[Scores, jax.Array]:
-    logits = self._apply_fn(variables, images)
-    if logits.ndim != 2 or len(logits) != len(labels):
-      raise ValueError(
-        f"evaluate: logits_fn must return [B, K] = [{len(labels)}, K] for images "
-        f"{list(images.shape)}, got {list(logits.shape)}."
-      )
-    logits = logits.astype(jnp.float32)
-    probabilities = jax.nn.softmax(logits, axis=-1)
-    scores = Scores(
-      metrics.correct(logits, labels).astype(jnp.float32),
-      metrics.confidence(probabilities),
-      metrics.nll_per_example(logits, labels),
-      metrics.brier_per_example(probabilities, labels),
-    )
+    logits = self._logits_of(variables, images)
     usable = jnp.isfinite(logits).all(axis=-1) & (labels < logits.shape[-1])
-    return scores, usable
+    return scores_of(logits, labels), usable
 
-  def __call__(self, variables: Any, examples: Examples) -> Scores:
+  def __call__(self, variables: Any, examples: Examples, *, change: Change | None = None) -> Scores:
     """Scores every example once.
+
+    Args:
+      variables: of the network.
+      examples: labelled pictures.
+      change: `(ids, images, labels) -> images` on the devices: what is done to a batch before it
+        is scored (a corruption, an attack).
 
     Raises:
       ValueError: if the network returns something that is not finite logits [B, K], or too few
         classes for the labels.
     """
-    variables = jax.tree.map(self._placed, variables)
-    sharding = mesh_lib.batch_sharding(self._mesh)
+    variables = self.placed(variables)
     waiting: collections.deque = collections.deque()
     parts: list[tuple[Scores, np.ndarray]] = []
 
@@ -88,9 +110,11 @@ class Scorer:
       result, real = waiting.popleft()
       parts.append(jax.tree.map(lambda values: values[real], jax.device_get(result)))
 
-    for images, labels, weights in padded_batches(examples, self.batch_size):
-      arrays = jax.device_put((images, labels), sharding)
-      waiting.append((self._score(variables, *arrays), weights > 0))
+    for batch in padded_batches(examples, self.batch_for(len(examples))):
+      images, labels, ids = self.place((batch.images, batch.labels, batch.ids))
+      if change is not None:
+        images = change(ids, images, labels)
+      waiting.append((self._score(variables, images, labels), batch.real))
       if len(waiting) > _IN_FLIGHT:
         read_oldest()
     while waiting:
@@ -105,11 +129,27 @@ class Scorer:
       )
     return scores
 
+  def placed(self, variables: Any) -> Any:
+    """Replicates arrays, but for those that already live on the mesh, sharded or not."""
+    return jax.tree.map(self._placed, variables)
+
   def _placed(self, leaf: Any) -> Any:
-    """Leaves arrays that already live on the mesh (sharded or not) and replicates the others."""
-    if isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(self._mesh.devices.flat):
+    if isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(self.mesh.devices.flat):
       return leaf
-    return jax.device_put(leaf, mesh_lib.replicated(self._mesh))
+    return jax.device_put(leaf, mesh_lib.replicated(self.mesh))
+
+
+def scores_of(logits: jax.Array, labels: jax.Array) -> Scores:
+  """Returns what each example contributes, from its logits in float32."""
+  probabilities = jax.nn.softmax(logits, axis=-1)
+  return Scores(
+    metrics.correct(logits, labels).astype(jnp.float32),
+    metrics.confidence(probabilities),
+    metrics.nll_per_example(logits, labels),
+    metrics.brier_per_example(probabilities, labels),
+    metrics.max_logit(logits),
+    metrics.negative_energy(logits),
+  )
 
 
 def call(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
@@ -125,7 +165,7 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
 
   Args:
     logits_fn: images -> logits.
-    image_shape: [B, H, W, C], the only shape that the pure function need accept.
+    image_shape: [B, H, W, C], the shape that is tried; other numbers of rows are traced on use.
 
   Raises:
     ValueError: if `logits_fn` cannot be traced or does not return one array.
@@ -137,16 +177,20 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
   # A function of its own: JAX caches traces by function, and a module's parameters may change.
   trace = jax.make_jaxpr(lambda images: inner(images))
   try:
-    jaxpr = trace(jax.ShapeDtypeStruct(image_shape, jnp.float32))
+    programs = {image_shape: trace(jax.ShapeDtypeStruct(image_shape, jnp.float32))}
   except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
     raise ValueError(
       "evaluate: logits_fn must be made of JAX operations (it is compiled); wrap other code in "
       "jax.pure_callback."
     ) from error
-  if len(jaxpr.out_avals) != 1:
-    raise ValueError(f"evaluate: logits_fn must return one array, got {len(jaxpr.out_avals)}.")
+  outputs = programs[image_shape].out_avals
+  if len(outputs) != 1:
+    raise ValueError(f"evaluate: logits_fn must return one array, got {len(outputs)}.")
 
   def apply_fn(variables: list[jax.Array], images: jax.Array) -> jax.Array:
-    return jax.extend.core.jaxpr_as_fun(jaxpr.replace(consts=variables))(images)[0]
+    if images.shape not in programs:
+      programs[images.shape] = trace(jax.ShapeDtypeStruct(images.shape, jnp.float32))
+    program = programs[images.shape].replace(consts=variables)
+    return jax.extend.core.jaxpr_as_fun(program)(images)[0]
 
-  return apply_fn, list(jaxpr.consts)
+  return apply_fn, list(programs[image_shape].consts)

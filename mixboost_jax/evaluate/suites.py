@@ -1,74 +1,168 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which sets of pictures make up an evaluation."""
+"""What an evaluation is made of: words, the units that each stands for, and named lists of words.
+
+A suite is a list of words with commas between them, or the name of one. A word is `FAMILY`,
+`FAMILY:MEMBER` or `FAMILY:MEMBER:SEVERITY`; `*` stands for every member. So
+
+```text
+clean,c:gaussian_noise,pgd,ood     clean, one corruption at five severities, PGD, foreign pictures
+c:*:3                              every corruption of -C at severity 3
+```
+"""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
-import numpy as np
+from mixboost_jax import corruptions, registry
+from mixboost_jax.evaluate import foreign
+from mixboost_jax.evaluate.attacks_table import ATTACKS
 
-from mixboost_jax import data, keys, masks, registry
-from mixboost_jax.data import shapes
-from mixboost_jax.evaluate.examples import Examples
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, order=True)
 class Unit:
-  """One set of pictures derived from the chosen split; units do not depend on each other."""
+  """One set of pictures to score; units do not depend on each other."""
 
-  name: str
-  """Short and unique within a suite."""
-  derive: Callable[[Examples], Examples]
+  kind: str
+  """How it is measured: a key of `kinds.KINDS`."""
+  family: str
+  """The word that asks for it; units of one family are aggregated together."""
+  member: str = ""
+  severity: int = 0
+  source: str = ""
+  """"" (made here) or "released" (read from published files)."""
 
-
-def _as_they_are(examples: Examples) -> Examples:
-  return examples
-
-
-def _shapes_variant(examples: Examples, variant: str) -> Examples:
-  """Draws the same objects again with another relation of texture and class."""
-  if examples.dataset != "shapes":
-    raise ValueError(
-      f"evaluate: suite shapes changes textures of the procedural set and cannot be run on "
-      f"{examples.dataset!r}; use suite='clean', or config.data.name='shapes'."
-    )
-  agreement = registry.lookup(data.SHAPES_VARIANTS, variant, field="variant of shapes")
-  if agreement is None:
-    raise ValueError(f"evaluate: variant {variant!r} is the test split itself; use unit clean.")
-  drawn = shapes.generate(examples.ids, texture_agreement=agreement)
-  return dataclasses.replace(
-    examples, images=drawn.images, labels=drawn.labels, dataset=f"shapes-{variant}"
-  )
+  @property
+  def label(self) -> str:
+    """Short and unique, e.g. `c:gaussian_noise:3`."""
+    parts = [self.family, self.member, str(self.severity or "")]
+    return ":".join(part for part in parts if part) + (f" {self.source}" if self.source else "")
 
 
-def _occluded(examples: Examples) -> Examples:
-  """Paints over 30 % of an 8 x 8 grid of cells in mid-grey, other cells for every example."""
-  _, height, width, _ = examples.images.shape
-  grid = min(8, height, width)
-  root = keys.root_key(0)  # part of the definition of this unit, not of a run
-  example_keys = keys.example_keys(root, keys.Stream.EVALUATE, jnp.asarray(examples.ids))
-  mask = masks.sample_patch_mask(example_keys, grid=grid, keep_rate=0.7)
-  keep = np.asarray(masks.upsample(mask, height=height, width=width))[..., None]
-  gray = examples.images.dtype.type(128 if examples.images.dtype == np.uint8 else 0.5)
-  painted = np.where(keep, examples.images, gray)
-  return dataclasses.replace(examples, images=painted, dataset=f"{examples.dataset}-occluded")
+class _Family:
+  """A word and the members that it stands for."""
+
+  def __init__(self, kind: str, members: Sequence[str] = (), *, has_severities: bool = False):
+    self.kind, self.members, self.has_severities = kind, tuple(members), has_severities
 
 
-CLEAN = Unit("clean", _as_they_are)
-OCCLUDED = Unit("occluded", _occluded)
-NEUTRAL = Unit("neutral", lambda examples: _shapes_variant(examples, "neutral"))
-CONFLICTING = Unit("conflicting", lambda examples: _shapes_variant(examples, "conflicting"))
+def _families(*, large: bool, foreign_sets: Sequence[str] = ()) -> dict[str, _Family]:
+  """Returns every word; `large` pictures take the lists of ImageNet."""
+  names = corruptions.NAMES
+  bar = names["c_bar_imagenet" if large else "c_bar"]
+  return {
+    **{name: _Family("pictures") for name in ("clean", "occluded", "neutral", "conflicting")},
+    "c": _Family("corruption", names["c"], has_severities=True),
+    "c_extra": _Family("corruption", names["c_extra"], has_severities=True),
+    "c_bar": _Family("corruption", bar, has_severities=True),
+    "p": _Family("sequence", names["p"]),
+    "p_extra": _Family("sequence", names["p_extra"]),
+    **{name: _Family(attack.kind) for name, attack in ATTACKS.items()},
+    "ood": _Family("ood", (*foreign.SYNTHETIC, *foreign_sets)),
+    "temperature": _Family("temperature"),
+  }
 
-SUITES: dict[str, tuple[Unit, ...]] = {
-  "clean": (CLEAN,),
-  "occluded": (CLEAN, OCCLUDED),
-  "shapes": (CLEAN, OCCLUDED, NEUTRAL, CONFLICTING),
+
+SUITES: dict[str, str] = {
+  "clean": "clean",
+  "occluded": "clean,occluded",
+  "shapes": "clean,occluded,neutral,conflicting",
+  "quick": "clean,c:*:3,pgd",
+  "standard": "clean,c,c_bar,p,pgd",
+  "ood": "clean,ood",
+  "adversarial": "clean,pgd,pgd-10,pgd-50,pgd-200,autoattack",
+  "full": "clean,c,c_extra,c_bar,p,p_extra,pgd,pgd-10,pgd-50,autoattack,ood,temperature",
 }
-"""By `config.evaluate.suite`."""
+"""By `config.evaluate.suite`. `standard` has the eight columns of Table I of MixBoost."""
+
+DEFAULT_EXAMPLES: dict[str, int] = {
+  "corruption": 1000,
+  "sequence": 200,
+  "attack": 1000,
+  "autoattack": 500,
+}
+"""Most examples of one unit of a kind (films, for sequences) unless the user says otherwise: the
+first ones of the split, the same for every unit. Kinds that are not named take all."""
+QUICK_EXAMPLES: dict[str, int] = {"corruption": 500, "attack": 200}
+"""The same for the suite `quick`."""
 
 
-def suite_problem(name: str) -> str | None:
-  """Returns what is wrong with a suite's name, or None: a check for `settings.resolve_runs`."""
-  if name in SUITES:
+def largest_side(image_shape: Sequence[int]) -> int:
+  """Returns the longer side of a picture."""
+  return max(image_shape[0], image_shape[1])
+
+
+def is_large(image_shape: Sequence[int]) -> bool:
+  """Returns whether pictures of this shape take the constants and lists of ImageNet."""
+  table = corruptions.choose_table("auto", height=image_shape[0], width=image_shape[1])
+  return table == "imagenet"
+
+
+def expand(
+  suite: str, *, large: bool = False, foreign_sets: Sequence[str] = ()
+) -> tuple[Unit, ...]:
+  """Returns the units of a suite, in order and without repeats.
+
+  Args:
+    suite: a name in `SUITES`, or words with commas between them.
+    large: whether the pictures take the lists of ImageNet.
+    foreign_sets: names of out-of-distribution sets from folders, beside the synthetic ones.
+
+  Raises:
+    ValueError: naming the unknown word.
+  """
+  families = _families(large=large, foreign_sets=foreign_sets)
+  units: dict[Unit, None] = {}
+  for word in SUITES.get(suite, suite).split(","):
+    units.update(dict.fromkeys(_units_of(word.strip(), families)))
+  return tuple(units)
+
+
+def _units_of(word: str, families: Mapping[str, _Family]) -> list[Unit]:
+  name, *rest = word.split(":")
+  if name not in families:
+    raise ValueError(registry.unknown_name(name, [*SUITES, *families], field="suite"))
+  family = families[name]
+  member, level = (*rest, "*", "*")[:2] if family.members else ("", "*")
+  if len(rest) > (0 if not family.members else 2 if family.has_severities else 1):
+    raise ValueError(f"suite: {word!r} has too many parts; write {_form(name, family)}.")
+  if member not in ("", "*"):
+    registry.lookup(dict.fromkeys(family.members), member, field=f"suite: member of {name!r}")
+  if level != "*" and level not in map(str, SEVERITIES):
+    raise ValueError(f"suite: {word!r}: severity must be 1 to 5, or * for all.")
+  members = family.members if member == "*" else (member,)
+  levels = (0,) if not family.has_severities else SEVERITIES if level == "*" else (int(level),)
+  return [Unit(family.kind, name, one, severity) for one in members for severity in levels]
+
+
+def _form(name: str, family: _Family) -> str:
+  if not family.members:
+    return repr(name)
+  return f"'{name}:MEMBER:SEVERITY'" if family.has_severities else f"'{name}:MEMBER'"
+
+
+def members_of(family: str, *, large: bool) -> tuple[str, ...]:
+  """Returns every member of a family, in the order of its benchmark."""
+  return _families(large=large)[family].members
+
+
+def suite_problem(suite: str) -> str | None:
+  """Returns what is wrong with a suite, or None: a check for `settings.resolve_runs`.
+
+  Members of `ood` that come from folders, and lists that depend on the size of the pictures, are
+  only known later, so any of them passes.
+  """
+  problems = []
+  all_words = SUITES.get(suite, suite).split(",")
+  words = [word for word in all_words if not word.strip().startswith("ood:")]
+  if not words:
     return None
-  return registry.unknown_name(name, SUITES, field="suite")
+  for large in (False, True):
+    try:
+      expand(",".join(words), large=large)
+    except ValueError as error:
+      problems.append(str(error).removeprefix("suite: "))
+    else:
+      return None
+  return problems[0]

@@ -17,10 +17,16 @@ from mixboost_jax.runtime.results import Metric
 BIN_SIZE = 100
 """Examples per bin of the RMS calibration error, as in published tables."""
 NUM_RESAMPLES = 1000
-ORDER = ("nll", "ece", "rms_calibration_error", "rms_calibration_error_exact", "brier")
-_PERCENT = {"error", "ece", "rms_calibration_error", "rms_calibration_error_exact"}
 # Resampling adds to these a bias of their own, which the interval must not contain.
-_BINNED = {"ece", "rms_calibration_error", "rms_calibration_error_exact"}
+_BINNED = (
+  "ece",
+  "adaptive_ece",
+  "rms_calibration_error",
+  "rms_calibration_error_exact",
+  "mad_calibration_error",
+)
+ORDER = ("nll", *_BINNED, "brier", "aurra")
+_PERCENT = {"error", "aurra", *_BINNED}
 
 
 def statistics(
@@ -33,10 +39,14 @@ def statistics(
 ) -> dict[str, Scalar]:
   """Returns every bootstrapped metric; the examples come in ascending order of confidence."""
   equal_width = metrics.equal_width_bins(confidence, correct, num_bins=ece_bins)
+  equal_mass = metrics.equal_mass_bins(confidence, correct, num_bins=ece_bins)
+  hits = jnp.cumsum(correct[::-1])
   found = {
     "nll": nll.mean(),
     "brier": brier.mean(),
     "ece": 100 * metrics.mean_gap(equal_width),
+    "adaptive_ece": 100 * metrics.mean_gap(equal_mass),
+    "aurra": 100 * (hits / jnp.arange(1, len(hits) + 1)).mean(),
   }
   if (
     len(confidence) >= 2 * BIN_SIZE
@@ -44,6 +54,8 @@ def statistics(
     bins = metrics.fixed_size_bins(confidence, correct, bin_size=BIN_SIZE)
     found["rms_calibration_error"] = 100 * metrics.rms_gap(bins, skip_last_bin=True)
     found["rms_calibration_error_exact"] = 100 * metrics.rms_gap(bins)
+    gaps = (bins.count * bins.gap())[:-1]
+    found["mad_calibration_error"] = 100 * gaps.sum() / bins.count.sum()
   return found
 
 
@@ -82,7 +94,7 @@ def summarise(
       interval=how,
       count=count,
       unit=unit,
-      better="lower",
+      better="higher" if name == "aurra" else "lower",
       dataset=examples.dataset,
       split=examples.split,
       source=examples.source,

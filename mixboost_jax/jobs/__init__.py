@@ -46,6 +46,7 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
   "augment.policy": augment.policy_problem,
   "evaluate.suite": evaluate.suite_problem,
+  "evaluate.budget": evaluate.budget_problem,
 }
 
 

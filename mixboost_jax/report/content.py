@@ -5,8 +5,18 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable
 
-from mixboost_jax.report import aggregate, compare, figures, notes, pictures, tables, titles
+from mixboost_jax.report import (
+  aggregate,
+  compare,
+  figures,
+  notes,
+  pictures,
+  robustness,
+  tables,
+  titles,
+)
 from mixboost_jax.report.aggregate import Group, Source
+from mixboost_jax.runtime.results import Flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +27,11 @@ class Content:
   subtitle: str
   summary: tuple[str, ...]
   groups: tuple[Group, ...]
+  flags: tuple[tuple[str, Flag], ...]
+  standard: tables.Table | None
   metrics: tables.Table
   differences: tables.Table | None
+  deviations: tables.Table | None
   settings: tables.Table | None
   environment: tables.Table
   errors: figures.Figure | None
@@ -54,8 +67,11 @@ def gather(
     subtitle=_subtitle(groups),
     summary=tuple(compare.summary(groups, keys)) or ("No metric has been measured.",),
     groups=tuple(groups),
+    flags=robustness.flags(groups),
+    standard=robustness.standard_table(groups),
     metrics=tables.metric_table(groups, keys, differences if in_columns else ()),
     differences=tables.difference_table(differences) if differences and not in_columns else None,
+    deviations=robustness.deviation_table(groups),
     settings=settings if settings.rows else None,
     environment=tables.environment_table(groups),
     errors=figures.errors(groups, keys),

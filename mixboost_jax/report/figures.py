@@ -9,6 +9,8 @@ from mixboost_jax.report import charts, titles
 from mixboost_jax.report.aggregate import Group, MetricId
 from mixboost_jax.report.markup import Markup
 
+SEVERITY = "severity/"
+"""Prefix of the curves of the error over the severities of a corruption."""
 RELIABILITY = "reliability/"
 """Prefix of the curves that hold the bins of a reliability diagram."""
 FIRST = ("loss", "clean_error", "error", "nll", "learning_rate")
@@ -53,7 +55,7 @@ def training(groups: Sequence[Group]) -> tuple[list[Figure], list[Figure]]:
   for group in groups:
     for run in group.runs:
       for name, points in run.results.curves.items():
-        if not name.startswith(RELIABILITY):
+        if not name.startswith((RELIABILITY, SEVERITY)):
           fields = [field for point in points for field in point if field != "step"]
           places.update(dict.fromkeys((name, field) for field in fields))
   first, others = [], []

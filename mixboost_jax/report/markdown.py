@@ -3,15 +3,19 @@
 
 from mixboost_jax.report.content import Content
 from mixboost_jax.report.tables import Cell, Table
+from mixboost_jax.runtime.results import Flag
 
 
 def render(content: Content) -> str:
   """Returns the whole document."""
   parts = [f"# {escape(content.title)}", escape(content.subtitle)]
   parts += [escape(text) for text in content.summary]
+  parts.append("\n".join(_flag(run, flag) for run, flag in content.flags))
   sections = {
+    "Robustness": content.standard,
     "Metrics": content.metrics,
     "Comparisons": content.differences,
+    "Published files and pictures made here": content.deviations,
     "Differences between the configs": content.settings,
     "Environment": content.environment,
   }
@@ -20,6 +24,11 @@ def render(content: Content) -> str:
       parts += [f"## {title}", table(data), f"*{escape(data.caption)}*"]
   parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in content.notes)]
   return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _flag(run: str, flag: Flag) -> str:
+  place = f"{run}: " if run else ""
+  return f"- **{flag.level}** {escape(f'{place}{flag.message} {flag.remedy}')}"
 
 
 def table(data: Table) -> str:

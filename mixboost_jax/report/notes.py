@@ -34,6 +34,11 @@ def collect(
       "Some sets were generated here and not taken from the released files: such numbers are not "
       "comparable with published ones."
     )
+  if any(metric.source == "synthetic" for metric in metrics):
+    found.append(
+      "Foreign pictures called synthetic were drawn here; they say little about photographs of "
+      "unknown things."
+    )
   found += _methods(metrics)
   found += _comparisons(items)
   if any(name == "rms_calibration_error" for *_, name in keys):

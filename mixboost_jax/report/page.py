@@ -11,6 +11,7 @@ from mixboost_jax.report.markup import Markup, element, join
 from mixboost_jax.report.pictures import Strip
 from mixboost_jax.report.style import CSS
 from mixboost_jax.report.tables import Cell, Table
+from mixboost_jax.runtime.results import Flag
 
 
 def render(content: Content) -> str:
@@ -34,9 +35,12 @@ def render(content: Content) -> str:
     ),
     element(
       "main",
+      _flags(content.flags),
+      _section("Robustness", table(content.standard)),
       _errors(content.errors),
       _section("Metrics", table(content.metrics)),
       _section("Comparisons", table(content.differences)),
+      _section("Published files and pictures made here", table(content.deviations)),
       _section("Training pictures", _strips(content.strips)),
       _section("Training", _curves(content, labels)),
       _section("Reliability", _reliability(content.reliability, labels)),
@@ -47,6 +51,17 @@ def render(content: Content) -> str:
     element("footer", f"mixboost_jax {mixboost_jax.__version__}", class_="soft"),
   )
   return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _flags(flags: Sequence[tuple[str, Flag]]) -> Markup | None:
+  if not flags:
+    return None
+  items = []
+  for run, flag in flags:
+    mark = element("strong", flag.level, class_=f"flag {flag.level}")
+    place = f"{run}: " if run else ""
+    items.append(element("li", mark, f" {place}{flag.message} {flag.remedy}"))
+  return _section("Before you believe the numbers", element("ul", *items))
 
 
 def _section(title: str, inside: Markup | None) -> Markup | None:

@@ -36,6 +36,8 @@ tr.section th { font-weight: 600; padding-top: 1.1rem; }
 td small { display: block; color: var(--soft); font-size: .8rem; white-space: nowrap; }
 .best { font-weight: 700; } .best small { font-weight: 400; }
 .better { color: var(--good); font-weight: 600; } .worse { color: var(--bad); font-weight: 600; }
+.flag.red { color: var(--bad); } .flag.amber { color: var(--c4); }
+.flag.note { color: var(--mild); font-weight: 400; }
 .unclear, .untested, .missing { color: var(--mild); }
 .prose td, .prose tbody th { font-size: .875rem; overflow-wrap: anywhere; }
 figure { margin: 0; } figure + figure { margin-top: 1rem; }

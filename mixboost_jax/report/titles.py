@@ -10,7 +10,32 @@ METRICS = {
   "ece": "Expected calibration error",
   "rms_calibration_error": "RMS calibration error",
   "rms_calibration_error_exact": "RMS calibration error, all bins",
+  "adaptive_ece": "Expected calibration error, equal mass",
+  "mad_calibration_error": "Mean absolute calibration error",
+  "rms_calibration_error_cell": "RMS calibration error, per severity",
+  "aurra": "AURRA",
   "brier": "Brier score",
+  "temperature": "Temperature",
+  "mce": "mCE",
+  "mce_alexnet": "mCE, AlexNet = 100",
+  "relative_mce": "Relative mCE",
+  "relative_mce_alexnet": "Relative mCE, AlexNet = 100",
+  "mfr": "mFR",
+  "mfr_alexnet": "mFR, AlexNet = 100 (provisional)",
+  "mt5d": "mT5D",
+}
+PARTS_OF_METRICS = {
+  "error": "Error",
+  "flip_rate": "Flip rate",
+  "top5_distance": "Top-5 distance",
+}
+"""First words of `NAME:MEMBER`, one corruption or sequence of a list."""
+SCORES = {"msp": "maximum softmax", "max_logit": "maximum logit", "energy": "energy"}
+DETECTION = {
+  "auroc": "AUROC",
+  "aupr": "AUPR",
+  "fpr95": "FPR at 95 % TPR",
+  "fpr95_oe": "FPR at 95 % recall of foreign pictures",
 }
 DATASETS = {
   "shapes": "Shapes",
@@ -50,15 +75,53 @@ _DECIMALS = {"%": 2, "nats": 3}
 
 def metric(name: str) -> str:
   """Returns the title of a metric."""
+  head, _, member = name.partition(":")
+  if member:
+    return f"{PARTS_OF_METRICS.get(head, head)}, {member.replace('_', ' ')}"
+  for score, words in SCORES.items():
+    start = name.removesuffix(f"_{score}")
+    if start != name and start in DETECTION:
+      return f"{DETECTION[start]}, {words}"
+  if name.startswith("mean_error_severity_"):
+    levels = name.removeprefix("mean_error_severity_").replace("_", ", ")
+    return f"Mean error at severity {levels}"
   return METRICS.get(name, name.replace("_", " "))
 
 
 def dataset(name: str, split: str = "test") -> str:
   """Returns the title of a set of pictures; the test split goes without saying."""
   title = DATASETS.get(name, name)
-  if name not in DATASETS and name.endswith("-occluded"):
-    title = f"{dataset(name.removesuffix('-occluded'))}, 30 % painted over"
+  if name not in DATASETS:
+    title = _derived(name)
   return title if split == "test" else f"{title}, {split} split"
+
+
+SUFFIXES = {
+  "-occluded": ", 30 % painted over",
+  "-released": ", published files",
+  "-c": "-C",
+  "-c_extra": "-C, extra corruptions",
+  "-c_bar": "-C̄",
+  "-p": "-P",
+  "-p_extra": "-P, extra sequences",
+  "-pgd": " under PGD-20, L∞ 2/255",
+  "-pgd-10": " under PGD-10, L∞ 8/255",
+  "-pgd-50": " under PGD-50, L∞ 8/255",
+  "-pgd-200": " under PGD-200, L∞ 8/255",
+  "-autoattack": " under AutoAttack, L∞ 8/255",
+  "-autoattack-l2": " under AutoAttack, L2 0.5",
+  "-temperature": ", temperature scaled",
+  "-ood": " against all foreign sets",
+}
+"""Ends of the names of derived sets, and what a report writes for them."""
+
+
+def _derived(name: str) -> str:
+  for suffix in sorted(SUFFIXES, key=len, reverse=True):
+    if name.endswith(suffix) and len(name) > len(suffix):
+      return f"{dataset(name.removesuffix(suffix))}{SUFFIXES[suffix]}"
+  known, _, foreign = name.partition("-ood-")
+  return f"{dataset(known)} against {foreign.replace('_', ' ')}" if foreign else name
 
 
 def run(name: str) -> str:

@@ -18,6 +18,7 @@ from mixboost_jax.runtime import atomic
 SCHEMA_VERSION = 1
 SAMPLE_KINDS = ("clean", "augmented", "masked")
 BETTER = ("lower", "higher", "none")
+LEVELS = ("red", "amber", "note")
 
 
 class ResultsError(ValueError):
@@ -54,6 +55,20 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
+class Flag:
+  """Something that a reader must know before believing the numbers."""
+
+  name: str
+  """What was checked, e.g. `zero_gradients`."""
+  level: str
+  """`red` (do not believe the number), `amber` (look closer) or `note`."""
+  message: str
+  """What was found."""
+  remedy: str
+  """What to do about it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
   """Everything that one run has to show."""
 
@@ -75,6 +90,8 @@ class Results:
   """Name -> points `{"step": int, ...numbers}` in the order of steps."""
   samples: Mapping[str, str]
   """Kind of picture -> path of a PNG strip, relative to the folder of the results file."""
+  flags: tuple[Flag, ...] = ()
+  """Warnings and notes of the evaluation, most serious first; files before them have none."""
 
 
 def write(path: str | os.PathLike, results: Results) -> None:
@@ -111,6 +128,7 @@ def read(path: str | os.PathLike) -> Results:
       f"results {place}: schema version {tree['schema_version']!r}, but this version of "
       f"mixboost_jax reads {SCHEMA_VERSION}; evaluate the run again."
     )
+  tree.setdefault("flags", [])
   if problems := _problems(tree):
     raise ResultsError(_message(f"results {place}", problems))
   del tree["schema_version"]
@@ -118,7 +136,8 @@ def read(path: str | os.PathLike) -> Results:
     Metric(**{**m, "value": math.nan if m["value"] is None else float(m["value"])})
     for m in tree["metrics"]
   )
-  return Results(**{**tree, "metrics": metrics})
+  flags = tuple(Flag(**flag) for flag in tree["flags"])
+  return Results(**{**tree, "metrics": metrics, "flags": flags})
 
 
 def _message(place: str, problems: Sequence[str]) -> str:
@@ -155,7 +174,7 @@ def _problems(tree: Mapping[str, Any]) -> list[str]:
   kinds = {
     **dict.fromkeys(("name", "config_hash", "command", "started"), str),
     **dict.fromkeys(("settings", "environment", "seconds", "curves", "samples"), dict),
-    "metrics": list,
+    **dict.fromkeys(("metrics", "flags"), list),
   }
   words = {str: "text", dict: "a mapping", list: "a list"}
   for name, kind in kinds.items():
@@ -170,6 +189,8 @@ def _problems(tree: Mapping[str, Any]) -> list[str]:
     problems += _metric_problems(metric, f"metrics[{i}]")
   for name, points in tree["curves"].items():
     problems += _curve_problems(points, f"curves.{name}")
+  for i, flag in enumerate(tree["flags"]):
+    problems += _flag_problems(flag, f"flags[{i}]")
   for kind, path in tree["samples"].items():
     problems += _sample_problems(kind, path)
   return problems
@@ -205,6 +226,20 @@ def _metric_problems(metric: Any, place: str) -> list[str]:
     problems.append(f"{place}.low, high: expected low <= high or neither, got {low!r}, {high!r}")
   if confidence is not None and not 0 < confidence < 1:
     problems.append(f"{place}.confidence: expected a number in (0, 1), got {confidence!r}")
+  return problems
+
+
+def _flag_problems(flag: Any, place: str) -> list[str]:
+  if not isinstance(flag, dict):
+    return [f"{place}: expected a mapping, got {flag!r}"]
+  problems = _key_problems(flag, [f.name for f in dataclasses.fields(Flag)], f"{place}.")
+  problems += [
+    f"{place}.{key}: expected text, got {value!r}"
+    for key, value in flag.items()
+    if not isinstance(value, str)
+  ]
+  if not problems and flag["level"] not in LEVELS:
+    problems.append(f"{place}.level: expected one of {', '.join(LEVELS)}, got {flag['level']}")
   return problems
 
 

@@ -63,16 +63,18 @@ def test_wrong_arrays(pair, message):
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats"])
-def test_padding_has_weight_zero(kind):
+def test_padding_is_marked(kind):
   split = make_split(11)
   images = split.images if kind == "bytes" else split.images / np.float32(255)
   examples = evaluate.from_dataset((images, split.labels), split="test")
   batches = list(examples_lib.padded_batches(examples, 4))
-  assert [images.shape for images, _, _ in batches] == 3 * [(4, 4, 4, 3)]
-  assert all(images.dtype == np.float32 for images, _, _ in batches)
-  weights = np.concatenate([weights for _, _, weights in batches])
-  np.testing.assert_array_equal(weights, [1] * 11 + [0])
-  together = np.concatenate([images for images, _, _ in batches])
+  assert [batch.images.shape for batch in batches] == 3 * [(4, 4, 4, 3)]
+  assert all(batch.images.dtype == np.float32 for batch in batches)
+  real = np.concatenate([batch.real for batch in batches])
+  np.testing.assert_array_equal(real, [True] * 11 + [False])
+  together = np.concatenate([batch.images for batch in batches])
   np.testing.assert_allclose(together[:11], split.images.astype(np.float32) / 255, rtol=1e-6)
-  labels = np.concatenate([labels for _, labels, _ in batches])
+  labels = np.concatenate([batch.labels for batch in batches])
   np.testing.assert_array_equal(labels[:11], split.labels)
+  ids = np.concatenate([batch.ids for batch in batches])
+  np.testing.assert_array_equal(ids, [*range(11), data.PADDING_ID])

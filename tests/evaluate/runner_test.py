@@ -65,15 +65,18 @@ def test_every_metric_says_what_it_is(results):
     "error",
     "nll",
     "ece",
+    "adaptive_ece",
     "rms_calibration_error",
     "rms_calibration_error_exact",
+    "mad_calibration_error",
     "brier",
+    "aurra",
   ]
   for metric in results.metrics:
     assert metric.count == 517
     assert metric.low <= metric.value <= metric.high
     assert (metric.dataset, metric.split, metric.source) == ("arrays", "test", "arrays")
-    assert metric.better == "lower"
+    assert metric.better == ("higher" if metric.name == "aurra" else "lower")
   assert results.seconds["evaluate"] > 0
 
 
@@ -135,7 +138,7 @@ def test_run_records_the_config(logits_fn, pictures, monkeypatch):
   from mixboost_jax.evaluate import runner
 
   settings = object.__new__(schema.Settings)
-  chosen = schema.Evaluate(suite="clean", split="test", batch_size=200, ece_bins=10, confidence=0.9)
+  chosen = schema.Evaluate("clean", "test", 200, 0, "", (), "", 10, 0.9)
   for name, value in {"name": "mine", "evaluate": chosen}.items():
     object.__setattr__(settings, name, value)
   monkeypatch.setattr(schema.Settings, "to_json", lambda self: {"name": self.name})

@@ -107,7 +107,9 @@ def test_monitor_compiles_once_for_all_parameters(weights):
 
 
 def test_headline_by_hand():
-  scores = evaluate.Scores(*np.array([[1, 0, 1, 0], [0.9] * 4, [1, 2, 3, 6], [0] * 4], np.float32))
+  scores = evaluate.Scores(
+    *np.array([[1, 0, 1, 0], [0.9] * 4, [1, 2, 3, 6], *3 * [[0] * 4]], np.float32)
+  )
   assert evaluate.headline(scores) == {"clean_error": 50.0, "nll": 3.0}
 
 

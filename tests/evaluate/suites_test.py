@@ -5,6 +5,7 @@ import pytest
 
 from mixboost_jax import data, evaluate
 from mixboost_jax.data import loading, shapes
+from mixboost_jax.evaluate import variants
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +19,8 @@ def shapes_test():
 def test_shapes_suite_scores_the_same_objects_with_other_textures(shapes_test):
   seen = []
   whole = evaluate.from_dataset(shapes_test, split="test")
-  for unit in evaluate.SUITES["shapes"]:
-    derived = unit.derive(whole)
+  for unit in evaluate.expand("shapes"):
+    derived = variants.VARIANTS[unit.family](whole)
     assert len(derived) == 60
     np.testing.assert_array_equal(derived.labels, shapes_test.test.labels)
     seen.append(derived)
@@ -47,22 +48,61 @@ def test_shapes_suite_reports_each_variant(shapes_test):
   assert len(results.curves) == 4
 
 
-def test_names_of_units_are_unique():
-  for units in evaluate.SUITES.values():
-    assert len({unit.name for unit in units}) == len(units)
+@pytest.mark.parametrize("suite", evaluate.SUITES)
+@pytest.mark.parametrize("large", [False, True])
+def test_named_suites_expand(suite, large):
+  units = evaluate.expand(suite, large=large)
+  labels = [unit.label for unit in units]
+  assert len(set(labels)) == len(units) > 0
+  assert evaluate.suite_problem(suite) is None
+  assert units[0].family == "clean"
 
 
-def test_suite_problem():
-  assert evaluate.suite_problem("shapes") is None
-  assert "choose one of clean, occluded, shapes" in evaluate.suite_problem("standard")
+def test_standard_is_the_table_of_the_paper():
+  units = evaluate.expand("standard")
+  counts = {}
+  for unit in units:
+    counts[unit.family] = counts.get(unit.family, 0) + 1
+  assert counts == {"clean": 1, "c": 75, "c_bar": 50, "p": 10, "pgd": 1}
+
+
+def test_words():
+  labels = [unit.label for unit in evaluate.expand("clean, c:fog,c:contrast:3,c:*:5,clean,pgd")]
+  assert labels[:7] == ["clean", *(f"c:fog:{s}" for s in range(1, 6)), "c:contrast:3"]
+  assert len(labels) == 7 + 14 + 1  # fog at severity 5 is there already
+  assert labels[-1] == "pgd"
+  (own,) = evaluate.expand("ood:mine", foreign_sets=("mine",))
+  assert (own.kind, own.member) == ("ood", "mine")
+
+
+@pytest.mark.parametrize(
+  ("suite", "message"),
+  [
+    ("claen", "Did you mean 'clean'"),
+    ("clean,c:fgo", "Did you mean 'fog'"),
+    ("c:fog:6", "severity must be 1 to 5"),
+    ("p:tilt:3", "too many parts"),
+    ("pgd:3", "too many parts"),
+    ("", "unknown name ''"),
+  ],
+)
+def test_wrong_suites(suite, message):
+  with pytest.raises(ValueError, match=message):
+    evaluate.expand(suite)
+  assert evaluate.suite_problem(suite) is not None
+
+
+def test_lists_of_large_pictures_are_no_problem():
+  assert evaluate.suite_problem("c_bar:plasma_noise") is None
+  assert evaluate.suite_problem("clean,ood:anything") is None
+  assert len(evaluate.expand("c_bar", large=True)) == 50
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_occlusion_paints_20_of_64_cells_and_is_the_same_each_time(kind):
   images = np.zeros((5, 32, 40, 3), kind)
   whole = evaluate.from_dataset((images, np.arange(5)), split="test")
-  (unit,) = (u for u in evaluate.SUITES["occluded"] if u.name == "occluded")
-  first, again = unit.derive(whole), unit.derive(whole)
+  first, again = (variants.VARIANTS["occluded"](whole) for _ in range(2))
   assert first.images.dtype == kind
   np.testing.assert_array_equal(first.images, again.images)
   painted = (first.images > 0).mean(axis=(1, 2, 3))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mixboost_jax import evaluate, metrics
+from mixboost_jax.evaluate import scoring
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +14,7 @@ def calibrated():
   logits = 2 * jax.random.normal(key_logits, (1500, 4))
   labels = jax.random.categorical(key_labels, logits)
   probabilities = jax.nn.softmax(logits)
-  scores = evaluate.Scores(
-    metrics.correct(logits, labels).astype(jnp.float32),
-    metrics.confidence(probabilities),
-    metrics.nll_per_example(logits, labels),
-    metrics.brier_per_example(probabilities, labels),
-  )
-  scores = evaluate.Scores(*(np.asarray(values) for values in scores))
+  scores = evaluate.Scores(*(np.asarray(values) for values in scoring.scores_of(logits, labels)))
   images = np.zeros((1500, 1, 1, 1), np.uint8)
   examples = evaluate.from_dataset((images, np.asarray(labels)), split="test")
   return scores, examples, probabilities, labels

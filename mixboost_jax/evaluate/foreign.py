@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Out-of-distribution sets: drawn here (and named so), or pictures from folders.
+
+Papers: Hendrycks & Gimpel 2017, arXiv:1610.02136; Hendrycks et al. 2019, arXiv:1812.04606, whose
+synthetic sets (Gaussian, Rademacher, blobs) these follow. Values are those of [0, 1] pixels.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import keys
+from mixboost_jax.array_types import Image, PRNGKey
+from mixboost_jax.augment import textures
+from mixboost_jax.data import pictures, splitting
+from mixboost_jax.image import axes
+from mixboost_jax.image.quantize import from_levels, to_levels
+
+KNOWN_PER_FOREIGN = 5
+"""Known pictures for every foreign one, the ratio on which AUPR depends (arXiv:1812.04606)."""
+
+
+def _gaussian(key: PRNGKey, image: Image) -> Image:
+  return 0.5 + 0.25 * jax.random.normal(key, image.shape)
+
+
+def _rademacher(key: PRNGKey, image: Image) -> Image:
+  return jax.random.bernoulli(key, 0.5, image.shape).astype(jnp.float32)
+
+
+def _blobs(key: PRNGKey, image: Image) -> Image:
+  """Smoothed coin tosses, 0 where they are below 0.75."""
+  tossed = jax.random.bernoulli(key, 0.7, image.shape).astype(jnp.float32)
+  smooth = axes.gaussian_blur(tossed, sigma=1.5)
+  return jnp.where(smooth < 0.75, 0.0, smooth)
+
+
+def _textures(key: PRNGKey, image: Image) -> Image:
+  """Spectral noise of one slope and direction."""
+  height, width, channels = image.shape
+  drawn = textures.spectral_noise(key, size=max(height, width))[:height, :width]
+  return drawn if channels == 3 else jnp.mean(drawn, axis=-1, keepdims=True)
+
+
+def _shuffled(key: PRNGKey, image: Image) -> Image:
+  """The known picture itself, its pixels in another order."""
+  pixels = image.reshape(-1, image.shape[-1])
+  return jax.random.permutation(key, pixels, axis=0).reshape(image.shape)
+
+
+SYNTHETIC: dict[str, Callable[[PRNGKey, Image], Image]] = {
+  "gaussian": _gaussian,
+  "rademacher": _rademacher,
+  "blobs": _blobs,
+  "textures": _textures,
+  "shuffled_pixels": _shuffled,
+}
+"""`(key, a known picture) -> a foreign picture of its shape`; pixels are then cut to 8 bits."""
+
+
+def draw(name: str, ids: jax.Array, images: jax.Array) -> jax.Array:
+  """Returns one foreign picture for each known one; it depends on the id of that one only."""
+  tag = list(SYNTHETIC).index(name)
+  each = keys.example_keys(keys.root_key(0), keys.Stream.EVALUATE, ids, epoch=1 + tag)
+  return from_levels(to_levels(jax.vmap(SYNTHETIC[name])(each, images)))
+
+
+def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) -> np.ndarray:
+  """Reads foreign pictures, resized to the size of the known ones.
+
+  Args:
+    place: a folder with picture files at any depth, or a `.npy` file uint8[N, H, W, C].
+    image_shape: height, width and channels of the known pictures.
+    limit: read at most so many, in an order that mixes folders.
+
+  Returns:
+    uint8[N, H, W, C].
+
+  Raises:
+    ValueError: if there is nothing to read, or the size does not fit.
+  """
+  path = pathlib.Path(place).expanduser()
+  height, width, channels = image_shape
+  if path.suffix == ".npy":
+    return _from_array(path, image_shape, limit)
+  files = [file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES]
+  if not files or height != width:
+    found = "no picture files" if not files else f"known pictures of {height}x{width}"
+    raise ValueError(
+      f"evaluate.ood_dirs: {path}: expected a folder of {', '.join(pictures.SUFFIXES)} files"
+      f" and square known pictures, got {found}."
+    )
+  named = {file.relative_to(path).as_posix(): file for file in files}
+  chosen = [named[name] for name in splitting.shuffled(list(named))[:limit]]
+  return pictures.read_all(
+    lambda rows: [chosen[i].read_bytes() for i in rows],
+    len(chosen),
+    num_channels=channels,
+    image_size=height,
+    name_of=lambda i: str(chosen[i]),
+    place=str(path),
+  )
+
+
+def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) -> np.ndarray:
+  try:
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise ValueError(f"evaluate.ood_dirs: {path}: unreadable ({error}).") from error
+  if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
+    raise ValueError(
+      f"evaluate.ood_dirs: {path}: expected uint8[N, {', '.join(map(str, image_shape))}], got "
+      f"{images.dtype}{list(images.shape)}."
+    )
+  return np.array(images[:limit])
