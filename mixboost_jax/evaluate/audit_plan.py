@@ -120,8 +120,8 @@ def applies(attack: Attack, policy: Mapping[str, Any]) -> bool:
 
 
 def words(text: str) -> tuple[str, ...]:
-  """Splits `a+b+c`."""
-  return tuple(word for word in text.split("+") if word)
+  """Splits `a,b,c`."""
+  return tuple(word for word in text.split(",") if word)
 
 
 def attacks_problem(text: str) -> str | None:
@@ -130,7 +130,7 @@ def attacks_problem(text: str) -> str | None:
     parsed = [parse_attack(word) for word in words(text)]
   except ValueError as error:
     return str(error)
-  return None if parsed else f"expected words joined by +, such as oblivious-10+eot-ce, got {text!r}"
+  return None if parsed else f"expected words such as oblivious-10,eot-ce, got {text!r}"
 
 
 def defenses_problem(text: str) -> str | None:
@@ -142,7 +142,7 @@ def defenses_problem(text: str) -> str | None:
       return registry.unknown_name(source, defenses.PRESETS, field="preset")
     if entry not in known:
       return registry.unknown_name(entry, known, field="defense")
-  return None if words(text) else f"expected words joined by +, such as none+mi-ol, got {text!r}"
+  return None if words(text) else f"expected words such as none,mi-ol, got {text!r}"
 
 
 def preset_problem(name: str) -> str | None:
