@@ -27,6 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
   data.train_examples = 0  # use the first N of the training split; 0: all
   data.validation_examples = 0  # held out from the end of the training split, to select on
   data.test_examples = 0  # use the first N of the test split; 0: all
+  data.note = ""  # put behind the set's name in every table, e.g. JPEG for a recompressed copy
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
 
   config.model = model = ConfigDict()
@@ -41,6 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
   augment.flip = True  # random horizontal flip
   augment.crop_padding = 4  # px of zero padding before the random crop; 0: no crop
   augment.num_mixing_images = 1_000  # pixmix: procedural pictures to mix with
+  augment.mixing_dir = ""  # pixmix: folder of pictures to mix with, all are used; "": procedural
   augment.policy = ConfigDict(NO_POLICY)  # name and exactly the keywords of that augmentation
 
   config.mask = mask = ConfigDict()
@@ -117,6 +119,26 @@ def get_config(arg: str = "") -> ConfigDict:
   evaluate.released_dir = ""  # folder of published corrupted sets; "": pictures made here
   evaluate.ece_bins = 15
   evaluate.confidence = 0.95  # level of all intervals
+
+  config.interactions = interactions = ConfigDict()  # --job=interactions, and the monitor
+  interactions.num_images = 10  # pictures of evaluate.split that the network gets right
+  interactions.grid = 16  # cells per side: players of the game
+  interactions.ratios = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+  interactions.pairs = "neighbour"  # neighbour (public protocol) | window | uniform
+  interactions.stride = 2  # neighbour, window: largest distance of a pair, in cells
+  interactions.pairs_per_image = 32  # per round, on top of the pilot run
+  interactions.contexts = 8  # per pair and order; a multiple of 4
+  interactions.target_stderr = 0.0  # rounds until no J^(m) has a larger one; 0: one round
+  interactions.max_rounds = 8
+  interactions.reward = "modified"  # modified (log p / (1 - p)) | normal (log p) | logit
+  interactions.fill = "mean"  # mean | black | gray | data_mean | blur | picture_mean
+  interactions.noise = 0.0  # Delta F: standard deviation of added noise, pixel units; 0: off
+  interactions.map_grid = 8  # cells per side of the map of I(i, j) on one picture; 0: no map
+  interactions.tree_grid = 3  # cells per side of the tree by T([A]), at most 4; 0: no tree
+  interactions.chunk_size = 256  # network evaluations per call: bounds memory
+  interactions.monitor_every_steps = 0  # log J^(m) and M while training; 0: off
+  interactions.monitor_images = 2  # pictures the monitor watches
+  interactions.monitor_share = 0.05  # largest share of the time; the calls are spaced to keep it
 
   config.runtime = runtime = ConfigDict()
   runtime.cpu_devices = 0  # virtual devices on a CPU host; 0: 8, fewer if the batch asks for it

@@ -19,6 +19,8 @@ EXIT_USER_ERROR = 2
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: FILE.py[:word+word].")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Run folder; default runs/<name of the config>.")
 _JOB = flags.DEFINE_enum("job", "all", jobs.JOBS, "What to do.")
+_EPOCH = flags.DEFINE_integer("epoch", 0, "Job show_augmentation: which epoch, from 0.")
+_EXAMPLE = flags.DEFINE_integer("example", 0, "Job show_augmentation: id of a training example.")
 
 
 def main(argv: list[str]) -> None:
@@ -29,8 +31,9 @@ def main(argv: list[str]) -> None:
     sys.exit("error: --config is missing; start with --config=configs/demo.py.")
   workdir = pathlib.Path(_WORKDIR.value or f"runs/{_CONFIG.value.name}")
   command = shlex.join(["python", "-m", "mixboost_jax.main", *sys.argv[1:]])
+  chosen = {"job": _JOB.value, "epoch": _EPOCH.value, "example": _EXAMPLE.value}
   try:
-    sys.exit(jobs.run(_CONFIG.value, folder=workdir, job=_JOB.value, command=command))
+    sys.exit(jobs.run(_CONFIG.value, folder=workdir, command=command, **chosen))
   except jobs.USER_ERRORS as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

@@ -4,7 +4,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mixboost_jax.schema import Adversary, Data, Evaluate, Mask, Model, Objective, Optimizer, Train
+from mixboost_jax.schema import (
+  Adversary,
+  Data,
+  Evaluate,
+  Interactions,
+  Mask,
+  Model,
+  Objective,
+  Optimizer,
+  Train,
+)
 
 
 def contradictions(sections: Mapping[str, Any]) -> list[str]:
@@ -31,6 +41,8 @@ def _data(data: Data) -> Iterator[str]:
     yield f"config.data.dir: needed with config.data.name={data.name!r}; got ''"
   if data.download and not data.name.startswith("cifar"):
     yield f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}"
+  if data.note and data.name == "shapes":
+    yield f"config.data.note={data.note!r}: the procedural set is always the same; leave it ''"
   if 0 < data.train_examples <= data.validation_examples:
     yield (
       f"config.data.validation_examples: leaves nothing to train on: "
@@ -151,12 +163,21 @@ def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Itera
     )
 
 
+def _interactions(interactions: Interactions) -> Iterator[str]:
+  if interactions.contexts % 4:
+    yield (
+      f"config.interactions.contexts: expected a multiple of 4 (|I| is corrected by quarters), got "
+      f"{interactions.contexts}"
+    )
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("data",), _data),
   (("model",), _model),
   (("train",), _train),
   (("train", "data"), _train_and_data),
   (("evaluate", "data"), _evaluate_and_data),
+  (("interactions",), _interactions),
   (("optimizer",), _optimizer),
   (("objective",), _objective),
   (("objective", "mask"), _objective_and_mask),

@@ -82,6 +82,15 @@ def _milestones() -> Any:
   return _rule(check)
 
 
+def _increasing_ratios() -> Any:
+  def check(value: tuple[float, ...]) -> str | None:
+    if len(value) > 1 and list(value) == sorted(set(value)) and value[0] >= 0 and value[-1] <= 1:
+      return None
+    return f"expected at least two increasing fractions in [0, 1], got {value!r}"
+
+  return _rule(check)
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
   """Which pictures."""
@@ -94,6 +103,7 @@ class Data:
   train_examples: int = _at_least(0)
   validation_examples: int = _at_least(0)
   test_examples: int = _at_least(0)
+  note: str = _rule()
   texture_agreement: float = _between(0, 1)
 
 
@@ -116,6 +126,7 @@ class Augment:
   flip: bool = _rule()
   crop_padding: int = _at_least(0)
   num_mixing_images: int = _at_least(1)
+  mixing_dir: str = _rule()
   policy: Mapping[str, Any] = _rule()
 
 
@@ -219,6 +230,30 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Interactions:
+  """Which interactions are measured, and how well."""
+
+  num_images: int = _at_least(1)
+  grid: int = _at_least(2)
+  ratios: tuple[float, ...] = _increasing_ratios()
+  pairs: str = _one_of("neighbour", "window", "uniform")
+  stride: int = _at_least(1)
+  pairs_per_image: int = _at_least(1)
+  contexts: int = _at_least(4)
+  target_stderr: float = _at_least(0)
+  max_rounds: int = _at_least(1)
+  reward: str = _one_of("modified", "normal", "logit")
+  fill: str = _one_of("mean", "black", "gray", "data_mean", "blur", "picture_mean")
+  noise: float = _at_least(0)
+  map_grid: int = _between(0, 32)
+  tree_grid: int = _between(0, 4)
+  chunk_size: int = _at_least(4)
+  monitor_every_steps: int = _at_least(0)
+  monitor_images: int = _at_least(1)
+  monitor_share: float = _between(0, 1, open_low=True, open_high=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime:
   """Where it runs; no key here changes a result beyond rounding."""
 
@@ -251,6 +286,7 @@ class Settings:
   optimizer: Optimizer
   train: Train
   evaluate: Evaluate
+  interactions: Interactions
   runtime: Runtime
   report: Report
 

@@ -36,9 +36,9 @@ from mixboost_jax import train
 
 settings = schema.Settings(
   name="core", seed=0,
-  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, 0.9),
+  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, "", 0.9),
   model=schema.Model("tiny-cnn", 0.0, "float32", (0.5,) * 3, (0.5,) * 3, ""),
-  augment=schema.Augment(True, 4, 1, {"name": "cutmix", "alpha": 1.0, "prob": 0.5}),
+  augment=schema.Augment(True, 4, 1, "", {"name": "cutmix", "alpha": 1.0, "prob": 0.5}),
   mask=schema.Mask(8, 0.7, 0.3, "mean"),
   objective=schema.Objective("mixboost", 0.0, 1.0, "none", "logits", False, "clean", 0.0, 0.0, 0.0,
                              (0.0, 0.5), (0.3, 0.7), (0.7, 1.0)),
@@ -47,6 +47,8 @@ settings = schema.Settings(
   optimizer=schema.Optimizer("sgd", 0.05, 0.9, True, 5e-4, "cosine", 1e-6, 0, (0.5,), 0.1, 0.0),
   train=schema.Train(16, 1.0, 0, 1, 1, "auto", "clean", False, 0.0, 50, 0.0, 1.0, 2, "none"),
   evaluate=schema.Evaluate("clean", "test", 16, 0, "", (), "", 15, 0.95),
+  interactions=schema.Interactions(1, 4, (0.0, 1.0), "neighbour", 1, 1, 4, 0.0, 1, "modified",
+                                   "mean", 0.0, 0, 0, 4, 0, 1, 0.05),
   runtime=schema.Runtime(0, 1, "", False, False),
   report=schema.Report(0),
 )

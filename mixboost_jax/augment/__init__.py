@@ -6,14 +6,16 @@ own key only. Functions named in `MIXES_LABELS` mix examples, and take and retur
 partner of an example is its predecessor in the shuffled batch (see `mixing.py`).
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+from mixboost_jax.array_types import AnyKey, Images, SoftLabels
 from mixboost_jax.augment import ops
 from mixboost_jax.augment.chains import augmix, augmix_views
 from mixboost_jax.augment.combine import Augmentation, choice, compose, identity, with_probability
 from mixboost_jax.augment.crops import cutout, random_crop, random_flip
-from mixboost_jax.augment.explain import explain
+from mixboost_jax.augment.explain import explain_with
 from mixboost_jax.augment.learned_policies import autoaugment
 from mixboost_jax.augment.mixing import cutmix, mixup
 from mixboost_jax.augment.mixing_set import FAMILIES, mixing_images
@@ -80,6 +82,40 @@ def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
     ValueError: if the policy is wrong, or lacks a resource.
   """
   return build_from(AUGMENTATIONS, policy, resources)
+
+
+def explain(
+  key: AnyKey,
+  policy: Mapping[str, Any],
+  *,
+  shape: tuple[int, int],
+  row: int = 0,
+  batch: tuple[Images, SoftLabels] | None = None,
+  **resources: Any,
+) -> list[dict[str, Any]]:
+  """Lists what `build(policy, **resources)` does to one example.
+
+  Args:
+    key: the example's own key, as `keys.example_keys` makes it; or those of its whole batch.
+    policy: as for `build`.
+    shape: (height, width) of the picture.
+    row: which example of the batch.
+    batch: pictures and soft labels of the batch. Without it, augmentations that mix examples say
+      only that they do; with it, they name the partner's row.
+    **resources: as for `build`.
+
+  Returns:
+    One entry per operation, in order: `op` and its magnitudes with their units.
+  """
+  return explain_with(
+    key,
+    policy,
+    build=functools.partial(build, **resources),
+    shape=shape,
+    row=row,
+    batch=batch,
+    mixing_images=resources.get("mixing_images"),
+  )
 
 
 __all__ = [

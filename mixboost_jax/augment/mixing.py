@@ -9,19 +9,23 @@ the batch. `partner="permutation"` draws the pairs instead.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mixboost_jax import image as kernels
 from mixboost_jax import keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKey, SoftLabels
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
+from mixboost_jax.image.quantize import rounded
 
 
 def blend(own: Float[Array, "N *d"], other: Float[Array, "N *d"], weight: PerExample) -> Array:
-  """Returns `weight * own + (1 - weight) * other` with one weight per example."""
+  """Returns `weight * own + (1 - weight) * other` with one weight per example.
+
+  The same bits in every program that it is compiled into.
+  """
   w = weight.reshape(-1, *(1,) * (own.ndim - 1)).astype(own.dtype)
-  return w * own + (1 - w) * other
+  return rounded(w * own) + rounded((1 - w) * other)
 
 
 def mixing_weights(key: AnyKey, num_examples: int, *, alpha: Number, per: str) -> PerExample:
@@ -97,22 +101,32 @@ def cutmix(
   parameters.check("cutmix", alpha=alpha, prob=prob, per=per)
   number, height, width, _ = images.shape
 
-  def draw(k: jax.Array) -> jax.Array:
-    return _cutmix_box(k, height=height, width=width, alpha=alpha, prob=prob)
-
-  if per == "batch":
-    box = draw(keys.for_batch(key))
-    boxes = jnp.broadcast_to(box, (number, *box.shape))
-  else:
-    boxes = jax.vmap(draw)(keys.per_example(key, number))
+  shared = key if per == "batch" else keys.per_example(key, number)
+  boxes = draw_boxes(shared, height=height, width=width, alpha=alpha, prob=prob, per=per)
+  boxes = jnp.broadcast_to(boxes, (number, 4))
   inside = jax.vmap(lambda b: kernels.box_mask(*b, height=height, width=width))(boxes)
   weight = 1 - jnp.mean(inside, axis=(1, 2), dtype=images.dtype)
   mixed = jnp.where(inside[..., None], jnp.roll(images, 1, axis=0), images)
   return mixed, blend(soft_labels, jnp.roll(soft_labels, 1, axis=0), weight)
 
 
+def draw_boxes(
+  key: AnyKey, *, height: int, width: int, alpha: Number, prob: Number, per: str
+) -> Int[Array, "N 4"]:
+  """Draws (top, left, bottom, right), unclipped, for each key; empty where nothing is mixed.
+
+  With per="batch" there is one box, repeated for each key.
+  """
+
+  def draw(k: jax.Array) -> jax.Array:
+    return _cutmix_box(k, height=height, width=width, alpha=alpha, prob=prob)
+
+  if per == "batch":
+    return jnp.broadcast_to(draw(keys.for_batch(key))[None], (key.size, 4))
+  return jax.vmap(draw)(key)
+
+
 def _cutmix_box(key: PRNGKey, *, height: int, width: int, alpha: Number, prob: Number) -> jax.Array:
-  """Returns (top, left, bottom, right), unclipped; an empty box where the gate is closed."""
   key_gate, key_weight, key_row, key_column = jax.random.split(key, 4)
   weight = mixing_weights(key_weight, 1, alpha=alpha, per="batch")[0]
   applied = jax.random.uniform(key_gate) < prob

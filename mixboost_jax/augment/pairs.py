@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import keys
-from mixboost_jax.array_types import AnyKey, Images, Scalar, SoftLabels
+from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys, Scalar, SoftLabels
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.mixing import blend, mixing_weights, pair_functions
 from mixboost_jax.augment.parameters import Number
@@ -85,10 +85,26 @@ def smote(
     num_neighbors: how many nearest ones are equally likely.
   """
   parameters.check("smote", num_neighbors=num_neighbors)
+  each = keys.per_example(key, len(images))
+  chosen, moved = draw_neighbors(each, images, soft_labels, num_neighbors=num_neighbors)
+  return blend(images, images[chosen], 1 - moved), soft_labels
+
+
+def draw_neighbors(
+  key: PRNGKeys, images: Images, soft_labels: SoftLabels, *, num_neighbors: int
+) -> tuple[Int[Array, " N"], PerExample]:
+  """Draws towards which row of the batch each example moves (itself if it is alone), and how far.
+
+  Args:
+    key: one per example.
+    images: see `smote`.
+    soft_labels: see `smote`.
+    num_neighbors: see `smote`.
+  """
   number = len(images)
   candidates = min(num_neighbors, number - 1)
   if candidates == 0:
-    return images, soft_labels
+    return jnp.arange(number), jnp.zeros(number)
   flat = images.reshape(number, -1)
   products = jnp.dot(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
   squares = jnp.sum(flat**2, axis=1)
@@ -97,11 +113,10 @@ def smote(
   allowed = (classes[:, None] == classes[None, :]) & ~jnp.eye(number, dtype=bool)
   _, nearest = jax.lax.top_k(jnp.where(allowed, -distances, -jnp.inf), candidates)
   available = jnp.minimum(allowed.sum(axis=1), candidates)
-  u = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, number))
+  u = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(key)
   rank = jnp.minimum((u[:, 0] * available).astype(jnp.int32), jnp.maximum(available - 1, 0))
   chosen = jnp.take_along_axis(nearest, rank[:, None], axis=1)[:, 0]
-  chosen = jnp.where(available > 0, chosen, jnp.arange(number))
-  return blend(images, images[chosen], 1 - u[:, 1]), soft_labels
+  return jnp.where(available > 0, chosen, jnp.arange(number)), u[:, 1]
 
 
 class ManifoldMix(NamedTuple):

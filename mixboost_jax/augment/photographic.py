@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms of photographs: resized crops, colour jitter, noise, blur, grey. Not cut to levels."""
 
+import functools
 import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import keys
-from mixboost_jax.array_types import AnyKey, Image, Images, PRNGKey
+from mixboost_jax.array_types import AnyKey, Image, Images, PerExample, PRNGKey, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
 from mixboost_jax.image import colour, filters, resize
@@ -42,17 +43,27 @@ def random_resized_crop(
   parameters.check("random_resized_crop", size=size, scale=scale, ratio=ratio)
   number, height, width, _ = images.shape
 
-  def one(k: PRNGKey, image: Image) -> Array:
-    window = _draw_window(k, height=height, width=width, scale=scale, ratio=ratio)
+  windows = draw_windows(
+    keys.per_example(key, number), height=height, width=width, scale=scale, ratio=ratio
+  )
+
+  def one(window: Array, image: Image) -> Array:
     return jnp.clip(resize.resize_window(image, *window, size=(size, size)), 0, 1)
 
-  return jax.vmap(one)(keys.per_example(key, number), images)
+  return jax.vmap(one)(windows, images)
+
+
+def draw_windows(
+  each: PRNGKeys, *, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
+) -> Float[Array, "N 4"]:
+  """Draws (top, left, height, width) of each window, in whole pixels."""
+  draw = functools.partial(_draw_window, height=height, width=width, scale=scale, ratio=ratio)
+  return jax.vmap(draw)(each)
 
 
 def _draw_window(
   key: PRNGKey, *, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
 ) -> Float[Array, "4"]:
-  """Returns (top, left, height, width) in whole pixels."""
   u = jax.random.uniform(key, (4, _ATTEMPTS))
   area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
   low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -95,32 +106,47 @@ def color_jitter(
   strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
   parameters.check("color_jitter", **strengths, hue=hue)
 
-  def one(k: PRNGKey, image: Image) -> Image:
-    key_order, key_amounts = jax.random.split(k)
-    order = jnp.asarray(_ORDERS)[jax.random.randint(key_order, (), 0, len(_ORDERS))]
-    u = jax.random.uniform(key_amounts, (4,))
-    low = jnp.maximum(0.0, 1 - jnp.array([brightness, contrast, saturation]))
-    high = 1 + jnp.array([brightness, contrast, saturation])
-    factors = low + (high - low) * u[:3]
+  drawn = draw_jitter(
+    keys.per_example(key, len(images)), strengths=tuple(strengths.values()), hue=hue
+  )
+
+  def one(image: Image, order: Array, factors: Array, turn: Array) -> Image:
     for position in range(4):
       adjusted = (
         colour.towards(image, jnp.zeros(()), factors[0]),
         colour.towards(image, colour.grey(image).mean(), factors[1]),
         colour.towards(image, colour.grey(image), factors[2]),
-        image if hue == 0 else colour.shift_hue(image, hue * (2 * u[3] - 1)),
+        image if hue == 0 else colour.shift_hue(image, turn),
       )
       image = jnp.stack(adjusted)[order[position]]
     return image
 
-  return jax.vmap(one)(keys.per_example(key, len(images)), images)
+  return jax.vmap(one)(images, *drawn)
+
+
+def draw_jitter(
+  each: PRNGKeys, *, strengths: tuple[Number, ...], hue: Number
+) -> tuple[Int[Array, "N 4"], Float[Array, "N 3"], PerExample]:
+  """Draws the order of the four changes, three factors (brightness first), and the hue's turn."""
+  key_order, key_amounts = keys.split_each(each, 2)
+  which = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(_ORDERS)))(key_order)
+  u = jax.vmap(lambda k: jax.random.uniform(k, (4,)))(key_amounts)
+  low = jnp.maximum(0.0, 1 - jnp.array(strengths))[None]
+  high = 1 + jnp.array(strengths)[None]
+  return jnp.asarray(_ORDERS)[which], low + (high - low) * u[:, :3], hue * (2 * u[:, 3] - 1)
 
 
 def random_grayscale(key: AnyKey, images: Images, *, prob: Number = 0.1) -> Images:
   """Makes each picture grey, in three channels, with probability `prob`."""
   parameters.check("random_grayscale", prob=prob)
-  chosen = jax.vmap(jax.random.uniform)(keys.per_example(key, len(images))) < prob
+  chosen = draw_grey(keys.per_example(key, len(images)), prob=prob)
   grey = jnp.broadcast_to(colour.grey(images), images.shape)
   return jnp.where(chosen[:, None, None, None], grey, images)
+
+
+def draw_grey(each: PRNGKeys, *, prob: Number) -> Bool[Array, " N"]:
+  """Draws which examples lose their colour."""
+  return jax.vmap(jax.random.uniform)(each) < prob
 
 
 def gaussian_noise(key: AnyKey, images: Images, *, sigma: Number) -> Images:
@@ -146,8 +172,12 @@ def gaussian_blur(
   """
   parameters.check("gaussian_blur", sigmas=sigmas, radius=radius)
 
-  def one(k: PRNGKey, image: Image) -> Image:
-    sigma = jax.random.uniform(k, minval=sigmas[0], maxval=sigmas[1])
+  def one(sigma: Array, image: Image) -> Image:
     return jnp.clip(filters.gaussian_blur(image, sigma, radius=radius), 0, 1)
 
-  return jax.vmap(one)(keys.per_example(key, len(images)), images)
+  return jax.vmap(one)(draw_sigmas(keys.per_example(key, len(images)), sigmas=sigmas), images)
+
+
+def draw_sigmas(each: PRNGKeys, *, sigmas: tuple[float, ...]) -> PerExample:
+  """Draws the standard deviation of each example's blur, in pixels."""
+  return jax.vmap(lambda k: jax.random.uniform(k, minval=sigmas[0], maxval=sigmas[1]))(each)

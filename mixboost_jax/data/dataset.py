@@ -35,7 +35,7 @@ class Dataset:
   """One data set, cut as the config asked.
 
   Attributes:
-    name: what a config calls it.
+    name: what results call it: the name in the config, with its note.
     title: what a report calls it.
     source: "procedural" (made here) or "files".
     class_names: one per label.

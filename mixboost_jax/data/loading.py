@@ -197,8 +197,8 @@ def _from_files(
     len(test), settings.test_examples, field="test_examples", place=f"{place}, test split"
   )
   return assemble(
-    name=settings.name,
-    title=title,
+    name=f"{settings.name} ({settings.note})" if settings.note else settings.name,
+    title=f"{title} ({settings.note})" if settings.note else title,
     source="files",
     class_names=class_names,
     train=train.part(0, num_train),

@@ -97,6 +97,35 @@ def read(
   return splits[0], splits[1], names
 
 
+def read_split(
+  folder: pathlib.Path, split: str, *, start: int = 0, stop: int | None = None, image_size: int = 0
+) -> tuple[Split, tuple[str, ...]]:
+  """Reads rows of one stored split, which need not have a partner, and the class names.
+
+  Args:
+    folder: the one with `dataset_info.json`.
+    split: as it is stored.
+    start: first row wanted.
+    stop: one behind the last row wanted; None: all.
+    image_size: see `read`.
+
+  Raises:
+    ValueError: see `read`; or if there is no such split or no such row.
+  """
+  builder = _builder(folder)
+  keys = _features(builder, folder)
+  label = builder.info.features[keys[1]]
+  names = tuple(label.names or (str(i) for i in range(label.num_classes)))
+  stored = {name: info.num_examples for name, info in builder.info.splits.items()}
+  if split not in stored:
+    raise ValueError(f"{folder}: no split {split!r}, has {', '.join(sorted(stored)) or 'none'}.")
+  rows = np.arange(stored[split], dtype=np.int32)[start:stop]
+  place = f"{folder} ({split})"
+  images, labels = _rows(builder, split, rows, keys, image_size, place)
+  part = make_split(images, labels, num_classes=len(names), place=place)
+  return dataclasses.replace(part, ids=rows), names
+
+
 def count(folder: pathlib.Path) -> dict[str, int]:
   """Returns the number of rows by split that the files themselves hold (not what is noted).
 

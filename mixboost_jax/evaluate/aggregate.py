@@ -224,7 +224,7 @@ def _rms_of(
 def _rms(gaps: np.ndarray, *, skip_last_bin: bool) -> float:
   """As `metrics.rms_calibration_error`, of confidence - correct in order of confidence, in %."""
   starts = np.arange(max(len(gaps) // BIN_SIZE, 1)) * BIN_SIZE  # the remainder joins the last bin
-  sizes = np.diff([*starts, len(gaps)])
+  sizes = np.diff(np.append(starts, len(gaps)))
   squares = np.square(np.add.reduceat(gaps, starts)) / sizes
   kept = squares[:-1] if skip_last_bin else squares
   return float(100 * np.sqrt(kept.sum() / len(gaps)))

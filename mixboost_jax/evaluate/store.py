@@ -92,8 +92,9 @@ class Store:
     if self.folder is None or piece not in self._known:
       return None
     try:
-      with np.load(self.folder / f"{piece}.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+      with open(self.folder / f"{piece}.npz", "rb") as raw:
+        with np.load(raw, allow_pickle=False) as file:
+          return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
       return None
 

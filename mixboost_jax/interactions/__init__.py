@@ -27,6 +27,12 @@ from mixboost_jax.interactions.pairwise import PAPER_RATIOS, multi_order, orders
 from mixboost_jax.interactions.paper import paper_strength
 from mixboost_jax.interactions.permutations import ShapleyEstimate, shapley
 from mixboost_jax.interactions.perturbation import mean_interaction, perturbation_game
+from mixboost_jax.interactions.portrait import (
+  interaction_map,
+  patch_tree,
+  strongest_player,
+  tree_rows,
+)
 from mixboost_jax.interactions.proxies import ProxySearch, proxy, search
 from mixboost_jax.interactions.quantities import (
   attacking_utility,
@@ -40,18 +46,22 @@ from mixboost_jax.interactions.quantities import (
 from mixboost_jax.interactions.reduction import group_differences, interaction_loss
 from mixboost_jax.interactions.rewards import REWARDS
 from mixboost_jax.interactions.shared import multi_order_sets
+from mixboost_jax.interactions.spacing import SpacedMonitor
 from mixboost_jax.interactions.strength import Strength
+from mixboost_jax.interactions.summary import Estimate, curve_rows, measures, permutation_p
 
 __all__ = [
   "PAPER_RATIOS",
   "REWARDS",
   "Budget",
+  "Estimate",
   "Game",
   "MultiOrder",
   "PairPopulation",
   "PartitionExtremes",
   "ProxySearch",
   "ShapleyEstimate",
+  "SpacedMonitor",
   "Strength",
   "Tree",
   "attacking_utility",
@@ -60,6 +70,7 @@ __all__ = [
   "baselines",
   "coalitions_of",
   "comparable_attack",
+  "curve_rows",
   "disentanglement",
   "dropout",
   "estimate_strength",
@@ -71,8 +82,10 @@ __all__ = [
   "group_differences",
   "image_game",
   "interaction_loss",
+  "interaction_map",
   "learn_baseline",
   "mean_interaction",
+  "measures",
   "monitor",
   "multi_order",
   "multi_order_sets",
@@ -81,6 +94,8 @@ __all__ = [
   "orders_of",
   "paper_strength",
   "partition_extremes",
+  "patch_tree",
+  "permutation_p",
   "perturbation_game",
   "positive_ratio",
   "proxy",
@@ -89,10 +104,12 @@ __all__ = [
   "search",
   "shapley",
   "strength_change",
+  "strongest_player",
   "table_game",
   "to_json",
   "token_game",
   "tree",
+  "tree_rows",
   "under_attack",
   "uniform_population",
   "window_population",

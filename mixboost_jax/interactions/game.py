@@ -51,7 +51,10 @@ class Game:
       raise ValueError(
         f"Game: coalitions have {coalitions.shape[-1]} players, the game has {self.num_players}."
       )
-    if self.sharding is not None:
+    num_rows = coalitions.shape[0]
+    if self.sharding is not None:  # whole rows per device: repeat the last one
+      padding = -num_rows % self.sharding.num_devices
+      coalitions = jnp.pad(coalitions, ((0, padding), (0, 0)), mode="edge")
       coalitions = jax.lax.with_sharding_constraint(coalitions, self.sharding)
     values = self.value_fn(coalitions, *self.args)
     if values.shape != coalitions.shape[:1]:
@@ -59,7 +62,7 @@ class Game:
         f"Game: value_fn must return one number per coalition, shape {coalitions.shape[:1]}; "
         f"it returned {values.shape}."
       )
-    return values
+    return values[:num_rows]
 
 
 jax.tree_util.register_dataclass(

@@ -6,6 +6,7 @@ J^(m) -> `Strength.relative`, D^(m) -> `Strength.disentanglement`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,12 @@ class Strength:
     """D^(m), mean over pairs of |sum Delta v| / sum |Delta v|; depends on `num_contexts`."""
     return self.feature("consistency")
 
-  def to_json(self) -> dict[str, Any]:
-    """Returns plain numbers and lists for a results file or a figure."""
+  def to_json(self, *, full: bool = False) -> dict[str, Any]:
+    """Returns plain numbers and lists for a results file or a figure.
+
+    Args:
+      full: also everything that `from_json` needs.
+    """
     curves = {
       "strength": self.strength,
       "strength_stderr": self.stderr("absolute"),
@@ -112,4 +117,17 @@ class Strength:
       num_contexts=self.num_contexts,
       num_games=len(self.per_game),
     )
+    if full:
+      plain.update(per_game=self.per_game.tolist(), covariance=self.covariance.tolist())
     return plain
+
+  @classmethod
+  def from_json(cls, plain: Mapping[str, Any]) -> "Strength":
+    """Returns the object of `to_json(full=True)`."""
+    names = ("num_players", "evaluations", "num_pairs", "num_contexts")
+    return cls(
+      orders=tuple(plain["orders"]),
+      per_game=np.asarray(plain["per_game"], np.float64),
+      covariance=np.asarray(plain["covariance"], np.float64),
+      **{name: plain[name] for name in names},
+    )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mixboost_jax import augment, evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.jobs import evaluation, prepared, training
+from mixboost_jax.jobs import evaluation, interactions, prepared, show_augmentation, training
 from mixboost_jax.runtime import (
   allocator,
   checkpoint,
@@ -30,10 +30,11 @@ OnTrained = Callable[..., None]
 
 ON_TRAINED: Mapping[str, OnTrained] = {
   "evaluate": evaluation.run,
+  "interactions": interactions.run,
 }
 """Jobs on the network that `--job=train` left in the folder."""
 
-JOBS = ("all", "train", *ON_TRAINED, "report")
+JOBS = ("all", "train", *ON_TRAINED, "report", "show_augmentation")
 USER_ERRORS = (
   ValueError,
   OSError,
@@ -50,7 +51,15 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
 }
 
 
-def run(config: ConfigDict, *, folder: pathlib.Path, job: str, command: str) -> int:
+def run(
+  config: ConfigDict,
+  *,
+  folder: pathlib.Path,
+  job: str,
+  command: str,
+  epoch: int = 0,
+  example: int = 0,
+) -> int:
   """Does one job for every run of the config.
 
   Args:
@@ -58,6 +67,8 @@ def run(config: ConfigDict, *, folder: pathlib.Path, job: str, command: str) -> 
     folder: of the whole command; several runs get a folder each inside it.
     job: one of `JOBS`.
     command: as typed, for the record.
+    epoch: which one, for show_augmentation.
+    example: the id of which one, for show_augmentation.
 
   Returns:
     The exit code: 0, or `interrupt.EXIT_PREEMPTED` if a stop request came and all is saved.
@@ -70,6 +81,10 @@ def run(config: ConfigDict, *, folder: pathlib.Path, job: str, command: str) -> 
   if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
     allocator.keep_freed_memory()
   runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
+  if job == "show_augmentation":
+    for item in runs:
+      show_augmentation.run(item, epoch=epoch, example=example)
+    return 0
   with interrupt.StopRequest() as stop:
     for item in runs:
       try:

@@ -3,11 +3,12 @@
 
 import contextlib
 import time
+from typing import Any
 
 import jax
 
 from mixboost_jax import evaluate, train
-from mixboost_jax.jobs import prepared
+from mixboost_jax.jobs import interactions, prepared
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import interrupt, log, pictures, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
@@ -36,18 +37,21 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       writers.MetricWriter(place.metrics, tensorboard=events, last_step=step)
     )
     bar = stack.enter_context(Progress(settings.name, trainer.num_steps, first_step=step))
+    metadata = restored.metadata if restored else {}
+    watch = interactions.monitor(item, metadata.get("monitor", {}))
     hooks = train.Hooks(
       writer=writer,
       saver=saver,
       evaluators=_monitors(item),
       should_stop=stop.agreed,
       progress=lambda at, images, scalars: bar.update(at, units=images, metrics=scalars),
+      monitors={"interactions": watch} if watch else {},
     )
-    metadata = restored.metadata if restored else {}
     before = float(metadata.get("seconds", 0.0))
 
-    def seconds() -> dict[str, float]:
-      return {"seconds": before + time.perf_counter() - started}
+    def seconds() -> dict[str, Any]:
+      kept = {"monitor": watch.state()} if watch else {}
+      return {"seconds": before + time.perf_counter() - started, **kept}
 
     state = train.run(
       trainer,

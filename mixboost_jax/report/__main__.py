@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mixboost_jax.report import readme, writing
+from mixboost_jax.report import aggregate, paper_figures, readme, writing
 
 EXIT_USER_ERROR = 2
 
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--update-readme", metavar="FILE.md", help="fill its <!-- results:NAME --> tables instead"
   )
+  parser.add_argument(
+    "--figures", metavar="FOLDER", help="also draw the interactions as PNG files there"
+  )
   options = parser.parse_args(arguments)
   try:
     if options.update_readme:
@@ -37,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
       print(f"{options.update_readme}: {'updated' if changed else 'already up to date'}")
     else:
       print(writing.write(options.results, options.out or _default_out(options.results)))
+      if options.figures:
+        groups = aggregate.group(aggregate.load(options.results))
+        for file in paper_figures.write(groups, pathlib.Path(options.figures)):
+          print(file)
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER_ERROR

@@ -15,12 +15,12 @@ from mixboost_jax.report import titles
 from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.runtime.results import Metric, Results
 
-RESULTS_FILE = "results.json"
+RESULTS_FILE, INTERACTIONS_FILE = "results.json", "interactions.json"
 Source = Results | str | os.PathLike
 """Results in memory, a results file, a run folder, or a folder of run folders."""
 MetricId = tuple[str, str, str]
 """(dataset, split, name)."""
-_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate")
+_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,15 +129,30 @@ def _load_one(source: Source) -> list[Run]:
   path = pathlib.Path(source)
   if not path.is_dir():
     return [Run(results_lib.read(path), path.parent)]
-  if (path / RESULTS_FILE).exists():
-    return [Run(results_lib.read(path / RESULTS_FILE), path)]
-  inner = sorted(child.parent for child in path.glob(f"*/{RESULTS_FILE}"))
+  files = [path / name for name in (RESULTS_FILE, INTERACTIONS_FILE) if (path / name).exists()]
+  if files:
+    return [Run(_joined([results_lib.read(file) for file in files]), path)]
+  names = (RESULTS_FILE, INTERACTIONS_FILE)
+  inner = sorted({child.parent for name in names for child in path.glob(f"*/{name}")})
   if not inner:
     raise ValueError(
       f"report: {path} holds no {RESULTS_FILE}, nor do the folders in it; evaluate the run first "
       "(--job=evaluate)."
     )
   return [run for folder in inner for run in _load_one(folder)]
+
+
+def _joined(parts: Sequence[Results]) -> Results:
+  """One run out of what its jobs wrote; the first part says what the run is."""
+  first = parts[0]
+  for other in parts[1:]:
+    first = dataclasses.replace(
+      first,
+      metrics=(*first.metrics, *other.metrics),
+      curves={**first.curves, **other.curves},
+      seconds={**first.seconds, **other.seconds},
+    )
+  return first
 
 
 def group(runs: Sequence[Run], *, prefix: str | None = None) -> list[Group]:

@@ -10,9 +10,17 @@ import math
 from collections.abc import Sequence
 
 from mixboost_jax.report import scales
-from mixboost_jax.report.markup import Markup, element, join
-
-NUM_COLOURS = 6
+from mixboost_jax.report.drawing import NUM_COLOURS as NUM_COLOURS
+from mixboost_jax.report.drawing import bar as _bar
+from mixboost_jax.report.drawing import dot as _dot
+from mixboost_jax.report.drawing import figure as _figure
+from mixboost_jax.report.drawing import grid as _grid
+from mixboost_jax.report.drawing import line as _line
+from mixboost_jax.report.drawing import series_class as _class
+from mixboost_jax.report.drawing import stroke as _stroke
+from mixboost_jax.report.drawing import text as _text
+from mixboost_jax.report.drawing import turned as _turned
+from mixboost_jax.report.markup import Markup, join
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,46 +183,6 @@ def _plain(value: float) -> str:
   return f"{value:.4g}"
 
 
-def _figure(
-  title: str, description: str, width: float, height: float, body: Sequence[Markup]
-) -> Markup:
-  return element(
-    "svg",
-    element("title", title),
-    *body,
-    viewBox=f"0 0 {width:g} {height:g}",
-    role="img",
-    aria_label=description,
-    class_="chart",
-    style=f"max-width:{width:g}px",
-  )
-
-
-def _grid(
-  x: scales.Scale, y: scales.Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]
-) -> Markup:
-  parts = []
-  x_step = x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else 1.0
-  y_step = y_ticks[1] - y_ticks[0] if len(y_ticks) > 1 else 1.0
-  for mark in y_ticks:
-    parts.append(_stroke(x.start, y(mark), x.stop, y(mark), "grid"))
-    parts.append(_text(x.start - 6, y(mark) + 4, scales.label(mark, y_step), "end"))
-  for mark in x_ticks:
-    parts.append(_stroke(x(mark), y.start, x(mark), y.start + 4, "axis"))
-    parts.append(_text(x(mark), y.start + 17, scales.label(mark, x_step), "middle"))
-  parts.append(_stroke(x.start, y.start, x.stop, y.start, "axis"))
-  return join(parts)
-
-
-def _line(
-  points: Sequence[tuple[float, float]], x: scales.Scale, y: scales.Scale, colour: int
-) -> Markup:
-  if len(points) == 1:
-    return _dot(x(points[0][0]), y(points[0][1]), 3, colour)
-  places = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-  return element("polyline", points=places, class_=f"line {_class(colour)}")
-
-
 def _whisker(value: Whisker, x: scales.Scale, place: float, left: float) -> Markup:
   parts = [_text(left - 8, place + 4, value.label, "end", f"label {_class(value.colour)}")]
   end = x(value.value) if math.isfinite(value.value) else x.start
@@ -228,40 +196,3 @@ def _whisker(value: Whisker, x: scales.Scale, place: float, left: float) -> Mark
     parts.append(_dot(x(value.value), place, 4, value.colour))
   parts.append(_text(end + 8, place + 4, value.text, "start", "value"))
   return join(parts)
-
-
-def _class(colour: int) -> str:
-  return f"c{colour % NUM_COLOURS}"
-
-
-def _stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-  return element(
-    "line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=kind
-  )
-
-
-def _dot(x: float, y: float, size: float, colour: int) -> Markup:
-  return element(
-    "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{size:.1f}", class_=f"dot {_class(colour)}"
-  )
-
-
-def _bar(x: float, y: float, width: float, height: float, colour: int) -> Markup:
-  return element(
-    "rect",
-    x=f"{x:.1f}",
-    y=f"{y:.1f}",
-    width=f"{max(0.0, width):.1f}",
-    height=f"{max(0.0, height):.1f}",
-    class_=f"bar {_class(colour)}",
-  )
-
-
-def _text(x: float, y: float, words: str, anchor: str, kind: str | None = None) -> Markup:
-  return element("text", words, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=kind)
-
-
-def _turned(x: float, y: float, words: str) -> Markup:
-  return element(
-    "text", words, transform=f"translate({x:.1f} {y:.1f}) rotate(-90)", text_anchor="middle"
-  )

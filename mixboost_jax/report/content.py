@@ -9,6 +9,7 @@ from mixboost_jax.report import (
   aggregate,
   compare,
   figures,
+  interaction_figures,
   notes,
   pictures,
   robustness,
@@ -38,6 +39,7 @@ class Content:
   curves: tuple[figures.Figure, ...]
   more_curves: tuple[figures.Figure, ...]
   reliability: tuple[figures.Figure, ...]
+  interactions: tuple[figures.Figure, ...]
   strips: tuple[pictures.Strip, ...]
   notes: tuple[str, ...]
 
@@ -78,6 +80,7 @@ def gather(
     curves=tuple(curves),
     more_curves=tuple(more),
     reliability=tuple(figures.reliability(groups)),
+    interactions=tuple(interaction_figures.collect(groups)),
     strips=tuple(strips),
     notes=(*notes.collect(groups, keys, differences), *unreadable),
   )

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixboost_jax.report import charts, titles
+from mixboost_jax.report import charts, interaction_data, titles
 from mixboost_jax.report.aggregate import Group, MetricId
 from mixboost_jax.report.markup import Markup
 
@@ -20,10 +20,11 @@ _FROM_ZERO = {"clean_error", "error", "learning_rate"}
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A chart and its heading."""
+  """A chart and its heading; `legend` lists (label, colour) if the page's legend does not hold."""
 
   title: str
   chart: Markup
+  legend: tuple[tuple[str, int], ...] = ()
 
 
 def errors(groups: Sequence[Group], keys: Sequence[MetricId]) -> Figure | None:
@@ -55,7 +56,8 @@ def training(groups: Sequence[Group]) -> tuple[list[Figure], list[Figure]]:
   for group in groups:
     for run in group.runs:
       for name, points in run.results.curves.items():
-        if not name.startswith((RELIABILITY, SEVERITY)):
+        names = (RELIABILITY, SEVERITY)
+        if not name.startswith(names) and name not in interaction_data.CURVES:
           fields = [field for point in points for field in point if field != "step"]
           places.update(dict.fromkeys((name, field) for field in fields))
   first, others = [], []

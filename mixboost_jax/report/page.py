@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 import mixboost_jax
-from mixboost_jax.report import charts, titles
+from mixboost_jax.report import charts, interaction_figures, titles
 from mixboost_jax.report.content import Content
 from mixboost_jax.report.figures import Figure
 from mixboost_jax.report.markup import Markup, element, join
@@ -44,6 +44,7 @@ def render(content: Content) -> str:
       _section("Training pictures", _strips(content.strips)),
       _section("Training", _curves(content, labels)),
       _section("Reliability", _reliability(content.reliability, labels)),
+      _section("Interactions", _interactions(content.interactions)),
       _section("Differences between the configs", table(content.settings, "prose")),
       _section("Environment", table(content.environment, "prose")),
       _section("Notes", element("ul", *(element("li", note) for note in content.notes))),
@@ -113,13 +114,25 @@ def _curves(content: Content, labels: Sequence[str]) -> Markup | None:
 def _grid(figures: Sequence[Figure], kind: str = "") -> Markup | None:
   if not figures:
     return None
-  parts = (element("figure", element("h3", one.title), one.chart) for one in figures)
+  parts = (
+    element(
+      "figure",
+      element("h3", one.title),
+      _legend_of(one.legend) if one.legend else None,
+      one.chart,
+    )
+    for one in figures
+  )
   return element("div", *parts, class_=f"grid {kind}".strip())
 
 
 def _legend(labels: Sequence[str]) -> Markup:
+  return _legend_of([(label, i) for i, label in enumerate(labels)])
+
+
+def _legend_of(series: Sequence[tuple[str, int]]) -> Markup:
   items = []
-  for i, label in enumerate(labels):
+  for label, i in series:
     kind = f"line c{i % charts.NUM_COLOURS}"
     sample = element("line", x1="0", y1="5", x2="34", y2="5", class_=kind)
     items.append(
@@ -136,6 +149,12 @@ def _reliability(figures: Sequence[Figure], labels: Sequence[str]) -> Markup | N
     "often right as it says, below it is overconfident. Bars: share of the predictions."
   )
   return join([_legend(labels), _grid(figures, "narrow"), element("p", text, class_="soft")])
+
+
+def _interactions(figures: Sequence[Figure]) -> Markup | None:
+  if not figures:
+    return None
+  return join([element("p", interaction_figures.NOTE, class_="soft"), _grid(figures)])
 
 
 def _strips(strips: Sequence[Strip]) -> Markup | None:

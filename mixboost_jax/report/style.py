@@ -54,7 +54,10 @@ figure { margin: 0; } figure + figure { margin-top: 1rem; }
 .chart .axis { stroke: var(--soft); stroke-width: 1; }
 .chart .diagonal { stroke: var(--soft); stroke-dasharray: 2 4; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.whisker { stroke-width: 2; } .bar { opacity: .65; }
+.whisker { stroke-width: 2; } .bar { opacity: .65; } .range { stroke-width: 1; opacity: .6; }
+.chart text.small { font-size: 10px; fill: var(--ink); }
+.heat.positive { fill: var(--c1); } .heat.negative { fill: var(--c0); }
+.frame { fill: none; stroke: var(--ink); stroke-width: 2; }
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
 .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
 .line.c1 { stroke-dasharray: 7 4; } .line.c2 { stroke-dasharray: 2 4; }
@@ -63,7 +66,9 @@ figure { margin: 0; } figure + figure { margin-top: 1rem; }
 .dot.c0, .bar.c0, text.c0 { fill: var(--c0); } .dot.c1, .bar.c1, text.c1 { fill: var(--c1); }
 .dot.c2, .bar.c2, text.c2 { fill: var(--c2); } .dot.c3, .bar.c3, text.c3 { fill: var(--c3); }
 .dot.c4, .bar.c4, text.c4 { fill: var(--c4); } .dot.c5, .bar.c5, text.c5 { fill: var(--c5); }
-.dot, .bar, .chart text { stroke: none; }
+.band.c0 { fill: var(--c0); } .band.c1 { fill: var(--c1); } .band.c2 { fill: var(--c2); }
+.band.c3 { fill: var(--c3); } .band.c4 { fill: var(--c4); } .band.c5 { fill: var(--c5); }
+.band { fill-opacity: .14; } .dot, .bar, .band, .chart text { stroke: none; }
 .chart text.label.c0 { fill: var(--c0); } .chart text.label.c1 { fill: var(--c1); }
 .chart text.label.c2 { fill: var(--c2); } .chart text.label.c3 { fill: var(--c3); }
 .chart text.label.c4 { fill: var(--c4); } .chart text.label.c5 { fill: var(--c5); }

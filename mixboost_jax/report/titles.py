@@ -23,6 +23,11 @@ METRICS = {
   "mfr": "mFR",
   "mfr_alexnet": "mFR, AlexNet = 100 (provisional)",
   "mt5d": "mT5D",
+  "interaction_proxy": "Interactions: M(0.2, 0.2, 0.8)",
+  "interaction_low": "Interactions: J of low orders (m ≤ 0.2 n)",
+  "interaction_middle": "Interactions: J of middle orders",
+  "interaction_high": "Interactions: J of high orders (m ≥ 0.8 n)",
+  "interaction_evaluations": "Interactions: network evaluations",
 }
 PARTS_OF_METRICS = {
   "error": "Error",
@@ -121,7 +126,10 @@ def _derived(name: str) -> str:
     if name.endswith(suffix) and len(name) > len(suffix):
       return f"{dataset(name.removesuffix(suffix))}{SUFFIXES[suffix]}"
   known, _, foreign = name.partition("-ood-")
-  return f"{dataset(known)} against {foreign.replace('_', ' ')}" if foreign else name
+  if foreign:
+    return f"{dataset(known)} against {foreign.replace('_', ' ')}"
+  plain, bracket, note = name.partition(" (")
+  return f"{dataset(plain)}{bracket}{note}" if bracket else name
 
 
 def run(name: str) -> str:

@@ -176,13 +176,19 @@ def training_augmentation(settings: Settings, dataset: data.Dataset, mesh: Mesh)
 
 
 def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Array:
-  """Returns the procedural pictures that PixMix mixes with, a little larger than the images.
+  """Returns the pictures that PixMix mixes with, as levels, a little larger than the images.
 
-  Paper: Hendrycks et al. 2022 (PixMix), arXiv:2112.05135: 36 pixels and a random window for 32.
-  Deviation: generated here, where the paper downloads fractals and feature visualisations.
+  They are those of `config.augment.mixing_dir`, or procedural ones.
+
+  Paper: Hendrycks et al. 2022 (PixMix), arXiv:2112.05135: a random window of 32 out of 36 pixels,
+    of 224 out of 256.
+  Deviation: procedural pictures, where the paper downloads fractals and feature visualisations.
   """
-  height, width, _ = dataset.image_shape
-  size = max(height, width) * 9 // 8
+  height, width, channels = dataset.image_shape
+  size = max(height, width) * 8 // 7
+  if settings.augment.mixing_dir:
+    stored = data.read_mixing_folder(settings.augment.mixing_dir, size=size, num_channels=channels)
+    return jnp.asarray(stored)
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
   pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
   return jnp.round(pictures * 255).astype(jnp.uint8)

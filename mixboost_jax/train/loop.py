@@ -46,6 +46,27 @@ class Saver(Protocol):
     ...
 
 
+@runtime_checkable
+class Monitor(Protocol):
+  """Watches the network at steps of its own choice; `interactions.SpacedMonitor` is one."""
+
+  def steps_left(self, step: int) -> int:
+    """Returns the steps to the next call, at least 1."""
+    ...
+
+  def due(self, step: int) -> bool:
+    """Tells, after each dispatch, whether to call now."""
+    ...
+
+  def pause(self) -> None:
+    """Is told that the time since the last step was spent on something else."""
+    ...
+
+  def __call__(self, step: int, logits_fn: LogitsFn) -> Mapping[str, float]:
+    """Returns what to log."""
+    ...
+
+
 class Preempted(Exception):  # noqa: N818 (not an error: the run goes on later)
   """The run was asked to stop, has saved, and can be resumed."""
 
@@ -64,6 +85,7 @@ class Hooks:
     evaluators: prefix -> evaluator; results are logged as `prefix/name`.
     should_stop: asked after each step.
     progress: `(step, images since the last call, metrics on the device)`, for a person.
+    monitors: prefix -> monitor; each decides when it is due, and logs `prefix/name`.
   """
 
   writer: Writer
@@ -71,6 +93,7 @@ class Hooks:
   evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
   should_stop: Callable[[], bool] = lambda: False
   progress: Callable[[int, int, Mapping[str, Any]], None] = lambda *_: None
+  monitors: Mapping[str, Monitor] = dataclasses.field(default_factory=dict)
 
 
 def run(
@@ -157,6 +180,7 @@ class _Loop:
     """Steps until the next event that needs the state: a call of several steps ends there."""
     periods = [self.trainer.parts.steps_per_epoch, self.evaluate_every, self.save_every]
     left = [period - step % period for period in periods if period]
+    left += [monitor.steps_left(step) for monitor in self.hooks.monitors.values()]
     return min([self.trainer.num_steps - step, self.log_every - step % self.log_every, *left])
 
   def _read(self) -> None:
@@ -173,6 +197,7 @@ class _Loop:
     if step % self.log_every == 0 or last:
       self._read()
       self._log(step)
+    self._monitor(state, step)
     metric = None
     if last or (self.evaluate_every and step % self.evaluate_every == 0):
       self._read()
@@ -202,7 +227,19 @@ class _Loop:
     if scalars:
       self.hooks.writer.write_scalars(step, scalars)
     self.clock += time.perf_counter() - started  # the speed shown is that of training
+    for monitor in self.hooks.monitors.values():
+      monitor.pause()
     return scalars.get("validation/clean_error")
+
+  def _monitor(self, state: TrainState, step: int) -> None:
+    for prefix, monitor in self.hooks.monitors.items():
+      if monitor.due(step):
+        self._read()
+        started = time.perf_counter()
+        values = monitor(step, self.trainer.predictor(state))
+        scalars = {f"{prefix}/{name}": value for name, value in values.items()}
+        self.hooks.writer.write_scalars(step, scalars)
+        self.clock += time.perf_counter() - started
 
   def _save(self, state: TrainState, step: int, metric: float | None) -> None:
     if step == self.saved_at:

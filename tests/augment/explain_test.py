@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from mixboost_jax import augment, keys
+from mixboost_jax.augment.accounts import EXAMPLE_WISE
+from mixboost_jax.augment.pair_accounts import MIXING
 from mixboost_jax.augment.steps import Op
 from tests.augment import pil_reference
 
@@ -77,6 +79,78 @@ def test_accounts_of_mixing_policies_read_well(key):
     assert ("original" in entry) != ("mixing_picture" in entry)
   assert "depends_on" in augment.explain(key, {"name": "mixup"}, shape=(32, 32))[0]
   assert augment.explain(key, {"name": "none"}, shape=(32, 32)) == []
+
+
+PAIRS = {
+  "mixup": {"per": "example", "partner": "permutation"},
+  "cutmix": {"per": "example"},
+  "sample_pairing": {"weight": 0.25},
+  "smote": {"num_neighbors": 2},
+}
+
+
+@pytest.mark.parametrize("name", sorted(augment.MIXES_LABELS))
+def test_named_partner_and_weight_give_the_picture(name):
+  """Behind a member that changes the pictures, so that neighbours are sought among those."""
+  rng = np.random.default_rng(1)
+  pictures, labels = (
+    jnp.asarray(rng.uniform(size=(6, 4, 6, 3)), jnp.float32),
+    jnp.eye(2)[np.arange(6) % 2],
+  )
+  mix = {"name": name, **PAIRS[name]}
+  policy = {"name": "compose", "steps": ({"name": "random_flip"}, mix)}
+  each = jax.random.split(jax.random.key(2), 6)
+  batch = (pictures, labels)
+  out, _ = augment.build(policy)(each, *batch)
+  flips = keys.split_each(each, 2)[0]
+  before = np.asarray(augment.random_flip(flips, pictures))
+  for row in range(6):
+    _, entry = augment.explain(each, policy, shape=(4, 6), row=row, batch=batch)
+    want = before[row].copy()
+    if entry.get("applied", True):
+      other = before[entry["partner_row"]]
+      if name == "cutmix":
+        box = slice(*entry["rows"]), slice(*entry["columns"])
+        want[box] = other[box]
+      else:
+        want = entry["own_weight"] * want + (1 - entry["own_weight"]) * other
+    np.testing.assert_allclose(out[row], want, atol=2e-6, err_msg=str(entry))
+
+
+def test_shared_decisions_are_told_with_the_batch():
+  each = jax.random.split(jax.random.key(0), 3)
+  batch = (jnp.zeros((3, 4, 4, 3)), jnp.ones((3, 1)))
+  cutouts = tuple({"name": "cutout", "length": length} for length in (2, 4, 6))
+  policy = {"name": "choice", "options": cutouts, "per": "batch"}
+  out, _ = augment.build(policy)(each, *batch)
+  told = [augment.explain(each, policy, shape=(4, 4), row=r, batch=batch)[0] for r in range(3)]
+  assert len({entry["length"] for entry in told}) == 1
+  half = told[0]["length"] // 2
+  for row, entry in enumerate(told):
+    inside = np.zeros((4, 4), bool)
+    top, left = entry["row"] - half, entry["column"] - half
+    inside[max(top, 0) : entry["row"] + half, max(left, 0) : entry["column"] + half] = True
+    np.testing.assert_array_equal(np.asarray(out[row, :, :, 0]) > 0, inside)
+  assert "depends_on" in augment.explain(each[0], policy, shape=(4, 4))[0]
+
+
+@pytest.mark.parametrize(
+  ("policy", "entry"),
+  [
+    ({"name": "color_jitter", "hue": 0.1}, "brightness"),
+    ({"name": "gaussian_blur", "radius": 2}, "gaussian_blur"),
+    ({"name": "gaussian_noise", "sigma": 0.1}, "gaussian_noise"),
+    ({"name": "random_grayscale", "prob": 1.0}, "grayscale"),
+    ({"name": "random_resized_crop", "size": 8}, "resized_crop"),
+  ],
+)
+def test_photographic_accounts(key, policy, entry):
+  account = augment.explain(key, policy, shape=(16, 16))
+  assert entry in [found["op"] for found in account]
+
+
+def test_every_augmentation_can_be_explained():
+  assert set(EXAMPLE_WISE) | set(MIXING) == set(augment.AUGMENTATIONS)
 
 
 def test_randaugment_account(key):

@@ -27,6 +27,12 @@ def test_reads_archives_and_folders(settings, write_cifar, expected, name, packe
   assert f"{len(train_labels)} training and 4 test" in dataset.title
 
 
+def test_a_note_stands_behind_the_name(settings, write_cifar):
+  dataset = data.load(settings(name="cifar10", dir=write_cifar(), note="JPEG"))
+  assert dataset.name == "cifar10 (JPEG)"
+  assert dataset.title.endswith(" (JPEG)")
+
+
 def test_the_title_is_plain_for_a_copy_of_the_right_size():
   assert cifar.title_of(cifar.LAYOUTS["cifar10"], 50_000, 10_000) == "CIFAR-10"
 

@@ -22,6 +22,7 @@ DEFAULTS = {
   "train_examples": 0,
   "validation_examples": 0,
   "test_examples": 0,
+  "note": "",
   "texture_agreement": 0.9,
 }
 

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations that an error of J^(m) costs on a trained network: ours and the public protocol.
+
+usage: PYTHONPATH=. python benchmarks/interaction_cost.py RUN_FOLDER [--data_dir DIR] [--out FILE]
+
+Both estimators are repeated with several seeds; the truth is a long run of ours with more contexts.
+The root-mean-square error over orders and seeds contains the bias; the variance of the truth itself
+is taken off. Counts of evaluations do not depend on the machine. Every part is kept as soon as it
+is measured; the same command goes on after a stop.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import trained_run
+
+from mixboost_jax import interactions
+from mixboost_jax.interactions import Strength
+from mixboost_jax.runtime import atomic, environment
+
+POPULATIONS = {
+  "neighbour": interactions.neighbour_population,
+  "uniform": interactions.grid_population,
+}
+TARGETS = {"neighbour": 3.0, "uniform": 5.0}
+CHUNK = 256
+
+
+class Parts:
+  """Measured parts in a JSON file, so that a stopped run goes on where it was."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    self.tree: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+  def get(self, name: str, measure: Callable[[], Any]) -> Any:
+    """Returns a part, measuring and saving it if it is missing."""
+    if name not in self.tree:
+      started = time.perf_counter()
+      self.tree[name] = measure()
+      atomic.make_folder(self.path.parent)
+      atomic.write_json(self.path, self.tree)
+      print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    return self.tree[name]
+
+
+def plain(result: Strength) -> dict[str, Any]:
+  return {
+    "relative": result.relative.tolist(),
+    "relative_stderr": result.relative_stderr.tolist(),
+    "evaluations": result.evaluations,
+  }
+
+
+def error(runs: list[dict[str, Any]], truth: dict[str, Any]) -> dict[str, Any]:
+  """RMSE of J against the truth, with the share of the truth's own error removed."""
+  curves = np.array([run["relative"] for run in runs])
+  noise = np.mean(np.square(truth["relative_stderr"]))
+  reference = np.array(truth["relative"])
+  squares = np.mean((curves - reference[None]) ** 2, axis=1)
+  draws = np.random.default_rng(0).integers(0, len(runs), (2000, len(runs)))
+  spread = squares[draws].mean(1) - noise
+  mean = curves.mean(0) - reference
+  own = curves.var(0, ddof=1) / len(runs) + np.square(truth["relative_stderr"])
+  return {
+    "evaluations": float(np.mean([run["evaluations"] for run in runs])),
+    "rmse": float(np.sqrt(max(squares.mean() - noise, 1e-12))),
+    "mean_square_interval_95": [float(q) for q in np.quantile(spread, (0.025, 0.975))],
+    "scatter": float(np.sqrt(curves.var(0, ddof=1).mean())),
+    "reported_stderr": float(
+      np.sqrt(np.mean([np.square(run["relative_stderr"]).mean() for run in runs]))
+    ),
+    "largest_bias_in_standard_errors": float(np.max(np.abs(mean) / np.sqrt(own))),
+    "squared_bias_corrected": float(np.mean(mean**2 - own)),
+    "seeds": len(runs),
+  }
+
+
+def ratio(theirs: dict[str, Any], ours: list[dict[str, Any]], field: str) -> dict[str, float]:
+  """How many times fewer evaluations ours needs for the error of the public protocol.
+
+  Error times the root of the cost is about constant for ours (its bias is small), so every budget
+  gives an answer; the one nearest in error needs the least extrapolation.
+  """
+  nearest = min(ours, key=lambda point: abs(np.log(point[field] / theirs[field])))
+  same = nearest["evaluations"] * (nearest[field] / theirs[field]) ** 2
+  return {"ours_evaluations": same, "ratio": theirs["evaluations"] / same}
+
+
+def compare(parts: Parts, kind: str, games: list[interactions.Game], args: argparse.Namespace):
+  population = POPULATIONS[kind](args.grid)
+  orders = tuple(sorted(set(interactions.orders_of(args.grid**2))))
+  common: dict[str, Any] = {"orders": orders, "chunk_size": CHUNK}
+
+  def ours(seed: int, num_pairs: int, contexts: int) -> dict[str, Any]:
+    key = jax.random.key(seed)
+    return plain(
+      interactions.estimate_strength(
+        key, games, population, num_pairs=num_pairs, num_contexts=contexts, **common
+      )
+    )
+
+  def paper(seed: int) -> dict[str, Any]:
+    key = jax.random.key(seed)
+    return plain(
+      interactions.paper_strength(key, games, population, num_pairs=args.paper_pairs, **common)
+    )
+
+  points = []
+  theirs = [parts.get(f"{kind} public seed {s}", lambda s=s: paper(s)) for s in range(args.seeds)]
+  for contexts, count in args.ours:
+    points.append(
+      [
+        parts.get(
+          f"{kind} ours {count} pairs {contexts} contexts seed {s}",
+          lambda s=s, count=count, contexts=contexts: ours(s, count, contexts),
+        )
+        for s in range(args.seeds)
+      ]
+    )
+  truth = parts.get(f"{kind} truth", lambda: ours(2**20, args.truth_pairs, 16))
+  peer = error(theirs, truth)
+  own = [
+    {"contexts": contexts, "pairs_per_picture": count, **error(runs, truth)}
+    for (contexts, count), runs in zip(args.ours, points, strict=True)
+  ]
+  default = [point for point in own if point["contexts"] == 8]
+  return {
+    "orders": list(orders),
+    "truth": truth,
+    "public_protocol": {"pairs_per_picture": args.paper_pairs, **peer},
+    "ours": own,
+    "at_equal_rmse": ratio(peer, default, "rmse"),
+    "at_equal_reported_error": ratio(peer, default, "reported_stderr"),
+    "target": TARGETS[kind],
+  }
+
+
+def parse() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+  parser.add_argument("run", type=pathlib.Path)
+  parser.add_argument("--data_dir", default="")
+  parser.add_argument("--title", default="CIFAR-10 (JPEG)")
+  parser.add_argument("--images", type=int, default=2)
+  parser.add_argument("--grid", type=int, default=16)
+  parser.add_argument("--seeds", type=int, default=6)
+  parser.add_argument("--paper_pairs", type=int, default=10)
+  parser.add_argument("--our_pairs", type=int, nargs="+", default=(16, 32))
+  parser.add_argument("--more_contexts", type=int, nargs="*", default=(), help="also try these")
+  parser.add_argument("--truth_pairs", type=int, default=256)
+  parser.add_argument("--parts", type=pathlib.Path, default=pathlib.Path("interaction_parts.json"))
+  parser.add_argument(
+    "--out", type=pathlib.Path, default=pathlib.Path("results/benchmarks/interaction_cost.json")
+  )
+  args = parser.parse_args()
+  args.ours = [(8, count) for count in args.our_pairs]
+  args.ours += [(contexts, args.our_pairs[0] * 8 // contexts) for contexts in args.more_contexts]
+  return args
+
+
+def main() -> None:
+  args = parse()
+  settings = trained_run.settings_of(args.run, data_dir=args.data_dir)
+  item, restored = trained_run.open_run(settings, args.run)
+  predictor = item.trainer.predictor(restored.state)
+  images = jnp.asarray(item.dataset.test.images[:500], jnp.float32) / 255
+  labels = np.asarray(item.dataset.test.labels[:500])
+  right = np.flatnonzero(np.asarray(predictor(images)).argmax(1) == labels)[: args.images]
+  fill = jnp.asarray(settings.model.mean)
+  games = [
+    interactions.image_game(predictor, images[k], int(labels[k]), grid=args.grid, fill=fill)
+    for k in right
+  ]
+  parts = Parts(args.parts)
+  report: dict[str, Any] = {
+    "command": shlex.join(["python", *sys.argv]),
+    "network": f"{settings.model.name}, {args.run.name}, {args.title}",
+    "test_pictures": right.tolist(),
+    "players": args.grid**2,
+    "environment": environment.describe(),
+    "method": "RMSE over 13 orders and seeds against a long run with 16 contexts; evaluations of "
+    "the public protocol are 4 x 100 contexts x pairs x orders; ours include the pilot run",
+  }
+  for kind in POPULATIONS:
+    report[kind] = compare(parts, kind, games, args)
+    print(kind, json.dumps(report[kind]["at_equal_rmse"]), flush=True)
+    atomic.make_folder(args.out.parent)
+    atomic.write_json(args.out, report)
+
+
+if __name__ == "__main__":
+  main()

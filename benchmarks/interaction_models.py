@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""J^(m) of many trained runs, the r1 sweep, and M against measured errors: files and figures.
+
+usage: PYTHONPATH=. python benchmarks/interaction_models.py RUNS_FOLDER [--data_dir DIR]
+         [--out results/interactions] [--images 10] [--pairs 32]
+
+Every run in the folder is measured on the same terms and kept as OUT/NAME.json, a results file with
+the run's errors beside its interactions; a run that has one already is not measured again. From the
+files come the PNG figures and OUT/summary.json. Run folders are only read.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import shlex
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import trained_run
+
+from mixboost_jax import interactions
+from mixboost_jax.jobs import interactions as job
+from mixboost_jax.report import aggregate, paper_figures
+from mixboost_jax.report.interaction_data import Measured, measured, sweep
+from mixboost_jax.runtime import atomic, results
+from mixboost_jax.runtime.parts import Parts
+
+ERRORS = ("error", "clean_error")
+
+
+def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:
+  """Measures one run and joins its interactions to its errors."""
+  changes = {"interactions": {"num_images": args.images, "pairs_per_image": args.pairs}}
+  settings = trained_run.settings_of(folder, data_dir=args.data_dir, changes=changes)
+  item, restored = trained_run.open_run(settings, folder)
+  predictor = item.trainer.predictor(restored.state)
+  found = job.measure(item, predictor, parts=Parts(None))
+  known = results.read(folder / aggregate.RESULTS_FILE)
+  tree = settings.to_json()
+  tree["data"]["dir"] = ""  # where the data lie here says nothing about the run
+  errors = tuple(metric for metric in known.metrics if metric.name in ERRORS)
+  return dataclasses.replace(
+    found,
+    settings=tree,
+    command=shlex.join(["python", *sys.argv]),
+    metrics=(*errors, *found.metrics),
+  )
+
+
+def correlations(runs: list[Measured]) -> dict[str, Any]:
+  """Returns r of M with every error, and the search for (a, b, c), with permutation p-values."""
+  import jax
+
+  names = set.intersection(*(set(run.errors) for run in runs)) if runs else set()
+  if len(runs) < 4 or not names:
+    return {"not_run": f"needs at least 4 runs with errors, got {len(runs)}"}
+  errors = {name: [run.errors[name] for run in runs] for name in sorted(names)}
+  proxies = [run.proxy for run in runs]
+  fixed = {}
+  for name, column in errors.items():
+    r, p_value = interactions.permutation_p(proxies, column)
+    fixed[name] = {"r": r, "p_value": p_value}
+  found = interactions.search(
+    jax.random.key(0),
+    np.array([[row["relative"] for row in run.rows] for run in runs]),
+    errors,
+    orders=[int(row["step"]) for row in runs[0].rows],
+    num_players=int(runs[0].settings["interactions"]["grid"]) ** 2,
+  )
+  best = {key: value for key, value in found.to_json().items() if key != "scores"}
+  return {"models": len(runs), "M(0.2, 0.2, 0.8)": fixed, "searched": best}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+  parser.add_argument("runs", type=pathlib.Path)
+  parser.add_argument("--data_dir", default="")
+  parser.add_argument("--only", nargs="*", default=(), help="names of runs; all if not given")
+  parser.add_argument("--images", type=int, default=10)
+  parser.add_argument("--pairs", type=int, default=32)
+  parser.add_argument("--title", default="CIFAR-10 (JPEG), WRN-10-1, 3 epochs")
+  parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/interactions"))
+  args = parser.parse_args()
+  atomic.make_folder(args.out)
+  files = []
+  for source in sorted(args.runs.glob(f"*/{aggregate.RESULTS_FILE}")):
+    name, target = source.parent.name, args.out / f"{source.parent.name}.json"
+    if args.only and name not in args.only:
+      continue
+    if not target.exists():
+      started = time.perf_counter()
+      results.write(target, measure(source.parent, args))
+      print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    files.append(target)
+  groups = aggregate.group(aggregate.load([str(file) for file in files]))
+  runs = measured(groups)
+  paper_figures.write(groups, args.out, title=args.title)
+  summary = {
+    "command": shlex.join(["python", *sys.argv]),
+    "title": args.title,
+    "interval": "95 %, Student t over pictures",
+    "runs": {run.label: run.to_json() for run in runs},
+    "sweep_of_keep_rate": {f"{run.keep_rate:g}": run.label for run in sweep(runs)},
+    "correlations": correlations(runs),
+  }
+  atomic.write_json(args.out / "summary.json", summary)
+  print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+  main()

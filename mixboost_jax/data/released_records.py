@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CIFAR-10-C as TFDS prepares it: one config per corruption and severity, stored as array_record.
+
+TFDS calls two corruptions otherwise (`TFDS_NAMES`). Metadata of every config is read when the set
+is opened, pictures when a unit is loaded.
+"""
+
+import json
+import pathlib
+
+from mixboost_jax.data import records
+from mixboost_jax.data.dataset import Split
+from mixboost_jax.data.released_units import (
+  SEVERITIES,
+  Opened,
+  ReleasedUnit,
+  Request,
+  units_of,
+)
+
+NAME = "cifar10_corrupted"
+SPLIT = "test"
+TFDS_NAMES = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
+"""Published names that TFDS has changed."""
+PUBLISHED_ROWS = 10_000
+
+
+def open_corrupted(request: Request) -> Opened:
+  """Opens the configs CORRUPTION_SEVERITY below `request.root`."""
+  units = units_of(request.wanted, SEVERITIES)
+  places = {unit: _find(request, unit) for unit in units}
+  found = {unit: _num_rows(request, place) for unit, place in places.items() if place is not None}
+  counts = {unit: rows for unit, rows in found.items() if rows is not None}
+  num_rows = request.num_rows or max(counts.values(), default=0)
+  for unit, rows in counts.items():
+    request.check.expect(
+      rows == num_rows,
+      places[unit],
+      expected=f"{num_rows} rows in split {SPLIT!r}",
+      got=str(rows),
+      remedy="prepare this config again",
+    )
+
+  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+    place = places[unit]
+    assert place is not None  # open_set has raised otherwise
+    part, names = records.read_split(place, SPLIT, start=start, stop=stop)
+    if len(names) != 10 or part.images.shape[1:] != (32, 32, 3):
+      raise ValueError(
+        f"{place}: expected 10 classes of 32x32x3, got {len(names)} of "
+        f"{'x'.join(map(str, part.images.shape[1:]))}; prepare this config again."
+      )
+    return part
+
+  title = "" if num_rows in (0, PUBLISHED_ROWS) else f"{request.title} (copy with {num_rows} rows)"
+  return Opened(units, load, num_classes=10, title=title)
+
+
+def _find(request: Request, unit: ReleasedUnit) -> pathlib.Path | None:
+  config = f"{TFDS_NAMES.get(unit.corruption, unit.corruption)}_{unit.severity}"
+  place = records.find(f"{NAME}/{config}", (request.root, request.root / NAME))
+  if place is None:
+    place = records.find(config, (request.root,))
+  request.check.expect(
+    place is not None,
+    request.root,
+    expected=f"{NAME}/{config}/VERSION with {records.INFO}",
+    got="no such folder",
+    remedy=f"tfds build {NAME} --config={config} --file_format=array_record",
+  )
+  return place
+
+
+def _num_rows(request: Request, place: pathlib.Path) -> int | None:
+  """Returns what the metadata says; None after noting that it is unreadable."""
+  try:
+    info = json.loads((place / records.INFO).read_text(encoding="utf-8"))
+    splits = {split["name"]: split for split in info["splits"]}
+    return sum(int(n) for n in splits[SPLIT]["shardLengths"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    request.check.expect(
+      False,
+      place / records.INFO,
+      expected=f"TFDS metadata with split {SPLIT!r}",
+      got=f"{type(error).__name__}: {error}",
+      remedy="prepare this config again",
+    )
+    return None

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Released ImageNet sets as folders: `.../WNID/FILE`, WNID being a class name such as n01440764.
+
+Classes are numbered by the alphabetical order of the 1,000 wnids, as ImageNet networks number them.
+The order of pictures is by a hash of WNID/FILE (any beginning is a fair sample of all classes) and
+the same under every corruption.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mixboost_jax.corruptions import SEVERITIES as LEVELS
+from mixboost_jax.data import pictures, splitting
+from mixboost_jax.data.dataset import Split
+from mixboost_jax.data.released_films import decode_film
+from mixboost_jax.data.released_units import (
+  SEVERITIES,
+  Opened,
+  ReleasedUnit,
+  Request,
+  known,
+  units_of,
+)
+
+NUM_CLASSES = 1000
+RENDITION_CLASSES = 200
+CATEGORIES = ("blur", "digital", "extra", "noise", "weather")
+"""Folders that the published archives of ImageNet-C may be extracted into, one per archive."""
+FILMS = (".mp4", ".npy")
+
+
+def open_corrupted(request: Request) -> Opened:
+  """Opens ImageNet-C or ImageNet-C-bar: CORRUPTION/SEVERITY/WNID/FILE."""
+  corruptions = _corruption_folders(request)
+  places = {
+    (name, severity): _severity_folder(request, corruptions[name], name, severity)
+    for name, _ in request.wanted
+    if name in corruptions
+    for severity in SEVERITIES
+  }
+  wnids = class_names(request, next((p for p in places.values() if p is not None), None))
+  for place in places.values():
+    if place is not None and wnids:
+      _check_classes(request, place, wnids, wnids)
+
+  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+    place = places[unit.corruption, unit.severity]
+    assert place is not None  # open_set has raised otherwise
+    return _read(place, wnids, request.image_size, start, stop)
+
+  return Opened(units_of(request.wanted, SEVERITIES), load, num_classes=len(wnids))
+
+
+def open_renditions(request: Request) -> Opened:
+  """Opens ImageNet-R: WNID/FILE with 200 of the 1,000 classes."""
+  root = _inside(request.root, "imagenet-r")
+  present = _folders(root)
+  request.check.expect(
+    bool(request.wnids),
+    root,
+    expected=f"`wnids`, to know which of {NUM_CLASSES} classes the {len(present)} folders are",
+    got="none",
+    remedy="give a folder with one sub-folder per wnid (ImageNet's val), a file or a list",
+  )
+  wnids = class_names(request, None)
+  unknown = sorted(set(present) - set(wnids)) if wnids else []
+  request.check.expect(
+    not unknown,
+    root,
+    expected=f"folders named like the {NUM_CLASSES} wnids",
+    got=", ".join(unknown[:3]),
+    remedy="remove them, or check that `wnids` is the list of ImageNet-1k",
+  )
+  request.check.expect(
+    len(present) == RENDITION_CLASSES,
+    root,
+    expected=f"{RENDITION_CLASSES} class folders",
+    got=str(len(present)),
+    remedy="extract imagenet-r.tar again and point at the folder it makes",
+  )
+  number = {wnid: i for i, wnid in enumerate(wnids)}
+
+  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+    del unit
+    return _read(root, wnids, request.image_size, start, stop)
+
+  return Opened(
+    units=units_of(request.wanted, (0,)),
+    load=load,
+    num_classes=NUM_CLASSES,
+    class_indices=tuple(number[wnid] for wnid in present if wnid in number),
+  )
+
+
+def open_films(request: Request) -> Opened:
+  """Opens ImageNet-P: PERTURBATION/WNID/FILM, MP4 files or `.npy` arrays of their frames."""
+  corruptions = _corruption_folders(request)
+  wnids = class_names(request, next(iter(corruptions.values()), None))
+  for place in corruptions.values():
+    if wnids:
+      _check_classes(request, place, wnids, wnids)
+
+  def load(unit: ReleasedUnit, start: int, stop: int | None) -> np.ndarray:
+    place = corruptions[unit.corruption]
+    names = _names(place, wnids, FILMS)[start:stop]
+    films = [decode_film(place / name) for name in names]
+    lengths = {film.shape for film in films}
+    if len(lengths) != 1:
+      raise ValueError(
+        f"{place}: expected films of one shape, got {sorted(lengths) or 'none'}; extract it again."
+      )
+    return np.stack(films)
+
+  return Opened(units_of(request.wanted, (0,)), load, num_classes=len(wnids), is_sequences=True)
+
+
+def class_names(request: Request, place: pathlib.Path | None) -> tuple[str, ...]:
+  """Returns the wnids in alphabetical order, from the request or else from the class folders."""
+  given = request.wnids
+  if isinstance(given, str | pathlib.Path):
+    source = pathlib.Path(given).expanduser()
+    if source.is_dir():
+      names = _folders(source)
+    elif source.is_file():
+      names = source.read_text(encoding="utf-8").split()
+    else:
+      request.check.expect(
+        False,
+        source,
+        expected="a folder of class folders, or a file with one wnid per line",
+        got="no such file",
+        remedy="give the path of ImageNet's validation folder",
+      )
+      return ()
+    place = source
+  elif given:
+    names = list(given)
+  else:
+    names = _folders(place) if place is not None else []
+  if place is None and not given:
+    return ()  # nothing to look into, which has been noted
+  request.check.expect(
+    len(set(names)) == len(names) == NUM_CLASSES,
+    place or "wnids",
+    expected=f"{NUM_CLASSES} different class names",
+    got=f"{len(names)} ({len(set(names))} different)",
+    remedy="extract the published archive again, or give `wnids`",
+  )
+  return tuple(sorted(names))
+
+
+def _corruption_folders(request: Request) -> dict[str, pathlib.Path]:
+  """Finds every wanted corruption and notes those that are missing or do not belong here."""
+  root = _inside(request.root, request.title)
+  present = {name: root / name for name in _folders(root)}
+  for category in CATEGORIES:
+    folder = present.pop(category, None)
+    if folder is not None:
+      present |= {name: folder / name for name in _folders(folder)}
+  for name in sorted(set(present) - known(request.kind)):
+    request.check.expect(
+      False,
+      present[name],
+      expected=f"only folders of {request.title} ({', '.join(sorted(known(request.kind)))})",
+      got=f"a folder called {name!r}",
+      remedy="move it elsewhere, or check that the path ends above the corruptions",
+    )
+  found = {}
+  for name, group in request.wanted:
+    if request.check.expect(
+      name in present,
+      root / name,
+      expected=f"a folder of the group {group!r}",
+      got="no such folder",
+      remedy="extract the published archive again, or leave the group out with groups=(...)",
+    ):
+      found[name] = present[name]
+  return found
+
+
+def _severity_folder(
+  request: Request, folder: pathlib.Path, name: str, severity: int
+) -> pathlib.Path | None:
+  """Returns FOLDER/3, or for C-bar also FOLDER/4.90 (the strength itself)."""
+  names = [str(severity)]
+  if request.kind == "imagenet_c_bar":
+    names.append(f"{LEVELS['imagenet'][name][severity - 1]:.2f}")
+  for candidate in names:
+    if (folder / candidate).is_dir():
+      return folder / candidate
+  request.check.expect(
+    False,
+    folder,
+    expected=f"a folder {' or '.join(names)} for severity {severity}",
+    got=", ".join(_folders(folder)) or "nothing",
+    remedy="extract the published archive again",
+  )
+  return None
+
+
+def _check_classes(
+  request: Request, place: pathlib.Path, wnids: Sequence[str], wanted: Sequence[str]
+) -> None:
+  present = set(_folders(place))
+  missing, unknown = sorted(set(wanted) - present), sorted(present - set(wnids))
+  found = [f"{len(missing)} missing ({missing[0]} ...)"] if missing else []
+  found += [f"{len(unknown)} unexpected ({unknown[0]} ...)"] if unknown else []
+  request.check.expect(
+    not found,
+    place,
+    expected=f"one folder for each of {len(wanted)} classes",
+    got=" and ".join(found),
+    remedy="extract the published archive again",
+  )
+
+
+def _read(
+  place: pathlib.Path, wnids: Sequence[str], image_size: int, start: int, stop: int | None
+) -> Split:
+  names = _names(place, wnids, pictures.SUFFIXES)
+  rows = range(len(names))[start:stop]
+  if not rows:
+    raise ValueError(f"{place}: no pictures in rows {start} to {stop} of {len(names)}.")
+  number: Mapping[str, int] = {wnid: i for i, wnid in enumerate(wnids)}
+  wanted = names[rows.start : rows.stop]
+  images = pictures.read_all(
+    lambda part: [(place / wanted[i]).read_bytes() for i in part],
+    len(wanted),
+    num_channels=3,
+    image_size=image_size,
+    name_of=lambda i: str(place / wanted[i]),
+    place=str(place),
+  )
+  labels = np.array([number[name.partition("/")[0]] for name in wanted], np.int32)
+  return Split(images, labels, np.arange(rows.start, rows.stop, dtype=np.int32))
+
+
+def _names(place: pathlib.Path, wnids: Sequence[str], suffixes: Sequence[str]) -> list[str]:
+  return splitting.shuffled(
+    [
+      f"{wnid}/{file.name}"
+      for wnid in wnids
+      if (place / wnid).is_dir()
+      for file in (place / wnid).iterdir()
+      if file.suffix.lower() in suffixes and not file.name.startswith(".")
+    ]
+  )
+
+
+def _folders(place: pathlib.Path) -> list[str]:
+  if not place.is_dir():
+    return []
+  return sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _inside(root: pathlib.Path, name: str) -> pathlib.Path:
+  return root / name if (root / name).is_dir() else root

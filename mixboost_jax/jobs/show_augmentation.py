@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--job=show_augmentation --epoch=E --example=I`: what training does to one example.
+
+Needs no checkpoint: every draw follows from the config, the epoch and the example's id. The batch
+of that epoch is put together as in training, so partners of mixes are the true ones.
+"""
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import augment, data, losses, masks, train
+from mixboost_jax.jobs.prepared import Run
+from mixboost_jax.keys import Stream, example_keys
+from mixboost_jax.runtime import atomic, environment, log, pictures, workdir
+from mixboost_jax.schema import Settings
+from mixboost_jax.train.build import mixing_pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Visit:
+  """The one time in an epoch when training takes an example."""
+
+  step: int
+  row: int  # in its (micro-)batch
+  rows: np.ndarray  # of the training split: the whole (micro-)batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+  """What training saw of an example: float32 pictures by name, and how they came about."""
+
+  visit: Visit
+  label: int
+  account: list[dict[str, Any]]
+  views: dict[str, np.ndarray]
+
+
+def run(item: Run, *, epoch: int, example: int) -> None:
+  """Prints the operations and writes the pictures to `augmentation/` in the run's folder.
+
+  A learned mask fill is shown as it is at the start of the run.
+
+  Raises:
+    ValueError: if the run does not take that example in that epoch.
+  """
+  seen = look(item, epoch=epoch, example=example)
+  if not log.is_primary():
+    return
+  class_name = item.dataset.class_names[seen.label]
+  log.info(
+    f"{item.dataset.title}, example {example} (class {class_name}), epoch {epoch}: "
+    f"step {seen.visit.step}, row {seen.visit.row} of {len(seen.visit.rows)}"
+  )
+  for entry in seen.account or [{"op": "nothing"}]:
+    log.info(f"  {describe(entry)}")
+  with workdir.open_run(item.folder, item.settings, versions=environment.versions()) as place:
+    folder = place.path / "augmentation" / f"epoch{epoch}_example{example}"
+    write(folder, seen)
+  log.info(f"wrote {folder}: {', '.join(seen.views)} (.png, exact values in views.npz)")
+
+
+def write(folder: pathlib.Path, seen: Sight) -> None:
+  """Writes a PNG per view, an enlarged one of all, the float32 values, and the account."""
+  for name, image in seen.views.items():
+    pictures.write_strip(folder / f"{name}.png", image[None], height=1)  # pixel for pixel
+  same = [image for image in seen.views.values() if image.shape == seen.views["augmented"].shape]
+  pictures.write_strip(folder / "enlarged.png", np.stack(same), height=192)
+  buffer = io.BytesIO()
+  np.savez(buffer, **seen.views)  # pyright: ignore[reportArgumentType]
+  atomic.write_bytes(folder / "views.npz", buffer.getvalue())
+  atomic.write_json(folder / "account.json", seen.account)
+
+
+def look(item: Run, *, epoch: int, example: int) -> Sight:
+  """Returns what training sees of an example (by its id) in an epoch, counted from 0."""
+  trainer, parts = item.trainer, item.trainer.parts
+  visit = find(trainer, epoch=epoch, example=example)
+  height, width, _ = item.dataset.image_shape
+
+  @jax.jit
+  def batch_views(split: data.DeviceSplit, rows: jax.Array, root: jax.Array) -> Any:
+    batch = parts.shard(data.take(split, rows))
+    keys = example_keys(root, Stream.AUGMENT, batch.ids, epoch=epoch)
+    labels = losses.one_hot(batch.labels, parts.num_classes)
+    images, _ = parts.augment(keys, batch.images, labels)
+    ranks = masks.cell_ranks(
+      example_keys(root, Stream.MASK, batch.ids, epoch=epoch), grid=parts.grid
+    )
+    ranks = jnp.repeat(ranks, len(images) // len(rows), axis=0)
+    keep = [masks.keep_lowest(ranks, keep_rate=rate) for rate in parts.objective.keep_rates]
+    masked = [masks.apply(images, mask, fill=parts.fill) for mask in keep]
+    return batch, labels, keys, [batch.images, images, *masked]
+
+  batch, labels, keys, views = batch_views(trainer.split, jnp.asarray(visit.rows), trainer.root)
+  policy = whole_policy(item.settings)
+  resources = {}
+  if "'pixmix'" in repr(policy):
+    resources["mixing_images"] = mixing_pictures(item.settings, item.dataset)
+  account = augment.explain(
+    keys,
+    policy,
+    shape=(height, width),
+    row=visit.row,
+    batch=(batch.images, labels),
+    **resources,
+  )
+  account = [_with_ids(entry, np.asarray(batch.ids)) for entry in account]
+  names = ["original", "augmented"]
+  names += [f"masked_keep_{rate:g}" for rate in parts.objective.keep_rates]
+  own = dict(pair for of in zip(names, views, strict=True) for pair in _own(*of, visit))
+  return Sight(visit, int(batch.labels[visit.row]), account, own)
+
+
+def _own(name: str, images: Any, visit: Visit) -> list[tuple[str, np.ndarray]]:
+  """Picks the example's rows of a view; several pictures of one example are neighbouring rows."""
+  each = len(images) // len(visit.rows)
+  rows = np.asarray(images[visit.row * each : (visit.row + 1) * each])
+  return [(name if i == 0 else f"{name}_{i}", row) for i, row in enumerate(rows)]
+
+
+def find(trainer: train.Trainer, *, epoch: int, example: int) -> Visit:
+  """Finds the step of an epoch that takes an example.
+
+  Raises:
+    ValueError: if there is no such example or epoch, or the epoch leaves the example out.
+  """
+  parts, ids = trainer.parts, np.asarray(trainer.split.ids)
+  places = np.flatnonzero(ids == example)
+  if not len(places):
+    raise ValueError(
+      f"--example={example}: not a training example; their {len(ids)} ids lie between {ids.min()} "
+      f"and {ids.max()}."
+    )
+  first = epoch * parts.steps_per_epoch
+  if epoch < 0 or first >= trainer.num_steps:
+    last = (trainer.num_steps - 1) // parts.steps_per_epoch
+    raise ValueError(f"--epoch={epoch}: the run has the epochs 0 to {last}.")
+  order = np.asarray(trainer.order(trainer.root, jnp.int32(first)))
+  position = int(np.flatnonzero(order == places[0])[0])
+  step = first + position // parts.batch_size
+  if position >= parts.steps_per_epoch * parts.batch_size or step >= trainer.num_steps:
+    raise ValueError(
+      f"--epoch={epoch}: leaves example {example} out: every batch is full, and the run ends after "
+      f"step {trainer.num_steps - 1}; choose another epoch or example."
+    )
+  micro_batch = parts.batch_size // parts.accumulate
+  start = position // micro_batch * micro_batch
+  return Visit(step, position - start, order[start : start + micro_batch])
+
+
+def whole_policy(settings: Settings) -> Mapping[str, Any]:
+  """Returns flip, crop and policy of a run as one policy."""
+  members: list[Mapping[str, Any]] = []
+  if settings.augment.flip:
+    members.append({"name": "random_flip"})
+  if settings.augment.crop_padding:
+    members.append({"name": "random_crop", "padding": settings.augment.crop_padding})
+  return {"name": "compose", "steps": (*members, settings.augment.policy)}
+
+
+def describe(entry: Mapping[str, Any]) -> str:
+  """Returns an entry of an account as one line."""
+  words = [str(entry["op"])]
+  for name, value in entry.items():
+    if name == "magnitude":
+      words.append(f"{value:g}")
+    elif name == "unit":
+      words.append(str(value))
+    elif name == "steps":
+      words.append(f"[{'; '.join(map(describe, value))}]")
+    elif name == "original":
+      words.append(f"the original after {describe(value)}")
+    elif name != "op":
+      words.append(f"{name}={value}")
+  return " ".join(words)
+
+
+def _with_ids(entry: dict[str, Any], ids: np.ndarray) -> dict[str, Any]:
+  """Adds the ids of the examples that an entry names by their rows."""
+  rows = {name: row for name, row in entry.items() if name.endswith("_row")}
+  named = {f"{name.removesuffix('_row')}_id": int(ids[row]) for name, row in rows.items()}
+  return json.loads(json.dumps({**entry, **named}))

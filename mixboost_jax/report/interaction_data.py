@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures of interactions are drawn from, read from results files."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixboost_jax.report import titles
+from mixboost_jax.report.aggregate import Group
+
+CURVE, TRAINING = "interactions", "interactions_training"
+MAP, PICTURE, TREE = "interaction_map", "interaction_picture", "interaction_tree"
+CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE)
+"""Curves of a results file that have figures of their own."""
+PROXY = "interaction_proxy"
+MIN_SCATTER = 4
+"""Fewest runs for a scatter of M against an error."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """The interactions of one group; of several seeds the first that has them."""
+
+  label: str
+  colour: int
+  rows: Rows
+  proxy: float
+  proxy_low: float | None
+  proxy_high: float | None
+  errors: Mapping[str, float]
+  """Title of a set of pictures -> error in %."""
+  settings: Mapping[str, Any]
+  map: Rows
+  picture: Rows
+  tree: Rows
+
+  @property
+  def keep_rate(self) -> float:
+    """r1: fraction of the cells that the masked view keeps; NaN without a boost loss."""
+    if self.settings.get("objective", {}).get("name") != "mixboost":
+      return math.nan
+    return float(self.settings.get("mask", {}).get("keep_rate", math.nan))
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns the numbers, without map and tree."""
+    return {
+      "orders": [int(row["step"]) for row in self.rows],
+      **{
+        name: [row[name] for row in self.rows] for name in ("relative", "low", "high", "strength")
+      },
+      "M": [self.proxy, self.proxy_low, self.proxy_high],
+      "errors": dict(self.errors),
+    }
+
+
+def measured(groups: Sequence[Group]) -> list[Measured]:
+  """Returns those groups that have a curve J^(m), in their order and colour."""
+  found = []
+  for colour, group in enumerate(groups):
+    for run in group.runs:
+      curves = run.results.curves
+      if not curves.get(CURVE):
+        continue
+      known = {metric.name: metric for metric in run.results.metrics}
+      proxy = known.get(PROXY)
+      errors = {
+        titles.dataset(metric.dataset, metric.split): metric.value
+        for metric in run.results.metrics
+        if metric.name in ("error", "clean_error") and math.isfinite(metric.value)
+      }
+      rest = {name: curves.get(name, ()) for name in (MAP, PICTURE, TREE)}
+      found.append(
+        Measured(
+          label=group.label,
+          colour=colour,
+          rows=curves[CURVE],
+          proxy=proxy.value if proxy else math.nan,
+          proxy_low=proxy.low if proxy else None,
+          proxy_high=proxy.high if proxy else None,
+          errors=errors,
+          settings=run.results.settings,
+          map=rest[MAP],
+          picture=rest[PICTURE],
+          tree=rest[TREE],
+        )
+      )
+      break
+  return found
+
+
+def sweep(runs: Sequence[Measured]) -> list[Measured]:
+  """Returns the largest set of runs that differ in r1 only, by r1; empty if fewer than 3."""
+  families: dict[str, dict[float, Measured]] = {}
+  for run in runs:
+    if math.isfinite(run.keep_rate):
+      rest = {key: run.settings.get(key) for key in ("data", "model", "augment", "objective")}
+      family = families.setdefault(json.dumps(rest, sort_keys=True, default=str), {})
+      family.setdefault(round(run.keep_rate, 6), run)
+  best = max(families.values(), key=len, default={})
+  return [best[rate] for rate in sorted(best)] if len(best) > 2 else []
+
+
+def reference(runs: Sequence[Measured]) -> Measured | None:
+  """Returns the first run without augmentation and boost."""
+  for run in runs:
+    policy = run.settings.get("augment", {}).get("policy", {}).get("name", "none")
+    if policy == "none" and run.settings.get("objective", {}).get("name") == "erm":
+      return run
+  return None
+
+
+def panels(runs: Sequence[Measured], *, size: int = 5) -> list[list[Measured]]:
+  """Splits many runs into panels that can be read; the reference is in each."""
+  if len(runs) <= size + 1:
+    return [list(runs)]
+  base = reference(runs) or runs[0]
+  others = [run for run in runs if run is not base]
+  return [[base, *others[start : start + size]] for start in range(0, len(others), size)]
+
+
+def scatters(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
+  """Returns, for each set of pictures, the runs with M and an error there, if they are enough."""
+  names = dict.fromkeys(name for run in runs for name in run.errors)
+  with_proxy = [run for run in runs if math.isfinite(run.proxy)]
+  table = {name: [run for run in with_proxy if name in run.errors] for name in names}
+  return {name: some for name, some in table.items() if len(some) >= MIN_SCATTER}
+
+
+def tree_layout(rows: Rows) -> tuple[dict[int, tuple[float, float]], list[int], float]:
+  """Returns the place of every node (leaf number, T), the leaves' players, and the largest T."""
+  places: dict[int, tuple[float, float]] = {}
+  players = []
+  for row in rows:
+    node = int(row["step"])
+    if row.get("player") is not None:
+      places[node] = (float(len(players)), 0.0)
+      players.append(int(row["player"]))
+    else:
+      left, right = places[int(row["left"])], places[int(row["right"])]
+      places[node] = ((left[0] + right[0]) / 2, float(row["total"]))
+  return places, players, max((place[1] for place in places.values()), default=0.0) or 1.0

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mixboost_jax import evaluate
+from mixboost_jax.evaluate import budget as budget_lib
+from mixboost_jax.evaluate import measure, pieces, store
+from mixboost_jax.runtime import mesh as mesh_lib
+
+SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
+
+
+def numbers(results):
+  return results.metrics, results.curves, results.flags
+
+
+@pytest.fixture(scope="module")
+def whole(linear_fn, easy):
+  return evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32)
+
+
+def lines(folder):
+  text = (folder / "units.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in text]
+
+
+def test_stop_anywhere_and_resume(linear_fn, easy, whole, tmp_path, monkeypatch):
+  asked = []
+
+  def stop_after_four():
+    asked.append(1)
+    return len(asked) > 4
+
+  with pytest.raises(evaluate.Stopped, match="what is done is kept"):
+    evaluate.evaluate(
+      linear_fn, easy, SUITE, batch_size=32, folder=tmp_path, should_stop=stop_after_four
+    )
+  before = lines(tmp_path)
+  assert len(before) == 5  # sanity and four pieces
+  with open(tmp_path / "units.jsonl", "a") as file:  # a line that a kill cut short
+    file.write('{"piece": "12')
+  measured = []
+  for name, kind in measure.KINDS.items():
+
+    def noted(session, unit, start, stop, run=kind.run):
+      measured.append(unit.label)
+      return run(session, unit, start, stop)
+
+    monkeypatch.setitem(measure.KINDS, name, kind._replace(run=noted))
+  resumed = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, folder=tmp_path)
+  assert numbers(resumed) == numbers(whole)  # bit for bit
+  assert not {record["unit"] for record in before} & set(measured)
+  measured.clear()
+  again = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, folder=tmp_path)
+  assert measured == []
+  assert numbers(again) == numbers(whole)
+
+
+def test_another_network_or_other_pictures_are_measured_anew(linear_weights, easy, tmp_path):
+  def error(weights, pair):
+    def logits_fn(images):
+      return (images - 0.5).reshape(len(images), -1) @ weights
+
+    found = evaluate.evaluate(logits_fn, pair, "clean", batch_size=96, folder=tmp_path)
+    return found.metrics[0].value
+
+  images, labels = easy
+  first = error(linear_weights, easy)
+  assert error(-linear_weights, easy) != first
+  assert error(linear_weights, (255 - images, labels)) != first
+  assert error(linear_weights, easy) == first
+  assert len(lines(tmp_path)) == 3
+
+
+def test_a_damaged_file_is_measured_again(linear_fn, easy, tmp_path):
+  first = evaluate.evaluate(linear_fn, easy, "clean", batch_size=96, folder=tmp_path)
+  (file,) = tmp_path.glob("*.npz")
+  file.write_bytes(file.read_bytes()[:100])
+  second = evaluate.evaluate(linear_fn, easy, "clean", batch_size=96, folder=tmp_path)
+  assert numbers(second) == numbers(first)
+
+
+def test_pieces_cover_every_example_once(linear_fn, easy, monkeypatch):
+  monkeypatch.setitem(measure.KINDS, "pictures", measure.KINDS["pictures"]._replace(piece=20))
+  results = evaluate.evaluate(linear_fn, easy, "clean", batch_size=16)
+  plain = [m for m in results.metrics if m.name == "error"]
+  assert (plain[0].count, plain[0].value) == (90, 20.0)
+  session = type("S", (), {"scorer": evaluate.Scorer(lambda v, x: x, batch_size=16)})
+  cut = pieces.cut(session, {evaluate.Unit("pictures", "clean"): 90})
+  assert [(one.start, one.stop) for one in cut] == [(0, 32), (32, 64), (64, 90)]
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_devices_change_nothing(linear_fn, easy, whole, num_devices):
+  mesh = mesh_lib.create(devices=jax.devices()[:num_devices])
+  other = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, mesh=mesh)
+  for first, second in zip(whole.metrics, other.metrics, strict=True):
+    assert (first.dataset, first.name, first.count) == (second.dataset, second.name, second.count)
+    exact = first.name.startswith(("error", "flip", "m"))
+    tolerance = 0 if exact else 1e-4
+    assert second.value == pytest.approx(first.value, rel=tolerance, abs=tolerance)
+  assert whole.flags == other.flags
+
+
+def test_budget_plans_sizes_keeps_them_and_says_so(linear_fn, easy, tmp_path, monkeypatch, capsys):
+  speed = budget_lib.Speed(compilation=1.0, batch=1.0)
+  probes = []
+
+  def probe(session, units, most):
+    probes.append(units)
+    return dict.fromkeys(most, speed)
+
+  monkeypatch.setattr(budget_lib, "probe", probe)
+  options = {"batch_size": 16, "budget": "13s", "folder": tmp_path}
+  found = evaluate.evaluate(linear_fn, easy, "clean,c:contrast", **options)
+  # 13 s less 6 compilations leaves 7: 1 batch of each of five units, then 2 batches of clean.
+  counts = {m.dataset: m.count for m in found.metrics}
+  assert counts == {"arrays": 48, "arrays-c": 16} or counts == {"arrays": 32, "arrays-c": 16}
+  told = capsys.readouterr().err
+  assert "clean:" in told
+  assert "of 90 examples" in told
+  assert [flag.name for flag in found.flags] == ["subset", "subset"]
+  again = evaluate.evaluate(linear_fn, easy, "clean,c:contrast", **options)
+  assert len(probes) == 1
+  assert numbers(again) == numbers(found)
+  wide = {m.name: m.high - m.low for m in found.metrics if m.dataset == "arrays"}
+  full = evaluate.evaluate(linear_fn, easy, "clean", batch_size=16)
+  narrow = {m.name: m.high - m.low for m in full.metrics}
+  assert wide["error"] > narrow["error"]
+
+
+def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
+  groups = [("pictures", "clean"), ("attack", "pgd")]
+  speeds = {groups[0]: budget_lib.Speed(0.0, 0.1), groups[1]: budget_lib.Speed(2.0, 1.0)}
+  sizes = budget_lib.plan(
+    12.0,
+    speeds,
+    dict.fromkeys(groups, 1),
+    dict.fromkeys(groups, 1000),
+    dict.fromkeys(groups, 100),
+  )
+  assert sizes == {groups[0]: 1000, groups[1]: 900}  # 10 s: 1 for clean, 9 batches of PGD
+  poor = budget_lib.plan(
+    1.0,
+    speeds,
+    dict.fromkeys(groups, 1),
+    dict.fromkeys(groups, 1000),
+    dict.fromkeys(groups, 100),
+  )
+  assert poor == {groups[0]: 100, groups[1]: 100}
+
+
+@pytest.mark.parametrize(
+  ("text", "seconds"), [("90s", 90), ("10min", 600), ("1.5h", 5400), ("7", 7)]
+)
+def test_durations(text, seconds):
+  assert budget_lib.seconds(text) == seconds
+  assert evaluate.budget_problem(text) is None
+
+
+@pytest.mark.parametrize("text", ["10 weeks", "-5s", "0", "soon"])
+def test_wrong_durations(text):
+  assert "expected a duration" in (evaluate.budget_problem(text) or "")
+
+
+def test_the_first_examples_are_a_fair_sample_of_sorted_classes(linear_fn, easy):
+  images, labels = easy
+  order = np.argsort(labels, kind="stable")
+  examples = evaluate.from_dataset((images[order], labels[order]), split="test")
+  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=8), (), examples, {})
+  assert len(np.unique(session.part(0, 40).labels)) == len(np.unique(labels))
+  np.testing.assert_array_equal(np.sort(session.order), np.arange(90))
+
+
+def test_columns_survive_the_store_bit_for_bit(tmp_path):
+  kept = store.Store(tmp_path)
+  columns = {"a": np.float32([1 / 3, np.nan]), "b": np.int32([1, 2])}
+  kept.write("x", columns, {"unit": "u"})
+  read = store.Store(tmp_path).read("x")
+  for name, values in columns.items():
+    np.testing.assert_array_equal(read[name], values)
+    assert read[name].dtype == values.dtype
+  assert store.Store(tmp_path).read("y") is None
