@@ -162,9 +162,7 @@ def _square(
 ) -> Images:
   predictor = attacks.from_probabilities(defended(target))
   queries = attack.steps or plan.num_queries
-  return attacks.square(
-    key, predictor, images, labels, epsilon=plan.epsilon, num_queries=queries
-  )
+  return attacks.square(key, predictor, images, labels, epsilon=plan.epsilon, num_queries=queries)
 
 
 _CRAFT: dict[str, Callable[..., Images]] = {

@@ -28,6 +28,13 @@ KINDS = {
 """Kinds of attacks; a word is `KIND[-STEPS][-targeted]`, e.g. `oblivious-50-targeted`."""
 SHARED = ("oblivious", "transfer")
 """Kinds that never look at the defense: their images are made once and shown to every defense."""
+FIGURES = {
+  "lambda": "what mixing changes against the mix ratio (Fig. 2)",
+  "roc": "telling adversarial from clean pictures (Fig. 3a)",
+  "tradeoff": "accuracy under attack against clean accuracy over a grid of strengths (Fig. 3b)",
+  "samples": "accuracy against the number of adaptive samples (Fig. 4)",
+}
+"""Measured on demand; numbers of Pang et al. 2020, arXiv:1909.11515."""
 _TARGETED = ("oblivious", "adaptive", "eot-ce", "eot-margin", "eot-dlr")
 _WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?$")
 
@@ -150,3 +157,11 @@ def preset_problem(name: str) -> str | None:
   if name in defenses.PRESETS:
     return None
   return registry.unknown_name(name, defenses.PRESETS, field="preset")
+
+
+def figures_problem(text: str) -> str | None:
+  """Returns what is wrong with a list of figures, or None."""
+  for word in words(text):
+    if word not in FIGURES:
+      return registry.unknown_name(word, FIGURES, field="figure")
+  return None

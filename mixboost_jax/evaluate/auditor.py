@@ -119,7 +119,9 @@ def audit(
       f"got {batch_size}, {len(policies)}, {len(chosen)}, {confidence}."
     )
   started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-  pictures = examples_lib.from_dataset(dataset, split=split)
+  pictures = (
+    dataset if isinstance(dataset, Examples) else examples_lib.from_dataset(dataset, split=split)
+  )
   runner = Runner(
     logits_fn,
     pictures,
@@ -261,9 +263,7 @@ class Runner:
       self._identity = digest(*parts, *arrays, self._seed, dataclasses.asdict(self.plan))
     return digest(self._identity, dict(policy), word, [] if rows is None else rows.tolist())
 
-  def _crafted(
-    self, policy: Mapping[str, Any], attack: Attack, *, rows: np.ndarray
-  ) -> np.ndarray:
+  def _crafted(self, policy: Mapping[str, Any], attack: Attack, *, rows: np.ndarray) -> np.ndarray:
     """Runs an attack on some rows; those that do not look at the defense run once for all."""
     shared = attack.kind in SHARED
     if shared and attack.word in self._shared:
@@ -363,26 +363,32 @@ def claim_of(outcomes: Mapping[str, Outcome]) -> str:
   return min(outcomes, key=lambda word: outcomes[word].accuracy)
 
 
+def interval_of(outcome: Outcome, *, confidence: float) -> tuple[float, float]:
+  """Returns Wilson's interval of the accuracy in %, with one trial per image.
+
+  The mean over several draws of an image varies less than a single trial, so the interval is rather
+  too wide than too narrow.
+  """
+  count, value = outcome.correct.shape[1], outcome.accuracy
+  ends = metrics.wilson(round(value * count), count, confidence=confidence)
+  return 100 * min(ends.low, value), 100 * max(ends.high, value)
+
+
 def _metrics(
   label: str, outcomes: Mapping[str, Outcome], pictures: Examples, *, confidence: float
 ) -> Iterator[Metric]:
-  """Yields every accuracy in %.
-
-  Wilson's interval with one trial per image: several draws of an image vary less than as many
-  images, so it is rather too wide than too narrow.
-  """
+  """Yields every accuracy in %."""
   lowest = claim_of(outcomes)
   for word, outcome in [*outcomes.items(), (CLAIM, outcomes[lowest])]:
-    count, value = outcome.correct.shape[1], outcome.accuracy
-    ends = metrics.wilson(round(value * count), count, confidence=confidence)
+    low, high = interval_of(outcome, confidence=confidence)
     yield Metric(
       name=f"{PREFIX}/{label}/{word}",
-      value=100 * value,
-      low=100 * min(ends.low, value),
-      high=100 * max(ends.high, value),
+      value=100 * outcome.accuracy,
+      low=low,
+      high=high,
       confidence=confidence,
       interval="wilson",
-      count=count,
+      count=outcome.correct.shape[1],
       unit="%",
       better="higher",
       dataset=pictures.dataset,

@@ -15,12 +15,13 @@ from mixboost_jax.report import titles
 from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.runtime.results import Metric, Results
 
-RESULTS_FILE, INTERACTIONS_FILE = "results.json", "interactions.json"
+RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE = "results.json", "interactions.json", "audit.json"
+_FILES = (RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE)
 Source = Results | str | os.PathLike
 """Results in memory, a results file, a run folder, or a folder of run folders."""
 MetricId = tuple[str, str, str]
 """(dataset, split, name)."""
-_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions")
+_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions", "audit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +130,10 @@ def _load_one(source: Source) -> list[Run]:
   path = pathlib.Path(source)
   if not path.is_dir():
     return [Run(results_lib.read(path), path.parent)]
-  files = [path / name for name in (RESULTS_FILE, INTERACTIONS_FILE) if (path / name).exists()]
+  files = [path / name for name in _FILES if (path / name).exists()]
   if files:
     return [Run(_joined([results_lib.read(file) for file in files]), path)]
-  names = (RESULTS_FILE, INTERACTIONS_FILE)
-  inner = sorted({child.parent for name in names for child in path.glob(f"*/{name}")})
+  inner = sorted({child.parent for name in _FILES for child in path.glob(f"*/{name}")})
   if not inner:
     raise ValueError(
       f"report: {path} holds no {RESULTS_FILE}, nor do the folders in it; evaluate the run first "
