@@ -249,8 +249,6 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.train.steps = 0
   config.train.log_every_steps = 10
   config.train.evaluate_every_epochs = 1.0
-  config.audit.update(
-    dict(num_images=32, figure_images=16, eot_steps=3, samples=2, num_queries=10, num_draws=3)
-  )
-  config.audit.pool_examples = 500
+  small = {"num_images": 32, "figure_images": 16, "eot_steps": 3, "samples": 2, "num_queries": 10}
+  config.audit.update({**small, "num_draws": 3, "pool_examples": 500})
   return config

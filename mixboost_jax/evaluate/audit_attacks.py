@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mixboost_jax import attacks, defenses, keys
 from mixboost_jax.array_types import Images, Labels, LogitsFn, PRNGKeys

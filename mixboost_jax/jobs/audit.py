@@ -94,7 +94,7 @@ def first_of(pictures: evaluate.Examples, num: int) -> evaluate.Examples:
 
 
 def pool_of(dataset: data.Dataset, num: int) -> defenses.Pool:
-  """Returns clean training pictures, the first `num` of them (0: all); no test picture is among them."""
+  """Returns the first `num` training pictures (0: all), clean; nothing that is audited is there."""
   part = dataset.train.part(0, num or len(dataset.train))
   images = part.images.astype(np.float32) / 255
   return defenses.build_pool(images, part.labels, num_classes=dataset.num_classes, compact=True)

@@ -77,14 +77,22 @@ class Group:
     )
 
 
+AUDIT = "audit"
+"""First part of the names of what `--job=audit` measures; it has a table of its own."""
+
+
 def key_of(metric: Metric) -> MetricId:
   """Returns what makes two metrics the same quantity."""
   return metric.dataset, metric.split, metric.name
 
 
 def metric_ids(groups: Sequence[Group]) -> list[MetricId]:
-  """Returns every metric that any run has, in the order of the files, datasets kept together."""
+  """Returns every metric that any run has, in the order of the files, datasets kept together.
+
+  Accuracies of an audit are left out; areas under its curves are not.
+  """
   found = [key_of(m) for group in groups for run in group.runs for m in run.results.metrics]
+  found = [key for key in found if not key[2].startswith(f"{AUDIT}/") or "/auc/" in key[2]]
   places = list(dict.fromkeys((dataset, split) for dataset, split, _ in found))
   unique = list(dict.fromkeys(found))
   return [key for place in places for key in unique if key[:2] == place]

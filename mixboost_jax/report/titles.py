@@ -15,6 +15,8 @@ METRICS = {
   "rms_calibration_error_cell": "RMS calibration error, per severity",
   "aurra": "AURRA",
   "brier": "Brier score",
+  "audit/auc/mi-pl": "Detection AUC, MI-PL",
+  "audit/auc/confidence": "Detection AUC, confidence alone",
   "temperature": "Temperature",
   "mce": "mCE",
   "mce_alexnet": "mCE, AlexNet = 100",
