@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from mixboost_jax import attacks as attacks_lib
 from mixboost_jax import defenses, keys, metrics
@@ -309,14 +309,7 @@ class Runner:
 
   def _compile(self, body: Callable, stream: keys.Stream) -> Callable[..., jax.Array]:
     """Compiles `body`; each device works on its own images."""
-    each = PartitionSpec(mesh_lib.AXES)
-    mapped = jax.shard_map(
-      body,
-      mesh=self.mesh,
-      in_specs=(PartitionSpec(), each, each, each),
-      out_specs=each,
-      check_vma=False,
-    )
+    mapped = mesh_lib.over_examples(body, self.mesh)
 
     def keyed(arguments: Any, epoch: Any, ids: Any, images: Any, labels: Any) -> jax.Array:
       key = keys.example_keys(self._root, stream, ids, epoch=epoch)
