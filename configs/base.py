@@ -142,7 +142,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.audit = audit = ConfigDict()  # --job=audit: defenses of the trained network, attacked
   audit.num_images = 1_000  # first N of evaluate.split; 0: all
-  audit.preset = "cifar10/mixup"  # see mixboost_jax.defenses.PRESETS
+  audit.preset = ""  # one of mixboost_jax.defenses.PRESETS; "": by data set and training
   audit.defenses = "none,mi-ol"  # none, mi-pl, entries of the preset, or PRESET:ENTRY
   audit.attacks = "oblivious-10,adaptive-10,published-10,eot-ce,eot-margin,eot-dlr,transfer,square"
   audit.epsilon = 8 / 255  # Linf radius, pixel units

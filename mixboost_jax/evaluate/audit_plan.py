@@ -153,8 +153,8 @@ def defenses_problem(text: str) -> str | None:
 
 
 def preset_problem(name: str) -> str | None:
-  """Returns what is wrong with the name of a preset, or None."""
-  if name in defenses.PRESETS:
+  """Returns what is wrong with the name of a preset ("" is none), or None."""
+  if not name or name in defenses.PRESETS:
     return None
   return registry.unknown_name(name, defenses.PRESETS, field="preset")
 

@@ -13,7 +13,7 @@ from mixboost_jax.evaluate import audit_figures, audit_plan
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import log, results, workdir
 from mixboost_jax.runtime.checkpoint import Restored
-from mixboost_jax.schema import Audit
+from mixboost_jax.schema import Audit, Settings
 
 FILE, FOLDER = "audit.json", "audit"
 
@@ -21,7 +21,7 @@ FILE, FOLDER = "audit.json", "audit"
 def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -> None:
   """Audits what `config.audit` names; finished attacks are kept and not run again."""
   chosen, settings = item.settings.audit, item.settings
-  policies, plan = policies_of(chosen), plan_of(chosen)
+  policies, plan = policies_of(chosen, preset_of(settings)), plan_of(chosen)
   pictures = evaluate.from_dataset(item.dataset, split=settings.evaluate.split)
   pictures = first_of(pictures, chosen.num_images)
   pool = pool_of(item.dataset, chosen.pool_examples)
@@ -67,13 +67,27 @@ def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -
   log.info(f"{settings.name}: wrote {place.path / FILE}")
 
 
-def policies_of(chosen: Audit) -> dict[str, dict[str, Any]]:
+def preset_of(settings: Settings) -> str:
+  """Returns the preset that the config names, or that of its data set and training."""
+  if settings.audit.preset:
+    return settings.audit.preset
+  if settings.adversary.name == "none":
+    training = "mixup" if settings.augment.policy.get("name") == "mixup" else "erm"
+  else:
+    training = "iat" if settings.adversary.name == "iat" else "at"
+  family = "cifar100" if settings.data.name == "cifar100" else "cifar10"
+  usual = {"erm": "mixup", "at": "iat"}  # the paper has no entry of its own for these on CIFAR-100
+  names = (f"{family}/{training}", f"{family}/{usual.get(training, training)}")
+  return next(name for name in names if name in defenses.PRESETS)
+
+
+def policies_of(chosen: Audit, preset: str) -> dict[str, dict[str, Any]]:
   """Returns label -> policy; the label is the entry without its preset where that is unique."""
   words = audit_plan.words(chosen.defenses)
   entries = [word.rpartition(":")[2] for word in words]
   policies = {}
   for word, entry in zip(words, entries, strict=True):
-    policy = audit_plan.policy_of(word, preset=chosen.preset)
+    policy = audit_plan.policy_of(word, preset=preset)
     if chosen.num_draws and policy["name"] != "none":
       policy["num_draws"] = chosen.num_draws
     policies[entry if entries.count(entry) == 1 else word] = policy

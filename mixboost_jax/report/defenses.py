@@ -40,10 +40,10 @@ KINDS = {
 }
 _WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?$")
 NOTE = (
-  "Oblivious and transfer attacks do not know the defense, all others do. A random defense is drawn "
-  "anew several times to score each image; the worst case takes for each image the attack that "
-  "fooled most of these draws and scores it with further ones. The claim is the lowest number of "
-  "the row: it holds against these attacks only, and a stronger one can lower it."
+  "Oblivious and transfer attacks do not know the defense, all others do. A random defense is "
+  "drawn anew several times to score each image; the worst case takes for each image the attack "
+  "that fooled most of these draws and scores it with further ones. The claim is the lowest number "
+  "of the row: it holds against these attacks only, and a stronger one can lower it."
 )
 
 
