@@ -30,9 +30,9 @@ KINDS = {
   "transfer": "Transfer{steps}",
   "adaptive": "Adaptive PGD{steps} (eq. 24)",
   "published": "Published code{steps}",
-  "eot-ce": "End to end{steps}, CE",
-  "eot-margin": "End to end{steps}, margin",
-  "eot-dlr": "End to end{steps}, DLR",
+  "eot-ce": "End-to-end PGD{steps}, CE",
+  "eot-margin": "End-to-end PGD{steps}, margin",
+  "eot-dlr": "End-to-end PGD{steps}, DLR",
   "square": "Square{steps}",
   CLEAN: "Clean",
   WORST: "Worst case",
@@ -57,6 +57,16 @@ def attack_title(word: str) -> str:
   return f"{title}, targeted" if match["targeted"] else title
 
 
+def _place_of(word: str) -> tuple[int, int, bool]:
+  """Orders columns: as in `KINDS`, fewer steps first, targeted last."""
+  match = _WORD.match(word)
+  order = (CLEAN, *(kind for kind in KINDS if kind != CLEAN))
+  if match is None or match["kind"] not in KINDS:
+    return order.index(WORST), 0, False
+  targeted = bool(match["targeted"])
+  return order.index(match["kind"]), int(match["steps"] or 0), targeted
+
+
 def defense_title(word: str) -> str:
   """Returns the title of a defense."""
   source, _, entry = word.rpartition(":")
@@ -68,8 +78,7 @@ def table(groups: Sequence[Group]) -> Table | None:
   """Returns one row per defense of every run, one column per attack; None without an audit."""
   found = {group.label: _audited(group) for group in groups}
   words = list(dict.fromkeys(key[2].split("/")[2] for keys in found.values() for key in keys))
-  attacks = [word for word in words if word not in (CLEAN, WORST, CLAIM)]
-  columns = [word for word in (CLEAN, *attacks, WORST, CLAIM) if word in words]
+  columns = sorted(words, key=_place_of)
   if not columns:
     return None
   rows: list[tuple[Cell, ...]] = []
