@@ -2,7 +2,7 @@
 """Augmentation speed: ours against a PIL pipeline with two worker processes, in one run.
 
   python benchmarks/augment.py            # this machine, JSON under results/benchmarks/
-  python benchmarks/augment.py --quick    # a trial: 32 pixels, one round
+  python benchmarks/augment.py --quick    # a trial: 32 pixels, one round, no file
   python benchmarks/augment.py --batch=4096 --only=ours   # a GPU
 
 Both sides take turns within a round, so both meet the same weather; quoted are the medians over
@@ -50,7 +50,7 @@ def main() -> None:
     "XLA_FLAGS", f"--xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"
   )
   rows = []
-  for size in (32,) if arguments.quick else (32, 224):
+  for size in arguments.sizes:
     with workers(arguments, size) as pool:
       for name in arguments.policies:
         rows.append(measure(arguments, pool, name, size))
@@ -77,16 +77,17 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description="Augmentation speed against PIL workers.")
-  parser.add_argument("--quick", action="store_true", help="32 pixels, one round, no file")
+  parser.add_argument("--quick", action="store_true", help="first size, one round, no file")
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--seconds", type=float, default=1.0, help="per side, policy and round")
   parser.add_argument("--batch", type=int, default=0, help="at 32 pixels; 0: 512")
+  parser.add_argument("--sizes", nargs="+", type=int, default=[32, 224], help="pixels")
   parser.add_argument("--only", choices=("both", "ours"), default="both")
   parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
   parser.add_argument("--out", default="")
   arguments = parser.parse_args()
   if arguments.quick:
-    arguments.rounds = 1
+    arguments.rounds, arguments.sizes = 1, arguments.sizes[:1]
   return arguments
 
 
@@ -158,13 +159,14 @@ def ours(name: str, size: int, batch: int) -> tuple[Any, dict[str, Any]]:
     return fn(keys, pictures, jnp.zeros((batch, 1)))[0]
 
   jitted = jax.jit(step, in_shardings=(sharding, sharding), out_shardings=sharding)
-  start = time.perf_counter()
+  start, cpu_start = time.perf_counter(), time.process_time()
   lowered = jitted.lower(each, images)
   traced = time.perf_counter()
   compiled = lowered.compile()
   facts: dict[str, Any] = {
     "trace_s": round(traced - start, 2),
     "compile_s": round(time.perf_counter() - traced, 2),
+    "trace_and_compile_cpu_s": round(time.process_time() - cpu_start, 2),
     "devices": len(jax.devices()),
   }
   jax.block_until_ready(compiled(each, images))

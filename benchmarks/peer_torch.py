@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PyTorch side of the attack and defense benchmarks; runs in an interpreter that has torch.
 
-usage: <python with torch> benchmarks/peer_torch.py mixup|autoattack INPUT.npz OUTPUT.json
+usage: <python with torch> benchmarks/peer_torch.py mixup|pgd|autoattack INPUT.npz OUTPUT.json
 
 It needs neither JAX nor this package.
 """
@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import torch
+import twin_cnn
 import twin_network
 
 
@@ -68,12 +69,34 @@ def run_mixup(weights, rest) -> dict:
   return out
 
 
+def run_pgd(weights, rest) -> dict:
+  import foolbox  # pyright: ignore
+
+  run = twin_network.torch_network(weights, depth=int(rest["depth"]), width=int(rest["width"]))
+
+  class Wrapped(torch.nn.Module):
+    def forward(self, x):
+      return run(x)
+
+  model = foolbox.PyTorchModel(Wrapped().eval(), bounds=(0, 1), device="cpu")
+  attack = foolbox.attacks.LinfPGD(
+    abs_stepsize=float(rest["step_size"]), steps=int(rest["num_steps"]), random_start=True
+  )
+  images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long()
+  epsilon = float(rest["epsilon"])
+  attack(model, images[:2], labels[:2], epsilons=epsilon)
+  begin = time.perf_counter()
+  attack(model, images, labels, epsilons=epsilon)
+  return {"seconds": time.perf_counter() - begin}
+
+
 def run_autoattack(weights, rest) -> dict:
   sys.path.remove(os.path.dirname(os.path.abspath(__file__)))  # holds a script of that name
   from autoattack import AutoAttack  # pyright: ignore
 
-  network = twin_network.torch_network(weights, depth=int(rest["depth"]), width=int(rest["width"]))
+  network = twin_cnn.torch_network(weights)
   images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long()
+  num_classes = weights["dense"].shape[1]
 
   class Wrapped(torch.nn.Module):
     def forward(self, x):
@@ -83,13 +106,22 @@ def run_autoattack(weights, rest) -> dict:
   epsilon = float(rest["epsilon"])
   attack = AutoAttack(Wrapped(), norm=norm, eps=epsilon, device="cpu", verbose=False)
   attack.seed = 0
+  if num_classes < 4:
+    attack.attacks_to_run = [name for name in attack.attacks_to_run if name != "apgd-t"]
+  attack.apgd_targeted.n_target_classes = min(9, num_classes - 1)
+  attack.fab.n_target_classes = min(9, num_classes - 1)
   begin = time.perf_counter()
   found = attack.run_standard_evaluation(images, labels, bs=int(rest["batch_size"]))
   seconds = time.perf_counter() - begin
   with torch.no_grad():
     clean = (network(images).argmax(1) == labels).numpy()
     robust = (network(found).argmax(1) == labels).numpy()
-  return {"seconds": seconds, "clean": clean.tolist(), "robust": robust.tolist()}
+  return {
+    "seconds": seconds,
+    "clean": clean.tolist(),
+    "robust": robust.tolist(),
+    "attacks": attack.attacks_to_run,
+  }
 
 
 def main() -> None:
@@ -97,7 +129,8 @@ def main() -> None:
   weights, rest = load(source)
   if "threads" in rest:
     torch.set_num_threads(int(rest["threads"]))
-  answer = {"mixup": run_mixup, "autoattack": run_autoattack}[what](weights, rest)
+  runs = {"mixup": run_mixup, "pgd": run_pgd, "autoattack": run_autoattack}
+  answer = runs[what](weights, rest)
   answer["torch"] = torch.__version__
   with open(target, "w") as file:
     json.dump(answer, file)

@@ -34,7 +34,7 @@ def apply(picture: Picture, op: str, m: float, sampling: Image.Resampling) -> Pi
   if op == "posterize":
     return ImageOps.posterize(picture, int(m))
   if op == "solarize":
-    return ImageOps.solarize(picture, int(m))
+    return ImageOps.solarize(picture, m)
   if op == "autocontrast":
     return ImageOps.autocontrast(picture)
   if op == "equalize":

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -210,9 +211,14 @@ def platform() -> str:
 
 def work(arguments: argparse.Namespace) -> None:
   sides = {"jax": JaxSide, "torch": TorchSide, "torch_compiled": TorchCompiledSide}
+  serve(sides[arguments.worker], arguments)
+
+
+def serve(make_side: Callable[[argparse.Namespace], Any], arguments: argparse.Namespace) -> None:
+  """Builds a side, reports its first step, then takes a turn for every line it is sent."""
   started = time.perf_counter()
   try:
-    side = sides[arguments.worker](arguments)
+    side = make_side(arguments)
   except ImportError as error:
     print(json.dumps({"missing": str(error)}), flush=True)
     return
@@ -242,7 +248,7 @@ def turn(side: Any, seconds: float) -> dict[str, float]:
 class JaxSide:
   """Our trainer, through the public configuration."""
 
-  def __init__(self, arguments: argparse.Namespace):
+  def __init__(self, arguments: argparse.Namespace, changes: dict[str, Any] | None = None):
     from configs import base
     from mixboost_jax import settings as settings_lib
     from mixboost_jax.runtime import allocator, platform
@@ -261,6 +267,7 @@ class JaxSide:
       "train.log_every_steps": 1_000_000,
       "train.checkpoint_every_epochs": 0.0,
       "runtime.compile_cache": arguments.cache,
+      **(changes or {}),
     }
     settings = settings_lib.resolve(base.override(config, overrides))
     platform.prepare(settings.runtime)

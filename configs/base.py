@@ -41,9 +41,16 @@ def get_config(arg: str = "") -> ConfigDict:
   config.augment = augment = ConfigDict()
   augment.flip = True  # random horizontal flip
   augment.crop_padding = 4  # px of zero padding before the random crop; 0: no crop
+  augment.resized_crop = 0  # px; window of 8-100 % of the area, resized to this side; 0: off
   augment.num_mixing_images = 1_000  # pixmix: procedural pictures to mix with
   augment.mixing_dir = ""  # pixmix: folder of pictures to mix with, all are used; "": procedural
   augment.policy = ConfigDict(NO_POLICY)  # name and exactly the keywords of that augmentation
+  augment.start = 0.0  # fraction of the run before which the policy is off
+  augment.end = 1.0  # fraction of the run after which it is off
+  augment.on_epochs = 1  # in between: this many epochs on,
+  augment.off_epochs = 0  # then this many off, in turns
+  augment.manifold_alpha = 0.0  # Manifold Mixup: Beta(alpha, alpha) weights; 0: off
+  augment.manifold_layers = (0, 1, 2)  # one is drawn per batch; 0: input, i: after stage i
 
   config.mask = mask = ConfigDict()
   mask.grid = 16  # cells per side of the patch grid
@@ -58,13 +65,20 @@ def get_config(arg: str = "") -> ConfigDict:
   objective.align = "none"  # mixboost: none (eq. 4 as written) | ratio (1 / keep_rate, Deng et al.)
   objective.difference = "logits"  # mixboost: logits | probabilities
   objective.stop_gradient_clean = False  # mixboost: no boost gradient through the clean view
-  objective.boost_on = "clean"  # picture that is masked: clean | changed (adversarial) | all
+  objective.boost_on = "clean"  # picture to mask: clean | changed (augmented, adversarial) | all
+  objective.jsd_weight = 0.0  # of the Jensen-Shannon divergence between the clean picture and two
+  # independent draws of augment.policy (AugMix: 12); 0: the policy's picture is the only one
   objective.low_weight = 0.0  # interaction: lambda1 of L-(low_rates), penalises low orders
   objective.mid_weight = 0.0  # interaction: lambda2 of L+(mid_rates), encourages middle orders
   objective.high_weight = 0.0  # interaction: lambda3 of L-(high_rates), penalises high orders
   objective.low_rates = (0.0, 0.5)  # interaction: (r1, r2), fractions of cells kept
   objective.mid_rates = (0.3, 0.7)
   objective.high_rates = (0.7, 1.0)
+  objective.reduction_weight = 0.0  # of E |I(i, j)| between units of a layer (Zhang et al.); 0: off
+  objective.reduction_stage = "stage2"  # the layer: input | stage1 | ...; a linear rest gives 0
+  objective.reduction_units = "entries"  # entries | positions (all channels) | channels
+  objective.reduction_fraction = 0.05  # size of each of the two groups, share of the units
+  objective.reduction_draws = 1  # groups and contexts per example; each costs 4 forwards
 
   config.adversary = adversary = ConfigDict()
   adversary.name = "none"  # none | at (Madry et al.) | iat (Lamb et al.) | trades (Zhang et al.)
@@ -195,8 +209,43 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "autoaugment": {"augment.policy": {"name": "autoaugment", "policy": "cifar10"}},
   "randaugment": {"augment.policy": {"name": "randaugment", "num_ops": 2, "magnitude": 9}},
   "trivial": {"augment.policy": {"name": "trivial_augment_wide"}},
+  "trivial_recipe": {  # Mueller & Hutter 2021 on CIFAR: before crop and flip, then Cutout 16
+    "augment.flip": False,
+    "augment.crop_padding": 0,
+    "augment.policy": {
+      "name": "compose",
+      "steps": (
+        {"name": "trivial_augment_wide"},
+        {"name": "random_crop", "padding": 4},
+        {"name": "random_flip"},
+        {"name": "cutout", "length": 16},
+      ),
+    },
+  },
   "augmix": {"augment.policy": {"name": "augmix", "severity": 3, "width": 3}},
+  "augmix_jsd": {
+    "augment.policy": {"name": "augmix", "severity": 3, "width": 3},
+    "objective.jsd_weight": 12.0,
+  },
+  "mixup_each": {  # a weight and two partners per example (Pang et al.)
+    "augment.policy": {
+      "name": "mixup",
+      "alpha": 1.0,
+      "per": "example",
+      "partner": "two_permutations",
+    }
+  },
+  "manifold": {"augment.policy": NO_POLICY, "augment.manifold_alpha": 2.0},
+  "samplepairing": {
+    "augment.policy": {"name": "sample_pairing"},
+    "augment.start": 0.1,
+    "augment.end": 0.8,
+    "augment.on_epochs": 8,
+    "augment.off_epochs": 2,
+  },
+  "smote": {"augment.policy": {"name": "smote"}},
   "pixmix": {"augment.policy": {"name": "pixmix", "k": 4, "beta": 3, "severity": 3}},
+  "reduce": {"objective.reduction_weight": 0.01},  # 0.001 to 0.03 for residual networks
   "at": {"adversary.name": "at"},
   "iat": {"adversary.name": "iat"},
   "trades": {"adversary.name": "trades", "adversary.labels": "probabilities"},
@@ -239,8 +288,10 @@ def smoke(config: ConfigDict) -> ConfigDict:
   """Shrinks any experiment to about a minute on two CPU cores, on the procedural set."""
   config.name = f"{config.name}_smoke"
   config.data.name = "shapes"
+  config.data.image_size = 0
   config.data.train_examples = 2_000
   config.data.test_examples = 500
+  config.augment.resized_crop = 32 if config.augment.resized_crop else 0
   config.model.name = "wrn-10-1"
   config.adversary.num_steps = min(config.adversary.num_steps, 3)
   config.train.batch_size = 50

@@ -5,7 +5,9 @@
   python -m mixboost_jax.main --config=configs/cifar10.py:mixup+boost    # any policy, with boost
   python -m mixboost_jax.main --config=configs/cifar10.py:boost+smoke    # a minute, no download
 
-Words: baseline cutout mixup cutmix, each with boost; mask70 (the other reading of r1), aligned
+Words: baseline cutout mixup cutmix autoaugment randaugment trivial augmix augmix_jsd pixmix, and
+mixup_each (a weight per example) manifold samplepairing smote at iat trades reduce (the
+interaction-reduction loss), each with boost; mask70 (the other reading of r1), aligned
 (factor of Deng et al.), long (the 500 epochs of the final runs), short (a small network, a part of
 the pictures, three epochs: the committed CPU runs), smoke.
 

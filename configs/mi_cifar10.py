@@ -21,11 +21,10 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-MIXUP = {"name": "mixup", "alpha": 1.0, "per": "example", "partner": "two_permutations"}
 KEPT = ("baseline", "boost", "mask70", "aligned", "at")
 WORDS = {
   **{word: base.VARIANTS[word] for word in KEPT},
-  "mixup": {"augment.policy": MIXUP},
+  "mixup": base.VARIANTS["mixup_each"],
   "iat": {**base.VARIANTS["iat"], "optimizer.learning_rate": 0.1},
   "trades": {**base.VARIANTS["trades"], "optimizer.learning_rate": 0.1},
   "repo": {"model.name": "mi-resnet-50", "adversary.labels": "predicted"},

@@ -6,6 +6,7 @@ from typing import Any
 
 from mixboost_jax.schema import (
   Adversary,
+  Augment,
   Data,
   Evaluate,
   Interactions,
@@ -140,13 +141,36 @@ def _adversary_and_model(adversary: Adversary, model: Model) -> Iterator[str]:
     )
 
 
+def _consistency(objective: Objective, augment: Augment, adversary: Adversary) -> Iterator[str]:
+  if objective.jsd_weight == 0:
+    return
+  if augment.policy.get("name") == "none":
+    yield (
+      f"config.objective.jsd_weight={objective.jsd_weight:g} compares the clean picture with two "
+      "augmented ones; give config.augment.policy, e.g. augmix"
+    )
+  if adversary.name != "none":
+    yield (
+      f"config.objective.jsd_weight={objective.jsd_weight:g} and config.adversary.name="
+      f"{adversary.name!r} each bring pictures of their own; choose one"
+    )
+
+
+def _augment(augment: Augment) -> Iterator[str]:
+  if augment.start >= augment.end:
+    yield (
+      f"config.augment.start={augment.start:g} and config.augment.end={augment.end:g} leave no "
+      "epoch with the policy; start must be smaller"
+    )
+
+
 def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Iterator[str]:
-  changed = adversary.name != "none"
+  changed = adversary.name != "none" or objective.jsd_weight > 0
   clean = not (adversary.name == "at" and adversary.clean_weight == 0)
   if objective.boost_on != "clean" and not changed:
     yield (
-      f"config.objective.boost_on={objective.boost_on!r} needs adversarial pictures; "
-      "config.adversary.name is 'none'"
+      f"config.objective.boost_on={objective.boost_on!r} needs adversarial or augmented "
+      "pictures; config.adversary.name is 'none' and config.objective.jsd_weight is 0"
     )
   if objective.name == "erm":
     return
@@ -183,4 +207,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
   (("objective", "mask"), _objective_and_mask),
   (("adversary", "model"), _adversary_and_model),
   (("objective", "adversary", "train"), _pictures),
+  (("objective", "augment", "adversary"), _consistency),
+  (("augment",), _augment),
 )

@@ -91,6 +91,15 @@ def _increasing_ratios() -> Any:
   return _rule(check)
 
 
+def _layers() -> Any:
+  def check(value: tuple[int, ...]) -> str | None:
+    if value and list(value) == sorted(set(value)) and value[0] >= 0:
+      return None
+    return f"expected increasing numbers of layers, 0 (the input) or more, got {value!r}"
+
+  return _rule(check)
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
   """Which pictures."""
@@ -125,9 +134,16 @@ class Augment:
 
   flip: bool = _rule()
   crop_padding: int = _at_least(0)
+  resized_crop: int = _at_least(0)
   num_mixing_images: int = _at_least(1)
   mixing_dir: str = _rule()
   policy: Mapping[str, Any] = _rule()
+  start: float = _between(0, 1)
+  end: float = _between(0, 1)
+  on_epochs: int = _at_least(1)
+  off_epochs: int = _at_least(0)
+  manifold_alpha: float = _at_least(0)
+  manifold_layers: tuple[int, ...] = _layers()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,12 +167,18 @@ class Objective:
   difference: str = _one_of("logits", "probabilities")
   stop_gradient_clean: bool = _rule()
   boost_on: str = _one_of("clean", "changed", "all")
+  jsd_weight: float = _at_least(0)
   low_weight: float = _at_least(0)
   mid_weight: float = _at_least(0)
   high_weight: float = _at_least(0)
   low_rates: tuple[float, ...] = _rates()
   mid_rates: tuple[float, ...] = _rates()
   high_rates: tuple[float, ...] = _rates()
+  reduction_weight: float = _at_least(0)
+  reduction_stage: str = _rule()
+  reduction_units: str = _one_of("entries", "positions", "channels")
+  reduction_fraction: float = _between(0, 0.5, open_low=True)
+  reduction_draws: int = _at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)

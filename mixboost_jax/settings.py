@@ -192,6 +192,10 @@ def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
   if kind in (int, float, bool, str):
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     return value, None if fits else f"expected {kind.__name__}, got {value!r}"
+  if kind == tuple[int, ...]:
+    parts = value if isinstance(value, tuple) else (None,)
+    fits = all(isinstance(v, int) and not isinstance(v, bool) for v in parts)
+    return value, None if fits else f"expected a tuple of integers, got {value!r}"
   if kind == tuple[float, ...]:
     parts = value if isinstance(value, tuple) else (None,)
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in parts):

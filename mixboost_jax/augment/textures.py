@@ -17,7 +17,7 @@ def coordinates(size: int) -> tuple[Float[Array, "S S"], Float[Array, "S S"]]:
   )
 
 
-def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 96) -> Image:
+def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 160) -> Image:
   """Paints occluding discs, boxes and bars with sizes of a power law, each with its own shading.
 
   Paper: Lee, Mumford & Huang 2001, the dead leaves model; r^-3 sizes as in natural pictures.
@@ -30,7 +30,7 @@ def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 96) -> Image:
     key_place, key_shape, key_colour, key_stripes = jax.random.split(k, 4)
     centre = jax.random.uniform(key_place, (2,), minval=-1.2, maxval=1.2)
     u = jax.random.uniform(key_shape, (5,))
-    radius = 0.06 / jnp.sqrt(1 - 0.99 * u[0])
+    radius = 0.08 / jnp.sqrt(1 - 0.99 * u[0])
     angle = 2 * jnp.pi * u[1]
     along = jnp.cos(angle) * (x - centre[0]) + jnp.sin(angle) * (y - centre[1])
     across = -jnp.sin(angle) * (x - centre[0]) + jnp.cos(angle) * (y - centre[1])
@@ -94,39 +94,41 @@ def pattern_network(key: PRNGKey, *, size: int, width: int = 16, depth: int = 3)
   return jax.nn.sigmoid(2 * out)
 
 
-def gabor_mixture(key: PRNGKey, *, size: int, num_waves: int = 48) -> Image:
+def gabor_mixture(key: PRNGKey, *, size: int, num_waves: int = 32) -> Image:
   """Draws overlapping wave packets in opponent colours, like pictures that excite early filters.
 
-  A few packets are repeated on a jittered lattice, which gives the periodic motifs that
-  visualised network features show.
+  Every picture has its own scale, from fine to coarse. Some packets are repeated on a lattice,
+  which gives the periodic motifs that visualised network features show.
   """
   x, y = coordinates(size)
-  key_waves, key_warp = jax.random.split(key)
+  key_waves, key_warp, key_scale = jax.random.split(key, 3)
   warp = 0.15 * jax.random.normal(key_warp, (4,))
   x, y = (
     x + warp[0] * jnp.sin(3 * y + 6 * warp[1]),
     y + warp[2] * jnp.sin(3 * x + 6 * warp[3]),
   )
+  finest = max(4 / size, 0.03)
+  scale = finest * (0.68 / finest) ** jax.random.uniform(key_scale)
 
   def add(image: Array, k: PRNGKey) -> tuple[Array, None]:
     key_place, key_wave, key_colour = jax.random.split(k, 3)
     centre = jax.random.uniform(key_place, (2,), minval=-1, maxval=1)
-    u = jax.random.uniform(key_wave, (5,))
-    period = 0.8 + 1.2 * u[4]
-    dx = jnp.where(
-      u[0] < 0.4, jnp.mod(x - centre[0] + period / 4, period / 2) - period / 4, x - centre[0]
-    )
-    dy = jnp.where(
-      u[0] < 0.4, jnp.mod(y - centre[1] + period / 4, period / 2) - period / 4, y - centre[1]
+    u = jax.random.uniform(key_wave, (6,))
+    half = 0.4 + 0.6 * u[4]  # of the period of the lattice
+    dx, dy = (
+      jnp.where(u[0] < 0.3, jnp.mod(d + half, 2 * half) - half, d)
+      for d in (x - centre[0], y - centre[1])
     )
     angle = jnp.pi * u[1]
     along = jnp.cos(angle) * dx + jnp.sin(angle) * dy
-    spread = 0.05 * 10 ** u[2]
+    spread = scale * 3 ** u[2]
     envelope = jnp.exp(-(dx**2 + dy**2) / (2 * spread**2))
-    wave = jnp.cos(2 * jnp.pi * along * (1 + 3 * u[3]) / (2 * spread) + 6 * u[1])
+    wave = jnp.cos(2 * jnp.pi * (along * (1 + u[3]) / (2 * spread) + u[5]))
     colour = jax.random.normal(key_colour, (3,))
     return image + (envelope * wave)[..., None] * colour[None, None], None
 
+  key_base, key_waves = jax.random.split(key_waves)
+  ground = 0.5 * jax.random.normal(key_base, (3,))
   start = jnp.zeros((size, size, 3))
   image, _ = jax.lax.scan(add, start, jax.random.split(key_waves, num_waves))
-  return jax.nn.sigmoid(1.5 * image / (image.std() + 1e-6))
+  return jax.nn.sigmoid(1.5 * image / (image.std() + 1e-6) + ground[None, None])

@@ -81,9 +81,9 @@ def motion_streak(image: Image, angle: Scalar, *, radius: int, sigma: float) -> 
 
 
 def motion_blur(key: PRNGKey, image: Image, *, radius: int, sigma: float) -> Image:
-  """Streaks the picture at an angle of U(-45, 45) degrees; levels are rounded, not cut."""
+  """Streaks the picture at an angle of U(-45, 45) degrees."""
   angle = jax.random.uniform(key, (), minval=-45.0, maxval=45.0)
-  return round_levels(motion_streak(image, angle, radius=radius, sigma=sigma))
+  return motion_streak(image, angle, radius=radius, sigma=sigma)
 
 
 def round_levels(image: Float[Array, "*n"]) -> Float[Array, "*n"]:

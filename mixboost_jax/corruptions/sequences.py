@@ -63,7 +63,7 @@ def motion_blur_film(
   del key
   angles = first + step * jnp.arange(num_frames, dtype=jnp.float32)
   blur = functools.partial(motion_streak, radius=radius, sigma=sigma)
-  return round_levels(jax.vmap(blur, in_axes=(None, 0))(image, angles))
+  return jax.vmap(blur, in_axes=(None, 0))(image, angles)
 
 
 def zoom_blur_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mixboost_jax.array_types import Image, PRNGKey, Scalar
-from mixboost_jax.corruptions.blur import motion_streak, round_levels
+from mixboost_jax.corruptions.blur import motion_streak
 from mixboost_jax.corruptions.fields import coloured, diamond_square, power_of_two
 from mixboost_jax.image.axes import zoom
 from mixboost_jax.image.quantize import from_levels, to_levels
@@ -56,7 +56,7 @@ def add_snow(
   mix: float,
 ) -> Image:
   """Whitens a picture and adds moving flakes and the same turned by 180 degrees."""
-  moving = round_levels(motion_streak(layer, angle, radius=radius, sigma=sigma))
+  moving = from_levels(to_levels(motion_streak(layer, angle, radius=radius, sigma=sigma)))
   white = mix * image + (1 - mix) * jnp.maximum(image, grey(image) * 1.5 + 0.5)
   return white + moving + moving[::-1, ::-1]
 

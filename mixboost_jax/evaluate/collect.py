@@ -6,12 +6,13 @@ Names: the clean split keeps the name of its data set; everything derived from i
 `-released` and are never mixed with those on pictures made here.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mixboost_jax import metrics
+from mixboost_jax import corruptions, metrics
 from mixboost_jax.evaluate import aggregate, detection, suites, summary
 from mixboost_jax.evaluate.aggregate import Place
 from mixboost_jax.evaluate.examples import Examples
@@ -22,7 +23,6 @@ from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime.results import Metric
 
 Curves = dict[str, list[dict[str, Any]]]
-STAND_INS = {"frost_procedural": "frost", "spatter_approximate": "spatter"}
 
 
 def everything(
@@ -51,13 +51,16 @@ def everything(
   for (family, source), units in families.items():
     kind = next(iter(units)).kind
     place = _place(session.examples, family, kind, source, confidence)
+    members = suites.members_of(family, large=large)
+    if source and session.released is not None:
+      members = session.released.members(family)
     if kind == "corruption":
       more, points = aggregate.corruption_family(
         place,
         units,
-        members=suites.members_of(family, large=large),
+        members=members,
         clean_correct=None if clean is None else clean["correct"],
-        reference=_alexnet_errors() if large and family == "c" else None,
+        reference=_alexnet_errors(members) if large and family == "c" else None,
       )
       found += more
       curves |= points
@@ -65,7 +68,7 @@ def everything(
       found += aggregate.sequence_family(
         place,
         units,
-        members=suites.members_of(family, large=large),
+        members=members,
         reference=metrics.ALEXNET_FLIP_RATES if large and family == "p" else None,
       )
     elif kind == "ood":
@@ -86,10 +89,10 @@ def _place(examples: Examples, family: str, kind: str, source: str, confidence: 
   return Place(name, examples.split, origin, confidence)
 
 
-def _alexnet_errors() -> dict[str, float]:
-  """Returns AlexNet's errors under the names of the corruptions made here."""
-  renamed = {old: new for new, old in STAND_INS.items()}
-  return {renamed.get(name, name): value for name, value in metrics.ALEXNET_ERRORS.items()}
+def _alexnet_errors(members: Sequence[str]) -> dict[str, float]:
+  """Returns AlexNet's errors under the names of these corruptions."""
+  names = corruptions.BENCHMARK_NAMES
+  return {name: metrics.ALEXNET_ERRORS[names.get(name, name)] for name in members}
 
 
 def _pictures(
@@ -127,8 +130,6 @@ def _pictures(
 
 
 def _with_interval(metric: Metric, low: float, high: float, place: Place) -> Metric:
-  import dataclasses
-
   return dataclasses.replace(
     metric, low=low, high=high, confidence=place.confidence, interval="wilson"
   )

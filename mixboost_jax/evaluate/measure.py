@@ -8,7 +8,7 @@ corrupted pictures, whatever the batch size and the number of devices.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from mixboost_jax import attacks, corruptions, keys, metrics
 from mixboost_jax.evaluate import foreign
 from mixboost_jax.evaluate.attacks_table import ATTACKS, AttackUnit
 from mixboost_jax.evaluate.examples import Examples, padded_batches
+from mixboost_jax.evaluate.released import Released
 from mixboost_jax.evaluate.scoring import Change, Scorer, scores_of
 from mixboost_jax.evaluate.store import Columns
 from mixboost_jax.evaluate.suites import Unit
@@ -42,8 +43,12 @@ class Session:
   """Name -> uint8[N, H, W, C] of out-of-distribution sets that were read from folders."""
   held_out: Examples | None = None
   """Where a temperature is fitted; None: on the other half of the examples."""
-  released: Callable[[Unit], Examples] | None = None
-  """Loads the published pictures of a unit."""
+  released: Released | None = None
+  """Published files, for units that are read from them."""
+  compiled: dict[tuple[Unit, int], Callable[..., jax.Array]] = dataclasses.field(
+    default_factory=dict
+  )
+  """(unit, rows) -> a program that `prepare` has compiled ahead."""
 
   @functools.cached_property
   def order(self) -> np.ndarray:
@@ -61,7 +66,7 @@ class Session:
     height, width, channels = self.examples.images.shape[1:]
     return height, width, channels
 
-  def over_devices(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+  def over_devices(self, fn: Callable[..., Any]) -> Any:
     """Compiles a function of batches that treats rows independently; each device takes its part."""
     batch = PartitionSpec(AXES)
     return jax.jit(
@@ -86,47 +91,78 @@ def pictures(session: Session, unit: Unit, start: int, stop: int) -> Columns:
 
 def corruption(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   """Corrupts on the devices and scores; or scores the published pictures."""
-  if unit.source == "released":
+  if unit.source:
     assert session.released is not None
-    return _columns(
-      session.scorer(session.variables, session.released(unit).take(session.order[start:stop]))
-    )
+    part = session.released.pictures(unit, session.order[start:stop])
+    return _columns(session.scorer(session.variables, part))
   part = session.part(start, stop)
-  return _columns(session.scorer(session.variables, part, change=_corrupt(session, unit)))
+  change = _corrupt(session, unit, session.scorer.batch_for(len(part)))
+  return _columns(session.scorer(session.variables, part, change=change))
 
 
-def _corrupt(session: Session, unit: Unit) -> Change:
+def prepare(session: Session, unit: Unit, rows: int) -> None:
+  """Compiles what `unit` needs for batches of so many rows, in whatever thread it is called."""
+  if unit.kind != "corruption" or unit.source:
+    return
+  sharding = jax.sharding.NamedSharding(session.scorer.mesh, PartitionSpec(AXES))
+  ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
+  images = jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32, sharding=sharding)
+  program = _corruption_program(session, unit)
+  session.compiled[unit, rows] = program.lower(ids, images).compile()
+
+
+def _corrupt(session: Session, unit: Unit, rows: int) -> Change:
+  program = session.compiled.pop((unit, rows), None) or _corruption_program(session, unit)
+  return lambda ids, images, labels: program(ids, images)
+
+
+def _corruption_program(session: Session, unit: Unit) -> Any:
   def change(ids: jax.Array, images: jax.Array) -> jax.Array:
     each = keys.example_keys(keys.root_key(0), keys.Stream.CORRUPT, ids, epoch=tag_of(unit))
     return corruptions.corrupt(each, images, name=unit.member, severity=unit.severity)
 
-  program = session.over_devices(change)
-  return lambda ids, images, labels: program(ids, images)
-
-
-class _Films(NamedTuple):
-  make: Callable[..., jax.Array]
-  judge: Callable[..., tuple[jax.Array, jax.Array]]
+  return session.over_devices(change)
 
 
 def sequence(session: Session, unit: Unit, start: int, stop: int) -> Columns:
-  """Makes films and returns how often the prediction of each flips, and its top-5 distance."""
-  scorer, examples = session.scorer, session.part(start, stop)
-  films = _films(session, unit)
-  num_frames = jax.eval_shape(films.make, *_one_row(session)).shape[1]
-  rows = min(scorer.rounded(len(examples)), max(scorer.batch_size // num_frames, 1))
-  rows = scorer.rounded(rows)
+  """Makes or reads films; returns how often each prediction flips, and its top-5 distance."""
+  scorer, judge = session.scorer, _judge("noise" in unit.member)
   found: list[tuple[np.ndarray, ...]] = []
-  for batch in padded_batches(examples, rows):
-    ids, images = scorer.place((batch.ids, batch.images))
-    frames = films.make(ids, images)
-    logits = scorer.logits(session.variables, frames.reshape(-1, *images.shape[1:]))
-    judged = jax.device_get(films.judge(logits.reshape(rows, num_frames, -1)))
-    found.append(tuple(values[batch.real] for values in judged))
+  for frames, real in _film_batches(session, unit, start, stop):
+    rows, num_frames = frames.shape[:2]
+    logits = scorer.logits(session.variables, frames.reshape(-1, *frames.shape[2:]))
+    judged = jax.device_get(judge(logits.reshape(rows, num_frames, -1)))
+    found.append(tuple(values[real] for values in judged))
   flips, distances = (np.concatenate(values) for values in zip(*found, strict=True))
   if not np.isfinite(flips).all():
     raise ValueError(f"evaluate: the logits of {unit.label} are not finite; check the checkpoint.")
   return {"flip_rate": flips, "top5_distance": distances}
+
+
+def _film_batches(
+  session: Session, unit: Unit, start: int, stop: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+  """Yields (frames[V, F, H, W, C], which films are real) with as many frames as a batch holds."""
+  scorer = session.scorer
+  if unit.source:
+    assert session.released is not None
+    films = session.released.films(unit, session.order[start:stop])
+    rows = _num_films(scorer, films.shape[1], len(films))
+    for first in range(0, len(films), rows):
+      part = films[first : first + rows].astype(np.float32) / np.float32(255)
+      missing = rows - len(part)
+      padded = np.pad(part, [(0, missing)] + 4 * [(0, 0)])
+      yield scorer.place(padded), np.arange(rows) < len(part)
+    return
+  make = _film_program(session, unit)
+  num_frames = jax.eval_shape(make, *_one_row(session)).shape[1]
+  rows = _num_films(scorer, num_frames, stop - start)
+  for batch in padded_batches(session.part(start, stop), rows):
+    yield make(*scorer.place((batch.ids, batch.images))), batch.real
+
+
+def _num_films(scorer: Scorer, num_frames: int, count: int) -> int:
+  return scorer.rounded(min(count, max(scorer.batch_size // num_frames, 1)))
 
 
 def _one_row(session: Session) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
@@ -137,13 +173,13 @@ def _one_row(session: Session) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStru
   )
 
 
-def _films(session: Session, unit: Unit) -> _Films:
+def _film_program(session: Session, unit: Unit) -> Any:
   def make(ids: jax.Array, images: jax.Array) -> jax.Array:
     each = keys.example_keys(keys.root_key(0), keys.Stream.CORRUPT, ids, epoch=tag_of(unit))
     film = functools.partial(corruptions.perturb_sequence, name=unit.member)
     return jax.vmap(film)(each, images)
 
-  return _Films(session.over_devices(make), _judge("noise" in unit.member))
+  return session.over_devices(make)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures units piece by piece: each is kept as soon as it is done, and never measured twice."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +14,7 @@ import numpy as np
 from mixboost_jax import corruptions
 from mixboost_jax.evaluate import foreign
 from mixboost_jax.evaluate.attacks_table import ATTACKS
-from mixboost_jax.evaluate.measure import KINDS, Session, passes
+from mixboost_jax.evaluate.measure import KINDS, Session, passes, prepare
 from mixboost_jax.evaluate.store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime import log
@@ -73,8 +75,7 @@ class _Names:
     unit, session = piece.unit, self._session
     if unit.source == "released":
       assert session.released is not None
-      part = session.released(unit).take(session.order[piece.start : piece.stop])
-      return digest(part.images, part.labels)
+      return session.released.digest(unit, session.order[piece.start : piece.stop])
     place = (unit.member if unit.member in session.foreign_sets else "", piece.start, piece.stop)
     if place not in self._ranges:
       part = session.part(piece.start, piece.stop)
@@ -89,6 +90,8 @@ def _definition(session: Session, unit: Unit) -> Any:
   """Returns the constants of a unit."""
   height, width, _ = session.image_shape
   table = corruptions.choose_table("auto", height=height, width=width)
+  if unit.source:
+    return unit.source
   if unit.kind == "corruption":
     return corruptions.parameters(unit.member, severity=unit.severity, table=table)
   if unit.kind == "sequence":
@@ -133,8 +136,11 @@ def measure(
   work = [passes(piece.unit) * (piece.stop - piece.start) for piece in pieces]
   ahead = round(sum(w for w, was in zip(work, done, strict=True) if not was))
   found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
-  with Progress(label, max(ahead, 1), unit="passes") as bar:
-    finished = 0.0
+  finished = 0.0
+  with contextlib.ExitStack() as stack:
+    bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
+    ahead_of = _Ahead(session, [p for p, was in zip(pieces, done, strict=True) if not was])
+    stack.callback(ahead_of.close)
     for piece, one, amount, was, before in zip(pieces, names, work, done, kept, strict=True):
       if was and before is not None:
         found[piece.unit].append(before)
@@ -142,6 +148,7 @@ def measure(
       if should_stop():
         raise Stopped(f"stopped on request before {piece.unit.label}; what is done is kept.")
       started = time.perf_counter()
+      ahead_of.reach(piece)
       columns = KINDS[piece.unit.kind].run(session, piece.unit, piece.start, piece.stop)
       found[piece.unit].append(columns)
       if log.is_primary():
@@ -149,6 +156,29 @@ def measure(
       finished += amount
       bar.update(min(round(finished), round(ahead)), units=round(amount))
   return {unit: _joined(parts) for unit, parts in found.items()}
+
+
+class _Ahead:
+  """Compiles the programs of the next units in a thread while the current one is measured."""
+
+  def __init__(self, session: Session, pieces: Sequence[Piece]):
+    self._session = session
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    self._pieces = list(pieces)
+    self._jobs: dict[tuple[Unit, int], concurrent.futures.Future] = {}
+
+  def reach(self, piece: Piece) -> None:
+    """Waits until `piece` can run, and starts on those behind it."""
+    place = self._pieces.index(piece)
+    for one in self._pieces[place : place + 3]:
+      key = (one.unit, self._session.scorer.batch_for(one.stop - one.start))
+      if key not in self._jobs:
+        self._jobs[key] = self._thread.submit(prepare, self._session, *key)
+    self._jobs[piece.unit, self._session.scorer.batch_for(piece.stop - piece.start)].result()
+
+  def close(self) -> None:
+    """Gives up what was not needed."""
+    self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 def _note(piece: Piece, seconds: float) -> dict[str, Any]:

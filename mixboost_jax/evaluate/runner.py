@@ -19,6 +19,7 @@ from mixboost_jax.evaluate import (
   foreign,
   pieces,
   planning,
+  released,
   sanity,
   scoring,
   store,
@@ -43,6 +44,7 @@ def evaluate(
   max_examples: int = 0,
   budget: str = "",
   ood_dirs: Sequence[str] = (),
+  released_dir: str = "",
   folder: str | os.PathLike | None = None,
   ece_bins: int = 15,
   confidence: float = 0.95,
@@ -70,6 +72,8 @@ def evaluate(
       tables. Every number says how many examples it has.
     budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
     ood_dirs: folders of pictures (or `.npy` files) that are out of distribution, for `ood`.
+    released_dir: folder of published corrupted sets (`CIFAR-10-C`, ...), used instead of pictures
+      made here; `c_generated` and the like ask for the latter as well.
     folder: keeps every finished piece here; called again with the same network and pictures, only
       what is missing is measured.
     ece_bins: bins of the expected calibration error and the reliability diagram, >= 1.
@@ -86,7 +90,12 @@ def evaluate(
   chosen = examples_lib.from_dataset(dataset, split=split)
   session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
   large = suites.is_large(session.image_shape)
-  units = suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
+  asked = suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
+  published = released.open_sets(
+    released_dir, chosen, list(dict.fromkeys(unit.family for unit in asked))
+  )
+  session = dataclasses.replace(session, released=published)
+  units = released.replace_units(asked, published)
   network = store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
   kept = store.Store(folder)
   sizes, notes = planning.sizes(
@@ -180,6 +189,7 @@ def run(
     max_examples=chosen.max_examples,
     budget=chosen.budget,
     ood_dirs=chosen.ood_dirs,
+    released_dir=chosen.released_dir,
     folder=folder,
     ece_bins=chosen.ece_bins,
     confidence=chosen.confidence,

@@ -92,9 +92,9 @@ class Store:
     if self.folder is None or piece not in self._known:
       return None
     try:
-      with open(self.folder / f"{piece}.npz", "rb") as raw:
-        with np.load(raw, allow_pickle=False) as file:
-          return {name: file[name] for name in file.files}
+      path = self.folder / f"{piece}.npz"
+      with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
       return None
 

@@ -18,6 +18,7 @@ from mixboost_jax.evaluate import foreign
 from mixboost_jax.evaluate.attacks_table import ATTACKS
 
 SEVERITIES = (1, 2, 3, 4, 5)
+_CORRUPTING = ("corruption", "sequence")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -31,7 +32,8 @@ class Unit:
   member: str = ""
   severity: int = 0
   source: str = ""
-  """"" (made here) or "released" (read from published files)."""
+  """"" (made here), "released" (read from published files), or "generated" (made here, even if
+  there are published files)."""
 
   @property
   def label(self) -> str:
@@ -64,6 +66,9 @@ def _families(*, large: bool, foreign_sets: Sequence[str] = ()) -> dict[str, _Fa
   }
 
 
+GENERATED = "generated"
+"""End of words such as `c_generated`: made here even if published files are given."""
+
 SUITES: dict[str, str] = {
   "clean": "clean",
   "occluded": "clean,occluded",
@@ -77,14 +82,14 @@ SUITES: dict[str, str] = {
 """By `config.evaluate.suite`. `standard` has the eight columns of Table I of MixBoost."""
 
 DEFAULT_EXAMPLES: dict[str, int] = {
-  "corruption": 1000,
+  "corruption": 500,
   "sequence": 200,
   "attack": 1000,
   "autoattack": 500,
 }
 """Most examples of one unit of a kind (films, for sequences) unless the user says otherwise: the
 first ones of the split, the same for every unit. Kinds that are not named take all."""
-QUICK_EXAMPLES: dict[str, int] = {"corruption": 500, "attack": 200}
+QUICK_EXAMPLES: dict[str, int] = {"corruption": 200, "attack": 200}
 """The same for the suite `quick`."""
 
 
@@ -120,9 +125,10 @@ def expand(
 
 
 def _units_of(word: str, families: Mapping[str, _Family]) -> list[Unit]:
-  name, *rest = word.split(":")
-  if name not in families:
-    raise ValueError(registry.unknown_name(name, [*SUITES, *families], field="suite"))
+  written, *rest = word.split(":")
+  name = written.removesuffix(f"_{GENERATED}")
+  if name not in families or (name != written and families[name].kind not in _CORRUPTING):
+    raise ValueError(registry.unknown_name(written, [*SUITES, *families], field="suite"))
   family = families[name]
   member, level = (*rest, "*", "*")[:2] if family.members else ("", "*")
   if len(rest) > (0 if not family.members else 2 if family.has_severities else 1):
@@ -133,7 +139,8 @@ def _units_of(word: str, families: Mapping[str, _Family]) -> list[Unit]:
     raise ValueError(f"suite: {word!r}: severity must be 1 to 5, or * for all.")
   members = family.members if member == "*" else (member,)
   levels = (0,) if not family.has_severities else SEVERITIES if level == "*" else (int(level),)
-  return [Unit(family.kind, name, one, severity) for one in members for severity in levels]
+  source = GENERATED if name != written else ""
+  return [Unit(family.kind, name, one, level, source) for one in members for level in levels]
 
 
 def _form(name: str, family: _Family) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mixboost_jax.array_types import LogitsFn
-from mixboost_jax.interactions.monitoring import Budget
 
 Measure = Callable[[LogitsFn], Mapping[str, float]]
 
@@ -19,7 +18,7 @@ class SpacedMonitor:
 
   The first call measures twice: once to compile, once for the clock. From its cost and the time of
   a step follows the distance; it is kept in `state`, so a resumed run goes on at the same steps.
-  A distance never shrinks; it grows if the share is exceeded all the same.
+  A distance never shrinks; it grows if the calls become dearer.
   """
 
   def __init__(
@@ -47,7 +46,7 @@ class SpacedMonitor:
     self._agree, self._clock = agree, clock
     self._spacing = int(stored.get("spacing", every_steps))
     self._next = int(stored.get("next", every_steps))
-    self._spent = float(stored.get("spent", 0.0))
+    self._spent, self._calls = float(stored.get("spent", 0.0)), int(stored.get("calls", 0))
     self._before = float(stored.get("elapsed", 0.0))
     self._started = clock()
     self._compiled = False
@@ -60,6 +59,7 @@ class SpacedMonitor:
       "spacing": self._spacing,
       "next": self._next,
       "spent": self._spent,
+      "calls": self._calls,
       "elapsed": self._elapsed(),
     }
 
@@ -90,22 +90,24 @@ class SpacedMonitor:
     values = dict(self._measure(logits_fn))
     cost = self._clock() - began
     self._spent += cost
-    self._spacing = self._agree(max(self._spacing, self._needed(cost)))
-    self._next = step + self._spacing
+    self._calls += 1
+    self._spacing, wait = self._needed()
+    self._next = step + self._agree(max(self._spacing, wait))
     self.pause()
     share = self._spent / max(self._elapsed(), 1e-9)
-    return {**values, "seconds": cost, "share_of_time": share, "spacing_steps": self._spacing}
+    return {**values, "seconds": cost, "share_of_time": share, "spacing_steps": self._next - step}
 
-  def _needed(self, cost: float) -> int:
-    """Returns the distance at which calls of this cost take the share, a multiple of `every`."""
+  def _needed(self) -> tuple[int, int]:
+    """Returns the distance that suits the mean cost, and one that pays off what was overspent."""
     if not self._per_step:
-      return self._spacing
-    training = cost * (1 - self._share) / self._share
-    steps = training / max(statistics.median(self._per_step), 1e-9)
-    wanted = max(1, math.ceil(steps / self._every)) * self._every
-    over = not Budget(self._share).allows(spent=self._spent, cost=0.0, elapsed=self._elapsed())
-    is_first = self._spent <= cost
-    return max(wanted, self._spacing + self._every) if over and not is_first else wanted
+      return self._spacing, 0
+
+    def steps(seconds: float) -> int:
+      count = seconds / max(statistics.median(self._per_step), 1e-9)
+      return max(1, math.ceil(count / self._every - 1e-6)) * self._every
+
+    steady = steps(self._spent / self._calls * (1 - self._share) / self._share)
+    return max(self._spacing, steady), steps(self._spent / self._share - self._elapsed())
 
   def _elapsed(self) -> float:
     return self._before + self._clock() - self._started

@@ -6,6 +6,8 @@ M(a, b, c) -> "proxy", Delta F^(m) -> "change".
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,6 @@ from jaxtyping import Float
 
 from mixboost_jax.interactions.proxies import proxy
 from mixboost_jax.interactions.quantiles import student_quantile
-from mixboost_jax.interactions.quantities import strength_change
 from mixboost_jax.interactions.strength import Strength
 
 NUM_RESAMPLES = 2000
@@ -60,7 +61,7 @@ def curve_rows(
     "disentanglement": result.disentanglement,
   }
   if noisy is not None:
-    columns["change"] = np.asarray(strength_change(noisy.strength, result.strength))  # pyright: ignore[reportArgumentType]
+    columns["change"] = np.abs(noisy.relative - result.relative)
   return [
     {"step": order, **{name: float(column[k]) for name, column in columns.items()}}
     for k, order in enumerate(result.orders)
@@ -116,15 +117,12 @@ def _estimate(column: Float[np.ndarray, " R"], confidence: float) -> Estimate:
 
 
 def permutation_p(
-  x: Sequence[float], y: Sequence[float], *, num_permutations: int = 4999
+  x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, num_permutations: int = 4999
 ) -> tuple[float, float]:
   """Returns Pearson's r and the share of random pairings with |r| at least as large.
 
   All pairings are tried if there are at most 5,040.
   """
-  import itertools
-  import math
-
   first, second = (np.asarray(side, np.float64) - np.mean(side) for side in (x, y))
   scale = float(np.linalg.norm(first) * np.linalg.norm(second))
   if len(first) != len(second) or len(first) < 3 or not scale:

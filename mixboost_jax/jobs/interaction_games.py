@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mixboost_jax import data, interactions
 from mixboost_jax.array_types import LogitsFn
@@ -85,13 +85,20 @@ def fill_of(item: Run) -> Fill:
   return np.asarray(values if len(values) == channels else values * channels, np.float32)[:channels]
 
 
-def game_of(item: Run, logits_fn: LogitsFn, image: Array, label: int, *, grid: int) -> Game:
+def game_of(
+  item: Run,
+  logits_fn: LogitsFn,
+  image: Float[np.ndarray, "H W C"],
+  label: int | np.integer,
+  *,
+  grid: int,
+) -> Game:
   """Makes the game of one picture; its evaluations are spread over the devices of the run."""
   chosen = item.settings.interactions
   replicated = meshes.replicated(item.mesh)
   game = interactions.image_game(
     logits_fn,
-    jax.device_put(np.asarray(image), replicated),
+    jax.device_put(image, replicated),
     jax.device_put(np.asarray(label, np.int32), replicated),
     grid=grid,
     reward=chosen.reward,

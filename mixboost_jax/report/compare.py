@@ -51,7 +51,9 @@ def baseline_of(groups: Sequence[Group]) -> Group:
   for group in groups:
     objective = group.runs[0].results.settings.get("objective", {})
     augment = group.runs[0].results.settings.get("augment", {})
-    if objective.get("name") == "erm" and augment.get("policy", {}).get("name") == "none":
+    adversary = group.runs[0].results.settings.get("adversary", {})
+    plain = objective.get("name") == "erm" and adversary.get("name", "none") == "none"
+    if plain and augment.get("policy", {}).get("name") == "none":
       return group
   return groups[0]
 

@@ -2,6 +2,7 @@
 """One picture of every augmentation and mixing family, to look at.
 
 `python -m mixboost_jax.report.contact_sheet --out=FILE.png [--images=FILE_OR_FOLDER] [--seed=0]`
+`... --size=224 --zoom=1 --number=8` shows large ones, `--only=mixing` the procedural mixing set.
 """
 
 import argparse
@@ -18,13 +19,13 @@ from mixboost_jax import augment
 
 POLICIES: Mapping[str, Mapping[str, Any]] = {
   "flip": {"name": "random_flip"},
-  "crop": {"name": "random_crop", "padding": 4},
-  "resized crop": {"name": "random_resized_crop", "size": 0},
+  "crop": {"name": "random_crop", "padding": 1 / 8},
+  "resized crop": {"name": "random_resized_crop", "size": 1.0},
   "color jitter": {"name": "color_jitter", "hue": 0.1},
   "grayscale": {"name": "random_grayscale", "prob": 0.5},
   "noise": {"name": "gaussian_noise", "sigma": 0.1},
-  "blur": {"name": "gaussian_blur", "radius": 4},
-  "cutout": {"name": "cutout", "length": 16},
+  "blur": {"name": "gaussian_blur", "radius": 1 / 8},
+  "cutout": {"name": "cutout", "length": 1 / 2},
   "mixup": {"name": "mixup", "per": "example"},
   "cutmix": {"name": "cutmix", "per": "example"},
   "sample pairing": {"name": "sample_pairing"},
@@ -42,7 +43,14 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
     "mixings": ("screen", "overlay", "darken_or_lighten", "swap_channel"),
   },
 }
+"""Lengths (`_LENGTHS`) are shares of the side."""
+_LENGTHS = ("length", "padding", "radius", "size")
 _LABEL_WIDTH = 112
+
+
+def in_pixels(policy: Mapping[str, Any], size: int) -> dict[str, Any]:
+  """Returns a policy for pictures of a side of `size` pixels."""
+  return {k: round(v * size) if k in _LENGTHS else v for k, v in policy.items()}
 
 
 def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[str, np.ndarray]]:
@@ -51,17 +59,27 @@ def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[
   size, number = images.shape[1], len(images)
   batch = jnp.asarray(images, jnp.float32)
   soft = jax.nn.one_hot(jnp.asarray(labels), int(labels.max()) + 1)
-  mixing = augment.mixing_images(key, 5 * len(augment.FAMILIES), size=size + size // 8)
+  made = {
+    family: augment.mixing_images(key, number, size=size * 8 // 7, families=(family,))
+    for family in augment.FAMILIES
+  }
+  mixing = jnp.concatenate(list(made.values()))
   rows = [("original", np.asarray(batch))]
   for i, (title, policy) in enumerate(POLICIES.items()):
-    if "size" in policy:
-      policy = {**policy, "size": size}
-    fn = augment.build(policy, mixing_images=mixing)
+    fn = jax.jit(augment.build(in_pixels(policy, size), mixing_images=mixing))
     rows.append((title, np.asarray(fn(jax.random.fold_in(key, i), batch, soft)[0])))
-  for family in augment.FAMILIES:
-    made = augment.mixing_images(key, number, size=size, families=(family,))
-    rows.append((family.replace("_", " "), np.asarray(made)))
+  for family, pictures in made.items():
+    rows.append((family.replace("_", " "), np.asarray(pictures[:, :size, :size])))
   return rows
+
+
+def mixing_rows(*, number: int, size: int, seed: int) -> list[tuple[str, np.ndarray]]:
+  """Returns (title, float pictures) for every mixing family."""
+  made = {
+    family: augment.mixing_images(jax.random.key(seed), number, size=size, families=(family,))
+    for family in augment.FAMILIES
+  }
+  return [(family.replace("_", " "), np.asarray(pictures)) for family, pictures in made.items()]
 
 
 def draw(rows: Sequence[tuple[str, np.ndarray]], *, zoom: int) -> Any:
@@ -125,15 +143,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument("--number", type=int, default=12, help="pictures per row")
   parser.add_argument("--size", type=int, default=32, help="side in pixels without an .npz")
   parser.add_argument("--zoom", type=int, default=2)
+  parser.add_argument(
+    "--only", choices=("all", "mixing"), default="all", help="mixing: no policies"
+  )
   parser.add_argument("--seed", type=int, default=0)
   given = parser.parse_args(arguments)
   options = {"number": given.number, "size": given.size}
   try:
-    found = load(given.images, **options) if given.images else procedural(given.seed, **options)
+    if given.only == "mixing":
+      rows = mixing_rows(seed=given.seed, **options)
+    else:
+      found = load(given.images, **options) if given.images else procedural(given.seed, **options)
+      rows = rows_of(*found, seed=given.seed)
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  sheet = draw(rows_of(*found, seed=given.seed), zoom=given.zoom)
+  sheet = draw(rows, zoom=given.zoom)
   out = pathlib.Path(given.out)
   temporary = out.with_name(f".{out.name}.partial")
   sheet.save(temporary, format="PNG")

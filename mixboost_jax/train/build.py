@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from mixboost_jax import augment, data, keys, models
 from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Settings
-from mixboost_jax.train import adversary, objectives, optimizer, views
+from mixboost_jax.train import adversary, copies, manifold, objectives, optimizer, reduction, views
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
 from mixboost_jax.train.state import TrainState
@@ -69,7 +69,8 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   """
   check_fit(settings, dataset)
   root = keys.root_key(settings.seed)
-  functional = models.functional(create_model(settings, dataset))
+  model = create_model(settings, dataset)
+  functional = models.functional(model)
   batch_size = settings.train.batch_size
   steps_per_epoch = len(dataset.train) // batch_size
   num_steps = settings.train.steps or max(1, round(settings.train.epochs * steps_per_epoch))
@@ -77,9 +78,14 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   over_devices = meshes.batch_sharding(mesh)
   parts = steps.StepParts(
     apply=functional.apply,
-    augment=training_augmentation(settings, dataset, mesh),
+    augment=training_augmentation(
+      settings, dataset, mesh, num_epochs=max(1, round(num_steps / steps_per_epoch))
+    ),
     perturb=adversary.build(settings.adversary, functional.apply),
+    mix_hidden=manifold.build(settings.augment, model.stages),
     objective=objectives.build(settings.objective, settings.mask, settings.adversary),
+    reduce=reduction.build(settings.objective, functional.apply, model.stages),
+    reduction_weight=settings.objective.reduction_weight,
     optimizer=rule,
     learning_rate=optimizer.schedule(settings.optimizer, num_steps),
     num_classes=dataset.num_classes,
@@ -155,20 +161,40 @@ def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
   return jnp.asarray(_per_channel(named[settings.mask.fill], channels), jnp.float32)
 
 
-def training_augmentation(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> steps.Augment:
-  """Returns flip, crop and policy as one function of one key per example."""
+def training_augmentation(
+  settings: Settings, dataset: data.Dataset, mesh: Mesh, *, num_epochs: int = 1
+) -> steps.Augment:
+  """Returns flip, crops and policy as one function of one key per example.
+
+  With `objective.jsd_weight` its rows are the clean picture (flip and crop) and two independent
+  draws of the policy for each example.
+
+  Args:
+    settings: of the run.
+    dataset: whose pictures are augmented.
+    mesh: over which the batch is split.
+    num_epochs: of the run, for a policy that is switched on and off.
+  """
   stages: list[steps.Augment] = []
   if settings.augment.flip:
     stages.append(_on_images(augment.random_flip))
   if padding := settings.augment.crop_padding:
     stages.append(_on_images(functools.partial(augment.random_crop, padding=padding)))
+  if size := settings.augment.resized_crop:
+    stages.append(_on_images(functools.partial(augment.random_resized_crop, size=size)))
   resources: dict[str, Any] = {"mesh": mesh, "batch_axes": meshes.AXES}
   if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
     resources["mixing_images"] = mixing_pictures(settings, dataset)
-  stages.append(augment.build(settings.augment.policy, **resources))
+  policy = augment.build(settings.augment.policy, **resources)
+  if settings.objective.jsd_weight > 0:
+    policy = copies.beside_clean(policy, num_copies=2)
+  switch = functools.partial(copies.in_some_epochs, policy, settings.augment, num_epochs=num_epochs)
 
-  def run(example_keys: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Images, SoftLabels]:
-    for stage, stage_keys in zip(stages, keys.split_each(example_keys, len(stages)), strict=True):
+  def run(
+    example_keys: PRNGKeys, images: Images, labels: SoftLabels, epoch: Int[Array, ""] | int = 0
+  ) -> tuple[Array, Array]:
+    every = [*stages, switch(epoch=epoch)]
+    for stage, stage_keys in zip(every, keys.split_each(example_keys, len(every)), strict=True):
       images, labels = stage(stage_keys, images, labels)
     return images, labels
 
@@ -210,6 +236,17 @@ def check_fit(settings: Settings, dataset: data.Dataset) -> None:
     raise ValueError(
       f"config.mask.grid={settings.mask.grid} is finer than the {height}x{width} images of "
       f"{dataset.title}; use at most {min(height, width)}."
+    )
+  if settings.augment.resized_crop not in (0, height):
+    raise ValueError(
+      f"config.augment.resized_crop={settings.augment.resized_crop}: the network takes pictures of "
+      f"the side of {dataset.title}; use {height}, or config.data.image_size."
+    )
+  mixing = [name for name in augment.MIXES_LABELS if f"'{name}'" in repr(settings.augment.policy)]
+  if settings.objective.jsd_weight > 0 and mixing:
+    raise ValueError(
+      f"config.objective.jsd_weight: compares pictures of one example, but config.augment.policy "
+      f"{mixing[0]!r} mixes examples; use a policy such as augmix or pixmix."
     )
   if settings.evaluate.split == "validation" and dataset.validation is None:
     raise ValueError(f"config.evaluate.split='validation': {dataset.title} has no such split.")

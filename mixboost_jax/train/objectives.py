@@ -9,6 +9,7 @@ beside it), and through *masked views* of some of these pictures:
 | settings                           | pictures                        | label loss               |
 | ---------------------------------- | ------------------------------- | ------------------------ |
 | default                            | clean                           | cross-entropy            |
+| objective.jsd_weight > 0           | clean, augmented, augmented     | cross-entropy + w JSD    |
 | adversary.name "at" or "iat"       | (clean,) adversarial            | weighted cross-entropies |
 | adversary.name "trades"            | clean, adversarial              | cross-entropy + beta KL  |
 
@@ -112,7 +113,7 @@ def _mean_over_pictures(values: Array, num: int) -> PerExample:
 
 
 def _label_loss(objective: Objective, adversary: Adversary | None) -> _LabelLoss:
-  """Returns the loss that needs labels: plain, adversarial."""
+  """Returns the loss of the pictures: plain, consistent, adversarial."""
 
   def cross_entropy(logits: Logits, labels: SoftLabels) -> PerExample:
     return losses.cross_entropy(logits, labels, label_smoothing=objective.label_smoothing)
@@ -121,6 +122,8 @@ def _label_loss(objective: Objective, adversary: Adversary | None) -> _LabelLoss
     return _trades(cross_entropy, adversary.beta)
   if adversary is not None and adversary.name in ("at", "iat"):
     return _adversarial(cross_entropy, adversary.clean_weight)
+  if objective.jsd_weight > 0:
+    return _consistency(cross_entropy, objective.jsd_weight)
   return _LabelLoss(
     ("clean",), lambda logits, labels: {"loss": cross_entropy(logits[0], labels[0])}
   )
@@ -157,6 +160,21 @@ def _trades(cross_entropy: Callable, beta: float) -> _LabelLoss:
     }
 
   return _LabelLoss(("clean", "adversarial"), terms)
+
+
+def _consistency(cross_entropy: Callable, weight: float) -> _LabelLoss:
+  """Hendrycks et al. 2020, arXiv:1912.02781, Sec. 3: CE(clean) + w JSD(clean; two augmented)."""
+
+  def terms(logits: Sequence[Logits], labels: Sequence[SoftLabels]) -> Terms:
+    clean = cross_entropy(logits[0], labels[0])
+    divergence = losses.jensen_shannon(logits)
+    return {
+      "loss": clean + weight * divergence,
+      "clean_cross_entropy": clean,
+      "jensen_shannon": divergence,
+    }
+
+  return _LabelLoss(("clean", "augmented", "augmented_again"), terms)
 
 
 def _nothing(objective: Objective, mask: Mask) -> _MaskedTerms:

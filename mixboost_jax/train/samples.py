@@ -8,6 +8,7 @@ import numpy as np
 from mixboost_jax import data, losses, masks
 from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.train.build import Trainer
+from mixboost_jax.train.objectives import by_picture
 
 
 def sample_views(trainer: Trainer, *, num: int) -> dict[str, np.ndarray]:
@@ -27,12 +28,15 @@ def sample_views(trainer: Trainer, *, num: int) -> dict[str, np.ndarray]:
   batch = data.take(trainer.split, jnp.arange(num))
   keys = example_keys(trainer.root, Stream.AUGMENT, batch.ids, epoch=0)
   labels = losses.one_hot(batch.labels, parts.num_classes)
-  augmented, _ = parts.augment(keys, batch.images, labels)
+  rows, _ = parts.augment(keys, batch.images, labels)
+  pictures = by_picture(rows, len(rows) // num)  # several with a consistency term
+  augmented = pictures[min(1, len(pictures) - 1)]
   views = {"clean": batch.images, "augmented": augmented}
   if parts.objective.keep_rates:
     ranks = masks.cell_ranks(
       example_keys(trainer.root, Stream.MASK, batch.ids, epoch=0), grid=parts.grid
     )
     keep = masks.keep_lowest(ranks, keep_rate=min(parts.objective.keep_rates))
-    views["masked"] = masks.apply(augmented, keep, fill=parts.fill)
+    first = min(parts.objective.masked[0], len(pictures) - 1)
+    views["masked"] = masks.apply(pictures[first], keep, fill=parts.fill)
   return {kind: np.asarray(jax.device_get(images)) for kind, images in views.items()}

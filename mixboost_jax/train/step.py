@@ -5,6 +5,7 @@ Everything random depends on (seed, stream, epoch, example id), and epoch and po
 the step count, so a step is a pure function of the state: nothing travels from the host.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,16 +15,19 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mixboost_jax import data, loops, losses, masks
-from mixboost_jax.array_types import Images, PRNGKey, PRNGKeys, Scalar, SoftLabels
+from mixboost_jax.array_types import PRNGKey, PRNGKeys, Scalar
 from mixboost_jax.keys import Stream, example_keys, stream_key
 from mixboost_jax.train import views
 from mixboost_jax.train.adversary import Perturb
+from mixboost_jax.train.manifold import HiddenMix
 from mixboost_jax.train.objectives import ViewObjective, pick
+from mixboost_jax.train.reduction import Reduce
 from mixboost_jax.train.state import TrainState
 
 Metrics = dict[str, Float[Array, "*steps"]]
 """Means over the batch; `train_steps` stacks one row per step."""
-Augment = Callable[[PRNGKeys, Images, SoftLabels], tuple[Images, SoftLabels]]
+Augment = Callable[..., tuple[Array, Array]]
+"""`(one key per example, images, soft labels, epoch) -> (images, soft labels)` of all pictures."""
 
 
 class StepParts(NamedTuple):
@@ -32,7 +36,10 @@ class StepParts(NamedTuple):
   apply: views.Apply
   augment: Augment
   perturb: Perturb | None
+  mix_hidden: HiddenMix | None
   objective: ViewObjective
+  reduce: Reduce | None
+  reduction_weight: float
   optimizer: optax.GradientTransformation
   learning_rate: optax.Schedule
   num_classes: int
@@ -94,10 +101,14 @@ def gradients(
 
   objective = parts.objective
   labels = losses.one_hot(batch.labels, parts.num_classes)
-  images, labels = parts.augment(draw_keys(Stream.AUGMENT), batch.images, labels)
+  images, labels = parts.augment(draw_keys(Stream.AUGMENT), batch.images, labels, epoch)
   if parts.perturb is not None:
     attack_keys = draw_keys(Stream.ATTACK)
     images, labels = parts.perturb(attack_keys, params["network"], stats, images, labels)
+  apply = parts.apply
+  if parts.mix_hidden is not None:
+    taps, labels = parts.mix_hidden(draw_keys(Stream.AUGMENT), labels)
+    apply = functools.partial(apply, taps=taps)
 
   # One order of the cells per example, so the masks of all views are nested.
   ranks = masks.cell_ranks(draw_keys(Stream.MASK), grid=parts.grid)
@@ -108,7 +119,7 @@ def gradients(
   def mean_loss(params: Any) -> tuple[Scalar, tuple[Any, Metrics]]:
     fill = jnp.clip(params["fill"], 0, 1) if "fill" in params else parts.fill
     logits, new_stats = views.forward(
-      parts.apply,
+      apply,
       params["network"],
       stats,
       [images, *(masks.apply(pictures, mask, fill=fill) for mask in keep)],
@@ -116,7 +127,13 @@ def gradients(
       batchnorm_views=parts.batchnorm_views,
       dropout_keys=_dropout_keys(draw_keys(Stream.DROPOUT), parts) if parts.dropout else None,
     )
-    terms = {name: term.mean() for name, term in objective.terms(logits, labels).items()}
+    terms = objective.terms(logits, labels)
+    if parts.reduce is not None:
+      first = pick(images, (0,), of=len(objective.pictures))
+      reduce_keys = draw_keys(Stream.INTERACT)
+      terms["interaction"] = parts.reduce(reduce_keys, params["network"], stats, first)
+      terms["loss"] = terms["loss"] + parts.reduction_weight * terms["interaction"]
+    terms = {name: term.mean() for name, term in terms.items()}
     return terms["loss"], (new_stats, terms | _accuracies(logits[0], labels, objective))
 
   (_, (new_stats, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)

@@ -158,6 +158,8 @@ def test_one_and_eight_devices_agree(key, picture):
     chunk_size=32,
   )
   np.testing.assert_allclose(run(spread).differences, run(game).differences, atol=1e-5)
+  rows = jax.random.bernoulli(key, 0.5, (5, 16))  # no whole row per device
+  np.testing.assert_allclose(jax.jit(spread.values)(rows), game.values(rows), atol=1e-5)
 
 
 def test_errors_say_what_to_do(picture):

@@ -11,8 +11,16 @@ def test_every_augmentation_is_shown():
   shown = {policy["name"] for policy in contact_sheet.POLICIES.values()}
   assert shown == set(augment.AUGMENTATIONS)
   for policy in contact_sheet.POLICIES.values():
-    sized = {**policy, "size": 8} if "size" in policy else policy
-    assert augment.policy_problem(sized) is None
+    assert augment.policy_problem(contact_sheet.in_pixels(policy, 32)) is None
+  assert contact_sheet.in_pixels(contact_sheet.POLICIES["cutout"], 32)["length"] == 16
+
+
+def test_the_mixing_set_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(augment, "FAMILIES", {"dead_leaves": None})
+  out = tmp_path / "sheet.png"
+  assert contact_sheet.main([f"--out={out}", "--only=mixing", "--number=2", "--size=8"]) == 0
+  with Image.open(out) as sheet:
+    assert sheet.size == (contact_sheet._LABEL_WIDTH + 2 * 18, 18)
 
 
 def test_tiles_are_where_they_belong():

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mixboost_jax import data, evaluate
+from mixboost_jax.evaluate import released
+from mixboost_jax.report import aggregate, robustness
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeUnit:
+  corruption: str
+  severity: int
+  group: str = "benchmark"
+
+
+class FakeSet:
+  """Forty-five pictures per unit, darker with the severity; rows are examples."""
+
+  def __init__(self, split, names, *, films=False):
+    self.split, self.films = split, films
+    severities = (0,) if films else (1, 2, 3, 4, 5)
+    self.units = tuple(FakeUnit(name, s) for name in names for s in severities)
+
+  def load(self, unit, *, start=0, stop=None):
+    images = (self.split.images[start:stop] * (1 - 0.1 * unit.severity)).astype(np.uint8)
+    return data.Split(images, self.split.labels[start:stop], self.split.ids[start:stop])
+
+  def load_films(self, unit, *, start=0, stop=None):
+    images = self.split.images[start:stop]
+    return np.stack([images, images[:, ::-1]], axis=1)
+
+
+@pytest.fixture
+def cifar(easy):
+  images, labels = easy
+  split = data.Split(images, labels.astype(np.int32), np.arange(90, dtype=np.int32))
+  part = split.part(0, 45)  # published sets are numbered by rows of the whole split
+  names = tuple("abcdef")
+  return data.Dataset("cifar10", "CIFAR-10", "files", names, part, None, part, (0.5,) * 3)
+
+
+def opened(monkeypatch, split, folder):
+  asked = []
+
+  def open_set(kind, place, *, groups):
+    asked.append((kind, place.name, groups))
+    return FakeSet(
+      split,
+      ("tilt", "scale") if kind.endswith("_p") else ("frost", "contrast"),
+      films=kind.endswith("_p"),
+    )
+
+  for name in ("CIFAR-10-C", "cifar-10-p"):
+    (folder / name).mkdir()
+  original = released.open_sets
+  monkeypatch.setattr(
+    released, "open_sets", lambda *a, **k: original(*a, **{**k, "open_set": open_set})
+  )
+  return asked
+
+
+def test_published_files_replace_pictures_made_here(linear_fn, cifar, tmp_path, monkeypatch):
+  asked = opened(monkeypatch, cifar.test, tmp_path)
+  suite = "clean,c,p:tilt,c_generated:contrast,c_bar:ripple:1"
+  results = evaluate.evaluate(linear_fn, cifar, suite, batch_size=16, released_dir=str(tmp_path))
+  assert asked == [
+    ("cifar10_c", "CIFAR-10-C", ("benchmark",)),
+    ("cifar10_p", "cifar-10-p", ("benchmark",)),
+  ]
+  sources = {metric.dataset: metric.source for metric in results.metrics}
+  assert sources == {
+    "cifar10": "files",
+    "cifar10-c-released": "released",
+    "cifar10-p-released": "released",
+    "cifar10-c": "generated",
+    "cifar10-c_bar": "generated",
+  }
+  found = {(m.dataset, m.name): m for m in results.metrics}
+  assert ("cifar10-c-released", "mce") in found  # of both corruptions of the fake set
+  assert ("cifar10-c", "mce") not in found
+  flips = found["cifar10-p-released", "flip_rate:tilt"]
+  frames = cifar.test.images.astype(np.float32) / 255
+  upright, turned = (np.asarray(linear_fn(x)).argmax(-1) for x in (frames, frames[:, ::-1]))
+  assert flips.value == pytest.approx(100 * (upright != turned).mean(), rel=1e-5)
+  table = robustness.deviation_table(aggregate.group(aggregate.load(results)))
+  assert [row[0].text for row in table.rows] == ["Error, contrast, CIFAR-10-C"]
+
+
+def test_rows_are_put_back_in_the_order_of_the_examples(cifar):
+  examples = evaluate.from_dataset(cifar, split="test")
+  opened_sets = released.Released({"c": FakeSet(cifar.test, ("fog",))}, examples)
+  places = np.array([7, 2, 3, 40])
+  unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
+  part = opened_sets.pictures(unit, places)
+  np.testing.assert_array_equal(part.labels, cifar.test.labels[places])
+  np.testing.assert_array_equal(part.images, (cifar.test.images[places] * 0.8).astype(np.uint8))
+
+
+def test_other_labels_are_refused(cifar):
+  examples = evaluate.from_dataset(cifar, split="test")
+  wrong = dataclasses.replace(cifar.test, labels=np.roll(cifar.test.labels, 1))
+  opened_sets = released.Released({"c": FakeSet(wrong, ("fog",))}, examples)
+  unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
+  with pytest.raises(ValueError, match="labels differ from those of cifar10"):
+    opened_sets.pictures(unit, np.arange(45))
+
+
+def test_a_folder_without_published_sets(linear_fn, cifar, tmp_path):
+  with pytest.raises(ValueError, match="expected a folder named CIFAR-10-C"):
+    evaluate.evaluate(linear_fn, cifar, "clean,c", released_dir=str(tmp_path))

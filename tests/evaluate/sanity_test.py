@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every flag is raised by a network that is built for it, and by no sane one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixboost_jax import evaluate
+from mixboost_jax.evaluate import measure, sanity, suites
+from mixboost_jax.runtime import mesh as mesh_lib
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap():
+  patch = pytest.MonkeyPatch()
+  patch.setattr(sanity, "NUM_EXAMPLES", 16)
+  patch.setattr(sanity, "NUM_QUERIES", 60)
+  patch.setattr(sanity, "NUM_STEPS", 5)
+  yield
+  patch.undo()
+
+
+def names(logits_fn, pair):
+  examples = evaluate.from_dataset(pair, split="test")
+  apply_fn, variables = evaluate.open_up(logits_fn, (32, 8, 8, 3))
+  mesh = mesh_lib.create(devices=jax.devices()[:1])
+  scorer = evaluate.Scorer(apply_fn, batch_size=32, mesh=mesh)
+  session = measure.Session(scorer, scorer.placed(variables), examples, {})
+  found = sanity.judge(sanity.examine(session, session.part(0, len(examples))))
+  assert [flag.level for flag in found] == sorted((f.level for f in found), reverse=True)
+  return {flag.name: flag.level for flag in found}
+
+
+def test_a_sane_network_raises_nothing(linear_fn, easy):
+  assert names(linear_fn, easy) == {}
+
+
+def test_probabilities(linear_fn, easy):
+  found = names(lambda images: jax.nn.softmax(0.1 * linear_fn(images)), easy)
+  assert found == {"probabilities": "red"}
+
+
+def test_random_logits(linear_fn, easy):
+  rng = np.random.default_rng(0)
+
+  def logits_fn(images):
+    shape = jax.ShapeDtypeStruct((len(images), 6), jnp.float32)
+    seen = jax.lax.stop_gradient(images.sum())  # so that it is not computed once for all
+    drawn = jax.pure_callback(lambda _: rng.normal(size=shape.shape).astype("f4"), shape, seen)
+    return linear_fn(images) + 1e-3 * drawn
+
+  assert names(logits_fn, easy) == {"random_logits": "red"}
+
+
+def test_rounded_pictures_have_no_gradient(linear_fn, easy):
+  found = names(lambda images: linear_fn(jnp.round(images * 8) / 8), easy)
+  assert found["zero_gradients"] == "red"
+  assert found["survives_anything"] == "red"
+  assert found["black_box_beats_gradients"] == "red"
+
+
+def test_overconfident_networks_lose_the_gradient_of_the_entropy(linear_fn, easy):
+  found = names(lambda images: 1e4 * linear_fn(images), easy)
+  assert found.get("vanishing_gradients") == "amber"
+  assert "zero_gradients" not in found
+
+
+def findings(**changes):
+  usual = {
+    "num_examples": 64.0,
+    "logit_noise": 0.0,
+    "looks_like_probabilities": 0.0,
+    "zero_margin_gradients": 0.0,
+    "vanishing_gradients": 0.0,
+    "single_step": 0.6,
+    "small": 0.8,
+    "usual": 0.5,
+    "huge": 0.0,
+    "square": 0.7,
+  }
+  return sanity.Findings(**{**usual, **changes})
+
+
+@pytest.mark.parametrize(
+  ("changes", "name"),
+  [
+    ({}, None),
+    ({"usual": 0.52, "single_step": 0.5}, None),  # within the tolerance
+    ({"num_examples": 3.0}, "too_few_correct"),
+    ({"huge": 0.2}, "survives_anything"),
+    ({"small": 0.4}, "larger_radius_is_weaker"),
+    ({"single_step": 0.4}, "more_steps_are_weaker"),
+    ({"square": 0.4}, "black_box_beats_gradients"),
+  ],
+)
+def test_orders_that_must_hold(changes, name):
+  found = sanity.judge(findings(**changes))
+  assert [flag.name for flag in found] == ([name] if name else [])
+  assert all(flag.message and flag.remedy for flag in found)
+
+
+def test_asked_for_by_attacks_only():
+  assert sanity.needed(suites.expand("clean,pgd"))
+  assert sanity.needed(suites.expand("autoattack"))
+  assert not sanity.needed(suites.expand("clean,c,p,ood"))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--job=interactions` and the training monitor on a tiny run, from config to report."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from mixboost_jax import jobs, report, settings
+from mixboost_jax.jobs import interactions, prepared
+from mixboost_jax.report import interaction_data
+from mixboost_jax.runtime import interrupt, results, writers
+from mixboost_jax.runtime.checkpoint import Checkpointer
+from mixboost_jax.runtime.parts import Parts
+
+TINY = {
+  "name": "tiny",
+  "data.train_examples": 160,
+  "data.test_examples": 40,
+  "model.name": "tiny-cnn",
+  "model.dropout": 0.0,
+  "augment.flip": False,
+  "augment.crop_padding": 0,
+  "train.batch_size": 16,
+  "train.epochs": 0.0,
+  "train.steps": 24,
+  "train.log_every_steps": 8,
+  "train.checkpoint_every_epochs": 0.0,
+  "evaluate.batch_size": 16,
+  "interactions.num_images": 2,
+  "interactions.grid": 4,
+  "interactions.ratios": (0.0, 0.3, 0.6, 1.0),
+  "interactions.pairs_per_image": 16,
+  "interactions.contexts": 4,
+  "interactions.map_grid": 3,
+  "interactions.tree_grid": 2,
+  "interactions.noise": 0.1,
+  "interactions.chunk_size": 512,
+  "runtime.tensorboard": False,
+  "runtime.compile_cache": "",
+  "report.num_samples": 0,
+}
+WATCHED = {"interactions.monitor_every_steps": 6, "interactions.monitor_share": 0.9}
+
+
+def run(folder, job="train", **overrides):
+  config = base.override(base.get_config(), {**TINY, **overrides})
+  return jobs.run(config, folder=folder, job=job, command="test")
+
+
+def parameters(folder):
+  (resolved,) = settings.resolve_runs(base.override(base.get_config(), TINY))
+  item = prepared.prepare(resolved, folder)
+  with Checkpointer(folder / "checkpoints") as saver:
+    restored = saver.restore(item.trainer.state)
+  assert restored is not None
+  return jax.tree.leaves(jax.device_get(restored.state)), restored.metadata
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("runs") / "watched"
+  assert run(folder, **WATCHED) == 0
+  return folder
+
+
+def watched(folder):
+  return writers.curve(writers.read(folder / "metrics.jsonl"), "interactions/")
+
+
+def test_the_monitor_logs_and_leaves_the_training_alone(trained, tmp_path):
+  logged = watched(trained)
+  assert logged[0]["step"] == 6
+  assert {"proxy", "low", "high", "order_0", "order_14", "share_of_time"} <= set(logged[0])
+  run(tmp_path / "plain")
+  plain, _ = parameters(tmp_path / "plain")
+  own, metadata = parameters(trained)
+  for a, b in zip(own, plain, strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert metadata["monitor"]["next"] > logged[-1]["step"]
+
+
+def test_a_stopped_run_resumes_with_the_distance_it_had(trained, tmp_path, monkeypatch):
+  asked = iter([False] * 13)
+  with monkeypatch.context() as patch:
+    patch.setattr(interrupt.StopRequest, "agreed", lambda self: next(asked, True))
+    assert run(tmp_path / "run", **WATCHED) == interrupt.EXIT_PREEMPTED
+  _, metadata = parameters(tmp_path / "run")
+  expected = metadata["monitor"]["next"]
+  assert run(tmp_path / "run", **WATCHED) == 0
+  later = [row["step"] for row in watched(tmp_path / "run") if row["step"] > metadata["step"]]
+  assert later[:1] == ([expected] if expected <= 24 else [])
+  for a, b in zip(parameters(tmp_path / "run")[0], parameters(trained)[0], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_job_writes_what_the_report_shows(trained, monkeypatch):
+  # Stop after the curve: the next run goes on with the map and measures the curve no more.
+  monkeypatch.setattr(interactions, "_map", lambda *_: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    run(trained, "interactions", **WATCHED)
+  assert (trained / interactions.PARTS_FILE).exists()
+  monkeypatch.undo()
+  monkeypatch.setattr(interactions, "_strength", lambda *_: 1 / 0)
+  assert run(trained, "interactions", **WATCHED) == 0
+  assert not (trained / interactions.PARTS_FILE).exists()
+
+  found = results.read(trained / "interactions.json")
+  rows = found.curves["interactions"]
+  assert [row["step"] for row in rows] == [0, 4, 8, 14]
+  np.testing.assert_allclose(np.mean([row["relative"] for row in rows]), 1.0, atol=1e-6)
+  assert all("change" in row for row in rows)
+  assert len(found.curves["interaction_map"]) == 9
+  assert len(found.curves["interaction_tree"]) == 7
+  assert found.command == "test"
+  metrics = {metric.name: metric for metric in found.metrics}
+  assert metrics["interaction_proxy"].low <= metrics["interaction_proxy"].value
+  page = report.write(str(trained), trained / "report.html").read_text()
+  assert "Interaction strength J" in page
+  assert "while training" in page
+  assert set(found.curves) <= set(interaction_data.CURVES)
+
+
+def test_parts_belong_to_one_identity(tmp_path):
+  path = tmp_path / "parts.json"
+  assert Parts(path, identity=1).get("a", lambda: [1, 2]) == [1, 2]
+  assert Parts(path, identity=1).get("a", lambda: 1 / 0) == [1, 2]
+  assert Parts(path, identity=2).get("a", lambda: 3) == 3
+  path.write_text("{")
+  assert Parts(path, identity=2).get("a", lambda: 4) == 4
+
+
+def test_grids_must_fit_the_pictures(trained):
+  with pytest.raises(ValueError, match=r"interactions\.grid=40"):
+    run(trained, "interactions", **{"interactions.grid": 40})
+  with pytest.raises(ValueError, match="multiple of 4"):
+    run(trained, "interactions", **{"interactions.contexts": 6})

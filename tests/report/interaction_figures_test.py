@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of interactions from results files alone: what is drawn, of which runs."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from mixboost_jax import report
+from mixboost_jax.report import aggregate, interaction_data, interaction_figures, paper_figures
+from mixboost_jax.runtime import results
+
+ORDERS = (0, 3, 7, 11, 14)
+TREE = [
+  {"step": 0, "size": 1, "player": 1},
+  {"step": 1, "size": 1, "player": 0},
+  {"step": 2, "size": 2, "left": 0, "right": 1, "interaction": -0.5, "total": 2.0},
+]
+
+
+def rows(level):
+  values = [level, 1.0, 0.5, 1.0, 1.5]
+  names = ("relative", "strength", "average", "positive_ratio", "disentanglement")
+  return [
+    {"step": m, "ratio": m / 14, "low": v - 0.2, "high": v + 0.2, **dict.fromkeys(names, v)}
+    for m, v in zip(ORDERS, values, strict=True)
+  ]
+
+
+@pytest.fixture
+def write(make, tmp_path):
+  """Writes a run folder with results.json and interactions.json."""
+
+  def do(name, *, keep_rate=None, error=10.0, level=1.0, policy="none"):
+    settings = make.settings() | {"name": f"demo_{name}"}
+    settings |= {
+      "objective": {"name": "mixboost" if keep_rate else "erm"},
+      "mask": {"keep_rate": keep_rate or 0.7},
+      "augment": {"policy": {"name": policy}},
+    }
+    folder = tmp_path / name
+    folder.mkdir()
+    base = make.results(error=error, name=f"demo_{name}", settings=settings)
+    results.write(folder / "results.json", base)
+    cells = [
+      {"step": k, "value": 0.1 * k - 0.2, "stderr": 0.1, "chosen": int(k == 1)} for k in range(4)
+    ]
+    pixels = [{"step": k, "column": k % 2, "red": 9, "green": 99, "blue": 199} for k in range(4)]
+    measured = dataclasses.replace(
+      base,
+      metrics=(make.metric("interaction_proxy", 3 - level, 0.3, unit="", better="none"),),
+      curves={
+        "interactions": rows(level),
+        "interaction_map": cells,
+        "interaction_picture": pixels,
+        "interaction_tree": TREE,
+      },
+    )
+    results.write(folder / "interactions.json", measured)
+    return folder
+
+  return do
+
+
+def groups_of(folders):
+  return aggregate.group(aggregate.load([str(folder) for folder in folders]))
+
+
+def test_interactions_stand_beside_the_results_of_the_run(write):
+  folder = write("erm")
+  (run,) = aggregate.load(str(folder))
+  assert {"error", "interaction_proxy"} <= {metric.name for metric in run.results.metrics}
+  assert {"train", "interactions"} <= set(run.results.curves)
+  (folder / "results.json").unlink()
+  (alone,) = aggregate.load(str(folder))
+  assert "interactions" in alone.results.curves
+
+
+def test_the_page_shows_every_figure(write, tmp_path):
+  rates = (0.3, 0.5, 0.7)
+  folders = [write("baseline")]
+  folders += [
+    write(f"boost_{k}", keep_rate=rate, error=9.0 - k, level=1.2 + 0.1 * k)
+    for k, rate in enumerate(rates)
+  ]
+  page = report.write([str(folder) for folder in folders], tmp_path / "out.html").read_text()
+  for words in ("Interaction strength J", "r1 = 0.3", "M(0.2, 0.2, 0.8) and the error", "T([A])"):
+    assert words in page
+  assert page.count('class="band') == 4 + 3
+  assert "data:image/png;base64" in page
+  assert "permutation p" in page
+  assert "interactions</h3>" not in page  # the curve is no training curve
+
+
+def test_the_sweep_differs_in_the_rate_only(write):
+  runs = [write("baseline"), write("a", keep_rate=0.9), write("b", keep_rate=0.5)]
+  assert interaction_data.sweep(interaction_data.measured(groups_of(runs))) == []
+  runs += [write("c", keep_rate=0.3), write("other", keep_rate=0.1, policy="pixmix")]
+  chain = interaction_data.sweep(interaction_data.measured(groups_of(runs)))
+  assert [run.keep_rate for run in chain] == [0.3, 0.5, 0.9]
+
+
+def test_many_runs_share_panels_with_the_reference(write):
+  runs = [write(f"run{k}", policy=f"p{k}") for k in range(8)] + [write("baseline")]
+  panels = interaction_data.panels(interaction_data.measured(groups_of(runs)))
+  assert [len(panel) for panel in panels] == [6, 4]
+  assert {panel[0].label for panel in panels} == {"Baseline"}
+
+
+def test_few_runs_have_no_scatter(write):
+  titles = [f.title for f in interaction_figures.collect(groups_of([write("a"), write("b")]))]
+  assert not any("M(0.2" in title for title in titles)
+  assert any("Interaction strength" in title for title in titles)
+
+
+def test_png_files(write, tmp_path):
+  pytest.importorskip("matplotlib")
+  runs = [write(f"b{k}", keep_rate=0.3 + 0.1 * k, error=9.0 - k, level=1 + k) for k in range(4)]
+  files = paper_figures.write(groups_of(runs), tmp_path / "png", title="Shapes")
+  names = {pathlib.Path(file).stem for file in files}
+  assert names == {"strength", "strength_sweep", "proxy", "map", "tree"}
+  assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_png_files_need_interactions(make, tmp_path):
+  with pytest.raises(ValueError, match="--job=interactions"):
+    paper_figures.write(aggregate.group(aggregate.load(make.results())), tmp_path)
