@@ -2,16 +2,21 @@
 """Milliseconds per image of mixup inference (MI-OL, N = 30) against a per-image PyTorch loop.
 
 usage: python benchmarks/mixup_inference.py [--peer-python=PATH] [--images=16] [--rounds=5]
+         [--ways 1x1/30 2x1/30 2x4/30 8x1/30 8x2/60] [--out=FILE.json]
 
 Same weights (WRN-16-2), same machine, both sides in turn within every round. `--peer-python` names
-an interpreter that can import torch; without torch only our own numbers are measured.
+an interpreter that can import torch; without torch only our own numbers are measured. A way is
+DEVICESxIMAGES/ROWS: virtual CPU devices, images per device and call, mixes per forward pass.
 """
 
 import argparse
+import dataclasses
+import datetime
 import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,6 +28,7 @@ import numpy as np
 import twin_network
 
 from mixboost_jax import defenses
+from mixboost_jax.runtime import mesh as meshes
 
 DEPTH, WIDTH, NUM_DRAWS, MIX_WEIGHT = 16, 2, 30, 0.6
 
@@ -40,25 +46,61 @@ def ask_peer(python: str, what: str, arrays: dict[str, np.ndarray]) -> dict | No
     return json.loads(pathlib.Path(target).read_text())
 
 
-def measure_ours(weights, images, pool, batch_sizes) -> dict[str, float]:
-  def predict(key, images):
-    def logits_fn(x):
-      return twin_network.jax_logits(weights, x, depth=DEPTH, width=WIDTH)
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """How our side batches: virtual devices, images per device and call, mixes per forward pass."""
 
-    return defenses.mixup_inference(
-      key, logits_fn, images, pool, mode="ol", mix_weight=MIX_WEIGHT, num_draws=NUM_DRAWS
-    )
+  devices: int
+  images: int
+  max_rows: int
 
-  compiled = jax.jit(predict)
-  times = {}
-  for size in batch_sizes:
-    batches = [images[i : i + size] for i in range(0, len(images) - size + 1, size)]
-    jax.block_until_ready(compiled(jax.random.key(0), batches[0]))
+  def __str__(self) -> str:
+    return f"{self.devices}x{self.images}/{self.max_rows}"
+
+  @classmethod
+  def parse(cls, text: str) -> "Way":
+    devices, images, max_rows = map(int, text.replace("/", "x").split("x"))
+    return cls(devices, images, max_rows)
+
+
+class Ours:
+  """One way, compiled once: every device defends its own images."""
+
+  def __init__(self, way: Way, weights, pool):
+    self.mesh = meshes.create(devices=jax.devices()[: way.devices])
+    self.size = way.devices * way.images
+    self.shared = jax.device_put((weights, pool), meshes.replicated(self.mesh))
+
+    def predict(shared, keys, images):
+      weights, pool = shared
+
+      def logits_fn(x):
+        return twin_network.jax_logits(weights, x, depth=DEPTH, width=WIDTH)
+
+      return defenses.mixup_inference(
+        keys,
+        logits_fn,
+        images,
+        pool,
+        mode="ol",
+        mix_weight=MIX_WEIGHT,
+        num_draws=NUM_DRAWS,
+        max_rows=way.max_rows,
+      )
+
+    self.run = jax.jit(meshes.over_examples(predict, self.mesh))
+
+  def measure(self, images: np.ndarray) -> float:
+    """Returns ms per image over all whole batches, the first call left out."""
+    sharding = meshes.batch_sharding(self.mesh)
+    chunks = [images[i : i + self.size] for i in range(0, len(images) - self.size + 1, self.size)]
+    keys = jax.device_put(jax.random.split(jax.random.key(0), self.size), sharding)
+    batches = [jax.device_put(chunk, sharding) for chunk in chunks]
+    jax.block_until_ready(self.run(self.shared, keys, batches[0]))
     begin = time.perf_counter()
-    for i, batch in enumerate(batches):
-      jax.block_until_ready(compiled(jax.random.key(i), batch))
-    times[str(size)] = 1e3 * (time.perf_counter() - begin) / (size * len(batches))
-  return times
+    for batch in batches:
+      jax.block_until_ready(self.run(self.shared, keys, batch))
+    return 1e3 * (time.perf_counter() - begin) / (self.size * len(batches))
 
 
 def main() -> None:
@@ -66,9 +108,15 @@ def main() -> None:
   parser.add_argument("--peer-python", default=sys.executable)
   parser.add_argument("--images", type=int, default=16)
   parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16])
+  parser.add_argument(
+    "--ways", nargs="+", default=["1x1/30", "2x1/30", "2x4/30", "8x1/30", "8x2/60"]
+  )
   parser.add_argument("--out", default="results/benchmarks/mixup_inference.json")
   args = parser.parse_args()
+  # Read by XLA when the first device is asked for.
+  flag = "--xla_force_host_platform_device_count"
+  if flag not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}=8".strip()
   rng = np.random.default_rng(0)
   weights = twin_network.init(0, depth=DEPTH, width=WIDTH)
   images = rng.uniform(size=(args.images, 32, 32, 3)).astype(np.float32)
@@ -83,10 +131,14 @@ def main() -> None:
   ours: dict[str, list[float]] = {}
   peer: dict[str, list[float]] = {}
   difference = None
-  sizes = [size for size in args.batch_sizes if size <= args.images]
+  ways = [Way.parse(text) for text in args.ways]
+  ways = [
+    w for w in ways if w.devices <= jax.device_count() and w.devices * w.images <= args.images
+  ]
+  sides = {str(way): Ours(way, on_device, pool) for way in ways}
   for _ in range(args.rounds):
-    for name, value in measure_ours(on_device, jnp.asarray(images), pool, sizes).items():
-      ours.setdefault(name, []).append(value)
+    for name, side in sides.items():
+      ours.setdefault(name, []).append(side.measure(images))
     answer = ask_peer(args.peer_python, "mixup", arrays)
     if answer is not None:
       for name in ("loop_ms", "batched_ms"):
@@ -96,7 +148,9 @@ def main() -> None:
   best = {name: min(values) for name, values in ours.items()}
   report = {
     "what": "ms per image, MI-OL N=30, WRN-16-2, best of rounds",
-    "ours_ms_by_batch": best,
+    "command": shlex.join(["python", *(a for a in sys.argv if not a.startswith("--peer-python"))]),
+    "date": datetime.date.today().isoformat(),
+    "ours_ms_by_way": best,
     "peer_ms": {name: min(values) for name, values in peer.items()},
     "largest_logit_difference": difference,
     "rounds": args.rounds,

@@ -154,6 +154,27 @@ def get_config(arg: str = "") -> ConfigDict:
   interactions.monitor_images = 2  # pictures the monitor watches
   interactions.monitor_share = 0.05  # largest share of the time; the calls are spaced to keep it
 
+  config.audit = audit = ConfigDict()  # --job=audit: defenses of the trained network, attacked
+  audit.num_images = 1_000  # first N of evaluate.split; 0: all
+  audit.preset = ""  # one of mixboost_jax.defenses.PRESETS; "": by data set and training
+  audit.defenses = "none,mi-ol"  # none, mi-pl, entries of the preset, or PRESET:ENTRY
+  audit.attacks = "oblivious-10,adaptive-10,published-10,eot-ce,eot-margin,eot-dlr,transfer,square"
+  audit.epsilon = 8 / 255  # Linf radius, pixel units
+  audit.step_size = 2 / 255  # oblivious, transfer, adaptive and published attacks
+  audit.num_steps = 10  # of these, where the word of an attack gives none
+  audit.eot_step_size = 1 / 255  # attacks through the whole defense
+  audit.eot_steps = 50  # of these, where the word gives none
+  audit.samples = 15  # draws of the defense per gradient
+  audit.restarts = 1  # independent starts of the attacks through the defense
+  audit.num_queries = 1_000  # square, where the word gives none
+  audit.num_draws = 0  # draws averaged by one defended prediction; 0: as the preset says
+  audit.redraws = 3  # independent draws of the whole defense that score each image
+  audit.survivors_only = False  # leave alone what an earlier attack broke in every re-draw
+  audit.pool_examples = 10_000  # clean training pictures to mix with; 0: all
+  audit.batch_size = 64  # pictures per call, over all devices: bounds memory
+  audit.figures = ""  # also measure: lambda (Fig. 2), roc (3a), tradeoff (3b), samples (4)
+  audit.figure_images = 100  # first N of the audited pictures
+
   config.runtime = runtime = ConfigDict()
   runtime.cpu_devices = 0  # virtual devices on a CPU host; 0: 8, fewer if the batch asks for it
   runtime.fsdp = 1  # devices over which the parameters are sharded; 1: replicated
@@ -279,4 +300,6 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.train.steps = 0
   config.train.log_every_steps = 10
   config.train.evaluate_every_epochs = 1.0
+  small = {"num_images": 32, "figure_images": 16, "eot_steps": 3, "samples": 2, "num_queries": 10}
+  config.audit.update({**small, "num_draws": 3, "pool_examples": 500})
   return config

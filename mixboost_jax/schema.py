@@ -276,6 +276,31 @@ class Interactions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Audit:
+  """Which defenses of the trained network are attacked, and how."""
+
+  num_images: int = _at_least(0)
+  preset: str = _rule()
+  defenses: str = _rule()
+  attacks: str = _rule()
+  epsilon: float = _between(0, 1, open_low=True)
+  step_size: float = _between(0, 1, open_low=True)
+  num_steps: int = _at_least(1)
+  eot_step_size: float = _between(0, 1, open_low=True)
+  eot_steps: int = _at_least(1)
+  samples: int = _at_least(1)
+  restarts: int = _at_least(1)
+  num_queries: int = _at_least(1)
+  num_draws: int = _at_least(0)
+  redraws: int = _at_least(1)
+  survivors_only: bool = _rule()
+  pool_examples: int = _at_least(0)
+  batch_size: int = _at_least(1)
+  figures: str = _rule()
+  figure_images: int = _at_least(1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime:
   """Where it runs; no key here changes a result beyond rounding."""
 
@@ -309,6 +334,7 @@ class Settings:
   train: Train
   evaluate: Evaluate
   interactions: Interactions
+  audit: Audit
   runtime: Runtime
   report: Report
 

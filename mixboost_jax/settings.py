@@ -30,7 +30,7 @@ class ConfigError(ValueError):
 _SECTIONS: dict[str, Any] = {
   name: kind for name, kind in get_type_hints(Settings).items() if name not in ("name", "seed")
 }
-_FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions")
+_FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 
 

@@ -51,6 +51,8 @@ settings = schema.Settings(
   evaluate=schema.Evaluate("clean", "test", 16, 0, "", (), "", 15, 0.95),
   interactions=schema.Interactions(1, 4, (0.0, 1.0), "neighbour", 1, 1, 4, 0.0, 1, "modified",
                                    "mean", 0.0, 0, 0, 4, 0, 1, 0.05),
+  audit=schema.Audit(1, "cifar10/mixup", "none", "oblivious", 0.03, 0.01, 1, 0.01, 1, 1, 1, 1, 0, 1,
+                     False, 1, 1, "", 1),
   runtime=schema.Runtime(0, 1, "", False, False),
   report=schema.Report(0),
 )

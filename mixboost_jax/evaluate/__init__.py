@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a network and pictures to metrics with intervals, for any JAX model."""
 
+from mixboost_jax.evaluate.audit_plan import KINDS, Plan
+from mixboost_jax.evaluate.auditor import audit
 from mixboost_jax.evaluate.budget import problem as budget_problem
 from mixboost_jax.evaluate.examples import Examples, from_dataset
 from mixboost_jax.evaluate.pieces import Stopped
@@ -10,12 +12,15 @@ from mixboost_jax.evaluate.suites import SUITES, Unit, expand, suite_problem
 from mixboost_jax.evaluate.summary import headline, reliability, summarise
 
 __all__ = [
+  "KINDS",
   "SUITES",
   "Examples",
+  "Plan",
   "Scorer",
   "Scores",
   "Stopped",
   "Unit",
+  "audit",
   "budget_problem",
   "evaluate",
   "expand",

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from mixboost_jax import evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.jobs import evaluation, interactions, prepared, show_augmentation, training
+from mixboost_jax.evaluate import audit_plan
+from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
 from mixboost_jax.runtime import (
   allocator,
   checkpoint,
@@ -31,6 +32,7 @@ OnTrained = Callable[..., None]
 ON_TRAINED: Mapping[str, OnTrained] = {
   "evaluate": evaluation.run,
   "interactions": interactions.run,
+  "audit": audit.run,
 }
 """Jobs on the network that `--job=train` left in the folder."""
 
@@ -48,6 +50,10 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "augment.policy": train.policy_problem,
   "evaluate.suite": evaluate.suite_problem,
   "evaluate.budget": evaluate.budget_problem,
+  "audit.preset": audit_plan.preset_problem,
+  "audit.defenses": audit_plan.defenses_problem,
+  "audit.attacks": audit_plan.attacks_problem,
+  "audit.figures": audit_plan.figures_problem,
 }
 
 

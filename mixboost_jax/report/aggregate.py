@@ -15,12 +15,13 @@ from mixboost_jax.report import titles
 from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.runtime.results import Metric, Results
 
-RESULTS_FILE, INTERACTIONS_FILE = "results.json", "interactions.json"
+RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE = "results.json", "interactions.json", "audit.json"
+_FILES = (RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE)
 Source = Results | str | os.PathLike
 """Results in memory, a results file, a run folder, or a folder of run folders."""
 MetricId = tuple[str, str, str]
 """(dataset, split, name)."""
-_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions")
+_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions", "audit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +77,22 @@ class Group:
     )
 
 
+AUDIT = "audit"
+"""First part of the names of what `--job=audit` measures; it has a table of its own."""
+
+
 def key_of(metric: Metric) -> MetricId:
   """Returns what makes two metrics the same quantity."""
   return metric.dataset, metric.split, metric.name
 
 
 def metric_ids(groups: Sequence[Group]) -> list[MetricId]:
-  """Returns every metric that any run has, in the order of the files, datasets kept together."""
+  """Returns every metric that any run has, in the order of the files, datasets kept together.
+
+  Accuracies of an audit are left out; areas under its curves are not.
+  """
   found = [key_of(m) for group in groups for run in group.runs for m in run.results.metrics]
+  found = [key for key in found if not key[2].startswith(f"{AUDIT}/") or "/auc/" in key[2]]
   places = list(dict.fromkeys((dataset, split) for dataset, split, _ in found))
   unique = list(dict.fromkeys(found))
   return [key for place in places for key in unique if key[:2] == place]
@@ -129,11 +138,10 @@ def _load_one(source: Source) -> list[Run]:
   path = pathlib.Path(source)
   if not path.is_dir():
     return [Run(results_lib.read(path), path.parent)]
-  files = [path / name for name in (RESULTS_FILE, INTERACTIONS_FILE) if (path / name).exists()]
+  files = [path / name for name in _FILES if (path / name).exists()]
   if files:
     return [Run(_joined([results_lib.read(file) for file in files]), path)]
-  names = (RESULTS_FILE, INTERACTIONS_FILE)
-  inner = sorted({child.parent for name in names for child in path.glob(f"*/{name}")})
+  inner = sorted({child.parent for name in _FILES for child in path.glob(f"*/{name}")})
   if not inner:
     raise ValueError(
       f"report: {path} holds no {RESULTS_FILE}, nor do the folders in it; evaluate the run first "

@@ -56,7 +56,12 @@ class Bin:
 
 
 def lines(
-  title: str, series: Sequence[Series], *, x_label: str = "step", from_zero: bool = False
+  title: str,
+  series: Sequence[Series],
+  *,
+  x_label: str = "step",
+  from_zero: bool = False,
+  from_low: bool = False,
 ) -> Markup:
   """Draws lines over a common x axis.
 
@@ -65,11 +70,14 @@ def lines(
     series: drawn in order.
     x_label: under the axis.
     from_zero: the y axis starts at 0.
+    from_low: the x axis starts at the smallest x instead of 0, and every point is marked.
   """
   width, height, left, right, top, bottom = 480, 270, 52, 12, 12, 38
   known = [_finite(one.points) for one in series]
   all_x = [x for points in known for x, _ in points]
   low_x, high_x = 0.0, max([*all_x, 0.0]) or 1.0  # steps are counted from 0
+  if from_low and all_x:
+    low_x, high_x = scales.bounds(all_x)
   ys = [y for points in known for _, y in points]
   low_y, high_y = scales.bounds(ys, include=0.0 if from_zero else None)
   x = scales.Scale(low_x, high_x, left, width - right)
@@ -80,6 +88,8 @@ def lines(
   ]
   for one in series:
     body += [_line(run, x, y, one.colour) for run in _unbroken(one.points)]
+    if from_low:
+      body += [_dot(x(a), y(b), 3, one.colour) for a, b in _finite(one.points)]
   words = [
     f"{one.label}: from {_plain(p[0][1])} to {_plain(p[-1][1])} at {x_label} {_plain(p[-1][0])}"
     for one, p in zip(series, known, strict=True)

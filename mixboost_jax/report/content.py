@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from mixboost_jax.report import (
   aggregate,
   compare,
+  defenses,
   figures,
   interaction_figures,
   notes,
@@ -40,6 +41,8 @@ class Content:
   more_curves: tuple[figures.Figure, ...]
   reliability: tuple[figures.Figure, ...]
   interactions: tuple[figures.Figure, ...]
+  audits: tables.Table | None
+  audit_figures: tuple[figures.Figure, ...]
   strips: tuple[pictures.Strip, ...]
   notes: tuple[str, ...]
 
@@ -67,7 +70,8 @@ def gather(
   return Content(
     title=_title(groups),
     subtitle=_subtitle(groups),
-    summary=tuple(compare.summary(groups, keys)) or ("No metric has been measured.",),
+    summary=(*compare.summary(groups, keys), *defenses.summary(groups))
+    or ("No metric has been measured.",),
     groups=tuple(groups),
     flags=robustness.flags(groups),
     standard=robustness.standard_table(groups),
@@ -81,6 +85,8 @@ def gather(
     more_curves=tuple(more),
     reliability=tuple(figures.reliability(groups)),
     interactions=tuple(interaction_figures.collect(groups)),
+    audits=defenses.table(groups),
+    audit_figures=tuple(defenses.figures(groups)),
     strips=tuple(strips),
     notes=(*notes.collect(groups, keys, differences), *unreadable),
   )

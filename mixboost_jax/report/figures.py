@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixboost_jax.report import charts, interaction_data, titles
-from mixboost_jax.report.aggregate import Group, MetricId
+from mixboost_jax.report.aggregate import AUDIT, Group, MetricId
 from mixboost_jax.report.markup import Markup
 
 SEVERITY = "severity/"
@@ -56,7 +56,7 @@ def training(groups: Sequence[Group]) -> tuple[list[Figure], list[Figure]]:
   for group in groups:
     for run in group.runs:
       for name, points in run.results.curves.items():
-        names = (RELIABILITY, SEVERITY)
+        names = (RELIABILITY, SEVERITY, f"{AUDIT}/")
         if not name.startswith(names) and name not in interaction_data.CURVES:
           fields = [field for point in points for field in point if field != "step"]
           places.update(dict.fromkeys((name, field) for field in fields))

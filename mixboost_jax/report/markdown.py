@@ -13,6 +13,7 @@ def render(content: Content) -> str:
   parts.append("\n".join(_flag(run, flag) for run, flag in content.flags))
   sections = {
     "Robustness": content.standard,
+    "Defenses under attack": content.audits,
     "Metrics": content.metrics,
     "Comparisons": content.differences,
     "Published files and pictures made here": content.deviations,
@@ -20,7 +21,7 @@ def render(content: Content) -> str:
     "Environment": content.environment,
   }
   for title, data in sections.items():
-    if data is not None:
+    if data is not None and data.rows:
       parts += [f"## {title}", table(data), f"*{escape(data.caption)}*"]
   parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in content.notes)]
   return "\n\n".join(part for part in parts if part) + "\n"

@@ -38,13 +38,14 @@ def render(content: Content) -> str:
       _flags(content.flags),
       _section("Robustness", table(content.standard)),
       _errors(content.errors),
-      _section("Metrics", table(content.metrics)),
+      _section("Metrics", table(content.metrics) if content.metrics.rows else None),
       _section("Comparisons", table(content.differences)),
       _section("Published files and pictures made here", table(content.deviations)),
       _section("Training pictures", _strips(content.strips)),
       _section("Training", _curves(content, labels)),
       _section("Reliability", _reliability(content.reliability, labels)),
       _section("Interactions", _interactions(content.interactions)),
+      _section("Defenses under attack", _audits(content)),
       _section("Differences between the configs", table(content.settings, "prose")),
       _section("Environment", table(content.environment, "prose")),
       _section("Notes", element("ul", *(element("li", note) for note in content.notes))),
@@ -155,6 +156,12 @@ def _interactions(figures: Sequence[Figure]) -> Markup | None:
   if not figures:
     return None
   return join([element("p", interaction_figures.NOTE, class_="soft"), _grid(figures)])
+
+
+def _audits(content: Content) -> Markup | None:
+  if content.audits is None:
+    return None
+  return join([table(content.audits), _grid(content.audit_figures)])
 
 
 def _strips(strips: Sequence[Strip]) -> Markup | None:

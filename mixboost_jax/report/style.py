@@ -44,6 +44,7 @@ figure { margin: 0; } figure + figure { margin-top: 1rem; }
 .grid { display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 .grid.narrow { grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); }
+.scroll + .grid { margin-top: 1.5rem; }
 .grid figure + figure { margin-top: 0; }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; }
 .legend svg { width: 2.2rem; height: .7rem; margin-right: .4rem; vertical-align: middle; }

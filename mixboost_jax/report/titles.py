@@ -15,6 +15,8 @@ METRICS = {
   "rms_calibration_error_cell": "RMS calibration error, per severity",
   "aurra": "AURRA",
   "brier": "Brier score",
+  "audit/auc/mi-pl": "Detection AUC, MI-PL",
+  "audit/auc/confidence": "Detection AUC, confidence alone",
   "temperature": "Temperature",
   "mce": "mCE",
   "mce_alexnet": "mCE, AlexNet = 100",
@@ -62,6 +64,9 @@ WORDS = {
   "augmix": "AugMix",
   "pixmix": "PixMix",
   "autoaugment": "AutoAugment",
+  "at": "AT",
+  "iat": "IAT",
+  "trades": "TRADES",
 }
 CURVES = {
   "loss": "Loss",
@@ -90,6 +95,8 @@ def metric(name: str) -> str:
   if name.startswith("mean_error_severity_"):
     levels = name.removeprefix("mean_error_severity_").replace("_", ", ")
     return f"Mean error at severity {levels}"
+  if name.startswith("audit/") and name not in METRICS:
+    return "accuracy under attack"
   return METRICS.get(name, name.replace("_", " "))
 
 

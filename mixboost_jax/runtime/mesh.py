@@ -7,7 +7,7 @@ are stated at `jit` boundaries only and the compiler does the rest.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -78,6 +78,28 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
   """Gives every device the whole array."""
   return NamedSharding(mesh, PartitionSpec())
+
+
+def over_examples(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+  """Lets every device run `function(shared, *per_example)` on its own examples, without exchange.
+
+  Sharding by the compiler would gather the examples where a function repeats rows (draws of a
+  random defense); here each device sees its own part as a whole batch. No result of an example may
+  depend on the others.
+
+  Args:
+    function: the first argument is the same everywhere, all others and the results have the
+      examples as leading axis, a multiple of the number of devices.
+    mesh: from `create`.
+  """
+  each = PartitionSpec(AXES)
+
+  def split(shared: Any, *per_example: Any) -> Any:
+    specs = (PartitionSpec(), *(each for _ in per_example))
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=each, check_vma=False)
+    return mapped(shared, *per_example)
+
+  return split
 
 
 def shard_params(mesh: Mesh, tree: Any) -> Any:

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an audit runs: the words for defenses and attacks, and how much each may spend."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mixboost_jax import defenses, registry
+
+UNDEFENDED = {"name": "none"}
+EXTRA: dict[str, dict[str, Any]] = {
+  "none": UNDEFENDED,
+  "mi-pl": {"name": "mixup_inference", "mode": "pl", "mix_weight": 0.5, "num_draws": 30},
+}
+"""Known beside the entries of every preset; the paper uses MI-PL to detect, not to classify."""
+
+KINDS = {
+  "oblivious": "PGD on the undefended network, labels as it predicts them (Tables 2 and 3)",
+  "transfer": "momentum and diverse inputs on a surrogate network",
+  "adaptive": "PGD on the mean gradient over draws (eq. 24)",
+  "published": "the averaged perturbation of the published code",
+  "eot-ce": "PGD through the whole defense, cross-entropy of its averaged output",
+  "eot-margin": "the same with the margin of the log-probabilities",
+  "eot-dlr": "the same with the difference-of-logits ratio",
+  "square": "black-box random search (Square)",
+}
+"""Kinds of attacks; a word is `KIND[-STEPS][-targeted]`, e.g. `oblivious-50-targeted`."""
+SHARED = ("oblivious", "transfer")
+"""Kinds that never look at the defense: their images are made once and shown to every defense."""
+FIGURES = {
+  "lambda": "what mixing changes against the mix ratio (Fig. 2)",
+  "roc": "telling adversarial from clean pictures (Fig. 3a)",
+  "tradeoff": "accuracy under attack against clean accuracy over a grid of strengths (Fig. 3b)",
+  "samples": "accuracy against the number of adaptive samples (Fig. 4)",
+}
+"""Measured on demand; numbers of Pang et al. 2020, arXiv:1909.11515."""
+_TARGETED = ("oblivious", "adaptive", "eot-ce", "eot-margin", "eot-dlr")
+_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+  """One attack: its word, kind, steps (None: as planned), and whether it wants a wrong class."""
+
+  word: str
+  kind: str
+  steps: int | None
+  targeted: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How much the attacks may spend, and how the defended predictions are scored.
+
+  Attributes:
+    epsilon: radius of the Linf ball, in pixel units of [0, 1].
+    step_size: of the oblivious, transfer and adaptive attacks.
+    num_steps: of these, where the word gives none.
+    eot_step_size: of the attacks through the defense.
+    eot_steps: of these, where the word gives none.
+    samples: fresh draws of the defense per gradient (eot) or of the pool per step (adaptive).
+    restarts: independent starts of the attacks through the defense.
+    num_queries: of Square, where the word gives none.
+    redraws: independent draws of the whole defense that score each image.
+    survivors_only: whether an image that an attack broke in every re-draw is left alone by later
+      attacks. An attack's number is then the accuracy after it and all before it.
+  """
+
+  epsilon: float = 8 / 255
+  step_size: float = 2 / 255
+  num_steps: int = 10
+  eot_step_size: float = 1 / 255
+  eot_steps: int = 50
+  samples: int = 15
+  restarts: int = 1
+  num_queries: int = 1000
+  redraws: int = 3
+  survivors_only: bool = False
+
+  def __post_init__(self):
+    for name in ("epsilon", "step_size", "eot_step_size"):
+      if not 0 < getattr(self, name) <= 1:
+        raise ValueError(f"audit: {name} must be in (0, 1], got {getattr(self, name)}.")
+    for name in ("num_steps", "eot_steps", "samples", "restarts", "num_queries", "redraws"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"audit: {name} must be >= 1, got {getattr(self, name)}.")
+
+
+def parse_attack(word: str) -> Attack:
+  """Reads `KIND[-STEPS][-targeted]`.
+
+  Raises:
+    ValueError: if the kind is unknown or cannot be targeted.
+  """
+  match = _WORD.match(word)
+  kind = match["kind"] if match else word
+  if match is None or kind not in KINDS:
+    raise ValueError(registry.unknown_name(kind, KINDS, field="audit: attack"))
+  steps = int(match["steps"]) if match["steps"] else None
+  if steps == 0 or (match["targeted"] and kind not in _TARGETED):
+    raise ValueError(
+      f"audit: attack {word!r}: expected at least one step, and -targeted only with "
+      f"{', '.join(_TARGETED)}."
+    )
+  return Attack(word, kind, steps, bool(match["targeted"]))
+
+
+def policy_of(word: str, *, preset: str) -> dict[str, Any]:
+  """Returns the policy that a word names.
+
+  Args:
+    word: `none`, `mi-pl`, an entry of the preset, or `PRESET:ENTRY` to take another one's.
+    preset: a name of `defenses.PRESETS`.
+
+  Raises:
+    ValueError: if a name is unknown.
+  """
+  source, _, entry = word.rpartition(":")
+  table = registry.lookup(defenses.PRESETS, source or preset, field="audit: preset")
+  return dict(registry.lookup({**EXTRA, **table}, entry, field=f"audit: {source or preset}"))
+
+
+def applies(attack: Attack, policy: Mapping[str, Any]) -> bool:
+  """Returns whether an attack makes sense against a defense."""
+  return attack.kind != "published" or policy["name"] == "mixup_inference"
+
+
+def words(text: str) -> tuple[str, ...]:
+  """Splits `a,b,c`."""
+  return tuple(word for word in text.split(",") if word)
+
+
+def attacks_problem(text: str) -> str | None:
+  """Returns what is wrong with a list of attacks, or None: a check for `settings.resolve_runs`."""
+  try:
+    parsed = [parse_attack(word) for word in words(text)]
+  except ValueError as error:
+    return str(error)
+  return None if parsed else f"expected words such as oblivious-10,eot-ce, got {text!r}"
+
+
+def defenses_problem(text: str) -> str | None:
+  """Returns what is wrong with a list of defenses whatever the preset, or None."""
+  known = {*EXTRA, *(entry for table in defenses.PRESETS.values() for entry in table)}
+  for word in words(text):
+    source, _, entry = word.rpartition(":")
+    if source and source not in defenses.PRESETS:
+      return registry.unknown_name(source, defenses.PRESETS, field="preset")
+    if entry not in known:
+      return registry.unknown_name(entry, known, field="defense")
+  return None if words(text) else f"expected words such as none,mi-ol, got {text!r}"
+
+
+def preset_problem(name: str) -> str | None:
+  """Returns what is wrong with the name of a preset ("" is none), or None."""
+  if not name or name in defenses.PRESETS:
+    return None
+  return registry.unknown_name(name, defenses.PRESETS, field="preset")
+
+
+def figures_problem(text: str) -> str | None:
+  """Returns what is wrong with a list of figures, or None."""
+  for word in words(text):
+    if word not in FIGURES:
+      return registry.unknown_name(word, FIGURES, field="figure")
+  return None

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--job=audit` on a network that was trained for a moment."""
+
+import pytest
+
+from configs import base
+from mixboost_jax import jobs, settings
+from mixboost_jax.jobs import audit
+from mixboost_jax.runtime import results
+
+TINY = {
+  "name": "tiny",
+  "data.train_examples": 100,
+  "data.test_examples": 20,
+  "model.name": "tiny-cnn",
+  "train.batch_size": 4,
+  "train.epochs": 0.0,
+  "train.steps": 2,
+  "evaluate.batch_size": 20,
+  "runtime.tensorboard": False,
+  "report.num_samples": 0,
+  "audit.num_images": 4,
+  "audit.defenses": "none,cifar10/at:mi-ol",
+  "audit.attacks": "oblivious-1",
+  "audit.num_draws": 2,
+  "audit.redraws": 2,
+}
+
+
+def config(**overrides):
+  return base.override(base.get_config(), {**TINY, **overrides})
+
+
+def test_audit_writes_results_that_the_report_reads(tmp_path):
+  assert jobs.run(config(), folder=tmp_path, job="train", command="train") == 0
+  assert jobs.run(config(), folder=tmp_path, job="audit", command="audit") == 0
+  found = results.read(tmp_path / "audit.json")
+  names = [f"audit/{d}/{a}" for d in ("none", "mi-ol")
+           for a in ("clean", "oblivious-1", "worst-case", "claim")]  # fmt: skip
+  assert [metric.name for metric in found.metrics] == names
+  assert {metric.count for metric in found.metrics} == {4}
+  assert found.curves["audit/policy/mi-ol"] == [{"step": 0, "mix_weight": 0.8, "num_draws": 2}]
+  assert found.command == "audit"
+  assert found.config_hash
+  # The section may change afterwards: it does not touch training.
+  assert jobs.run(config(**{"audit.redraws": 1}), folder=tmp_path, job="report", command="r") == 0
+  assert "Defenses under attack" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+  ("overrides", "preset"),
+  [
+    ({}, "cifar10/erm"),
+    ({"augment.policy": {"name": "mixup", "alpha": 1.0}}, "cifar10/mixup"),
+    ({"adversary.name": "iat"}, "cifar10/iat"),
+    ({"adversary.name": "at"}, "cifar10/at"),
+    ({"adversary.name": "at", "data.name": "cifar100"}, "cifar100/iat"),
+    ({"data.name": "cifar100"}, "cifar100/mixup"),
+    ({"audit.preset": "cifar100/iat"}, "cifar100/iat"),
+  ],
+)
+def test_the_preset_follows_data_and_training(overrides, preset):
+  (resolved,) = settings.resolve_runs(config(**overrides), checks=jobs.CHECKS)
+  assert audit.preset_of(resolved) == preset
+
+
+def test_wrong_words_are_found_before_anything_runs():
+  wrong = {
+    "audit.defenses": "none,mi-lo",
+    "audit.attacks": "oblivous",
+    "audit.preset": "cifar11/at",
+    "audit.figures": "fig2",
+  }
+  with pytest.raises(settings.ConfigError) as caught:
+    settings.resolve_runs(config(**wrong), checks=jobs.CHECKS)
+  for key in wrong:
+    assert f"config.{key}" in str(caught.value)
