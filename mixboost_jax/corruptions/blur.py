@@ -56,7 +56,8 @@ _DENSE_PIXELS = 1024
 
 
 def _zooms(side: int, num_zooms: int, step: float) -> np.ndarray:
-  return np.stack([axes.zoom_matrix(side, 1 + step * i, 1) for i in range(num_zooms)])
+  exact_step = (1 + step) - 1  # as numpy.arange counts: 1.25 comes out a little larger
+  return np.stack([axes.zoom_matrix(side, 1 + exact_step * i, 1) for i in range(num_zooms)])
 
 
 @functools.cache
