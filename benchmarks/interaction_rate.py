@@ -54,7 +54,7 @@ def main() -> None:
     "--out", type=pathlib.Path, default=pathlib.Path("results/benchmarks/interaction_rate.json")
   )
   args = parser.parse_args()
-  if args.devices > 1 and jax.config.jax_platforms in (None, "", "cpu"):
+  if args.devices > 1 and os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
     jax.config.update("jax_num_cpu_devices", args.devices)
   weights = twin_network.init(0, depth=args.depth, width=args.width)
   image = np.random.default_rng(0).uniform(size=(32, 32, 3)).astype(np.float32)
