@@ -21,11 +21,9 @@ import trained_run
 from mixboost_jax import interactions
 from mixboost_jax.jobs import interactions as job
 from mixboost_jax.report import aggregate, paper_figures
-from mixboost_jax.report.interaction_data import Measured, measured, sweep
+from mixboost_jax.report.interaction_data import ERRORS, Measured, measured, sweep
 from mixboost_jax.runtime import atomic, results
 from mixboost_jax.runtime.parts import Parts
-
-ERRORS = ("error", "clean_error")
 
 
 def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:

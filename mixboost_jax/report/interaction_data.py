@@ -9,12 +9,16 @@ from typing import Any
 
 from mixboost_jax.report import titles
 from mixboost_jax.report.aggregate import Group
+from mixboost_jax.runtime.results import Metric
 
 CURVE, TRAINING = "interactions", "interactions_training"
 MAP, PICTURE, TREE = "interaction_map", "interaction_picture", "interaction_tree"
 CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE)
 """Curves of a results file that have figures of their own."""
 PROXY = "interaction_proxy"
+PLAIN_ERRORS = ("error", "clean_error")
+ERRORS = (*PLAIN_ERRORS, "mce", "mfr")
+"""Metrics that M is compared with."""
 MIN_SCATTER = 4
 """Fewest runs for a scatter of M against an error."""
 
@@ -68,9 +72,9 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
       known = {metric.name: metric for metric in run.results.metrics}
       proxy = known.get(PROXY)
       errors = {
-        titles.dataset(metric.dataset, metric.split): metric.value
+        _title(metric): metric.value
         for metric in run.results.metrics
-        if metric.name in ("error", "clean_error") and math.isfinite(metric.value)
+        if metric.name in ERRORS and math.isfinite(metric.value)
       }
       rest = {name: curves.get(name, ()) for name in (MAP, PICTURE, TREE)}
       found.append(
@@ -90,6 +94,11 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
       )
       break
   return found
+
+
+def _title(metric: Metric) -> str:
+  title = titles.dataset(metric.dataset, metric.split)
+  return title if metric.name in PLAIN_ERRORS else f"{title}: {titles.metric(metric.name)}"
 
 
 def sweep(runs: Sequence[Measured]) -> list[Measured]:
