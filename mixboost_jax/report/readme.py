@@ -10,16 +10,18 @@ anything here is replaced
 `demo` selects the results whose name is `demo` or starts with `demo_`. `runs` lists the rows that
 the table must have (`demo_erm`, or `erm`); those without a results file say "not run". `metrics`
 and `datasets` choose the columns. Without them everything that was measured is shown.
-`table=robustness` gives the columns of the MixBoost paper instead.
+`table=robustness` gives the columns of the MixBoost paper instead, `table=defenses` the accuracies
+of an audit.
 """
 
 import os
 import pathlib
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from mixboost_jax.report import aggregate, markdown, robustness, tables, titles
+from mixboost_jax import registry
+from mixboost_jax.report import aggregate, defenses, markdown, robustness, tables, titles
 from mixboost_jax.report.aggregate import Group, MetricId, Run, Source
 from mixboost_jax.report.tables import NOT_RUN, Cell, Table
 from mixboost_jax.runtime import atomic
@@ -86,13 +88,11 @@ def _filled(match: re.Match[str], runs: Sequence[Run], place: str) -> str:
     raise ValueError(
       f"{place}: results:{name}: unknown option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}."
     )
-  if options.get("table", "robustness") != "robustness":
-    raise ValueError(
-      f"{place}: results:{name}: table must be robustness, got {options['table']!r}."
-    )
   if "table" in options:
-    data = robustness_table(name, runs)
-    return f"{match['open']}\n{markdown.table(data)}\n\n{data.caption}\n{match['close']}"
+    field = f"{place}: results:{name}: table"
+    data = paper_table(registry.lookup(_TABLES, options["table"], field=field), name, runs)
+    body = "\n\n".join(text for text in (markdown.table(data), data.caption) if text)
+    return f"{match['open']}\n{body}\n{match['close']}"
   chosen = {key: value.split(",") for key, value in options.items()}
   data = readme_table(
     name,
@@ -134,13 +134,32 @@ def readme_table(
   return Table("", header, tuple(lines))
 
 
-def robustness_table(name: str, runs: Sequence[Run]) -> Table:
-  """Returns the columns of the MixBoost paper for the runs of a name; without runs, one row."""
+_TABLES = {
+  "robustness": (
+    robustness.standard_table,
+    ("Run", *(column.title.format("CIFAR") for column in robustness.STANDARD)),
+  ),
+  "defenses": (defenses.table, ("Accuracy in %", defenses.attack_title(defenses.CLAIM))),
+}
+"""By `table=`: from groups to a table, and the header where nothing was run."""
+
+
+def paper_table(
+  kind: tuple[Callable[[Sequence[Group]], Table | None], tuple[str, ...]],
+  name: str,
+  runs: Sequence[Run],
+) -> Table:
+  """Returns a table in the layout of a paper for the runs of a name; without runs, one row.
+
+  Args:
+    kind: an entry of the tables that a marker can ask for.
+    name: the runs are called that, or start with it and "_".
+    runs: all that are known.
+  """
+  build, header = kind
   own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
-  found = robustness.standard_table(aggregate.group(own, prefix=f"{name}_")) if own else None
-  columns = robustness.STANDARD
-  header = ("Run", *(column.title.format("CIFAR") for column in columns))
-  missing = (Cell(titles.run(name)), *(Cell(NOT_RUN, tone="missing") for _ in columns))
+  found = build(aggregate.group(own, prefix=f"{name}_")) if own else None
+  missing = (Cell(titles.run(name)), *(Cell(NOT_RUN, tone="missing") for _ in header[1:]))
   return found or Table("", header, (missing,))
 
 

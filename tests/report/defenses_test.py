@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from mixboost_jax.report import aggregate, content, defenses, page
+from mixboost_jax.report import aggregate, content, defenses, page, readme
 from mixboost_jax.runtime import results as results_lib
 
 ROWS = {
@@ -93,3 +93,11 @@ def test_the_audit_stands_beside_the_evaluation_of_its_run(make, tmp_path):
   assert "Defenses under attack" in text
   assert "Detection AUC, MI-PL" in text
   assert not any("audit" in figure.title for figure in (*gathered.curves, *gathered.more_curves))
+
+
+def test_in_a_readme(make):
+  text = "<!-- results:demo table=defenses -->\n<!-- /results -->"
+  filled = readme.fill(text, aggregate.load([audited(make)]))
+  assert "| MI-OL | 80.00" in filled
+  assert defenses.NOTE in filled
+  assert readme.fill(text, []).splitlines()[-2] == "| demo | not run |"

@@ -126,5 +126,5 @@ def test_in_a_readme(measured):
   assert "| ERM | 4.00" in filled
   assert "CIFAR-P mFR" in filled
   assert "not run" in readme.fill(text, [])
-  with pytest.raises(ValueError, match="table must be robustness"):
+  with pytest.raises(ValueError, match="table: unknown name 'else'"):
     readme.fill(text.replace("robustness", "else"), [])
