@@ -76,3 +76,13 @@ def test_speed_ratios_are_those_of_the_committed_benchmark():
     numbers = one["ours_over_torch"], two["ours_over_torch"], two["two_views_over_one"]
     row = " | ".join(f"{number:.2f}" for number in numbers)
     assert f"| {name}, {batch} | {row} |" in README
+
+
+@pytest.mark.parametrize("pairs", ["neighbour", "uniform"])
+def test_evaluations_saved_are_those_of_the_committed_benchmark(pairs):
+  place = f"results/benchmarks/interaction_cost_{pairs}.json"
+  ratio = json.loads((ROOT / place).read_text())[pairs]["at_equal"]["reported_stderr"]["ratio"]
+  sentence = " ".join(README.split())
+  wanted = {"neighbour": "network evaluations than the public protocol on neighbour pairs",
+            "uniform": "fewer on uniform ones"}[pairs]  # fmt: skip
+  assert re.search(rf"\b{ratio:.1f} times (fewer )?{wanted}", sentence)
