@@ -342,7 +342,12 @@ class Runner:
 
 
 def pick_worst(outcomes: Sequence[Outcome]) -> Outcome:
-  """Returns, for each example, the image (and its draws) that fooled the most draws."""
+  """Returns, for each example, the image (and its draws) that fooled the most draws.
+
+  Of equals the attack with the lower accuracy over all examples is taken: a clean image that two
+  draws happen to get wrong says less than an attacked one.
+  """
+  outcomes = sorted(outcomes, key=lambda outcome: outcome.accuracy)
   rates = np.stack([outcome.correct.mean(axis=0) for outcome in outcomes])
   chosen, columns = rates.argmin(axis=0), np.arange(rates.shape[1])
   return Outcome(

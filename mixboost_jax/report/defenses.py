@@ -127,7 +127,10 @@ def _heading(group: Group, keys: Sequence[MetricId]) -> str:
   if "epsilon" in plan:
     parts.append(f"ε = {255 * plan['epsilon']:g}/255")
     parts.append(f"{plan['samples']:g} draws per gradient, {plan['redraws']:g} re-draws")
-    parts.append(f"end to end {plan['eot_steps']:g} steps, restarts {plan['restarts']:g}")
+    words = {key[2].split("/")[2] for key in keys}
+    if any(word.startswith("eot-") and not re.search(r"\d", word) for word in words):
+      parts.append(f"end to end {plan['eot_steps']:g} steps")
+    parts.append(f"restarts {plan['restarts']:g}")
   return f"{group.label} ({', '.join(parts)})"
 
 

@@ -146,6 +146,13 @@ def test_worst_case_by_hand():
   assert auditor.claim_of({CLEAN: first, "eot-ce": second}) == "eot-ce"
 
 
+def test_of_equals_the_stronger_attack_is_taken():
+  images = np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1)
+  clean = Outcome(images, np.array([[0, 1], [0, 1]], bool))
+  attacked = Outcome(images + 10, np.array([[0, 0], [0, 1]], bool))
+  assert auditor.pick_worst([clean, attacked]).images.ravel().tolist() == [10, 11]
+
+
 def test_the_worst_case_is_scored_with_draws_that_did_not_choose_it(monkeypatch):
   seen = []
   runner = object.__new__(auditor.Runner)
