@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that waits for a GPU, in one command; JSON lands under results/. About 25 minutes.
+# Everything that waits for a GPU, in one command; JSON lands under results/. About 40 minutes.
 #   launch/gpu_check.sh [FOLDER with cifar-10-batches-py]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -7,6 +7,13 @@ python -c 'import jax; assert jax.default_backend() == "gpu", jax.devices(); pri
 set -x
 python -m pytest -q -m gpu tests
 python benchmarks/train_step.py --batch=512 --compute=bfloat16
+python benchmarks/augment.py --out=results/benchmarks/augment_gpu.json
+if python -c 'import torch' 2>/dev/null; then # the peers of these run in PyTorch
+  python benchmarks/mixup_inference.py --out=results/benchmarks/mixup_inference_gpu.json
+  PYTHONPATH=. python benchmarks/interaction_rate.py --peer-python="$(command -v python)" \
+    --out=results/benchmarks/interaction_rate_gpu.json
+  python benchmarks/adversarial_step.py --out=results/benchmarks/adversarial_step_gpu.json
+fi
 if [ $# -ge 1 ]; then
   for words in baseline boost; do
     python -m mixboost_jax.main --config="configs/cifar10.py:$words" --config.data.dir="$1" \
