@@ -186,6 +186,7 @@ def test_words():
   assert audit_plan.policy_of("none", preset="cifar10/at") == {"name": "none"}
   assert audit_plan.attacks_problem("oblivious-10,eot-ce") is None
   assert "Did you mean 'oblivious'" in str(audit_plan.attacks_problem("oblivous-10"))
+  assert audit_plan.words("eot-ce, square,") == ("eot-ce", "square")
   assert "mi-ol" in str(audit_plan.defenses_problem("mi-lo"))
   assert audit_plan.defenses_problem("none,cifar10/iat:rotation") is None
   assert "unknown name 'fig2'" in str(audit_plan.figures_problem("fig2"))

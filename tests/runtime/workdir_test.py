@@ -59,7 +59,7 @@ def test_the_folder_of_an_older_version_is_used_without_its_missing_options(tmp_
     "not recorded by the version that made this run, taken as "
     "adversary.name='none', augment.mixing_dir=''\n" in capsys.readouterr().err
   )
-  with pytest.raises(workdir.WorkdirError, match="  - adversary.name: 'none' -> 'at'$"):
+  with pytest.raises(workdir.WorkdirError, match=r"  - adversary\.name: 'none' -> 'at'$"):
     workdir.open_run(tmp_path, resolved(**{"adversary.name": "at"}))
 
 
