@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import defenses, evaluate, loops
-from mixboost_jax.evaluate import audit_attacks, audit_plan, auditor
+from mixboost_jax.evaluate import audit_attacks, audit_figures, audit_plan, auditor
 from mixboost_jax.evaluate.auditor import CLAIM, CLEAN, WORST, Outcome
 from mixboost_jax.runtime import mesh as meshes
 
@@ -174,6 +174,87 @@ def test_every_kind_of_attack_stays_in_the_ball(word, key):
   assert 0.01 < float(jnp.abs(found - images).max()) <= 0.1 + 1e-6
   assert float(found.min()) >= 0
   assert float(found.max()) <= 1
+
+
+@pytest.mark.parametrize("word", sorted(audit_plan.KINDS))
+def test_what_each_kind_of_attack_looks_at(word, key):
+  """Traced only: which networks are called, and whether the pool of the defense is needed."""
+  logits_fn, pool, images, labels = make()
+  called = set()
+
+  def network(name):
+    def run(x):
+      called.add(name)
+      return logits_fn(x)
+
+    return run
+
+  def craft(pool):
+    target = audit_attacks.Target(network("own"), network("surrogate"), MI_OL, pool)
+    attack = audit_plan.parse_attack(word)
+    args = jax.random.split(key, 10), jnp.asarray(images), jnp.asarray(labels)
+    return jax.eval_shape(lambda k, x, y: audit_attacks.craft(k, target, attack, PLAN, x, y), *args)
+
+  if word in audit_plan.SHARED:
+    assert craft(None).shape == images.shape
+  else:
+    with pytest.raises(ValueError, match="pool"):
+      craft(None)
+    craft(pool)
+  assert called == {"surrogate" if word == "transfer" else "own"}
+
+
+def test_an_attack_outside_the_ball_is_an_error(monkeypatch):
+  monkeypatch.setattr(
+    audit_attacks, "craft", lambda key, target, attack, plan, images, labels: images + 0.11
+  )
+  with pytest.raises(RuntimeError, match=r"oblivious left the ball: distance 0\.11 of 0\.1"):
+    run({"none": {"name": "none"}}, attacks=("oblivious",))
+
+
+def test_figures(monkeypatch):
+  monkeypatch.setattr(audit_figures, "MIX_WEIGHTS", (0.5, 1.0))
+  monkeypatch.setattr(audit_figures, "NUM_SAMPLES", (2,))
+  monkeypatch.setattr(audit_figures, "stronger", lambda policy: [(0.6, policy)])
+  logits_fn, pool, images, labels = make()
+  found = audit_figures.measure(
+    logits_fn,
+    evaluate.from_dataset((images, labels), split="test"),
+    POLICIES,
+    pool=pool,
+    plan=PLAN,
+    figures=tuple(audit_plan.FIGURES),
+    batch_size=64,
+    seed=0,
+    confidence=0.5,
+    mesh=meshes.create(devices=jax.devices()[:1]),
+  )
+  curves = {name.removeprefix("audit/"): points for name, points in found.curves.items()}
+  assert set(curves) == {
+    *(f"lambda/{mode}/{kind}" for mode in ("pl", "ol") for kind in ("clean", "adversarial")),
+    "roc/mi-pl", "roc/confidence", "tradeoff/mi-ol", "samples/mi-ol", "samples/none",
+  }  # fmt: skip
+  half, whole = curves["lambda/ol/clean"]
+  assert (half["ideal"], whole["ideal"]) == (-0.5, 0)  # F_y falls from 1 to lambda
+  assert half["true_class"] < whole["true_class"] == pytest.approx(0, abs=1e-6)
+  (tradeoff,) = curves["tradeoff/mi-ol"]
+  assert tradeoff["adversarial"] < tradeoff["clean"]
+  assert curves["samples/none"][0]["accuracy"] <= curves["samples/mi-ol"][0]["accuracy"] < 100
+  for metric in found.metrics:
+    assert metric.confidence == 0.5
+    assert 0 <= metric.low <= metric.value <= metric.high <= 1
+
+
+def test_strengths_of_the_tradeoff():
+  preset = defenses.PRESETS["cifar10/mixup"]
+  grids = {name: [s for s, _ in audit_figures.stronger(policy)] for name, policy in preset.items()}
+  assert grids["mi-ol"] == grids["mi-combined"] == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+  assert grids["gaussian-noise"] == [0.01, 0.02, 0.03, 0.04]
+  assert grids["rotation"] == [20, 40, 60, 80]
+  assert grids["crop-pad"] == [8, 12, 16, 24]
+  for policy in preset.values():
+    for strength, changed in audit_figures.stronger(policy):
+      assert strength in changed.values()
 
 
 def test_words():
