@@ -32,6 +32,24 @@ _SECTIONS: dict[str, Any] = {
 }
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
+_FREE_KEYS = ("data.note",)
+_OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
+  "adversary.name": ("none", "adversary."),
+  "augment.manifold_alpha": (0, "augment.manifold_"),
+  "augment.mixing_dir": ("", "augment.mixing_dir"),
+  "augment.resized_crop": (0, "augment.resized_crop"),
+  "augment.start": (0, "augment.start"),
+  "augment.end": (1, "augment.end"),
+  "augment.off_epochs": (0, ("augment.off_epochs", "augment.on_epochs")),
+  "objective.boost_on": ("clean", "objective.boost_on"),
+  "objective.jsd_weight": (0, "objective.jsd_weight"),
+  "objective.reduction_weight": (0, "objective.reduction_"),
+}
+"""Key -> the value that leaves an option out, and how all keys begin that matter only with it.
+
+A run folder whose `config.json` does not name such a key was made without the option. A key that is
+added to the schema needs an entry here, or folders without it are refused.
+"""
 
 
 def resolve_runs(config: Any, *, checks: Mapping[str, Check] | None = None) -> tuple[Settings, ...]:
@@ -93,13 +111,22 @@ def resolve(config: Any, *, checks: Mapping[str, Check] | None = None) -> Settin
 
 def config_hash(settings: Settings) -> str:
   """Returns 12 hex digits that change when anything that shapes training changes."""
-  text = json.dumps(_training_tree(settings.to_json()), sort_keys=True)
+  text = json.dumps(_training_keys(settings.to_json()), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-  """Lists `key: before -> after` for all keys that shape training and differ."""
-  old, new = _flatten(_training_tree(before)), _flatten(_training_tree(after))
+  """Lists `key: before -> after` for all keys that shape training and differ.
+
+  A key of `_OPTIONS` that one side does not name has the value there that leaves the option out.
+  """
+  old, new = _training_keys(before), _training_keys(after)
+  for key, (out, below) in _OPTIONS.items():
+    if (key in old) != (key in new):  # the keys of the option would only repeat that it changed
+      for side in (old, new):
+        value = side.get(key, out)
+        _drop(side, below)
+        side[key] = value
   return [
     f"{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
     for key in sorted(old.keys() | new.keys())
@@ -107,9 +134,27 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
   ]
 
 
-def _training_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
+def unrecorded(before: Mapping[str, Any]) -> list[str]:
+  """Lists the options that a stored config does not name: its run was made without them."""
+  old = _flatten(before)
+  return [f"{key}={out!r}" for key, (out, _) in _OPTIONS.items() if key not in old]
+
+
+def _training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the dotted keys that shape training, without options that are left out."""
   kept = {key: value for key, value in tree.items() if key not in (*_FREE_SECTIONS, "name")}
-  return json.loads(json.dumps(kept))
+  flat = _flatten(json.loads(json.dumps(kept)))
+  for key in _FREE_KEYS:
+    flat.pop(key, None)
+  for key, (out, below) in _OPTIONS.items():
+    if flat.get(key, out) == out:
+      _drop(flat, below)
+  return flat
+
+
+def _drop(flat: dict[str, Any], below: str | tuple[str, ...]) -> None:
+  for key in [key for key in flat if key.startswith(below)]:
+    del flat[key]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

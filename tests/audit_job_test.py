@@ -33,6 +33,11 @@ def config(**overrides):
 
 def test_audit_writes_results_that_the_report_reads(tmp_path):
   assert jobs.run(config(), folder=tmp_path, job="train", command="train") == 0
+  before = sorted(tmp_path.iterdir())
+  missing = config(**{"audit.defenses": "cifar10/at:mi-combined"})
+  with pytest.raises(ValueError, match="unknown name 'mi-combined'"):
+    jobs.run(missing, folder=tmp_path, job="audit", command="audit")
+  assert sorted(tmp_path.iterdir()) == before
   assert jobs.run(config(), folder=tmp_path, job="audit", command="audit") == 0
   found = results.read(tmp_path / "audit.json")
   names = [f"audit/{d}/{a}" for d in ("none", "mi-ol")

@@ -7,7 +7,7 @@ import pytest
 
 from configs import base
 from mixboost_jax import jobs, report, settings
-from mixboost_jax.jobs import interactions, prepared
+from mixboost_jax.jobs import interaction_games, interactions, prepared
 from mixboost_jax.report import interaction_data
 from mixboost_jax.runtime import interrupt, results, writers
 from mixboost_jax.runtime.checkpoint import Checkpointer
@@ -37,14 +37,14 @@ TINY = {
   "interactions.noise": 0.1,
   "interactions.chunk_size": 512,
   "runtime.tensorboard": False,
-  "runtime.compile_cache": "",
   "report.num_samples": 0,
 }
 WATCHED = {"interactions.monitor_every_steps": 6, "interactions.monitor_share": 0.9}
 
 
 def run(folder, job="train", **overrides):
-  config = base.override(base.get_config(), {**TINY, **overrides})
+  cache = {"runtime.compile_cache": str(folder.parents[1] / "compiled")}
+  config = base.override(base.get_config(), {**TINY, **cache, **overrides})
   return jobs.run(config, folder=folder, job=job, command="test")
 
 
@@ -55,6 +55,14 @@ def parameters(folder):
     restored = saver.restore(item.trainer.state)
   assert restored is not None
   return jax.tree.leaves(jax.device_get(restored.state)), restored.metadata
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_cache():
+  """All runs of this file share compiled programs."""
+  before = jax.config.jax_compilation_cache_dir
+  yield
+  jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +117,8 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch):
   rows = found.curves["interactions"]
   assert [row["step"] for row in rows] == [0, 4, 8, 14]
   np.testing.assert_allclose(np.mean([row["relative"] for row in rows]), 1.0, atol=1e-6)
-  assert all("change" in row for row in rows)
+  assert all(row["change"] > 0 for row in rows)
+  assert sum(row["chosen"] for row in found.curves["interaction_map"]) == 1
   assert len(found.curves["interaction_map"]) == 9
   assert len(found.curves["interaction_tree"]) == 7
   assert found.command == "test"
@@ -130,6 +139,29 @@ def test_parts_belong_to_one_identity(tmp_path):
   assert Parts(path, identity=2).get("a", lambda: 3) == 3
   path.write_text("{")
   assert Parts(path, identity=2).get("a", lambda: 4) == 4
+
+
+def test_pictures_are_correct_ones_of_all_classes_in_turn(trained):
+  (resolved,) = settings.resolve_runs(base.override(base.get_config(), TINY))
+  item = prepared.prepare(resolved, trained)
+  labels = item.dataset.test.labels
+  known = item.dataset.test.images.astype(np.float32) / 255
+  wrong = {3, 20}
+
+  def network(images):
+    """Right everywhere but on two pictures."""
+    distance = ((images[:, None] - known[None]) ** 2).sum((2, 3, 4))
+    shifts = np.isin(np.arange(len(labels)), list(wrong))
+    return jax.nn.one_hot(np.where(shifts, labels + 1, labels) % 10, 10)[distance.argmin(1)]
+
+  found = interaction_games.correct_pictures(item, jax.tree_util.Partial(network), num=len(labels))
+  assert set(found.rows) == set(range(len(labels))) - wrong
+  np.testing.assert_array_equal(found.labels, labels[found.rows])
+  np.testing.assert_array_equal(found.images, known[found.rows])
+  kinds = len(set(found.labels))
+  assert len(set(found.labels[:kinds])) == kinds
+  with pytest.raises(ValueError, match="gets none of 40 pictures right"):
+    interaction_games.correct_pictures(item, jax.tree_util.Partial(lambda x: -network(x)), num=2)
 
 
 def test_grids_must_fit_the_pictures(trained):

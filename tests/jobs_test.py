@@ -200,6 +200,7 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 def test_evaluate_needs_a_checkpoint(tmp_path):
   with pytest.raises(ValueError, match="no checkpoint to evaluate; run --job=train first"):
     run(tmp_path / "empty", job="evaluate")
+  assert not (tmp_path / "empty").exists()
 
 
 def test_selects_the_best_checkpoint_on_the_validation_split(tmp_path):
@@ -237,6 +238,7 @@ def test_wrong_things_are_found_before_anything_is_written(tmp_path):
     ({"mask.grid": 40}, "config.mask.grid=40 is finer"),
     ({"runtime.fsdp": 3}, "fsdp"),
     ({"optimizer.warmup_steps": 5000}, "warmup_steps=5000"),
+    ({"interactions.monitor_every_steps": 9, "interactions.grid": 33}, "interactions.grid=33"),
   ]
   for overrides, message in wrong:
     folder = tmp_path / "run"

@@ -167,3 +167,53 @@ def test_hash_and_difference_see_training_only():
     "model.mean: [0.5, 0.5, 0.5] -> [0.4, 0.5, 0.5]",
     "train.batch_size: 128 -> 64",
   ]
+
+
+def recorded_without(*options):
+  """The tree that a version without these keys stored."""
+  tree = resolved().to_json()
+  for option in options:
+    section, _, key = option.partition(".")
+    if key:
+      del tree[section][key]
+    else:
+      del tree[section]
+  return tree
+
+
+def test_options_that_an_old_config_does_not_name_were_left_out():
+  old = recorded_without("adversary", "augment.start", "objective.jsd_weight", "data.note")
+  noted = dataclasses.replace(resolved().data, note="JPEG")
+  assert settings.difference(old, dataclasses.replace(resolved(), data=noted).to_json()) == []
+  # What matters only with an option may have any value without it.
+  run = resolved({"adversary.epsilon": 0.5})
+  assert settings.difference(old, run.to_json()) == []
+  assert settings.difference(run.to_json(), old) == []
+  assert settings.config_hash(run) == settings.config_hash(resolved())
+  assert settings.unrecorded(old) == [
+    "adversary.name='none'", "augment.start=0", "objective.jsd_weight=0"
+  ]  # fmt: skip
+  assert settings.unrecorded(run.to_json()) == []
+  used = resolved({"adversary.name": "at", "augment.start": 0.25})
+  assert settings.difference(old, used.to_json()) == [
+    "adversary.name: 'none' -> 'at'",
+    "augment.start: 0 -> 0.25",
+  ]
+  assert settings.config_hash(used) != settings.config_hash(run)
+  other = resolved({"adversary.name": "at", "adversary.epsilon": 0.5, "augment.start": 0.25})
+  assert settings.difference(used.to_json(), other.to_json()) == [
+    "adversary.epsilon: 0.03137254901960784 -> 0.5"
+  ]
+
+
+def test_other_keys_that_only_one_side_has_are_differences():
+  old, new = recorded_without("train.ema_decay"), resolved().to_json()
+  assert settings.difference(old, new) == ["train.ema_decay: 'absent' -> 0.0"]
+  assert settings.difference(new, old) == ["train.ema_decay: 0.0 -> 'absent'"]
+
+
+def test_every_option_is_left_out_by_default():
+  flat = settings._flatten(resolved().to_json())
+  assert {key: flat[key] for key in settings._OPTIONS} == {
+    key: out for key, (out, _) in settings._OPTIONS.items()
+  }

@@ -54,7 +54,7 @@ def augmented(trainer, batch, epoch=0):
   """Pictures and soft labels as the step draws them."""
   each = draw_keys(trainer, batch, keys.Stream.AUGMENT, epoch)
   labels = losses.one_hot(batch.labels, trainer.parts.num_classes)
-  return trainer.parts.augment(each, batch.images, labels)
+  return trainer.parts.augment(each, batch.images, labels, epoch)
 
 
 def draw_keys(trainer, batch, stream, epoch=0):

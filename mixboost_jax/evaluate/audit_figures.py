@@ -50,6 +50,7 @@ def measure(
   figures: Sequence[str],
   batch_size: int,
   seed: int,
+  confidence: float,
   mesh: Mesh,
 ) -> Figures:
   """Measures what the words of `FIGURES` ask for; arguments as of `audit`."""
@@ -79,14 +80,14 @@ def measure(
     if "lambda" in figures:
       curves |= _lambda_sweep(key, logits_fn, both, pictures.labels, pool)
     if "roc" in figures:
-      found, more = _roc(key, logits_fn, both, pool, pictures)
+      found, more = _roc(key, logits_fn, both, pool, pictures, confidence=confidence)
       curves |= more
   if "tradeoff" in figures:
     for label, policy in policies.items():
       if policy["name"] != "none":
         curves[f"{PREFIX}/tradeoff/{label}"] = _tradeoff(attacker, policy)
   if "samples" in figures:
-    curves |= _num_samples(runner, plan, policies)
+    curves |= _num_samples(runner, plan, policies, confidence=confidence)
   return Figures(found, curves)
 
 
@@ -135,6 +136,8 @@ def _roc(
   both: Mapping[str, np.ndarray],
   pool: defenses.Pool,
   pictures: Examples,
+  *,
+  confidence: float,
 ) -> tuple[tuple[Metric, ...], dict[str, Points]]:
   """Fig. 3a: the detection score with MI-PL, and the returned confidence without it."""
 
@@ -163,24 +166,30 @@ def _roc(
       }
       for i, k in enumerate(kept)
     ]
-    found.append(_auc(name, clean, adversarial, curve.auc, pictures))
+    found.append(_auc(name, clean, adversarial, curve.auc, pictures, confidence=confidence))
   return tuple(found), curves
 
 
 def _auc(
-  name: str, clean: np.ndarray, adversarial: np.ndarray, value: float, pictures: Examples
+  name: str,
+  clean: np.ndarray,
+  adversarial: np.ndarray,
+  value: float,
+  pictures: Examples,
+  *,
+  confidence: float,
 ) -> Metric:
   """The area with a percentile bootstrap over pictures; a picture takes its attacked self along."""
   rng = np.random.default_rng(0)
   rows = rng.integers(0, len(clean), (NUM_RESAMPLES, len(clean)))
   areas = [defenses.roc(clean[row], adversarial[row]).auc for row in rows]
-  low, high = np.quantile(areas, [0.025, 0.975])
+  low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
   return Metric(
     name=f"{PREFIX}/auc/{name}",
     value=value,
     low=min(float(low), value),
     high=max(float(high), value),
-    confidence=0.95,
+    confidence=confidence,
     interval="bootstrap",
     count=len(clean),
     unit="",
@@ -225,7 +234,11 @@ def _tradeoff(runner: Runner, policy: Mapping[str, Any]) -> Points:
 
 
 def _num_samples(
-  make: Callable[[Plan], Runner], plan: Plan, policies: Mapping[str, Mapping[str, Any]]
+  make: Callable[[Plan], Runner],
+  plan: Plan,
+  policies: Mapping[str, Mapping[str, Any]],
+  *,
+  confidence: float,
 ) -> dict[str, Points]:
   """Fig. 4, for every mixup inference; the bare network is the line to compare with."""
   curves: dict[str, Points] = {}
@@ -236,7 +249,7 @@ def _num_samples(
     runner = make(dataclasses.replace(plan, samples=num))
     for label, policy in chosen.items():
       outcome = _outcomes(runner, policy, ("adaptive",))["adaptive"]
-      low, high = interval_of(outcome, confidence=0.95)
+      low, high = interval_of(outcome, confidence=confidence)
       point = {"step": num, "accuracy": 100 * outcome.accuracy, "low": low, "high": high}
       curves.setdefault(f"{PREFIX}/samples/{label}", []).append(point)
   plain = 100 * _outcomes(make(plan), UNDEFENDED, ("adaptive",))["adaptive"].accuracy

@@ -128,7 +128,7 @@ def applies(attack: Attack, policy: Mapping[str, Any]) -> bool:
 
 def words(text: str) -> tuple[str, ...]:
   """Splits `a,b,c`."""
-  return tuple(word for word in text.split(",") if word)
+  return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def attacks_problem(text: str) -> str | None:

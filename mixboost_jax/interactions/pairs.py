@@ -58,9 +58,8 @@ def grid_population(grid: int) -> PairPopulation:
 
 
 def _distance_strata(pairs: np.ndarray, grid: int) -> np.ndarray:
-  rows, columns = np.abs(pairs // grid - pairs[:, ::-1] // grid)[:, 0], 0
-  columns = np.abs(pairs % grid - pairs[:, ::-1] % grid)[:, 0]
-  distance = np.maximum(rows, columns)
+  cells = np.stack(np.divmod(pairs, grid), -1)
+  distance = np.abs(cells[:, 0] - cells[:, 1]).max(-1)
   labels = np.searchsorted([1, 2, 3, 4, 6, 9], distance)
   return np.unique(labels, return_inverse=True)[1]
 

@@ -36,6 +36,14 @@ ON_TRAINED: Mapping[str, OnTrained] = {
 }
 """Jobs on the network that `--job=train` left in the folder."""
 
+BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
+  "all": training.check,
+  "train": training.check,
+  "interactions": interactions.check,
+  "audit": audit.check,
+}
+"""What a job asks of config and data, before it writes anything; raises ValueError."""
+
 JOBS = ("all", "train", *ON_TRAINED, "report", "show_augmentation")
 USER_ERRORS = (
   ValueError,
@@ -83,6 +91,9 @@ def run(
   folders = _folders(config, every, folder)
   if job == "report":
     return _report(folders, folder)
+  if job in ON_TRAINED:
+    for place in folders:
+      prepared.require(place)
   platform.prepare(every[0].runtime)
   if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
     allocator.keep_freed_memory()
@@ -91,6 +102,8 @@ def run(
     for item in runs:
       show_augmentation.run(item, epoch=epoch, example=example)
     return 0
+  for item in runs:
+    BEFORE.get(job, lambda item: None)(item)
   with interrupt.StopRequest() as stop:
     for item in runs:
       try:

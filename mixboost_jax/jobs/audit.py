@@ -18,6 +18,11 @@ from mixboost_jax.schema import Audit, Settings
 FILE, FOLDER = "audit.json", "audit"
 
 
+def check(item: Run) -> None:
+  """Raises ValueError if the preset does not have one of the defenses."""
+  policies_of(item.settings.audit, preset_of(item.settings))
+
+
 def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -> None:
   """Audits what `config.audit` names; finished attacks are kept and not run again."""
   chosen, settings = item.settings.audit, item.settings
@@ -49,6 +54,7 @@ def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -
     figures=audit_plan.words(chosen.figures),
     batch_size=chosen.batch_size,
     seed=settings.seed,
+    confidence=settings.evaluate.confidence,
     mesh=item.mesh,
   )
   if not log.is_primary():

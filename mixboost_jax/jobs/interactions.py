@@ -32,6 +32,9 @@ MAX_SHOWN = 32
 """Pixels per side of the picture that a map and a tree carry along."""
 
 
+check = games.check
+
+
 def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -> None:
   """Measures the interactions of the trained network and writes `interactions.json`."""
   parts = Parts(
@@ -53,7 +56,6 @@ def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -
 
 def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   """Measures what `config.interactions` asks for; finished parts are not measured again."""
-  games.check(item)
   started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
   chosen, settings = item.settings.interactions, item.settings
   pictures = games.correct_pictures(item, logits_fn, num=chosen.num_images)
@@ -204,7 +206,6 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
   chosen = item.settings.interactions
   if not chosen.monitor_every_steps:
     return None
-  games.check(item)
   split = games.split_of(item)
   rows = games.in_turn(split.labels, chosen.monitor_images)
   images, labels = split.images[rows].astype(np.float32) / 255, split.labels[rows]

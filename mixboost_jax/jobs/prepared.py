@@ -14,6 +14,8 @@ from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.schema import Settings
 
+_NOTHING_TRAINED = "no checkpoint to evaluate; run --job=train first."
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -49,12 +51,18 @@ def checkpointer(item: Run, place: workdir.Workdir) -> checkpoint.Checkpointer:
   )
 
 
+def require(folder: pathlib.Path) -> None:
+  """Raises ValueError if `--job=train` has not been in this folder."""
+  if not (folder / workdir.CONFIG_FILE).exists():
+    raise ValueError(f"{folder}: {_NOTHING_TRAINED}")
+
+
 def load(item: Run, place: workdir.Workdir) -> Restored:
   """Restores what `--job=train` left."""
   with checkpointer(item, place) as saver:
     restored = saver.restore(item.trainer.state)
     if restored is None:
-      raise ValueError(f"{place.path}: no checkpoint to evaluate; run --job=train first.")
+      raise ValueError(f"{place.path}: {_NOTHING_TRAINED}")
     if restored.metadata["step"] < item.trainer.num_steps:
       log.warn(
         f"{item.settings.name}: evaluating step {restored.metadata['step']} of "

@@ -21,6 +21,7 @@ from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.keys import Stream, example_keys, split_each
 from mixboost_jax.runtime import atomic, environment, log, pictures, workdir
 from mixboost_jax.schema import Settings
+from mixboost_jax.train import copies
 from mixboost_jax.train.build import mixing_pictures
 from mixboost_jax.train.objectives import pick
 
@@ -144,20 +145,8 @@ def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -
 
 def policy_active(trainer: train.Trainer, epoch: int) -> bool:
   """Tells whether the policy is switched on in this epoch (config.augment.start, end, ...)."""
-  chosen = trainer.settings.augment
-  if (chosen.start, chosen.end, chosen.off_epochs) == (0, 1, 0):
-    return True
   num_epochs = max(1, round(trainer.num_steps / trainer.parts.steps_per_epoch))
-  return bool(
-    augment.sample_pairing_active(
-      epoch,
-      num_epochs=num_epochs,
-      start=chosen.start,
-      end=chosen.end,
-      on=chosen.on_epochs,
-      off=chosen.off_epochs,
-    )
-  )
+  return bool(copies.is_on(trainer.settings.augment, epoch=epoch, num_epochs=num_epochs))
 
 
 def _own(name: str, images: Any, visit: Visit) -> list[tuple[str, np.ndarray]]:

@@ -16,6 +16,12 @@ from mixboost_jax.runtime.progress import Progress
 from mixboost_jax.train import samples
 
 
+def check(item: Run) -> None:
+  """Raises ValueError if the run cannot be watched as its config asks."""
+  if item.settings.interactions.monitor_every_steps:
+    interactions.check(item)
+
+
 def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Restored:
   """Trains from the newest checkpoint, or from the start, to the end."""
   trainer, settings = item.trainer, item.settings

@@ -94,7 +94,8 @@ def open_run(
 
   Args:
     folder: created with its parents if it is missing.
-    settings: the run; those parts that do not shape training may differ when resuming.
+    settings: the run; those parts that do not shape training may differ when resuming, and options
+      that the version which made the folder did not have must be left out.
     versions: kept beside the settings, `environment.versions()`.
 
   Returns:
@@ -122,8 +123,8 @@ def open_run(
       leftover.unlink(missing_ok=True)
     if not resumed:
       atomic.write_json(path / CONFIG_FILE, config_tree(settings, versions))
-    elif notes := _version_notes(read_config(path), versions):
-      log.info(f"{path}: resuming with other versions, rounding may differ: {', '.join(notes)}")
+    else:
+      _tell_what_differs(path, versions)
   except BaseException:
     lock.release()
     raise
@@ -192,6 +193,17 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
       + "\n".join(f"  - {change}" for change in changes)
     )
   return True
+
+
+def _tell_what_differs(path: pathlib.Path, versions: Mapping[str, str]) -> None:
+  """Logs what a folder that is opened again does not share with this version."""
+  before = read_config(path)
+  if options := settings_lib.unrecorded(before["settings"]):
+    log.info(
+      f"{path}: not recorded by the version that made this run, taken as {', '.join(options)}"
+    )
+  if notes := _version_notes(before, versions):
+    log.info(f"{path}: resuming with other versions, rounding may differ: {', '.join(notes)}")
 
 
 def _version_notes(before: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:

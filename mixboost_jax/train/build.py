@@ -19,6 +19,7 @@ from mixboost_jax.schema import Settings
 from mixboost_jax.train import (
   adversary,
   copies,
+  fit,
   manifold,
   objectives,
   optimizer,
@@ -77,7 +78,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   Raises:
     ValueError: if settings and data do not fit together; nothing has been written by then.
   """
-  check_fit(settings, dataset)
+  fit.check(settings, dataset)
   root = keys.root_key(settings.seed)
   model = create_model(settings, dataset)
   functional = models.functional(model)
@@ -198,14 +199,17 @@ def training_augmentation(
   for line in policies.policy_warnings(settings.augment.policy):
     log.warn(line)
   policy = policies.build_policy(settings.augment.policy, **resources)
-  if settings.objective.jsd_weight > 0:
-    policy = copies.beside_clean(policy, num_copies=2)
-  switch = functools.partial(copies.in_some_epochs, policy, settings.augment, num_epochs=num_epochs)
+
+  def switched(epoch: Int[Array, ""] | int) -> steps.Augment:
+    active = copies.in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
+    if settings.objective.jsd_weight > 0:
+      return copies.beside_clean(active, num_copies=2)
+    return active
 
   def run(
     example_keys: PRNGKeys, images: Images, labels: SoftLabels, epoch: Int[Array, ""] | int = 0
   ) -> tuple[Array, Array]:
-    every = [*stages, switch(epoch=epoch)]
+    every = [*stages, switched(epoch)]
     for stage, stage_keys in zip(every, keys.split_each(example_keys, len(every)), strict=True):
       images, labels = stage(stage_keys, images, labels)
     return images, labels
@@ -230,38 +234,6 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Array:
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
   pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
   return jnp.round(pictures * 255).astype(jnp.uint8)
-
-
-def check_fit(settings: Settings, dataset: data.Dataset) -> None:
-  """Checks settings against the data, before anything is compiled or written.
-
-  Raises:
-    ValueError: naming both sides and the remedy.
-  """
-  num, (height, width, _) = len(dataset.train), dataset.image_shape
-  if settings.train.batch_size > num:
-    raise ValueError(
-      f"config.train.batch_size={settings.train.batch_size} is larger than the {num} training "
-      f"examples of {dataset.title}; use a smaller one."
-    )
-  if settings.objective.name != "erm" and settings.mask.grid > min(height, width):
-    raise ValueError(
-      f"config.mask.grid={settings.mask.grid} is finer than the {height}x{width} images of "
-      f"{dataset.title}; use at most {min(height, width)}."
-    )
-  if settings.augment.resized_crop not in (0, height):
-    raise ValueError(
-      f"config.augment.resized_crop={settings.augment.resized_crop}: the network takes pictures of "
-      f"the side of {dataset.title}; use {height}, or config.data.image_size."
-    )
-  mixing = [name for name in augment.MIXES_LABELS if f"'{name}'" in repr(settings.augment.policy)]
-  if settings.objective.jsd_weight > 0 and mixing:
-    raise ValueError(
-      f"config.objective.jsd_weight: compares pictures of one example, but config.augment.policy "
-      f"{mixing[0]!r} mixes examples; use a policy such as augmix or pixmix."
-    )
-  if settings.evaluate.split == "validation" and dataset.validation is None:
-    raise ValueError(f"config.evaluate.split='validation': {dataset.title} has no such split.")
 
 
 def _evaluation_logits(apply: views.Apply, params: Any, stats: Any, images: Images) -> Logits:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from mixboost_jax import augment, keys
 from mixboost_jax.array_types import Images, PRNGKeys, SoftLabels
@@ -36,17 +36,17 @@ def beside_clean(policy: Policy, *, num_copies: int) -> Policy:
   return run
 
 
-def in_some_epochs(
-  policy: Policy, augmentation: Augment, *, epoch: Int[Array, ""] | int, num_epochs: int
-) -> Policy:
-  """Returns the policy if `epoch` is one of those that the settings switch it on for.
+def is_on(
+  augmentation: Augment, *, epoch: Int[Array, ""] | int, num_epochs: int
+) -> Bool[Array, ""] | bool:
+  """Tells whether the settings switch the policy on in `epoch`; plain True if it is always on.
 
   Paper: Inoue 2018, arXiv:1801.02929, Sec. 3.1 (SamplePairing: off at first and at last, in
     between on and off in turns).
   """
   if (augmentation.start, augmentation.end, augmentation.off_epochs) == (0, 1, 0):
-    return policy
-  active = augment.sample_pairing_active(
+    return True
+  return augment.sample_pairing_active(
     epoch,
     num_epochs=num_epochs,
     start=augmentation.start,
@@ -54,6 +54,15 @@ def in_some_epochs(
     on=augmentation.on_epochs,
     off=augmentation.off_epochs,
   )
+
+
+def in_some_epochs(
+  policy: Policy, augmentation: Augment, *, epoch: Int[Array, ""] | int, num_epochs: int
+) -> Policy:
+  """Returns the policy, or one that leaves pictures alone where `epoch` is switched off."""
+  active = is_on(augmentation, epoch=epoch, num_epochs=num_epochs)
+  if active is True:
+    return policy
 
   def run(each: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Array, Array]:
     return jax.lax.cond(active, policy, augment.identity, each, images, labels)

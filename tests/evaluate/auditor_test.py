@@ -1,48 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The defense auditor on a small smooth network."""
 
-import functools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_audit import MI_OL, PLAN, POLICIES, make, quick_compilation  # noqa: F401
 
-from mixboost_jax import defenses, evaluate, loops
+from mixboost_jax import evaluate
 from mixboost_jax.evaluate import audit_attacks, audit_plan, auditor
 from mixboost_jax.evaluate.auditor import CLAIM, CLEAN, WORST, Outcome
 from mixboost_jax.runtime import mesh as meshes
 
-PLAN = evaluate.Plan(
-  epsilon=0.1, step_size=0.03, num_steps=5, eot_step_size=0.03, eot_steps=5, samples=3, redraws=2
-)
-MI_OL = {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, "num_draws": 3}
-POLICIES = {"none": {"name": "none"}, "mi-ol": MI_OL}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Compiles small programs without polish, and one copy of each loop body."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loops, "MAX_UNROLL", 1)
-    yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
-def make():
-  rng = np.random.default_rng(3)
-  first = jnp.asarray(rng.normal(size=(32, 16)) * 0.7, jnp.float32)
-  second = jnp.asarray(rng.normal(size=(16, 4)), jnp.float32)
-
-  def logits_fn(x):
-    return jnp.tanh((x.reshape(x.shape[0], -1) - 0.5) @ first) @ second
-
-  pool_images = rng.uniform(size=(80, 4, 4, 2)).astype(np.float32)
-  pool_labels = np.asarray(logits_fn(pool_images).argmax(-1))
-  images = rng.uniform(size=(10, 4, 4, 2)).astype(np.float32)
-  pool = defenses.build_pool(pool_images, pool_labels, num_classes=4)
-  return logits_fn, pool, images, np.asarray(logits_fn(images).argmax(-1))
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def run(policies=POLICIES, attacks=("oblivious", "published", "eot-ce"), devices=1, **options):
@@ -109,6 +78,31 @@ def test_batches_and_devices_change_nothing(measured):
   assert values(other) == expected
 
 
+def runner_of(plan):
+  """A runner of four images, and these."""
+  logits_fn, pool, images, labels = make()
+  runner = auditor.Runner(
+    logits_fn, evaluate.from_dataset((images[:4], labels[:4]), split="test"), pool=pool,
+    plan=plan, surrogate_fn=None, batch_size=4, seed=0,
+    mesh=meshes.create(devices=jax.devices()[:1]), store=auditor.Store(None),
+  )  # fmt: skip
+  return runner, images[:4]
+
+
+def test_every_redraw_of_a_defense_has_draws_of_its_own(monkeypatch):
+  seen = []
+
+  def remember(self, run, images, rows, epoch):
+    seen.append(epoch)
+    return np.ones(len(rows), bool)
+
+  monkeypatch.setattr(auditor.Runner, "_over_batches", remember)
+  runner, images = runner_of(PLAN)
+  assert runner._score(MI_OL, images, first=5).shape == (PLAN.redraws, 4)
+  assert runner._score({"name": "none"}, images, first=0).shape == (1, 4)
+  assert seen == [5, 6, 0]
+
+
 def test_survivors_only_leaves_broken_images_alone(monkeypatch):
   crafted = []
 
@@ -118,15 +112,10 @@ def test_survivors_only_leaves_broken_images_alone(monkeypatch):
 
   monkeypatch.setattr(auditor.Runner, "_crafted", remember)
   outcomes = iter(
-    [np.array([[1, 1, 0, 1]] * 2, bool), np.array([[0, 1, 1, 1], [0, 0, 1, 1]], bool)]
+    [np.array([[1, 1, 0, 1], [1, 0, 0, 1]], bool), np.array([[0, 1, 1, 1], [0, 0, 1, 1]], bool)]
   )
   monkeypatch.setattr(auditor.Runner, "_score", lambda *_, **__: next(outcomes))
-  logits_fn, pool, images, labels = make()
-  runner = auditor.Runner(
-    logits_fn, evaluate.from_dataset((images[:4], labels[:4]), split="test"), pool=pool,
-    plan=evaluate.Plan(survivors_only=True), surrogate_fn=None, batch_size=4, seed=0,
-    mesh=meshes.create(devices=jax.devices()[:1]), store=auditor.Store(None),
-  )  # fmt: skip
+  runner, images = runner_of(evaluate.Plan(survivors_only=True))
   found = dict(runner.attack_all(MI_OL, [audit_plan.parse_attack("eot-ce")]))
   assert crafted == [("eot-ce", 3)]  # the third image is wrong in both draws
   np.testing.assert_array_equal(found["eot-ce"].images[2], images[2])
@@ -168,38 +157,15 @@ def test_the_worst_case_is_scored_with_draws_that_did_not_choose_it(monkeypatch)
   assert seen == [PLAN.redraws]
 
 
-@pytest.mark.parametrize("word", sorted(audit_plan.KINDS))
-def test_every_kind_of_attack_stays_in_the_ball(word, key):
-  logits_fn, pool, images, labels = make()
-  policy = {**MI_OL, "mode": "combined"} if word == "eot-dlr" else MI_OL
-  target = audit_attacks.Target(logits_fn, logits_fn, policy, pool)
-  plan = evaluate.Plan(epsilon=0.1, num_steps=2, eot_steps=2, samples=2, num_queries=3)
-  attack = audit_plan.parse_attack(word)
-  keys = jax.random.split(key, 10)
-  craft = jax.jit(functools.partial(audit_attacks.craft, target=target, attack=attack, plan=plan))
-  found = craft(keys, images=jnp.asarray(images), labels=jnp.asarray(labels))
-  assert 0.01 < float(jnp.abs(found - images).max()) <= 0.1 + 1e-6
-  assert float(found.min()) >= 0
-  assert float(found.max()) <= 1
+def test_an_attack_outside_the_ball_is_an_error(monkeypatch):
+  monkeypatch.setattr(
+    audit_attacks, "craft", lambda key, target, attack, plan, images, labels: images + 0.11
+  )
+  with pytest.raises(RuntimeError, match=r"oblivious left the ball: distance 0\.11 of 0\.1"):
+    run({"none": {"name": "none"}}, attacks=("oblivious",))
 
 
-def test_words():
-  attack = audit_plan.parse_attack("eot-ce-100-targeted")
-  assert (attack.kind, attack.steps, attack.targeted) == ("eot-ce", 100, True)
-  assert audit_plan.parse_attack("oblivious").steps is None
-  presets = defenses.PRESETS
-  assert audit_plan.policy_of("mi-ol", preset="cifar10/at") == presets["cifar10/at"]["mi-ol"]
-  assert audit_plan.policy_of("cifar10/iat:rotation", preset="cifar10/at")["max_degrees"] == 30
-  assert audit_plan.policy_of("none", preset="cifar10/at") == {"name": "none"}
-  assert audit_plan.attacks_problem("oblivious-10,eot-ce") is None
-  assert "Did you mean 'oblivious'" in str(audit_plan.attacks_problem("oblivous-10"))
-  assert "mi-ol" in str(audit_plan.defenses_problem("mi-lo"))
-  assert audit_plan.defenses_problem("none,cifar10/iat:rotation") is None
-  assert "unknown name 'fig2'" in str(audit_plan.figures_problem("fig2"))
-  with pytest.raises(ValueError, match="-targeted only with"):
-    audit_plan.parse_attack("square-targeted")
-  with pytest.raises(ValueError, match="redraws must be >= 1"):
-    evaluate.Plan(redraws=0)
+def test_wrong_arguments_give_one_clear_line():
   with pytest.raises(ValueError, match="at least one defense"):
     run({})
   logits_fn, _, images, labels = make()

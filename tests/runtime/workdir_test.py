@@ -48,6 +48,21 @@ def test_what_does_not_shape_training_may_change(tmp_path, capsys):
   assert workdir.read_config(tmp_path)["versions"]["jax"] == "1.0"  # that of the first start
 
 
+def test_the_folder_of_an_older_version_is_used_without_its_missing_options(tmp_path, capsys):
+  workdir.open_run(tmp_path, resolved()).close()
+  tree = workdir.read_config(tmp_path)
+  del tree["settings"]["adversary"], tree["settings"]["augment"]["mixing_dir"]
+  (tmp_path / "config.json").write_text(json.dumps(tree))
+  with workdir.open_run(tmp_path, resolved()) as run:
+    assert run.resumed
+  assert (
+    "not recorded by the version that made this run, taken as "
+    "adversary.name='none', augment.mixing_dir=''\n" in capsys.readouterr().err
+  )
+  with pytest.raises(workdir.WorkdirError, match=r"  - adversary\.name: 'none' -> 'at'$"):
+    workdir.open_run(tmp_path, resolved(**{"adversary.name": "at"}))
+
+
 def test_another_config_is_refused_with_the_difference(tmp_path):
   workdir.open_run(tmp_path, resolved()).close()
   before = (tmp_path / "config.json").read_bytes()

@@ -96,10 +96,29 @@ def test_wrong_settings_give_one_clear_line(overrides, message):
   assert len(caught.value.problems) == 1
 
 
-def test_policies_that_mix_examples_are_refused():
-  policy = {"name": "with_probability", "p": 0.5, "policy": {"name": "mixup"}}
-  run = settings.resolve(
-    base.override(base.get_config(), {**tiny.TINY, **AUGMIX, "augment.policy": policy})
-  )
-  with pytest.raises(ValueError, match="'mixup' mixes examples"):
+MIXUP = {"augment.policy": {"name": "mixup"}}
+NESTED = {"augment.policy": {"name": "with_probability", "p": 0.5, "policy": {"name": "mixup"}}}
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (AUGMIX | NESTED, "'mixup' mixes examples; use a policy such as augmix"),
+    ({"augment.manifold_alpha": 2.0} | MIXUP, "manifold_alpha=2 and .* 'mixup' would mix"),
+    ({"adversary.name": "iat"} | MIXUP, "name='iat' and config.augment.policy 'mixup' would mix"),
+  ],
+)
+def test_policies_that_mix_examples_are_refused(overrides, message):
+  run = settings.resolve(base.override(base.get_config(), {**tiny.TINY, **overrides}))
+  with pytest.raises(ValueError, match=message):
     train.build(run, tiny.dataset(), meshes.create(devices=jax.devices()[:1]))
+
+
+def test_copies_are_the_clean_picture_in_epochs_without_the_policy():
+  trainer = tiny.build(**CUTOUT | {"augment.start": 0.5})  # two epochs of four steps
+  batch = tiny.first_batch(trainer, 4)
+  off, on = (objectives.by_picture(tiny.augmented(trainer, batch, epoch)[0], 3) for epoch in (0, 1))
+  np.testing.assert_array_equal(off[1], off[0])
+  np.testing.assert_array_equal(off[2], off[0])
+  assert not np.array_equal(on[1], on[0])
+  assert not np.array_equal(on[2], on[1])
