@@ -5,6 +5,7 @@ TFDS calls two corruptions otherwise (`TFDS_NAMES`). Metadata of every config is
 is opened, pictures when a unit is loaded.
 """
 
+import functools
 import json
 import pathlib
 
@@ -41,16 +42,21 @@ def open_corrupted(request: Request) -> Opened:
       remedy="prepare this config again",
     )
 
-  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+  @functools.lru_cache(maxsize=1)  # a set is read in many small parts
+  def whole(unit: ReleasedUnit) -> Split:
     place = places[unit]
     assert place is not None  # open_set has raised otherwise
-    part, names = records.read_split(place, SPLIT, start=start, stop=stop)
+    part, names = records.read_split(place, SPLIT)
     if len(names) != 10 or part.images.shape[1:] != (32, 32, 3):
       raise ValueError(
         f"{place}: expected 10 classes of 32x32x3, got {len(names)} of "
         f"{'x'.join(map(str, part.images.shape[1:]))}; prepare this config again."
       )
     return part
+
+  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+    rows = range(len(whole(unit)))[start:stop]
+    return whole(unit).part(rows.start, rows.stop)
 
   title = "" if num_rows in (0, PUBLISHED_ROWS) else f"{request.title} (copy with {num_rows} rows)"
   return Opened(units, load, num_classes=10, title=title)

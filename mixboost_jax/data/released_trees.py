@@ -6,8 +6,9 @@ The order of pictures is by a hash of WNID/FILE (any beginning is a fair sample 
 the same under every corruption.
 """
 
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,11 +45,12 @@ def open_corrupted(request: Request) -> Opened:
   for place in places.values():
     if place is not None and wnids:
       _check_classes(request, place, wnids, wnids)
+  names_of = _lister(wnids, pictures.SUFFIXES)
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     place = places[unit.corruption, unit.severity]
     assert place is not None  # open_set has raised otherwise
-    return _read(place, wnids, request.image_size, start, stop)
+    return _read(place, names_of(place), wnids, request.image_size, start, stop)
 
   return Opened(units_of(request.wanted, SEVERITIES), load, num_classes=len(wnids))
 
@@ -81,10 +83,11 @@ def open_renditions(request: Request) -> Opened:
     remedy="extract imagenet-r.tar again and point at the folder it makes",
   )
   number = {wnid: i for i, wnid in enumerate(wnids)}
+  names_of = _lister(wnids, pictures.SUFFIXES)
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     del unit
-    return _read(root, wnids, request.image_size, start, stop)
+    return _read(root, names_of(root), wnids, request.image_size, start, stop)
 
   return Opened(
     units=units_of(request.wanted, (0,)),
@@ -101,10 +104,11 @@ def open_films(request: Request) -> Opened:
   for place in corruptions.values():
     if wnids:
       _check_classes(request, place, wnids, wnids)
+  names_of = _lister(wnids, FILMS)
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> np.ndarray:
     place = corruptions[unit.corruption]
-    names = _names(place, wnids, FILMS)[start:stop]
+    names = names_of(place)[start:stop]
     films = [decode_film(place / name) for name in names]
     lengths = {film.shape for film in films}
     if len(lengths) != 1:
@@ -217,9 +221,13 @@ def _check_classes(
 
 
 def _read(
-  place: pathlib.Path, wnids: Sequence[str], image_size: int, start: int, stop: int | None
+  place: pathlib.Path,
+  names: Sequence[str],
+  wnids: Sequence[str],
+  image_size: int,
+  start: int,
+  stop: int | None,
 ) -> Split:
-  names = _names(place, wnids, pictures.SUFFIXES)
   rows = range(len(names))[start:stop]
   if not rows:
     raise ValueError(f"{place}: no pictures in rows {start} to {stop} of {len(names)}.")
@@ -235,6 +243,11 @@ def _read(
   )
   labels = np.array([number[name.partition("/")[0]] for name in wanted], np.int32)
   return Split(images, labels, np.arange(rows.start, rows.stop, dtype=np.int32))
+
+
+def _lister(wnids: Sequence[str], suffixes: Sequence[str]) -> Callable[[pathlib.Path], list[str]]:
+  """Returns `_names` with a memory: a folder of 50,000 files is read in many small parts."""
+  return functools.lru_cache(maxsize=2)(lambda place: _names(place, wnids, suffixes))
 
 
 def _names(place: pathlib.Path, wnids: Sequence[str], suffixes: Sequence[str]) -> list[str]:

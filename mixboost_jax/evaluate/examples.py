@@ -23,6 +23,8 @@ class Examples:
   dataset: str
   split: str
   source: str
+  class_names: tuple[str, ...] = ()
+  """One per label; empty if nobody said."""
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -54,7 +56,8 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
         f"evaluate: {dataset.title} has no validation split; hold some training examples out with "
         "config.data.validation_examples, or evaluate split='test'."
       )
-    return _checked(part.images, part.labels, part.ids, dataset.name, split, dataset.source)
+    checked = _checked(part.images, part.labels, part.ids, dataset.name, split, dataset.source)
+    return dataclasses.replace(checked, class_names=tuple(dataset.class_names))
   if isinstance(dataset, data.Split):
     return _checked(dataset.images, dataset.labels, dataset.ids, "split", split, "arrays")
   if not isinstance(dataset, tuple | list) or len(dataset) != 2:

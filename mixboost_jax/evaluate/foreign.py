@@ -5,8 +5,9 @@ Papers: Hendrycks & Gimpel 2017, arXiv:1610.02136; Hendrycks et al. 2019, arXiv:
 synthetic sets (Gaussian, Rademacher, blobs) these follow. Values are those of [0, 1] pixels.
 """
 
+import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 from mixboost_jax import keys
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.augment import textures
-from mixboost_jax.data import pictures, splitting
+from mixboost_jax.data import pictures, records, splitting
 from mixboost_jax.image import axes
 from mixboost_jax.image.quantize import from_levels, to_levels
 
@@ -68,11 +69,35 @@ def draw(name: str, ids: jax.Array, images: jax.Array) -> jax.Array:
   return from_levels(to_levels(jax.vmap(SYNTHETIC[name])(each, images)))
 
 
+def read_sets(
+  places: Sequence[str], *, image_shape: tuple[int, int, int], limit: int
+) -> dict[str, np.ndarray]:
+  """Reads several sets with `from_folder`, named after their folders or, prepared, as TFDS does.
+
+  Raises:
+    ValueError: as `from_folder`, or if two sets have one name.
+  """
+  found: dict[str, np.ndarray] = {}
+  for place in places:
+    path = pathlib.Path(place).expanduser().resolve()
+    name = path.stem
+    if (path / records.INFO).is_file():
+      name = str(json.loads((path / records.INFO).read_text(encoding="utf-8")).get("name", name))
+    if name in found or name in SYNTHETIC:
+      raise ValueError(
+        f"evaluate.ood_dirs: {path}: expected a name of its own, got {name!r}, which is also "
+        f"{'a synthetic set' if name in SYNTHETIC else 'an earlier folder'}; rename it."
+      )
+    found[name] = from_folder(place, image_shape=image_shape, limit=limit)
+  return found
+
+
 def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) -> np.ndarray:
   """Reads foreign pictures, resized to the size of the known ones.
 
   Args:
-    place: a folder with picture files at any depth, or a `.npy` file uint8[N, H, W, C].
+    place: a folder with picture files at any depth; a prepared TFDS folder, of which the test split
+      is read; or a `.npy` file uint8[N, H, W, C].
     image_shape: height, width and channels of the known pictures.
     limit: read at most so many, in an order that mixes folders.
 
@@ -86,6 +111,8 @@ def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) ->
   height, width, channels = image_shape
   if path.suffix == ".npy":
     return _from_array(path, image_shape, limit)
+  if (path / records.INFO).is_file():
+    return _from_records(path, image_shape, limit)
   files = [file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES]
   if not files or height != width:
     found = "no picture files" if not files else f"known pictures of {height}x{width}"
@@ -103,6 +130,27 @@ def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) ->
     name_of=lambda i: str(chosen[i]),
     place=str(path),
   )
+
+
+def _from_records(
+  folder: pathlib.Path, image_shape: tuple[int, int, int], limit: int
+) -> np.ndarray:
+  height, width, channels = image_shape
+  if height != width:
+    raise ValueError(
+      f"evaluate.ood_dirs: {folder}: expected square known pictures to resize to, got "
+      f"{height}x{width}; give an .npy file instead."
+    )
+  stored = records.count(folder)
+  split = next((name for name in (*records.TEST_SPLITS, "train") if name in stored), "")
+  part, _ = records.read_split(folder, split, stop=limit, image_size=height)
+  if part.images.shape[-1] == channels:
+    return part.images
+  if part.images.shape[-1] != 1:
+    raise ValueError(
+      f"evaluate.ood_dirs: {folder}: expected {channels} channels, got {part.images.shape[-1]}."
+    )
+  return np.repeat(part.images, channels, axis=-1)
 
 
 def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) -> np.ndarray:

@@ -8,6 +8,7 @@ whose set is there is read from it; the others are made here. Every number says 
 import dataclasses
 import importlib
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,18 +29,21 @@ GROUPS = {
   "p_extra": "extra",
 }
 """Word of a suite -> group of units of a published set."""
-FOLDERS: dict[tuple[str, str], tuple[str, str]] = {
-  ("cifar10", "c"): ("cifar10_c", "CIFAR-10-C"),
-  ("cifar10", "c_bar"): ("cifar10_c_bar", "CIFAR-10-C-Bar"),
-  ("cifar10", "p"): ("cifar10_p", "CIFAR-10-P"),
-  ("cifar100", "c"): ("cifar100_c", "CIFAR-100-C"),
-  ("cifar100", "c_bar"): ("cifar100_c_bar", "CIFAR-100-C-Bar"),
-  ("cifar100", "p"): ("cifar100_p", "CIFAR-100-P"),
-  ("imagenet", "c"): ("imagenet_c", "ImageNet-C"),
-  ("imagenet", "c_bar"): ("imagenet_c_bar", "ImageNet-C-Bar"),
-  ("imagenet", "p"): ("imagenet_p", "ImageNet-P"),
+Form = tuple[str, str]
+"""(kind of `data.released.open_set`, name of the folder in any case)."""
+FOLDERS: dict[tuple[str, str], tuple[Form, ...]] = {
+  ("cifar10", "c"): (("cifar10_c", "CIFAR-10-C"), ("cifar10_corrupted", "cifar10_corrupted")),
+  ("cifar10", "c_bar"): (("cifar10_c_bar", "CIFAR-10-C-Bar"),),
+  ("cifar10", "p"): (("cifar10_p", "CIFAR-10-P"),),
+  ("cifar100", "c"): (("cifar100_c", "CIFAR-100-C"),),
+  ("cifar100", "c_bar"): (("cifar100_c_bar", "CIFAR-100-C-Bar"),),
+  ("cifar100", "p"): (("cifar100_p", "CIFAR-100-P"),),
+  ("imagenet", "c"): (("imagenet_c", "ImageNet-C"),),
+  ("imagenet", "c_bar"): (("imagenet_c_bar", "ImageNet-C-Bar"),),
+  ("imagenet", "p"): (("imagenet_p", "ImageNet-P"),),
 }
-"""(data set, list) -> (kind of `data.released.open_set`, name of the folder in any case)."""
+"""(data set, list) -> forms that the list is published in; the first that is there counts."""
+_WNID = re.compile(r"n\d{8}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,14 @@ class Released:
       self.sets[unit.family].load_films(self._find(unit), start=start, stop=stop)
       for start, stop in _runs(ids)
     ]
-    return np.concatenate(parts)[np.argsort(np.argsort(ids, kind="stable"), kind="stable")]
+    films = np.concatenate(parts)[np.argsort(np.argsort(ids, kind="stable"), kind="stable")]
+    if films.shape[2:] != self.examples.images.shape[1:]:
+      raise ValueError(
+        f"evaluate.released_dir: {unit.label}: expected frames of the size of the pictures, "
+        f"{list(self.examples.images.shape[1:])}, got {list(films.shape[2:])}; set "
+        "config.data.image_size to the size of the frames."
+      )
+    return films
 
   def digest(self, unit: Unit, places: np.ndarray) -> str:
     """Returns a hash of what a piece of a unit is measured on."""
@@ -131,22 +142,38 @@ def open_sets(
     return None
   root = pathlib.Path(folder).expanduser()
   present = {p.name.lower(): p for p in root.iterdir() if p.is_dir()} if root.is_dir() else {}
+  opener = open_set or importlib.import_module(f"{data.__name__}.released").open_set
+  original = _original(examples)
+  own: dict[str, Any] = {}
+  if original == "imagenet":
+    own = {"wnids": examples.class_names, "image_size": examples.images.shape[1]}
   found = {}
   for family in families:
-    name = family.removesuffix("_extra")
-    kind, title = FOLDERS.get((examples.dataset, name), ("", ""))
-    if family in GROUPS and title.lower() in present:
-      opener = open_set or importlib.import_module(f"{data.__name__}.released").open_set
-      found[family] = opener(kind, present[title.lower()], groups=(GROUPS[family],))
+    forms = FOLDERS.get((original, family.removesuffix("_extra")), ())
+    form = next((one for one in forms if one[1].lower() in present), None)
+    if family in GROUPS and form is not None:
+      found[family] = opener(form[0], present[form[1].lower()], groups=(GROUPS[family],), **own)
   if not found:
-    expected = ", ".join(
-      title for (name, _), (_, title) in FOLDERS.items() if name == examples.dataset
-    )
+    titles = [form[1] for key, forms in FOLDERS.items() if key[0] == original for form in forms]
+    expected = f"a folder named {', '.join(titles)}"
+    if not titles:
+      expected = "one of cifar10, cifar100, or a data set with ImageNet's classes (n01440764, ...)"
     raise ValueError(
       f"config.evaluate.released_dir: {root}: no published set of {examples.dataset!r} for this "
-      f"suite; expected a folder named {expected or 'after cifar10, cifar100 or imagenet'}."
+      f"suite; expected {expected}."
     )
   return Released(found, examples)
+
+
+def _original(examples: Examples) -> str:
+  """Returns the data set whose corrupted versions belong to these examples.
+
+  ImageNet is a folder or a TFDS set of any name, and known by its class names.
+  """
+  names = examples.class_names
+  if names and all(_WNID.fullmatch(name) for name in names):
+    return "imagenet"
+  return examples.dataset
 
 
 def replace_units(units: Sequence[Unit], released: Released | None) -> tuple[Unit, ...]:

@@ -4,7 +4,6 @@
 import dataclasses
 import datetime
 import os
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,7 +70,8 @@ def evaluate(
     max_examples: most examples per unit; 0: `suites.DEFAULT_EXAMPLES`, -1: all, as for published
       tables. Every number says how many examples it has.
     budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
-    ood_dirs: folders of pictures (or `.npy` files) that are out of distribution, for `ood`.
+    ood_dirs: folders of pictures, prepared TFDS folders or `.npy` files that are out of
+      distribution, for `ood`.
     released_dir: folder of published corrupted sets (`CIFAR-10-C`, ...), used instead of pictures
       made here; `c_generated` and the like ask for the latter as well.
     folder: keeps every finished piece here; called again with the same network and pictures, only
@@ -148,12 +148,9 @@ def _session(
   held_out = None
   if isinstance(dataset, data.Dataset) and dataset.validation is not None and split == "test":
     held_out = examples_lib.from_dataset(dataset, split="validation")
-  foreign_sets = {
-    pathlib.Path(place).expanduser().resolve().stem: foreign.from_folder(
-      place, image_shape=(height, width, channels), limit=len(chosen)
-    )
-    for place in ood_dirs
-  }
+  foreign_sets = foreign.read_sets(
+    ood_dirs, image_shape=(height, width, channels), limit=len(chosen)
+  )
   return Session(scorer, scorer.placed(variables), chosen, foreign_sets, held_out)
 
 

@@ -3,8 +3,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from mixboost_jax import data, evaluate
+from mixboost_jax import corruptions, data, evaluate
+from mixboost_jax.data import folders, released_trees
 from mixboost_jax.evaluate import released
 from mixboost_jax.report import aggregate, robustness
 
@@ -87,6 +89,80 @@ def test_published_files_replace_pictures_made_here(linear_fn, cifar, tmp_path, 
   assert flips.value == pytest.approx(100 * (upright != turned).mean(), rel=1e-5)
   table = robustness.deviation_table(aggregate.group(aggregate.load(results)))
   assert [row[0].text for row in table.rows] == ["Error, contrast, CIFAR-10-C"]
+
+
+WNIDS = tuple(f"n0000000{i}" for i in range(6))
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+  """A folder data set of six wnids, and the root of sets that were made from its test split."""
+  monkeypatch.setattr(released_trees, "NUM_CLASSES", len(WNIDS))
+  rng = np.random.default_rng(0)
+  for k, wnid in enumerate(WNIDS):
+    for split, name in (("train", "a.png"), ("val", f"{k}.JPEG"), ("val", f"x{k}.JPEG")):
+      place = tmp_path / "own" / split / wnid
+      place.mkdir(parents=True, exist_ok=True)
+      image = Image.fromarray(rng.integers(0, 256, (10, 10, 3)).astype(np.uint8))
+      image.save(place / name, "PNG")
+  published = tmp_path / "published"
+  published.mkdir()
+  train, test, names = folders.read(tmp_path / "own", image_size=8)
+  assert names == WNIDS
+  own = data.Dataset("folder", "Own", "files", names, train, None, test, (0.5,) * 3)
+  return own, tmp_path / "own" / "val", published
+
+
+@pytest.mark.parametrize(
+  ("family", "title", "kind"),
+  [("c", "ImageNet-C", "c"), ("c_bar", "imagenet-c-bar", "c_bar_imagenet")],
+)
+def test_imagenet_gives_its_class_names_and_its_size(imagenet, family, title, kind):
+  own, val, published = imagenet
+  for name in corruptions.NAMES[kind]:
+    for severity in range(1, 6):
+      place = published / title / corruptions.BENCHMARK_NAMES.get(name, name) / str(severity)
+      place.parent.mkdir(parents=True, exist_ok=True)
+      place.symlink_to(val)
+  examples = evaluate.from_dataset(own, split="test")
+  found = released.open_sets(str(published), examples, [family])
+  assert found is not None
+  member = found.members(family)[0]
+  unit = evaluate.Unit("corruption", family, member, 3, "released")
+  places = np.array([9, 0, 4])
+  part = found.pictures(unit, places)  # the corruption of this set does nothing
+  np.testing.assert_array_equal(part.images, own.test.images[places])
+  assert part.labels.tolist() == own.test.labels[places].tolist()
+  few = dataclasses.replace(examples, class_names=WNIDS[:5])
+  with pytest.raises(ValueError, match="expected 6 different class names, got 5"):
+    released.open_sets(str(published), few, [family])
+  nameless = dataclasses.replace(examples, class_names=())
+  with pytest.raises(ValueError, match="a data set with ImageNet's classes"):
+    released.open_sets(str(published), nameless, [family])
+
+
+def test_frames_of_another_size_are_refused(cifar):
+  examples = evaluate.from_dataset(cifar, split="test")
+  small = dataclasses.replace(cifar.test, images=cifar.test.images[:, :4, :4])
+  opened_sets = released.Released({"p": FakeSet(small, ("tilt",), films=True)}, examples)
+  unit = evaluate.Unit("sequence", "p", "tilt", 0, "released")
+  with pytest.raises(ValueError, match=r"expected frames of the size of the pictures, \[8, 8, 3\]"):
+    opened_sets.films(unit, np.arange(3))
+
+
+def test_the_form_of_tfds_is_taken_where_there_is_no_other(cifar, tmp_path):
+  examples = evaluate.from_dataset(cifar, split="test")
+  asked = []
+
+  def open_set(kind, place, *, groups):
+    asked.append(kind)
+    return FakeSet(cifar.test, ("frost",))
+
+  (tmp_path / "cifar10_corrupted").mkdir()
+  released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+  (tmp_path / "CIFAR-10-C").mkdir()
+  released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+  assert asked == ["cifar10_corrupted", "cifar10_c"]
 
 
 def test_rows_are_put_back_in_the_order_of_the_examples(cifar):

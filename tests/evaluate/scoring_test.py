@@ -37,6 +37,12 @@ def test_every_example_is_scored_once_and_in_order(weights, count):
   )
   np.testing.assert_array_equal(scores.correct, logits.argmax(-1) == examples.labels)
   np.testing.assert_allclose(scores.confidence, np.exp(log_probabilities.max(-1)), rtol=1e-5)
+  np.testing.assert_allclose(scores.max_logit, np.asarray(logits).max(-1), rtol=1e-5)
+  np.testing.assert_allclose(
+    scores.negative_energy, np.log(np.exp(np.float64(logits)).sum(-1)), rtol=1e-5
+  )
+  squares = np.square(np.exp(log_probabilities) - np.eye(3)[examples.labels])
+  np.testing.assert_allclose(scores.brier, squares.sum(-1), rtol=1e-4, atol=1e-6)
 
 
 def test_new_variables_need_no_new_compilation(weights):

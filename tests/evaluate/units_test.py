@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mixboost_jax import attacks, corruptions, evaluate, keys
+from mixboost_jax.data import pictures, writing
 from mixboost_jax.evaluate import attacks_table, foreign, measure
 from mixboost_jax.runtime import mesh as mesh_lib
 
@@ -129,6 +130,28 @@ def test_foreign_pictures_from_a_folder(session, tmp_path):
     foreign.from_folder(str(tmp_path / "nothing"), image_shape=(8, 8, 3), limit=4)
   with pytest.raises(ValueError, match="expected uint8"):
     foreign.from_folder(str(tmp_path / "x.npy"), image_shape=(9, 9, 3), limit=4)
+
+
+def test_foreign_pictures_from_prepared_records(tmp_path):
+  folder = tmp_path / "dots" / "1.0.0"
+  folder.mkdir(parents=True)
+  raw = [pictures.encode_png(np.full((12, 16, 1), 40 * i, np.uint8)) for i in range(5)]
+  writing.write_records(
+    folder,
+    {"train": [writing.Example(f"{i}", x, 0) for i, x in enumerate(raw)]},
+    name="dots",
+    version="1.0.0",
+    class_names=["a"],
+    image_shape=(None, None, 1),
+    description="",
+  )
+  (images,) = foreign.read_sets([str(folder)], image_shape=(8, 8, 3), limit=4).values()
+  assert images.shape == (4, 8, 8, 3)
+  assert images[:, 3, 3].tolist() == [[40 * i] * 3 for i in range(4)]
+  with pytest.raises(ValueError, match="got 'dots', which is also an earlier folder"):
+    foreign.read_sets([str(folder), str(folder)], image_shape=(8, 8, 3), limit=4)
+  with pytest.raises(ValueError, match="expected square known pictures"):
+    foreign.from_folder(str(folder), image_shape=(8, 9, 3), limit=4)
 
 
 def test_temperature_is_fitted_on_other_examples(session):
