@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_trainer as tiny
-from small_audit import quick_compilation  # noqa: F401
 
 from configs import base
 from mixboost_jax import attacks, losses, settings
