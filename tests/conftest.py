@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixboost_jax import loops
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
   del config
@@ -34,6 +36,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def key() -> jax.Array:
   return jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+  """Compiles small programs without polish, and one copy of each loop body."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loops, "MAX_UNROLL", 1)
+    yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -1,28 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small smooth network to audit, and programs that compile quickly."""
+"""A small smooth network to audit."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from mixboost_jax import defenses, evaluate, loops
+from mixboost_jax import defenses, evaluate
 
 PLAN = evaluate.Plan(
   epsilon=0.1, step_size=0.03, num_steps=5, eot_step_size=0.03, eot_steps=5, samples=3, redraws=2
 )
 MI_OL = {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, "num_draws": 3}
 POLICIES = {"none": {"name": "none"}, "mi-ol": MI_OL}
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-  """Compiles small programs without polish, and one copy of each loop body."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loops, "MAX_UNROLL", 1)
-    yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make():

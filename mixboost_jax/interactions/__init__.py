@@ -8,7 +8,6 @@ from mixboost_jax.interactions.curve import estimate_strength
 from mixboost_jax.interactions.estimate import MultiOrder, to_json
 from mixboost_jax.interactions.game import Game, coalitions_of, table_game
 from mixboost_jax.interactions.image import feature_game, fill_image, image_game, token_game
-from mixboost_jax.interactions.monitoring import Budget, monitor
 from mixboost_jax.interactions.multivariate import (
   PartitionExtremes,
   Tree,
@@ -53,7 +52,6 @@ from mixboost_jax.interactions.summary import Estimate, curve_rows, measures, pe
 __all__ = [
   "PAPER_RATIOS",
   "REWARDS",
-  "Budget",
   "Estimate",
   "Game",
   "MultiOrder",
@@ -86,7 +84,6 @@ __all__ = [
   "learn_baseline",
   "mean_interaction",
   "measures",
-  "monitor",
   "multi_order",
   "multi_order_sets",
   "multivariate",

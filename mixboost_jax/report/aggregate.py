@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mixboost_jax.report import titles
@@ -96,6 +96,24 @@ def metric_ids(groups: Sequence[Group]) -> list[MetricId]:
   places = list(dict.fromkeys((dataset, split) for dataset, split, _ in found))
   unique = list(dict.fromkeys(found))
   return [key for place in places for key in unique if key[:2] == place]
+
+
+def is_plain(settings: Mapping[str, Any]) -> bool:
+  """Tells whether stored settings are plain risk minimisation: no policy and no further term."""
+  objective, augment, adversary = (
+    settings.get(section, {}) for section in ("objective", "augment", "adversary")
+  )
+  options = (
+    objective.get("jsd_weight"),
+    objective.get("reduction_weight"),
+    augment.get("manifold_alpha"),
+  )
+  return (
+    objective.get("name") == "erm"
+    and augment.get("policy", {}).get("name", "none") == "none"
+    and adversary.get("name", "none") == "none"
+    and not any(options)
+  )
 
 
 def is_better(first: float, second: float, better: str) -> bool:

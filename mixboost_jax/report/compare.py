@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mixboost_jax import metrics
 from mixboost_jax.report import titles
-from mixboost_jax.report.aggregate import Group, MetricId, Value, is_better
+from mixboost_jax.report.aggregate import Group, MetricId, Value, is_better, is_plain
 
 MIN_SEEDS = 5
 """With fewer pairs no one-sided p value can fall below 5 %."""
@@ -49,11 +49,7 @@ class Difference:
 def baseline_of(groups: Sequence[Group]) -> Group:
   """Returns the first group trained by plain risk minimisation, or else the first group."""
   for group in groups:
-    objective = group.runs[0].results.settings.get("objective", {})
-    augment = group.runs[0].results.settings.get("augment", {})
-    adversary = group.runs[0].results.settings.get("adversary", {})
-    plain = objective.get("name") == "erm" and adversary.get("name", "none") == "none"
-    if plain and augment.get("policy", {}).get("name") == "none":
+    if is_plain(group.runs[0].results.settings):
       return group
   return groups[0]
 

@@ -77,7 +77,7 @@ def defense_title(word: str) -> str:
 def table(groups: Sequence[Group]) -> Table | None:
   """Returns one row per defense of every run, one column per attack; None without an audit."""
   found = {group.label: _audited(group) for group in groups}
-  words = list(dict.fromkeys(key[2].split("/")[2] for keys in found.values() for key in keys))
+  words = list(dict.fromkeys(_parts(key)[1] for keys in found.values() for key in keys))
   columns = sorted(words, key=_place_of)
   if not columns:
     return None
@@ -87,7 +87,7 @@ def table(groups: Sequence[Group]) -> Table | None:
     if not keys:
       continue
     rows.append((Cell(_heading(group, keys)),))
-    for place, defense in dict.fromkeys((key[:2], key[2].split("/")[1]) for key in keys):
+    for place, defense in dict.fromkeys((key[:2], _parts(key)[0]) for key in keys):
       cells = [_cell(group, (*place, f"{AUDIT}/{defense}/{word}"), keys) for word in columns]
       rows.append((Cell(defense_title(defense)), *cells))
   header = ("Accuracy in %", *(attack_title(word) for word in columns))
@@ -99,7 +99,7 @@ def summary(groups: Sequence[Group]) -> list[str]:
   sentences = []
   for group in groups:
     claims = {
-      key[2].split("/")[1]: value
+      _parts(key)[0]: value
       for key in _audited(group)
       if key[2].endswith(f"/{CLAIM}") and (value := group.value(key)) is not None
     }
@@ -119,6 +119,12 @@ def _audited(group: Group) -> list[MetricId]:
   ]
 
 
+def _parts(key: MetricId) -> tuple[str, str]:
+  """Splits `audit/DEFENSE/ATTACK`; a defense may have slashes, as `cifar10/at:mi-ol` has."""
+  defense, _, attack = key[2].removeprefix(f"{AUDIT}/").rpartition("/")
+  return defense, attack
+
+
 def _heading(group: Group, keys: Sequence[MetricId]) -> str:
   value = group.value(keys[0])
   assert value is not None
@@ -136,7 +142,7 @@ def _heading(group: Group, keys: Sequence[MetricId]) -> str:
 
 def _cell(group: Group, key: MetricId, keys: Sequence[MetricId]) -> Cell:
   if key not in keys:
-    published = key[2].split("/")[2].startswith("published")
+    published = _parts(key)[1].startswith("published")
     return Cell("not applicable" if published else NOT_RUN, tone="missing")
   return value_cell(group, key, best=key[2].endswith(f"/{CLAIM}"))
 

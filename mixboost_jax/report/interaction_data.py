@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixboost_jax.report import titles
-from mixboost_jax.report.aggregate import Group
+from mixboost_jax.report.aggregate import Group, is_plain
 from mixboost_jax.runtime.results import Metric
 
 CURVE, TRAINING = "interactions", "interactions_training"
@@ -19,6 +19,8 @@ PROXY = "interaction_proxy"
 PLAIN_ERRORS = ("error", "clean_error")
 ERRORS = (*PLAIN_ERRORS, "mce", "mfr")
 """Metrics that M is compared with."""
+_SHARED = ("data", "model", "augment", "objective", "adversary", "optimizer", "train")
+"""Sections that the runs of a sweep of r1 have in common."""
 MIN_SCATTER = 4
 """Fewest runs for a scatter of M against an error."""
 
@@ -106,7 +108,7 @@ def sweep(runs: Sequence[Measured]) -> list[Measured]:
   families: dict[str, dict[float, Measured]] = {}
   for run in runs:
     if math.isfinite(run.keep_rate):
-      rest = {key: run.settings.get(key) for key in ("data", "model", "augment", "objective")}
+      rest = {key: run.settings.get(key) for key in _SHARED}
       family = families.setdefault(json.dumps(rest, sort_keys=True, default=str), {})
       family.setdefault(round(run.keep_rate, 6), run)
   best = max(families.values(), key=len, default={})
@@ -114,12 +116,8 @@ def sweep(runs: Sequence[Measured]) -> list[Measured]:
 
 
 def reference(runs: Sequence[Measured]) -> Measured | None:
-  """Returns the first run without augmentation and boost."""
-  for run in runs:
-    policy = run.settings.get("augment", {}).get("policy", {}).get("name", "none")
-    if policy == "none" and run.settings.get("objective", {}).get("name") == "erm":
-      return run
-  return None
+  """Returns the first run of plain risk minimisation."""
+  return next((run for run in runs if is_plain(run.settings)), None)
 
 
 def panels(runs: Sequence[Measured], *, size: int = 5) -> list[list[Measured]]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_audit import MI_OL, PLAN, make, quick_compilation  # noqa: F401
+from small_audit import MI_OL, PLAN, make
 
 from mixboost_jax import defenses, evaluate
 from mixboost_jax.evaluate import audit_attacks, audit_plan

@@ -3,7 +3,7 @@
 
 import jax
 import pytest
-from small_audit import PLAN, POLICIES, make, quick_compilation  # noqa: F401
+from small_audit import PLAN, POLICIES, make
 
 from mixboost_jax import defenses, evaluate
 from mixboost_jax.evaluate import audit_figures, audit_plan

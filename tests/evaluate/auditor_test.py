@@ -4,7 +4,7 @@
 import jax
 import numpy as np
 import pytest
-from small_audit import MI_OL, PLAN, POLICIES, make, quick_compilation  # noqa: F401
+from small_audit import MI_OL, PLAN, POLICIES, make
 
 from mixboost_jax import evaluate
 from mixboost_jax.evaluate import audit_attacks, audit_plan, auditor

@@ -58,6 +58,20 @@ def test_rows_are_defenses_and_columns_attacks(make):
   assert mi_ol[-1].note == "[2.00, 4.00]"
 
 
+def test_the_same_defense_of_two_presets(make):
+  metrics = [
+    make.metric(f"audit/{label}/{word}", value, better="higher")
+    for label, value in (("mi-ol", 40.0), ("cifar10/at:mi-ol", 50.0))
+    for word in ("clean", "claim")
+  ]
+  groups = groups_of(make.results("at", metrics=tuple(metrics)))
+  data = defenses.table(groups)
+  assert data is not None
+  assert data.header == ("Accuracy in %", "Clean", "Claim")
+  assert [row[0].text for row in data.rows[1:]] == ["MI-OL", "MI-OL (cifar10/at)"]
+  assert "MI-OL (cifar10/at) 50.00" in defenses.summary(groups)[0]
+
+
 def test_without_an_audit_there_is_no_table(make):
   groups = groups_of(make.results())
   assert defenses.table(groups) is None

@@ -31,12 +31,13 @@ def rows(level):
 def write(make, tmp_path):
   """Writes a run folder with results.json and interactions.json."""
 
-  def do(name, *, keep_rate=None, error=10.0, level=1.0, policy="none"):
+  def do(name, *, keep_rate=None, error=10.0, level=1.0, policy="none", adversary="none"):
     settings = make.settings() | {"name": f"demo_{name}"}
     settings |= {
       "objective": {"name": "mixboost" if keep_rate else "erm"},
       "mask": {"keep_rate": keep_rate or 0.7},
       "augment": {"policy": {"name": policy}},
+      "adversary": {"name": adversary},
     }
     folder = tmp_path / name
     folder.mkdir()
@@ -96,6 +97,7 @@ def test_the_sweep_differs_in_the_rate_only(write):
   runs = [write("baseline"), write("a", keep_rate=0.9), write("b", keep_rate=0.5)]
   assert interaction_data.sweep(interaction_data.measured(groups_of(runs))) == []
   runs += [write("c", keep_rate=0.3), write("other", keep_rate=0.1, policy="pixmix")]
+  runs += [write("at", keep_rate=0.2, adversary="at")]
   chain = interaction_data.sweep(interaction_data.measured(groups_of(runs)))
   assert [run.keep_rate for run in chain] == [0.3, 0.5, 0.9]
 
@@ -105,6 +107,35 @@ def test_many_runs_share_panels_with_the_reference(write):
   panels = interaction_data.panels(interaction_data.measured(groups_of(runs)))
   assert [len(panel) for panel in panels] == [6, 4]
   assert {panel[0].label for panel in panels} == {"Baseline"}
+
+
+def test_the_reference_is_plain(write):
+  runs = [
+    write("at", adversary="at"),
+    write("pixmix", policy="pixmix"),
+    write("boost", keep_rate=0.7),
+  ]
+  assert interaction_data.reference(interaction_data.measured(groups_of(runs))) is None
+  found = interaction_data.reference(interaction_data.measured(groups_of([*runs, write("erm")])))
+  assert found is not None
+  assert found.settings["name"] == "demo_erm"
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"objective": {"name": "erm", "jsd_weight": 12.0}},
+    {"objective": {"name": "erm", "reduction_weight": 0.1}},
+    {"augment": {"policy": {"name": "none"}, "manifold_alpha": 2.0}},
+    {"augment": {"policy": {"name": "cutout"}}},
+    {"adversary": {"name": "trades"}},
+    {"objective": {"name": "mixboost"}},
+  ],
+)
+def test_a_further_term_is_not_plain(changes):
+  plain = {"objective": {"name": "erm"}, "augment": {"policy": {"name": "none"}}}
+  assert aggregate.is_plain(plain)
+  assert not aggregate.is_plain(plain | changes)
 
 
 def test_few_runs_have_no_scatter(write):
