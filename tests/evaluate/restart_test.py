@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 
 import jax
@@ -7,7 +8,7 @@ import pytest
 
 from mixboost_jax import evaluate
 from mixboost_jax.evaluate import budget as budget_lib
-from mixboost_jax.evaluate import measure, pieces, store
+from mixboost_jax.evaluate import measure, pieces, planning, store
 from mixboost_jax.runtime import mesh as mesh_lib
 
 SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
@@ -73,6 +74,33 @@ def test_another_network_or_other_pictures_are_measured_anew(linear_weights, eas
   assert error(linear_weights, (255 - images, labels)) != first
   assert error(linear_weights, easy) == first
   assert len(lines(tmp_path)) == 3
+
+
+def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypatch):
+  examples = evaluate.from_dataset(easy, split="test")
+  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  units = evaluate.expand("clean,c:fog:3,p:tilt,pgd,ood:blobs,temperature")
+
+  def names(session=session):
+    return [pieces._Names(session, "network")(pieces.Piece(unit, 0, 90)) for unit in units]
+
+  def changed(before, after):
+    pairs = zip(units, before, after, strict=True)
+    return [unit.family for unit, one, other in pairs if one != other]
+
+  first = names()
+  assert len(set(first)) == len(first)
+  assert names() == first
+  with monkeypatch.context() as patch:
+    patch.setattr(pieces.corruptions, "parameters", lambda *_, **__: (0.5,))
+    assert changed(first, names()) == ["c"]
+  with monkeypatch.context() as patch:
+    spec = pieces.ATTACKS["pgd"]
+    options = {**spec.options, "num_steps": 21}
+    patch.setitem(pieces.ATTACKS, "pgd", dataclasses.replace(spec, options=options))
+    assert changed(first, names()) == ["pgd"]
+  held_out = dataclasses.replace(session, held_out=session.part(0, 45))
+  assert changed(first, names(held_out)) == ["temperature"]
 
 
 def test_a_damaged_file_is_measured_again(linear_fn, easy, tmp_path):
@@ -152,6 +180,18 @@ def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
     dict.fromkeys(groups, 100),
   )
   assert poor == {groups[0]: 100, groups[1]: 100}
+
+
+@pytest.mark.parametrize(("clean", "foreign"), [(45, 9), (90, 18)])
+def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypatch, clean, foreign):
+  examples = evaluate.from_dataset(easy, split="test")
+  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  planned = {("pictures", "clean"): clean, ("ood", "ood"): 90}
+  monkeypatch.setattr(planning, "_planned", lambda *_: planned)
+  units = evaluate.expand("clean,ood:blobs")
+  options = {"max_examples": 0, "budget": "1s", "store": store.Store(None), "network": ""}
+  counted, _ = planning.sizes(session, units, "clean,ood:blobs", **options)
+  assert list(counted.values()) == [clean, foreign]
 
 
 @pytest.mark.parametrize(

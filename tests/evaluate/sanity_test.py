@@ -86,13 +86,23 @@ def findings(**changes):
 @pytest.mark.parametrize(
   ("changes", "name"),
   [
-    ({}, None),
-    ({"usual": 0.52, "single_step": 0.5}, None),  # within the tolerance
-    ({"num_examples": 3.0}, "too_few_correct"),
-    ({"huge": 0.2}, "survives_anything"),
-    ({"small": 0.4}, "larger_radius_is_weaker"),
-    ({"single_step": 0.4}, "more_steps_are_weaker"),
-    ({"square": 0.4}, "black_box_beats_gradients"),
+    ({}, None),  # each pair below lies on both sides of its threshold
+    ({"num_examples": 7.0}, "too_few_correct"),
+    ({"num_examples": 8.0}, None),
+    ({"logit_noise": 1e-7}, "random_logits"),
+    ({"looks_like_probabilities": 1.0}, "probabilities"),
+    ({"zero_margin_gradients": 0.06}, "zero_gradients"),
+    ({"zero_margin_gradients": 0.04}, None),
+    ({"vanishing_gradients": 0.26}, "vanishing_gradients"),
+    ({"vanishing_gradients": 0.24}, None),
+    ({"huge": 0.11}, "survives_anything"),
+    ({"huge": 0.09}, None),
+    ({"small": 0.44}, "larger_radius_is_weaker"),
+    ({"small": 0.46}, None),
+    ({"single_step": 0.44}, "more_steps_are_weaker"),
+    ({"single_step": 0.46}, None),
+    ({"square": 0.44}, "black_box_beats_gradients"),
+    ({"square": 0.46}, None),
   ],
 )
 def test_orders_that_must_hold(changes, name):
