@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import functools
 import json
 
 import jax
@@ -24,6 +25,8 @@ def quick_sanity():
   patch.setattr(sanity, "NUM_EXAMPLES", 16)
   patch.setattr(sanity, "NUM_QUERIES", 10)
   patch.setattr(sanity, "NUM_STEPS", 2)
+  patch.setattr(sanity, "_accuracy", functools.cache(sanity._accuracy))
+  patch.setattr(sanity, "_gradients", functools.cache(sanity._gradients))
   yield
   patch.undo()
 
@@ -32,6 +35,16 @@ def quick_sanity():
 def one():
   """A single device, for which programs compile fastest."""
   return mesh_lib.create(devices=jax.devices()[:1])
+
+
+def network(weights, images):
+  return (images - 0.5).reshape(len(images), -1) @ weights
+
+
+@pytest.fixture(scope="session")
+def linear_fn(linear_weights):
+  """Its parameters are arguments, so what is cached by function is shared by evaluations."""
+  return jax.tree_util.Partial(network, linear_weights)
 
 
 @pytest.fixture(scope="module")
