@@ -101,8 +101,8 @@ def corruption_family(
 ) -> tuple[list[Metric], dict[str, list[dict[str, Any]]]]:
   """Aggregates one list of corruptions.
 
-  The mean corruption error is given only if every corruption of the list was measured, and called
-  by another name if not at all five severities.
+  Means over corruptions (of errors, of calibration errors) are given only if every corruption of
+  the list was measured; their names end in the severities if these are not all five.
 
   Args:
     place: of the numbers.
@@ -126,7 +126,7 @@ def corruption_family(
     found += _mean_errors(
       place, stacked, each, members, severities, clean_correct, draws, reference
     )
-    found += _calibration(place, columns, count)
+    found += _calibration(place, columns, count, severities)
   for name in names:
     values = by_member[name]
     replicates = draws.means(values)
@@ -147,6 +147,11 @@ def _error_table(columns: Mapping[Unit, Columns]) -> tuple[dict[str, np.ndarray]
   return {name: np.stack(tables) for name, tables in kept.items()}, tuple(shared)
 
 
+def _level(severities: tuple[int, ...]) -> str:
+  """Returns how names of metrics end if only these severities were measured."""
+  return "_severity_" + "_".join(map(str, severities))
+
+
 def _mean_errors(
   place: Place,
   errors: np.ndarray,
@@ -159,7 +164,7 @@ def _mean_errors(
 ) -> list[Metric]:
   count = len(errors)
   whole = severities == SEVERITIES
-  name = "mce" if whole else "mean_error_severity_" + "_".join(map(str, severities))
+  name = "mce" if whole else f"mean_error{_level(severities)}"
   means = errors.mean(axis=0)
   found = [metric(place, name, float(means.mean()), replicates.mean(axis=1), count=count)]
   clean = None
@@ -182,8 +187,11 @@ def _mean_errors(
   return found
 
 
-def _calibration(place: Place, columns: Mapping[Unit, Columns], count: int) -> list[Metric]:
+def _calibration(
+  place: Place, columns: Mapping[Unit, Columns], count: int, severities: tuple[int, ...]
+) -> list[Metric]:
   """Returns the mean RMS calibration error: per corruption (severities together) and per cell."""
+  level = "" if severities == SEVERITIES else _level(severities)
   files: dict[str, list[Columns]] = {}
   for unit, values in columns.items():
     files.setdefault(unit.member, []).append(values)
@@ -203,7 +211,8 @@ def _calibration(place: Place, columns: Mapping[Unit, Columns], count: int) -> l
       values = [_rms_of(group, draws, skip_last_bin=skip) for group in groups]
       value = float(np.mean([estimate for estimate, _ in values]))
       spread = np.mean([replicates for _, replicates in values], axis=0)
-      found.append(metric(place, f"{name}{suffix}", value, spread, count=count, recentred=True))
+      title = f"{name}{suffix}{level}"
+      found.append(metric(place, title, value, spread, count=count, recentred=True))
   return found
 
 

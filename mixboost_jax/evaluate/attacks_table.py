@@ -17,7 +17,7 @@ class AttackUnit:
   kind: str
   """"attack" (a function of a batch) or "autoattack" (its own batches)."""
   options: Mapping[str, Any]
-  """Keywords of `attacks.pgd` or `attacks.autoattack`."""
+  """Keywords of `attacks.pgd`; or of `attacks.AutoAttack`, and its `epsilon`."""
 
   @property
   def norm(self) -> str:

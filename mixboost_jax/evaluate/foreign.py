@@ -80,6 +80,7 @@ def read_sets(
   found: dict[str, np.ndarray] = {}
   for place in places:
     path = pathlib.Path(place).expanduser().resolve()
+    images = from_folder(place, image_shape=image_shape, limit=limit)
     name = path.stem
     if (path / records.INFO).is_file():
       name = str(json.loads((path / records.INFO).read_text(encoding="utf-8")).get("name", name))
@@ -88,7 +89,7 @@ def read_sets(
         f"evaluate.ood_dirs: {path}: expected a name of its own, got {name!r}, which is also "
         f"{'a synthetic set' if name in SYNTHETIC else 'an earlier folder'}; rename it."
       )
-    found[name] = from_folder(place, image_shape=image_shape, limit=limit)
+    found[name] = images
   return found
 
 

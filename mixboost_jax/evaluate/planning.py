@@ -49,14 +49,15 @@ def sizes(
     chosen = {
       group: min(most, _cap(group, suite, max_examples, most)) for group, most in available.items()
     }
-  counted = {unit: _own_size(session, unit, chosen[group_of(unit)]) for unit in units}
+  known = chosen.get(("pictures", "clean"), len(session.examples))
+  counted = {unit: _own_size(session, unit, chosen[group_of(unit)], known) for unit in units}
   return counted, _notes(chosen, available, units)
 
 
-def _own_size(session: Session, unit: Unit, size: int) -> int:
+def _own_size(session: Session, unit: Unit, size: int, known: int) -> int:
   if unit.kind != "ood":  # the size of an OOD set follows from how many known pictures it meets
     return size
-  wanted = detection.foreign_count(size)
+  wanted = detection.foreign_count(min(size, known))
   return min(wanted, len(session.foreign_sets.get(unit.member, range(wanted))))
 
 

@@ -26,7 +26,7 @@ class Unit:
   """One set of pictures to score; units do not depend on each other."""
 
   kind: str
-  """How it is measured: a key of `kinds.KINDS`."""
+  """How it is measured: a key of `measure.KINDS`."""
   family: str
   """The word that asks for it; units of one family are aggregated together."""
   member: str = ""

@@ -92,9 +92,10 @@ def metric(name: str) -> str:
     start = name.removesuffix(f"_{score}")
     if start != name and start in DETECTION:
       return f"{DETECTION[start]}, {words}"
-  if name.startswith("mean_error_severity_"):
-    levels = name.removeprefix("mean_error_severity_").replace("_", ", ")
-    return f"Mean error at severity {levels}"
+  head, _, levels = name.partition("_severity_")
+  if levels:
+    title = "Mean error" if head == "mean_error" else metric(head)
+    return f"{title} at severity {levels.replace('_', ', ')}"
   if name.startswith("audit/") and name not in METRICS:
     return "accuracy under attack"
   return METRICS.get(name, name.replace("_", " "))

@@ -91,6 +91,8 @@ def test_no_mean_over_a_part_of_a_list():
   at_three, _ = family(cells(("fog", "snow"), severities=[3]), ("fog", "snow"))
   assert "mce" not in at_three
   assert "mean_error_severity_3" in at_three
+  assert "rms_calibration_error" not in at_three  # the name of the published column
+  assert "rms_calibration_error_severity_3" in at_three
 
 
 def test_interval_takes_examples_along_through_all_corruptions():

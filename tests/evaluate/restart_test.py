@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import functools
 import json
 
 import jax
@@ -7,7 +9,7 @@ import pytest
 
 from mixboost_jax import evaluate
 from mixboost_jax.evaluate import budget as budget_lib
-from mixboost_jax.evaluate import measure, pieces, store
+from mixboost_jax.evaluate import measure, pieces, planning, sanity, store
 from mixboost_jax.runtime import mesh as mesh_lib
 
 SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
@@ -17,9 +19,37 @@ def numbers(results):
   return results.metrics, results.curves, results.flags
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_sanity():
+  patch = pytest.MonkeyPatch()
+  patch.setattr(sanity, "NUM_EXAMPLES", 16)
+  patch.setattr(sanity, "NUM_QUERIES", 10)
+  patch.setattr(sanity, "NUM_STEPS", 2)
+  patch.setattr(sanity, "_accuracy", functools.cache(sanity._accuracy))
+  patch.setattr(sanity, "_gradients", functools.cache(sanity._gradients))
+  yield
+  patch.undo()
+
+
 @pytest.fixture(scope="module")
-def whole(linear_fn, easy):
-  return evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32)
+def one():
+  """A single device, for which programs compile fastest."""
+  return mesh_lib.create(devices=jax.devices()[:1])
+
+
+def network(weights, images):
+  return (images - 0.5).reshape(len(images), -1) @ weights
+
+
+@pytest.fixture(scope="session")
+def linear_fn(linear_weights):
+  """Its parameters are arguments, so what is cached by function is shared by evaluations."""
+  return jax.tree_util.Partial(network, linear_weights)
+
+
+@pytest.fixture(scope="module")
+def whole(linear_fn, easy, one):
+  return evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, mesh=one)
 
 
 def lines(folder):
@@ -27,17 +57,16 @@ def lines(folder):
   return [json.loads(line) for line in text]
 
 
-def test_stop_anywhere_and_resume(linear_fn, easy, whole, tmp_path, monkeypatch):
+def test_stop_anywhere_and_resume(linear_fn, easy, whole, one, tmp_path, monkeypatch):
   asked = []
+  options = {"batch_size": 32, "folder": tmp_path, "mesh": one}
 
   def stop_after_four():
     asked.append(1)
     return len(asked) > 4
 
   with pytest.raises(evaluate.Stopped, match="what is done is kept"):
-    evaluate.evaluate(
-      linear_fn, easy, SUITE, batch_size=32, folder=tmp_path, should_stop=stop_after_four
-    )
+    evaluate.evaluate(linear_fn, easy, SUITE, should_stop=stop_after_four, **options)
   before = lines(tmp_path)
   assert len(before) == 5  # sanity and four pieces
   with open(tmp_path / "units.jsonl", "a") as file:  # a line that a kill cut short
@@ -50,11 +79,11 @@ def test_stop_anywhere_and_resume(linear_fn, easy, whole, tmp_path, monkeypatch)
       return run(session, unit, start, stop)
 
     monkeypatch.setitem(measure.KINDS, name, kind._replace(run=noted))
-  resumed = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, folder=tmp_path)
+  resumed = evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert numbers(resumed) == numbers(whole)  # bit for bit
   assert not {record["unit"] for record in before} & set(measured)
   measured.clear()
-  again = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, folder=tmp_path)
+  again = evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert measured == []
   assert numbers(again) == numbers(whole)
 
@@ -73,6 +102,33 @@ def test_another_network_or_other_pictures_are_measured_anew(linear_weights, eas
   assert error(linear_weights, (255 - images, labels)) != first
   assert error(linear_weights, easy) == first
   assert len(lines(tmp_path)) == 3
+
+
+def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypatch):
+  examples = evaluate.from_dataset(easy, split="test")
+  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  units = evaluate.expand("clean,c:fog:3,p:tilt,pgd,ood:blobs,temperature")
+
+  def names(session=session):
+    return [pieces._Names(session, "network")(pieces.Piece(unit, 0, 90)) for unit in units]
+
+  def changed(before, after):
+    pairs = zip(units, before, after, strict=True)
+    return [unit.family for unit, one, other in pairs if one != other]
+
+  first = names()
+  assert len(set(first)) == len(first)
+  assert names() == first
+  with monkeypatch.context() as patch:
+    patch.setattr(pieces.corruptions, "parameters", lambda *_, **__: (0.5,))
+    assert changed(first, names()) == ["c"]
+  with monkeypatch.context() as patch:
+    spec = pieces.ATTACKS["pgd"]
+    options = {**spec.options, "num_steps": 21}
+    patch.setitem(pieces.ATTACKS, "pgd", dataclasses.replace(spec, options=options))
+    assert changed(first, names()) == ["pgd"]
+  held_out = dataclasses.replace(session, held_out=session.part(0, 45))
+  assert changed(first, names(held_out)) == ["temperature"]
 
 
 def test_a_damaged_file_is_measured_again(linear_fn, easy, tmp_path):
@@ -94,10 +150,9 @@ def test_pieces_cover_every_example_once(linear_fn, easy, monkeypatch):
   assert [(one.start, one.stop) for one in cut] == [(0, 32), (32, 64), (64, 90)]
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
-def test_devices_change_nothing(linear_fn, easy, whole, num_devices):
-  mesh = mesh_lib.create(devices=jax.devices()[:num_devices])
-  other = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, mesh=mesh)
+def test_devices_change_nothing(linear_fn, easy, whole):
+  assert jax.device_count() == 8
+  other = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32)
   for first, second in zip(whole.metrics, other.metrics, strict=True):
     assert (first.dataset, first.name, first.count) == (second.dataset, second.name, second.count)
     exact = first.name.startswith(("error", "flip", "m"))
@@ -106,7 +161,9 @@ def test_devices_change_nothing(linear_fn, easy, whole, num_devices):
   assert whole.flags == other.flags
 
 
-def test_budget_plans_sizes_keeps_them_and_says_so(linear_fn, easy, tmp_path, monkeypatch, capsys):
+def test_budget_plans_sizes_keeps_them_and_says_so(
+  linear_fn, easy, one, tmp_path, monkeypatch, capsys
+):
   speed = budget_lib.Speed(compilation=1.0, batch=1.0)
   probes = []
 
@@ -115,16 +172,18 @@ def test_budget_plans_sizes_keeps_them_and_says_so(linear_fn, easy, tmp_path, mo
     return dict.fromkeys(most, speed)
 
   monkeypatch.setattr(budget_lib, "probe", probe)
-  options = {"batch_size": 16, "budget": "13s", "folder": tmp_path}
-  found = evaluate.evaluate(linear_fn, easy, "clean,c:contrast", **options)
-  # 13 s less 6 compilations leaves 7: 3 batches of clean fit into half of it; -C has the least.
+  suite = "clean,c:contrast:1,c:contrast:3"
+  options = {"batch_size": 16, "budget": "10s", "folder": tmp_path, "mesh": one}
+  found = evaluate.evaluate(linear_fn, easy, suite, **options)
+  # 10 s less 3 compilations leaves 7: 3 batches of clean fit into half of it, and into the rest
+  # 2 batches of each of the two units of -C.
   counts = {m.dataset: m.count for m in found.metrics}
-  assert counts == {"arrays": 48, "arrays-c": 16}
+  assert counts == {"arrays": 48, "arrays-c": 32}
   told = capsys.readouterr().err
   assert "clean:" in told
   assert "of 90 examples" in told
   assert [flag.name for flag in found.flags] == ["subset", "subset"]
-  again = evaluate.evaluate(linear_fn, easy, "clean,c:contrast", **options)
+  again = evaluate.evaluate(linear_fn, easy, suite, **options)
   assert len(probes) == 1
   assert numbers(again) == numbers(found)
   wide = {m.name: m.high - m.low for m in found.metrics if m.dataset == "arrays"}
@@ -152,6 +211,18 @@ def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
     dict.fromkeys(groups, 100),
   )
   assert poor == {groups[0]: 100, groups[1]: 100}
+
+
+@pytest.mark.parametrize(("clean", "foreign"), [(45, 9), (90, 18)])
+def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypatch, clean, foreign):
+  examples = evaluate.from_dataset(easy, split="test")
+  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  planned = {("pictures", "clean"): clean, ("ood", "ood"): 90}
+  monkeypatch.setattr(planning, "_planned", lambda *_: planned)
+  units = evaluate.expand("clean,ood:blobs")
+  options = {"max_examples": 0, "budget": "1s", "store": store.Store(None), "network": ""}
+  counted, _ = planning.sizes(session, units, "clean,ood:blobs", **options)
+  assert list(counted.values()) == [clean, foreign]
 
 
 @pytest.mark.parametrize(

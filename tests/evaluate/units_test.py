@@ -2,6 +2,7 @@
 """Single kinds of units against what they should be, worked out in another way."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,13 @@ def test_an_attack_that_leaves_its_ball_is_caught(session, monkeypatch):
   with pytest.raises(RuntimeError, match=r"left its linf ball of radius 0\.0078"):
     measure.attack(session, unit_of("pgd"), 0, 16)
   assert spec.epsilon == 2 / 255
+
+  def outside(session, spec):
+    return lambda each, images, labels, *, epsilon: types.SimpleNamespace(images=images + 0.5)
+
+  monkeypatch.setattr(measure, "_autoattack_program", outside)
+  with pytest.raises(RuntimeError, match="autoattack left its linf ball of radius"):
+    measure.autoattack(session, unit_of("autoattack"), 0, 16)
 
 
 def test_autoattack_of_a_linear_network_is_exact(session, linear_weights, monkeypatch):
