@@ -138,13 +138,18 @@ def reference_seconds(args: argparse.Namespace, images: np.ndarray, name: str) -
 FOLDERS = ("robustness", "c_bar")
 
 
-def measure_pgd(args: argparse.Namespace, images: np.ndarray, labels: np.ndarray) -> dict:
-  """PGD-20 on a WRN-16-2 with random weights: the arithmetic does not depend on them."""
+def measure_pgd(
+  args: argparse.Namespace, images: np.ndarray, labels: np.ndarray, *, plain: bool
+) -> dict:
+  """PGD-20 on a WRN-16-2 with random weights: the arithmetic does not depend on them.
+
+  With the convolutions of the built-in networks, or, if `plain`, those of somebody else's network.
+  """
   weights = twin_network.init(0, depth=16, width=2)
   params = {name: jnp.asarray(value) for name, value in weights.items()}
 
   def logits_fn(x):
-    return twin_network.jax_logits(params, x, depth=16, width=2)
+    return twin_network.jax_logits(params, x, depth=16, width=2, plain=plain)
 
   setting = {"epsilon": 2 / 255, "step_size": 0.5 / 255, "num_steps": 20}
   mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
@@ -230,7 +235,9 @@ def main() -> None:
     bytes_ = np.round(images[: args.images] * 255).astype(np.uint8)
     report["corruptions"] = measure_corruptions(args, bytes_)
   if "pgd" in args.parts:
-    report["pgd_20"] = measure_pgd(args, images[: args.attacked], labels[: args.attacked])
+    some = images[: args.attacked], labels[: args.attacked]
+    report["pgd_20"] = measure_pgd(args, *some, plain=False)
+    report["pgd_20_plain_convolutions"] = measure_pgd(args, *some, plain=True)
   if "autoattack" in args.parts:
     report["autoattack"] = measure_autoattack(args, pictures)
   out = args.out or f"results/benchmarks/evaluation_{jax.default_backend()}.json"

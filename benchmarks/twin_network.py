@@ -44,12 +44,20 @@ def init(seed: int, *, depth: int, width: int, channels: int = 3, num_classes: i
   return weights
 
 
-def jax_logits(weights, images, *, depth: int, width: int):
-  """Runs the network in JAX; `images` NHWC in [0, 1]."""
+def jax_logits(weights, images, *, depth: int, width: int, plain: bool = True):
+  """Runs the network in JAX; `images` NHWC in [0, 1].
+
+  Convolutions are those of `jax.lax` if `plain`, else those of the built-in networks, which have
+  gradients of their own.
+  """
   import jax
   import jax.numpy as jnp
 
   def conv(x, kernel, stride=1):
+    if not plain:
+      from mixboost_jax.models.conv import conv2d
+
+      return conv2d(x, kernel, stride=stride, padding=(kernel.shape[0] - 1) // 2)
     return jax.lax.conv_general_dilated(
       x,
       kernel,
