@@ -115,6 +115,20 @@ def sweep(runs: Sequence[Measured]) -> list[Measured]:
   return [best[rate] for rate in sorted(best)] if len(best) > 2 else []
 
 
+def without_boost(boosted: Measured, runs: Sequence[Measured]) -> Measured | None:
+  """Returns the run that was trained like `boosted`, but by plain risk minimisation."""
+  same = [key for key in _SHARED if key != "objective"]
+  return next(
+    (
+      run
+      for run in runs
+      if run.settings.get("objective", {}).get("name") == "erm"
+      and all(run.settings.get(key) == boosted.settings.get(key) for key in same)
+    ),
+    None,
+  )
+
+
 def reference(runs: Sequence[Measured]) -> Measured | None:
   """Returns the first run of plain risk minimisation."""
   return next((run for run in runs if is_plain(run.settings)), None)

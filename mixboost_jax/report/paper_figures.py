@@ -16,6 +16,7 @@ from mixboost_jax.runtime import atomic
 
 COLOURS = ("#0064a8", "#c2500a", "#00805c", "#a3457d", "#8a6d00", "#3f3f46")
 DASHES = ("-", "--", ":", "-.", (0, (4, 3)), (0, (1, 4)))
+SCATTERS_PER_ROW = 3
 MAX_MAPS = 4
 """Runs in the figure of maps."""
 X_LABEL, Y_LABEL = "order $m / (n - 2)$", "interaction strength $J^{(m)}$"
@@ -46,12 +47,13 @@ def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> 
   if chosen := _four(runs):
     jobs["strength_boost"] = (_curves, [(run.label, run) for run in chosen], (5.2, 3.6))
   if chain := data.sweep(runs):
-    base = data.reference(runs)
+    base = data.without_boost(chain[0], runs)
     named = [("no boost", base)] if base else []
     named += [(f"$r_1 = {run.keep_rate:g}$", run) for run in chain]
     jobs["strength_sweep"] = (_curves, named, (5.2, 3.6))
   if scatters := data.scatters(runs):
-    jobs["proxy"] = (_scatters, scatters, (4.8 * len(scatters), 4.0))
+    columns = min(SCATTERS_PER_ROW, len(scatters))
+    jobs["proxy"] = (_scatters, scatters, (4.8 * columns, 4.0 * -(-len(scatters) // columns)))
   if shown := [run for run in runs if run.map and run.picture][:MAX_MAPS]:
     jobs["map"] = (_maps, shown, (4.6, 2.1 * len(shown) + 0.3))
   if runs[0].tree:
@@ -108,8 +110,11 @@ def _curves(figure: Any, runs: Sequence[tuple[str, Measured]]) -> None:
 
 
 def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
-  every = figure.subplots(1, len(table), squeeze=False)[0]
-  for axes, (name, runs) in zip(every, table.items(), strict=True):
+  columns = min(SCATTERS_PER_ROW, len(table))
+  every = figure.subplots(-(-len(table) // columns), columns, squeeze=False).ravel()
+  for axes in every[len(table) :]:
+    axes.set_visible(False)
+  for axes, (name, runs) in zip(every[: len(table)], table.items(), strict=True):
     x, y = [run.proxy for run in runs], [run.errors[name] for run in runs]
     for run in runs:
       if run.proxy_low is not None and run.proxy_high is not None:

@@ -102,6 +102,17 @@ def test_the_sweep_differs_in_the_rate_only(write):
   assert [run.keep_rate for run in chain] == [0.3, 0.5, 0.9]
 
 
+def test_a_sweep_is_compared_with_the_same_augmentation(write):
+  runs = [write("baseline"), write("pixmix", policy="pixmix"), write("at", adversary="at")]
+  runs += [write("boosted", keep_rate=0.5, policy="pixmix")]
+  every = interaction_data.measured(groups_of(runs))
+  boosted = next(run for run in every if run.keep_rate == 0.5)
+  found = interaction_data.without_boost(boosted, every)
+  assert found is not None
+  assert found.settings["augment"]["policy"]["name"] == "pixmix"
+  assert interaction_data.without_boost(boosted, [boosted]) is None
+
+
 def test_many_runs_share_panels_with_the_reference(write):
   runs = [write(f"run{k}", policy=f"p{k}") for k in range(8)] + [write("baseline")]
   panels = interaction_data.panels(interaction_data.measured(groups_of(runs)))
