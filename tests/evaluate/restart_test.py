@@ -150,9 +150,11 @@ def test_pieces_cover_every_example_once(linear_fn, easy, monkeypatch):
   assert [(one.start, one.stop) for one in cut] == [(0, 32), (32, 64), (64, 90)]
 
 
-def test_devices_change_nothing(linear_fn, easy, whole):
-  assert jax.device_count() == 8
-  other = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32)
+@pytest.mark.parametrize("num_devices", [2, 8])
+def test_devices_change_nothing(linear_fn, easy, whole, num_devices):
+  mesh = mesh_lib.create(devices=jax.devices()[:num_devices])
+  assert mesh.size == num_devices
+  other = evaluate.evaluate(linear_fn, easy, SUITE, batch_size=32, mesh=mesh)
   for first, second in zip(whole.metrics, other.metrics, strict=True):
     assert (first.dataset, first.name, first.count) == (second.dataset, second.name, second.count)
     exact = first.name.startswith(("error", "flip", "m"))

@@ -88,6 +88,10 @@ def assert_steps_equal(trainer, reference):
     assert ours == pytest.approx(metrics, rel=1e-4, abs=1e-5)
     assert_close(jax.device_get(state.params), after.params, tolerance=1e-4)
     assert_close(jax.device_get(state.stats), after.stats, tolerance=1e-4)
+  # All steps in a row; the norm of the gradient is where rounding grows first.
+  for ours, metrics in zip(advance(trainer, len(history))[1], history, strict=True):
+    del ours["gradient_norm"]
+    assert ours == pytest.approx({name: metrics[name] for name in ours}, rel=2e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("num_devices", [4, 8])
@@ -191,8 +195,8 @@ def test_loss_is_the_boost_loss_of_the_two_forwards():
   masked_logits, _ = trainer.parts.apply(network, stats, masked, train=True)
   expected = losses.mixboost(clean_logits, masked_logits, labels).mean()
   _, history = advance(trainer, 1)
-  # Two terms of about 2.3 cancel in the loss, so its rounding is that of these terms.
-  assert history[0]["loss"] == pytest.approx(float(expected), abs=1e-6)
+  # Two terms of about 2.3 cancel in the loss: one unit in the last place of these.
+  assert history[0]["loss"] == pytest.approx(float(expected), abs=2.4e-7)
   cross_entropy = losses.cross_entropy(clean_logits, labels).mean()
   assert history[0]["cross_entropy"] == pytest.approx(float(cross_entropy), rel=1e-6)
   boost = losses.boost_entropy(clean_logits, masked_logits).mean()
