@@ -140,6 +140,25 @@ def unrecorded(before: Mapping[str, Any]) -> list[str]:
   return [f"{key}={out!r}" for key, (out, _) in _OPTIONS.items() if key not in old]
 
 
+def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, Any]:
+  """Returns the stored settings of a run as a config that `resolve` takes.
+
+  Args:
+    before: `settings` of its `config.json`. Options that it does not name were left out.
+    defaults: a config with the values of all other keys that an older version did not have.
+  """
+  tree, base = _plain(before), _plain(defaults)
+  for section in _SECTIONS:
+    given = {**base.get(section, {}), **tree.get(section, {})}
+    for key, (out, _) in _OPTIONS.items():
+      first, _, last = key.partition(".")
+      if first == section and last not in tree.get(section, {}):
+        given[last] = out
+    tree[section] = given
+  tree["mask"]["mask_rate"] = None  # the folder keeps both rates, a config gives one
+  return tree
+
+
 def _training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the dotted keys that shape training, without options that are left out."""
   kept = {key: value for key, value in tree.items() if key not in (*_FREE_SECTIONS, "name")}
