@@ -226,4 +226,4 @@ def fab(
     return FabResult(jnp.where(nearer, state.adversarial, best.images), distances), None
 
   init = FabResult(images, jnp.full(images.shape[0], jnp.inf))
-  return staged.over_variants(one, nearest, init, jnp.arange(restarts * num_targets))
+  return staged.over_variants(nearest, init, jnp.arange(restarts * num_targets))

@@ -53,12 +53,7 @@ class Stage(NamedTuple):
 
 def advance(stage: Stage, state: Any, schedule: Any, epsilon: Epsilon) -> Any:
   """Runs the steps of one piece of the schedule."""
-  return loops.scan(
-    lambda carry, x: (stage.step(carry, x, epsilon), None),
-    state,
-    schedule,
-    has_gradient=stage.has_gradient,
-  )[0]
+  return loops.scan(lambda carry, x: (stage.step(carry, x, epsilon), None), state, schedule)[0]
 
 
 def run(
@@ -98,19 +93,14 @@ def run(
     return (kept, done | stage.found(state)), None
 
   init = (images, jnp.zeros(images.shape[0], bool))
-  return over_variants(stage, one, init, jnp.arange(restarts * num_targets))
+  return over_variants(one, init, jnp.arange(restarts * num_targets))
 
 
-def over_variants(stage: Stage, one: Callable, init: Any, indices: Int[Array, " V"]) -> Any:
-  """Scans `one` over the runs of a stage.
-
-  A schedule too long to be copied out in full sits in a rolled loop in any case; copying the runs
-  out around it would only cost compile time.
-  """
+def over_variants(one: Callable, init: Any, indices: Int[Array, " V"]) -> Any:
+  """Scans `one` over the runs of a stage."""
   if len(indices) == 1:
     return one(init, indices[0])[0]
-  unroll = stage.has_gradient and stage.num_steps <= loops.MAX_UNROLL
-  return loops.scan(one, init, indices, has_gradient=unroll)[0]
+  return loops.scan(one, init, indices)[0]
 
 
 def ranked_targets(logits: Array, labels: Labels, rank: int | Int[Array, ""]) -> Labels:
