@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from mixboost_jax import conv_layout
 
@@ -49,13 +50,17 @@ def scan(
 def repeat(
   body: Callable[[Any, Carry], Carry],
   init: Carry,
-  num_steps: int,
+  num_steps: int | Int[Array, ""],
   *,
   backend: str | None = None,
 ) -> Carry:
-  """Applies `carry = body(i, carry)` for `i` in `range(num_steps)`; options as of `scan`."""
-  steps = jnp.arange(num_steps)
-  return scan(lambda carry, i: (body(i, carry), None), init, steps, backend=backend)[0]
+  """Applies `carry = body(i, carry)` for `i` in `range(num_steps)`; options as of `scan`.
+
+  The number of steps may be traced; then the loop cannot be differentiated.
+  """
+  if (backend or jax.default_backend()) == "cpu":
+    body = conv_layout.in_fast_layout(body)
+  return jax.lax.fori_loop(0, num_steps, body, init)
 
 
 def map_rows(

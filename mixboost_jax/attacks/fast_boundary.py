@@ -220,7 +220,7 @@ def fab(
   def nearest(best: FabResult, index: Array) -> tuple[FabResult, None]:
     variant = staged.Variant(index // num_targets, index % num_targets)
     state = one.start(each, images, labels, epsilon, variant)
-    state = staged.advance(one, state, one.schedule, epsilon)
+    state = staged.advance(one, state, epsilon)
     nearer = projections.per_image(state.distance < best.distances)
     distances = jnp.minimum(best.distances, state.distance)
     return FabResult(jnp.where(nearer, state.adversarial, best.images), distances), None

@@ -35,7 +35,7 @@ class Stage(NamedTuple):
     found: `state -> bool[N]`, whether an adversarial image inside the ball is known.
     result: `state -> images`, that image, or the best attempt.
     schedule: leaves with the steps as leading axis.
-    has_gradient: whether a step differentiates the network.
+    has_gradient: whether a step differentiates the network, so that it costs several queries.
   """
 
   start: Callable[..., Any]
@@ -51,9 +51,21 @@ class Stage(NamedTuple):
     return len(jax.tree.leaves(self.schedule)[0])
 
 
-def advance(stage: Stage, state: Any, schedule: Any, epsilon: Epsilon) -> Any:
-  """Runs the steps of one piece of the schedule."""
-  return loops.scan(lambda carry, x: (stage.step(carry, x, epsilon), None), state, schedule)[0]
+def advance(
+  stage: Stage,
+  state: Any,
+  epsilon: Epsilon,
+  *,
+  begin: int | Int[Array, ""] = 0,
+  num_steps: int | Int[Array, ""] | None = None,
+) -> Any:
+  """Runs the steps `begin`, `begin + 1`, ... of the schedule; all of them by default."""
+
+  def step(index: Array, state: Any) -> Any:
+    row = jax.tree.map(lambda leaf: leaf[begin + index], stage.schedule)
+    return stage.step(state, row, epsilon)
+
+  return loops.repeat(step, state, stage.num_steps if num_steps is None else num_steps)
 
 
 def run(
@@ -87,7 +99,7 @@ def run(
     kept, done = carry
     variant = Variant(index // num_targets, index % num_targets)
     state = stage.start(keys, images, labels, epsilon, variant)
-    state = advance(stage, state, stage.schedule, epsilon)
+    state = advance(stage, state, epsilon)
     take = (stage.found(state) & ~done) | ((index == 0) & ~done)
     kept = jnp.where(projections.per_image(take), stage.result(state), kept)
     return (kept, done | stage.found(state)), None
