@@ -44,8 +44,7 @@ def learn(function: functions.SyntheticFunction, loss: str, args: argparse.Names
       high=jnp.ones(size),
       loss=loss,
       num_contexts=args.contexts,
-      has_convolution=False,
-    ).baseline
+      ).baseline
 
   truth = jnp.asarray(function.truth)
   found = [run(jnp.float32(start)) for start in STARTS]
