@@ -29,6 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
   data.test_examples = 0  # use the first N of the test split; 0: all
   data.note = ""  # put behind the set's name in every table, e.g. JPEG for a recompressed copy
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
+  data.outliers = 0  # training pictures that get noise and a wrong label; 0: none
+  data.outlier_noise = 0.02  # outliers: standard deviation of the noise, pixel units
 
   config.model = model = ConfigDict()
   model.name = "wrn-40-4"  # see mixboost_jax.models.NAMES
@@ -147,6 +149,11 @@ def get_config(arg: str = "") -> ConfigDict:
   interactions.reward = "modified"  # modified (log p / (1 - p)) | normal (log p) | logit
   interactions.fill = "mean"  # mean | black | gray | data_mean | blur | picture_mean
   interactions.noise = 0.0  # Delta F: standard deviation of added noise, pixel units; 0: off
+  interactions.attack = False  # Delta J of each order under an attack; twice the cost of the curve
+  interactions.attack_epsilon = 32 / 255  # largest change, L-infinity, pixel units
+  interactions.attack_step_size = 2 / 255
+  interactions.attack_steps = 100
+  interactions.attack_drop = 8.0  # wanted fall of the true logit, up to 0.5 more
   interactions.map_grid = 8  # cells per side of the map of I(i, j) on one picture; 0: no map
   interactions.tree_grid = 3  # cells per side of the tree by T([A]), at most 4; 0: no tree
   interactions.chunk_size = 256  # network evaluations per call: bounds memory

@@ -41,6 +41,7 @@ _OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
   "augment.start": (0, "augment.start"),
   "augment.end": (1, "augment.end"),
   "augment.off_epochs": (0, ("augment.off_epochs", "augment.on_epochs")),
+  "data.outliers": (0, "data.outlier"),
   "objective.boost_on": ("clean", "objective.boost_on"),
   "objective.jsd_weight": (0, "objective.jsd_weight"),
   "objective.reduction_weight": (0, "objective.reduction_"),

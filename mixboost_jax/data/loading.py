@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`load`: from the `data` section of a config to a data set in host memory."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from mixboost_jax.data import (
   folders,
   limits,
   locate,
+  outliers,
   records,
   shapes,
 )
@@ -43,7 +45,16 @@ def load(settings: schema.Data) -> Dataset:
       message names the place and the remedy.
   """
   reader = registry.lookup(READERS, settings.name, field="config.data.name")
-  return reader(settings)
+  dataset = reader(settings)
+  if not settings.outliers:
+    return dataset
+  train = outliers.plant(
+    dataset.train,
+    num=settings.outliers,
+    noise=settings.outlier_noise,
+    num_classes=dataset.num_classes,
+  )
+  return dataclasses.replace(dataset, train=train)
 
 
 def load_shapes_variant(settings: schema.Data, variant: str) -> Split:
