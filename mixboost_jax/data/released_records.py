@@ -59,7 +59,7 @@ def open_corrupted(request: Request) -> Opened:
     return whole(unit).part(rows.start, rows.stop)
 
   title = "" if num_rows in (0, PUBLISHED_ROWS) else f"{request.title} (copy with {num_rows} rows)"
-  return Opened(units, load, num_classes=10, title=title)
+  return Opened(units, load, num_classes=10, title=title, num_rows=num_rows)
 
 
 def _find(request: Request, unit: ReleasedUnit) -> pathlib.Path | None:

@@ -117,6 +117,8 @@ SUFFIXES = {
   "-c_bar": "-C̄",
   "-p": "-P",
   "-p_extra": "-P, extra sequences",
+  "-p_code": "-P, list of the authors' code",
+  "-r": "-R",
   "-pgd": " under PGD-20, L∞ 2/255",
   "-pgd-10": " under PGD-10, L∞ 8/255",
   "-pgd-50": " under PGD-50, L∞ 8/255",
