@@ -76,6 +76,8 @@ def open_sets(
     found[family] = opener(form[0], place, groups=GROUPS[family], **own)
     if family == "r":
       _check_columns(found[family], num_classes)
+    elif original != "imagenet" and not found[family].is_sequences:
+      _check_labels(found[family], examples)
   if not found:
     raise _nothing(root, examples, original, families)
   return Released(found, examples, num_classes)
@@ -84,9 +86,23 @@ def open_sets(
 def _check_columns(published: Any, num_classes: int) -> None:
   fitting = sorted({published.num_classes, len(published.class_indices)}, reverse=True)
   if num_classes not in fitting:
+    expected = " or ".join(map(str, fitting))
     raise ValueError(
-      f"evaluate: suite: 'r': {published.title} needs a network of {' or '.join(map(str, fitting))} "
-      f"classes, got {num_classes}; leave the word out."
+      f"evaluate: suite: 'r': {published.title} needs a network of {expected} classes, got "
+      f"{num_classes}; leave the word out."
+    )
+
+
+def _check_labels(published: Any, examples: Examples) -> None:
+  """Compares every label with that of the example of its number (small sets: all in one read)."""
+  labels = published.load(published.units[0]).labels
+  fits = int(examples.ids.max()) < len(labels)
+  wrong = int((labels[examples.ids] != examples.labels).sum()) if fits else len(examples)
+  if wrong:
+    raise ValueError(
+      f"evaluate.released_dir: {published.title}: expected the labels of {examples.dataset} "
+      f"({examples.split}) in the same order, got {wrong} of {len(examples)} that differ; evaluate "
+      "on the official test split, whose rows these sets repeat."
     )
 
 

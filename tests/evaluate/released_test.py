@@ -22,7 +22,7 @@ class FakeSet:
   """Forty-five pictures per unit, darker with the severity; rows are examples."""
 
   def __init__(self, split, names, *, films=False):
-    self.split, self.films, self.num_rows = split, films, len(split)
+    self.split, self.is_sequences, self.num_rows, self.title = split, films, len(split), "Fake"
     severities = (0,) if films else (1, 2, 3, 4, 5)
     self.units = tuple(FakeUnit(name, s) for name in names for s in severities)
 
@@ -88,6 +88,7 @@ def test_published_files_replace_pictures_made_here(linear_fn, cifar, tmp_path, 
   upright, turned = (np.asarray(linear_fn(x)).argmax(-1) for x in (frames, frames[:, ::-1]))
   assert flips.value == pytest.approx(100 * (upright != turned).mean(), rel=1e-5)
   table = robustness.deviation_table(aggregate.group(aggregate.load(results)))
+  assert table is not None
   assert [row[0].text for row in table.rows] == ["Error, contrast, CIFAR-10-C"]
 
 
@@ -183,6 +184,22 @@ def test_other_labels_are_refused(cifar):
   unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
   with pytest.raises(ValueError, match="labels differ from those of cifar10"):
     opened_sets.pictures(unit, 0, 45)
+
+
+@pytest.mark.parametrize("rows", [45, 30])
+def test_all_labels_are_compared_when_a_set_is_opened(cifar, tmp_path, rows):
+  (tmp_path / "CIFAR-10-C").mkdir()
+  examples = evaluate.from_dataset(cifar, split="test")
+  labels = cifar.test.labels.copy()
+  labels[[3, 44]] = (labels[[3, 44]] + 1) % 6
+  wrong = dataclasses.replace(cifar.test, labels=labels).part(0, rows)
+
+  def open_set(kind, place, *, groups):
+    return FakeSet(wrong, ("frost",))
+
+  count = 2 if rows == 45 else 45
+  with pytest.raises(ValueError, match=f"same order, got {count} of 45 that differ"):
+    released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
 
 
 def test_a_folder_without_published_sets(linear_fn, cifar, tmp_path):
