@@ -109,7 +109,7 @@ def translate_film(key: PRNGKey, image: Image, *, first: int, num_frames: int) -
 def rotate_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
   """Turns clockwise by one degree a frame, upright in the middle."""
   del key
-  degrees = np.arange(num_frames) - num_frames // 2
+  degrees = np.arange(num_frames) - float(num_frames // 2)
   return _warped(image, [_about_middle(image, turn=d) for d in degrees], nearest=False)
 
 
@@ -125,7 +125,7 @@ def scale_film(
 def shear_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
   """Slants by i - 15 degrees, which also shrinks heights by up to 4 % (see the module)."""
   del key
-  degrees = np.arange(num_frames) - num_frames // 2
+  degrees = np.arange(num_frames) - float(num_frames // 2)
   return _warped(image, [_about_middle(image, slant=d) for d in degrees], nearest=False)
 
 

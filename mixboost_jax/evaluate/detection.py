@@ -15,9 +15,9 @@ SCORES = {"confidence": "msp", "max_logit": "max_logit", "negative_energy": "ene
 """Column -> name of the score in metrics; higher means known."""
 STATISTICS = ("auroc", "aupr", "aupr_id", "fpr95", "fpr95_oe")
 """`aupr` has the foreign pictures as positives (outlier exposure code), `aupr_id` the known ones;
-both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign pictures accepted
-while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known pictures flagged while
-95 % of the foreign ones are found (outlier exposure code)."""
+both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign
+pictures accepted while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known
+pictures flagged while 95 % of the foreign ones are found (outlier exposure code)."""
 
 
 def foreign_count(num_known: int) -> int:

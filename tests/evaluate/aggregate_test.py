@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ PLACE = Place("set-c", "test", "generated", 0.95)
 COUNT = 240
 
 
-def cells(members, severities=range(1, 6), seed=0):
+def cells(members, severities: Sequence[int] = range(1, 6), seed=0):
   rng = np.random.default_rng(seed)
   found = {}
   for i, member in enumerate(members):

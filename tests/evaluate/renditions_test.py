@@ -170,7 +170,7 @@ def top5_distance(logits, noise):
 
 
 def published(names) -> list[str]:
-  return [corruptions.BENCHMARK_NAMES.get(name, name) for name in names]
+  return [str(corruptions.BENCHMARK_NAMES.get(name, name)) for name in names]
 
 
 @pytest.mark.parametrize("suite", ["p", "p_code"])
