@@ -2,6 +2,7 @@
 """What is scored: pictures and labels, from one of our data sets or from a stranger's arrays."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +29,11 @@ class Examples:
 
   def __len__(self) -> int:
     return len(self.labels)
+
+  @functools.cached_property
+  def order(self) -> np.ndarray:
+    """A fixed random order, so that the first N examples are a fair sample of any set."""
+    return np.random.Generator(np.random.Philox(key=len(self))).permutation(len(self))
 
   def take(self, places: np.ndarray) -> "Examples":
     """Returns copies of the examples at these places."""

@@ -246,7 +246,7 @@ def test_the_first_examples_are_a_fair_sample_of_sorted_classes(linear_fn, easy)
   examples = evaluate.from_dataset((images[order], labels[order]), split="test")
   session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=8), (), examples, {})
   assert len(np.unique(session.part(0, 40).labels)) == len(np.unique(labels))
-  np.testing.assert_array_equal(np.sort(session.order), np.arange(90))
+  np.testing.assert_array_equal(np.sort(session.examples.order), np.arange(90))
 
 
 def test_columns_survive_the_store_bit_for_bit(tmp_path):
