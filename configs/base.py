@@ -29,6 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
   data.test_examples = 0  # use the first N of the test split; 0: all
   data.note = ""  # put behind the set's name in every table, e.g. JPEG for a recompressed copy
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
+  data.stream = "auto"  # folder, tfds: decode pictures while training: on | off (all in memory) |
+  # auto (on above 8 GiB per split). Resized crops are then cut from the full pictures
 
   config.model = model = ConfigDict()
   model.name = "wrn-40-4"  # see mixboost_jax.models.NAMES
@@ -181,6 +183,8 @@ def get_config(arg: str = "") -> ConfigDict:
   runtime.compile_cache = "auto"  # folder; auto: in the user's cache folder; "": off
   runtime.keep_freed_memory = True  # CPU hosts: steps reuse memory instead of asking anew
   runtime.tensorboard = True  # also write event files
+  runtime.decode_threads = 0  # streamed sets: threads per process; 0: one per core
+  runtime.batches_ahead = 2  # streamed sets: batches decoded before the step asks for them
 
   config.report = report = ConfigDict()
   report.num_samples = 8  # pictures shown clean, augmented and masked

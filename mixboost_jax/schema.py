@@ -114,6 +114,7 @@ class Data:
   test_examples: int = _at_least(0)
   note: str = _rule()
   texture_agreement: float = _between(0, 1)
+  stream: str = _one_of("auto", "on", "off")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,6 +310,8 @@ class Runtime:
   compile_cache: str = _rule()
   keep_freed_memory: bool = _rule()
   tensorboard: bool = _rule()
+  decode_threads: int = _at_least(0)
+  batches_ahead: int = _at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """File names that count as pictures, in any case."""
 _CHUNK = 256  # pictures decoded ahead
 
+Place = Callable[[int, int], tuple[int, int, int, int]]
+"""`(height, width) of a picture -> (top, left, height, width)` of a window in it, in pixels."""
 
-def decode(raw: bytes, *, num_channels: int, image_size: int, place: str) -> np.ndarray:
+
+def decode(
+  raw: bytes, *, num_channels: int, image_size: int, place: str, window: Place | None = None
+) -> np.ndarray:
   """Returns one picture as uint8[H, W, num_channels].
 
   Args:
@@ -25,12 +30,15 @@ def decode(raw: bytes, *, num_channels: int, image_size: int, place: str) -> np.
     image_size: side in px; the middle square is cut out and resized to it (bilinear with
       antialiasing). 0: as stored.
     place: its name, for the message.
+    window: what to cut out instead of the middle square; needs `image_size`.
 
   Raises:
     ValueError: if it is not a readable 8-bit picture.
   """
   picture = _open(raw, place=place).convert("RGB" if num_channels == 3 else "L")
-  if image_size:
+  if window is not None:
+    picture = _cut(picture, window(picture.height, picture.width), image_size)
+  elif image_size:
     picture = _to_square(picture, image_size)
   return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, num_channels)
 
@@ -51,6 +59,16 @@ def normalise(raw: bytes, *, image_size: int, place: str) -> bytes:
   if picture.format in ("PNG", "JPEG") and picture.mode == "RGB" and not resized:
     return raw
   return encode_png(decode(raw, num_channels=3, image_size=image_size, place=place))
+
+
+def size_of(raw: bytes, *, place: str) -> tuple[int, int]:
+  """Returns height and width of a picture file.
+
+  Raises:
+    ValueError: see `decode`.
+  """
+  picture = _open(raw, place=place)
+  return picture.height, picture.width
 
 
 def _open(raw: bytes, *, place: str) -> Any:
@@ -77,6 +95,15 @@ def _to_square(picture: Any, size: int) -> Any:
   left, top = (width - side) // 2, (height - side) // 2
   middle = picture.crop((left, top, left + side, top + side))
   return middle.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _cut(picture: Any, window: tuple[int, int, int, int], size: int) -> Any:
+  """Resizes a window as if it had been cut out first: no pixel beyond it counts."""
+  from PIL import Image
+
+  top, left, height, width = window
+  part = picture.crop((left, top, left + width, top + height))
+  return part.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def encode_png(image: np.ndarray) -> bytes:

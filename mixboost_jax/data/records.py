@@ -23,7 +23,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class Part:
   """Some rows of one stored split: where they are and which ids they have."""
 
   split: str
@@ -71,13 +71,10 @@ def read(
   Raises:
     ValueError: if the set is not image classification, not array_record, or damaged.
   """
-  builder = _builder(folder)
-  image_key, label_key, num_channels = _features(builder, folder)
-  label = builder.info.features[label_key]
-  names = tuple(label.names or (str(i) for i in range(label.num_classes)))
+  builder, (image_key, label_key, num_channels), names = open_set(folder)
   splits = []
   for part, wanted, field in zip(
-    _parts(builder, folder),
+    stored_parts(builder, folder),
     (train_examples, test_examples),
     ("train_examples", "test_examples"),
     strict=True,
@@ -112,10 +109,7 @@ def read_split(
   Raises:
     ValueError: see `read`; or if there is no such split or no such row.
   """
-  builder = _builder(folder)
-  keys = _features(builder, folder)
-  label = builder.info.features[keys[1]]
-  names = tuple(label.names or (str(i) for i in range(label.num_classes)))
+  builder, keys, names = open_set(folder)
   stored = {name: info.num_examples for name, info in builder.info.splits.items()}
   if split not in stored:
     raise ValueError(f"{folder}: no split {split!r}, has {', '.join(sorted(stored)) or 'none'}.")
@@ -145,6 +139,14 @@ def count(folder: pathlib.Path) -> dict[str, int]:
       except Exception as error:  # whatever the reader raises on damaged files
         raise ValueError(f"{folder / name}: unreadable ({error}); prepare it again.") from error
   return rows
+
+
+def open_set(folder: pathlib.Path) -> tuple[Any, tuple[str, str, int], tuple[str, ...]]:
+  """Returns the builder, the features that count, and the class names."""
+  builder = _builder(folder)
+  keys = _features(builder, folder)
+  label = builder.info.features[keys[1]]
+  return builder, keys, tuple(label.names or (str(i) for i in range(label.num_classes)))
 
 
 def _builder(folder: pathlib.Path) -> Any:
@@ -191,7 +193,8 @@ def _features(builder: Any, folder: pathlib.Path) -> tuple[str, str, int]:
   return found[0], found[1], channels
 
 
-def _parts(builder: Any, folder: pathlib.Path) -> tuple[_Part, _Part]:
+def stored_parts(builder: Any, folder: pathlib.Path) -> tuple[Part, Part]:
+  """Returns which rows are training examples, and which are test examples."""
   stored = {name: info.num_examples for name, info in builder.info.splits.items()}
   if "train" not in stored:
     raise ValueError(f"{folder}: no split 'train', has {', '.join(sorted(stored)) or 'none'}.")
@@ -199,10 +202,10 @@ def _parts(builder: Any, folder: pathlib.Path) -> tuple[_Part, _Part]:
   test = next((name for name in TEST_SPLITS if name in stored), None)
   if test is not None:
     test_rows = np.arange(stored[test], dtype=np.int32)
-    return _Part("train", rows, rows), _Part(test, test_rows, test_rows)
+    return Part("train", rows, rows), Part(test, test_rows, test_rows)
   is_test = np.array([splitting.is_test(str(row)) for row in rows], bool)
   train_rows, test_rows = rows[~is_test], rows[is_test]
-  return _Part("train", train_rows, train_rows), _Part("train", test_rows, test_rows)
+  return Part("train", train_rows, train_rows), Part("train", test_rows, test_rows)
 
 
 def _rows(
@@ -214,16 +217,11 @@ def _rows(
   place: str,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads and decodes these rows of a stored split."""
-  import tensorflow_datasets as tfds
-
   image_key, label_key, num_channels = keys
   if not len(rows):
     raise ValueError(f"{place}: no pictures.")
   labels = np.empty(len(rows), np.int32)
-  try:
-    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
-  except Exception as error:  # whatever the reader raises on damaged files
-    raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error
+  source = open_rows(builder, split, image_key, place)
 
   def load(wanted: range) -> list[bytes]:
     try:
@@ -248,3 +246,13 @@ def _rows(
     place=place,
   )
   return images, labels
+
+
+def open_rows(builder: Any, split: str, image_key: str, place: str) -> Any:
+  """Opens a stored split; its pictures come as files."""
+  import tensorflow_datasets as tfds
+
+  try:
+    return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+  except Exception as error:  # whatever the reader raises on damaged files
+    raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error

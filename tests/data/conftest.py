@@ -24,6 +24,7 @@ DEFAULTS = {
   "test_examples": 0,
   "note": "",
   "texture_agreement": 0.9,
+  "stream": "auto",
 }
 
 
