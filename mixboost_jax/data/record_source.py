@@ -26,7 +26,7 @@ def open_splits(
   builder, keys, names = records.open_set(folder)
   splits = []
   for part, wanted, field in zip(
-    records.stored_parts(builder, folder),
+    records.stored_parts(builder, folder, keys),
     (train_examples, test_examples),
     ("train_examples", "test_examples"),
     strict=True,

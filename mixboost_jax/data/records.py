@@ -71,10 +71,10 @@ def read(
   Raises:
     ValueError: if the set is not image classification, not array_record, or damaged.
   """
-  builder, (image_key, label_key, num_channels), names = open_set(folder)
+  builder, keys, names = open_set(folder)
   splits = []
   for part, wanted, field in zip(
-    stored_parts(builder, folder),
+    stored_parts(builder, folder, keys),
     (train_examples, test_examples),
     ("train_examples", "test_examples"),
     strict=True,
@@ -85,7 +85,7 @@ def read(
       builder,
       part.split,
       part.rows[:count],
-      (image_key, label_key, num_channels),
+      keys,
       image_size,
       place,
     )
@@ -193,19 +193,33 @@ def _features(builder: Any, folder: pathlib.Path) -> tuple[str, str, int]:
   return found[0], found[1], channels
 
 
-def stored_parts(builder: Any, folder: pathlib.Path) -> tuple[Part, Part]:
+def stored_parts(
+  builder: Any, folder: pathlib.Path, keys: tuple[str, str, int]
+) -> tuple[Part, Part]:
   """Returns which rows are training examples, and which are test examples."""
   stored = {name: info.num_examples for name, info in builder.info.splits.items()}
   if "train" not in stored:
     raise ValueError(f"{folder}: no split 'train', has {', '.join(sorted(stored)) or 'none'}.")
   rows = np.arange(stored["train"], dtype=np.int32)
-  test = next((name for name in TEST_SPLITS if name in stored), None)
+  place = str(folder)
+  test = next((name for name in TEST_SPLITS if _is_labelled(builder, name, keys, place)), None)
   if test is not None:
     test_rows = np.arange(stored[test], dtype=np.int32)
     return Part("train", rows, rows), Part(test, test_rows, test_rows)
   is_test = np.array([splitting.is_test(str(row)) for row in rows], bool)
   train_rows, test_rows = rows[~is_test], rows[is_test]
   return Part("train", train_rows, train_rows), Part("train", test_rows, test_rows)
+
+
+def _is_labelled(builder: Any, split: str, keys: tuple[str, str, int], place: str) -> bool:
+  """Whether a split exists and has classes; a competition's test split (ImageNet) has -1 there."""
+  if split not in builder.info.splits:
+    return False
+  try:
+    label = open_rows(builder, split, keys[0], place)[0][keys[1]]
+  except Exception:  # whatever the reader raises on damaged files; said where they are read
+    return True
+  return label is None or label >= 0
 
 
 def _rows(

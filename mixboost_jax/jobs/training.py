@@ -30,7 +30,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
     saver = stack.enter_context(prepared.checkpointer(item, place))
     restored = saver.restore(trainer.state)
     step = restored.metadata["step"] if restored else 0
-    _check_same_files(item, restored)
+    check_same_files(item, restored)
     if restored and step == trainer.num_steps:
       log.info(f"{settings.name}: already trained, {place.path} holds the last step.")
       return prepared.selected(item, saver, restored)
@@ -71,7 +71,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
     return prepared.selected(item, saver, Restored(state, seconds()))
 
 
-def _check_same_files(item: Run, restored: Restored | None) -> None:
+def check_same_files(item: Run, restored: Restored | None) -> None:
   """Raises ValueError if a set that is read step by step is another than before."""
   now = item.dataset.fingerprint
   if restored and (before := restored.metadata.get("data", now)) != now:
@@ -101,7 +101,8 @@ def _describe(item: Run) -> None:
   count = sum(leaf.size for leaf in jax.tree.leaves(network))
   log.info(
     f"{item.settings.name}: {item.settings.model.name}, {count:,} parameters; "
-    f"{item.dataset.title}, {len(item.dataset.train):,} training examples; "
+    f"{item.dataset.title}, {len(item.dataset.train):,} training examples"
+    f"{' (streamed)' if item.dataset.is_streamed else ''}; "
     f"{item.trainer.num_steps:,} steps on {item.mesh.size} device(s)"
   )
 

@@ -161,7 +161,7 @@ class Streamed:
     finally:
       decoder.close()
     batch = data.to_unit(data.DeviceSplit(*(values[0] for values in found)))
-    return data.Batch(*(np.asarray(values) for values in batch))
+    return data.Batch(*(jnp.asarray(np.asarray(values)) for values in batch))  # on no fixed device
 
   def size_of(self, row: int) -> tuple[int, int]:
     """Returns the size of the stored picture if windows are cut out of it."""

@@ -137,7 +137,7 @@ class _Loop:
   ):
     self.trainer, self.hooks, self.window, self.extra = trainer, hooks, window, extra
     self.pending: tuple[int, dict[str, jax.Array]] | None = None
-    self.clock, self.clock_step = time.perf_counter(), 0
+    self.clock, self.clock_step, self.waited = time.perf_counter(), 0, 0.0
     train, per_epoch = trainer.settings.train, trainer.parts.steps_per_epoch
     self.evaluate_every = round(train.evaluate_every_epochs * per_epoch)
     self.save_every = round(train.checkpoint_every_epochs * per_epoch)
@@ -210,8 +210,11 @@ class _Loop:
     steps, seconds = step - self.clock_step, max(now - self.clock, 1e-9)
     self.clock, self.clock_step = now, step
     scalars = {f"train/{name}": value for name, value in self.window.drain().items()}
-    speed = steps * self.trainer.parts.batch_size / seconds
-    self.hooks.writer.write_scalars(step, scalars | {"images_per_second": speed})
+    scalars["images_per_second"] = steps * self.trainer.parts.batch_size / seconds
+    if self.trainer.split is None:  # near 1: more decode threads, or smaller files, would help
+      waited, self.waited = self.waited, self.trainer.feed.waited
+      scalars["input_wait"] = (self.waited - waited) / seconds
+    self.hooks.writer.write_scalars(step, scalars)
 
   def _evaluate(self, state: TrainState, step: int) -> float | None:
     """Returns the selection metric: the validation error, if it is measured."""

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training from picture files step by step: the same run as from memory, wherever it starts."""
 
-import functools
+import dataclasses
 import io
+import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,11 @@ from PIL import Image
 
 from configs import base
 from mixboost_jax import data, evaluate, settings, train
-from mixboost_jax.data import folders, writing
+from mixboost_jax.data import folders, pictures, writing
+from mixboost_jax.jobs import prepared, training
 from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.runtime import mesh as meshes
+from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.train import augmentation, samples
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -123,7 +127,7 @@ def test_a_streamed_run_is_the_run_from_memory_bit_for_bit(folder, streamed):
 
 def test_records_are_the_same_run_as_folders(records, streamed):
   trainer = build(records, **ON, **{"data.name": "tfds", "data.tfds_name": "pets"})
-  state, history = advance(trainer, last=4)
+  _, history = advance(trainer, last=4)
   assert history == streamed[2][:4]
   assert len(streamed[0].feed.ids) == 24
 
@@ -138,29 +142,131 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(streamed):
   assert_same(state, whole)
 
 
-@pytest.mark.parametrize(("threads", "ahead"), [(1, 1), (7, 5)])
-def test_threads_change_nothing(folder, threads, ahead):
-  def first_batches(**runtime):
-    trainer = build(folder, **ON, **CROP, **runtime)
-    with trainer.feed.start(2) as inputs:
-      return [jax.device_get(inputs(step)[0]) for step in (2, 3, 4)]
+def pictures_of_an_epoch(trainer, *, epoch=1):
+  """Returns id -> (picture, label) of every example that the epoch takes."""
+  per_epoch, found = trainer.parts.steps_per_epoch, {}
+  first = epoch * per_epoch
+  with trainer.feed.start(first) as inputs:
+    for step in range(first, first + per_epoch):
+      batch = inputs(step)[0]
+      pictures, labels, ids = (
+        np.reshape(values, (-1, *values.shape[2:])) for values in jax.device_get(batch)
+      )
+      found |= {i: (picture, y) for i, picture, y in zip(ids, pictures, labels, strict=True)}
+  return found, batch
 
-  options = {"runtime.decode_threads": threads, "runtime.batches_ahead": ahead}
-  assert_same(first_batches(**options), first_batches())
+
+@pytest.fixture(scope="module")
+def seen(folder):
+  return pictures_of_an_epoch(build(folder, **ON, **CROP))[0]
 
 
-def test_devices_and_micro_batches_change_no_picture(folder):
-  def batch(**options):
-    trainer = build(folder, **ON, **CROP, **options)
-    with trainer.feed.start(1) as inputs:
-      pictures = inputs(1)[0]
-    return pictures, jax.device_get(pictures)
+@pytest.mark.parametrize(
+  ("num_devices", "options"),
+  [
+    (1, {"runtime.decode_threads": 1, "runtime.batches_ahead": 1}),
+    (1, {"runtime.decode_threads": 7, "runtime.batches_ahead": 5}),
+    (1, {"train.batch_size": 12}),
+    (4, {"train.accumulate": 2}),
+  ],
+)
+def test_threads_batches_and_devices_change_no_picture(folder, seen, num_devices, options):
+  trainer = build(folder, num_devices=num_devices, **ON, **CROP, **options)
+  again, batch = pictures_of_an_epoch(trainer)
+  assert set(again) == set(seen) == set(range(24))
+  for example, (picture, label) in again.items():
+    np.testing.assert_array_equal(picture, seen[example][0])
+    assert label == seen[example][1]
+  if num_devices > 1:
+    assert {shard.data.shape for shard in batch.images.addressable_shards} == {(2, 1, 16, 16, 3)}
 
-  _, one = batch()
-  on_four, four = batch(num_devices=4, **{"train.accumulate": 2})
-  assert four.images.shape == (2, 4, 16, 16, 3)
-  assert {shard.data.shape for shard in on_four.images.addressable_shards} == {(2, 1, 16, 16, 3)}
-  jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.reshape(b[0].shape), b[0]), four, one)
+
+def test_windows_differ_between_epochs(folder, seen):
+  other, _ = pictures_of_an_epoch(build(folder, **ON, **CROP), epoch=2)
+  assert sum(np.array_equal(other[i][0], seen[i][0]) for i in seen) < 3
+
+
+def test_a_damaged_picture_ends_the_run_at_its_step(folder, tmp_path):
+  root = shutil.copytree(folder, tmp_path / "copy")
+  trainer = build(root, **ON)
+  stored = data.load(trainer.settings.data).train.images
+  victim = int(trainer.feed.request(1).places[0, 3])
+  name = pathlib.Path(stored.source.name(victim))
+  name.write_bytes(name.read_bytes()[:200])
+  with trainer.feed.start(0) as inputs:
+    inputs(0)
+    with pytest.raises(ValueError, match=rf"{name.name}: not a readable picture.*replace it"):
+      inputs(1)
+  name.unlink()
+  with (
+    trainer.feed.start(1) as inputs,
+    pytest.raises(ValueError, match="put it back, then the same command resumes"),
+  ):
+    inputs(1)
+
+
+def test_a_changed_folder_is_not_resumed(folder, tmp_path, streamed):
+  root = shutil.copytree(folder, tmp_path / "copy")
+  trainer, mesh = streamed[0], meshes.create(devices=jax.devices()[:1])
+  before = data.load(resolve(root, **ON).data)
+  restored = Restored(None, {"step": 3, "data": before.fingerprint})
+  item = prepared.Run(trainer.settings, tmp_path, trainer, before, mesh)
+  training.check_same_files(item, restored)
+  (root / "train" / "bee" / "0.jpg").rename(root / "train" / "bee" / "new.jpg")
+  after = data.load(resolve(root, **ON).data)
+  with pytest.raises(ValueError, match=r"24 files \w+ up to step 3, but .* has 24 files \w+ today"):
+    training.check_same_files(dataclasses.replace(item, dataset=after), restored)
+
+
+def test_samples_of_a_streamed_run(streamed):
+  views = samples.sample_views(streamed[0], num=3)
+  assert {name: view.shape for name, view in views.items()} == dict.fromkeys(
+    ("clean", "augmented", "masked"), (3, 16, 16, 3)
+  )
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    ({"train.steps_per_call": 2}, "decoded step by step .*; set 1"),
+    ({**CROP, "augment.crop_padding": 2}, "resized crops of .* are cut while .* decoded"),
+  ],
+)
+def test_what_streams_cannot_do(folder, overrides, message):
+  with pytest.raises(ValueError, match=message):
+    build(folder, **ON, **overrides)
+
+
+def test_every_test_picture_is_scored_once(folder, monkeypatch):
+  """In batches of 4, the last of one picture and three rows of padding."""
+  weights = np.random.default_rng(0).normal(size=(16 * 16 * 3, 3))
+  mesh = meshes.create(devices=jax.devices()[:2])
+  decoded, decode = [], pictures.decode
+
+  def counted(raw, **options):
+    decoded.append(options["place"])
+    return decode(raw, **options)
+
+  def measure(stream):
+    dataset = data.load(resolve(folder, **stream).data)
+    decoded.clear()
+    monkeypatch.setattr(pictures, "decode", counted)
+    found = evaluate.evaluate(
+      jax.tree_util.Partial(
+        lambda w, x: x.reshape(len(x), -1) @ w, jnp.asarray(weights, "float32")
+      ),
+      dataset,
+      batch_size=4,
+      mesh=mesh,
+    )
+    monkeypatch.undo()
+    return found
+
+  one, other = measure(ON), None
+  assert sorted(map(str, decoded)) == sorted(map(str, folder.glob("test/*/*.jpg")))
+  other = measure(OFF)
+  assert {metric.count for metric in one.metrics} == {9}
+  assert one.metrics == other.metrics
 
 
 def test_accumulation_on_several_devices_is_the_run_from_memory(folder):
