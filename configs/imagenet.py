@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet: ResNet-50 at 224 pixels with the hyper-parameters of the papers.
+r"""ImageNet: ResNet-50 at 224 pixels with the hyper-parameters of the papers.
 
   python -m mixboost_jax.main --config=configs/imagenet.py:pixmix+boost --config.data.dir=DIR
   python -m mixboost_jax.main --config=configs/imagenet.py:augmix_jsd+scratch --config.data.dir=DIR
@@ -15,8 +15,8 @@ cut from the full pictures, and everything else happens on the device (config.da
 config.runtime.decode_threads). Smaller sets, such as 50,000 pictures, lie on the device at 224
 pixels. The small network of `smoke` on pictures of your own, streamed:
 
-  python -m mixboost_jax.main --config=configs/imagenet.py:pixmix+boost+smoke \\
-    --config.data.name=folder --config.data.dir=DIR --config.data.image_size=32 \\
+  python -m mixboost_jax.main --config=configs/imagenet.py:pixmix+boost+smoke \
+    --config.data.name=folder --config.data.dir=DIR --config.data.image_size=32 \
     --config.data.stream=on --config.data.train_examples=0 --config.data.test_examples=0
 
 Words: baseline pixmix augmix augmix_jsd autoaugment trivial randaugment mixup cutmix, each with

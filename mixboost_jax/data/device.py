@@ -53,6 +53,9 @@ def place(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
   """Copies an array that every process has to the devices of `sharding`, of any process."""
   if sharding.is_fully_addressable:
     return jax.device_put(values, sharding)
+  if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
+    bits = place(jax.random.key_data(values), sharding)
+    return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(values))
   values = np.asarray(values)
   return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
 

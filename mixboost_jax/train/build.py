@@ -126,7 +126,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     ),
     out_shardings=replicated,
   )
-  root = jax.device_put(root, replicated)
+  root = data.place(root, replicated)
   split = None if dataset.is_streamed else data.to_device(dataset.train, replicated)
   compiled = functools.partial(_compiled, parts, (state_sharding, replicated))
   per_call = settings.train.steps_per_call

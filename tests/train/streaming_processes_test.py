@@ -96,7 +96,8 @@ def run(folder, *, num_processes):
   finally:
     for child in children:
       child.kill()
-  assert all(out for out, _ in outputs), [error for _, error in outputs]
+  for out, error in outputs:
+    assert out, error
   return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
 
 
