@@ -32,7 +32,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from configs import imagenet
+from configs import base, imagenet
 from mixboost_jax import data, settings
 from mixboost_jax.data import writing
 from mixboost_jax.runtime import environment
@@ -108,12 +108,15 @@ class Ours:
   def __init__(
     self, root: pathlib.Path, arguments: argparse.Namespace, *, threads: int, name: str = "folder"
   ):
-    config = imagenet.get_config()
-    config.data.name, config.data.stream = name, "on"
-    config.data.dir = str(root / ("folder" if name == "folder" else "records"))
-    config.data.tfds_name = "photos" if name == "tfds" else ""
-    config.train.batch_size, config.runtime.decode_threads = arguments.batch, threads
-    run = settings.resolve(config)
+    options = {
+      "data.name": name,
+      "data.stream": "on",
+      "data.dir": str(root / ("folder" if name == "folder" else "records")),
+      "data.tfds_name": "photos" if name == "tfds" else "",
+      "train.batch_size": arguments.batch,
+      "runtime.decode_threads": threads,
+    }
+    run = settings.resolve(base.override(imagenet.get_config(), options))
     mesh = meshes.create(devices=jax.devices()[:1])
     self.feed = feed.Streamed(run, data.load(run.data), mesh, jax.random.key(0))
 

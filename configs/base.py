@@ -31,6 +31,8 @@ def get_config(arg: str = "") -> ConfigDict:
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
   data.stream = "auto"  # folder, tfds: decode pictures while training: on | off (all in memory) |
   # auto (on above 8 GiB per split). Resized crops are then cut from the full pictures
+  data.test_margin = 0  # px; folder, tfds: test pictures are resized to so much more than
+  # image_size, and their middle is kept (ImageNet: 256 to 224)
 
   config.model = model = ConfigDict()
   model.name = "wrn-40-4"  # see mixboost_jax.models.NAMES
@@ -293,6 +295,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.name = f"{config.name}_smoke"
   config.data.name = "shapes"
   config.data.image_size = 0
+  config.data.test_margin = 0
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.augment.resized_crop = 32 if config.augment.resized_crop else 0

@@ -61,6 +61,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.name = "folder"
   config.data.dir = "imagenet"
   config.data.image_size = 224
+  config.data.test_margin = 32
   config.model.name = "resnet-50"
   config.model.dropout = 0.0
   config.model.mean = (0.485, 0.456, 0.406)

@@ -115,6 +115,7 @@ class Data:
   note: str = _rule()
   texture_agreement: float = _between(0, 1)
   stream: str = _one_of("auto", "on", "off")
+  test_margin: int = _at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,7 @@ _OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
   "augment.start": (0, "augment.start"),
   "augment.end": (1, "augment.end"),
   "data.stream": ("auto", "data.stream"),
+  "data.test_margin": (0, "data.test_margin"),
   "augment.off_epochs": (0, ("augment.off_epochs", "augment.on_epochs")),
   "objective.boost_on": ("clean", "objective.boost_on"),
   "objective.jsd_weight": (0, "objective.jsd_weight"),

@@ -36,7 +36,7 @@ from mixboost_jax import train
 
 settings = schema.Settings(
   name="core", seed=0,
-  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, "", 0.9, "auto"),
+  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, "", 0.9, "auto", 0),
   model=schema.Model("tiny-cnn", 0.0, "float32", (0.5,) * 3, (0.5,) * 3, ""),
   augment=schema.Augment(True, 4, 0, 1, "", {"name": "cutmix", "alpha": 1.0, "prob": 0.5},
                          0.0, 1.0, 1, 0, 0.0, (0,)),

@@ -70,7 +70,12 @@ def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
 
 
 def read(
-  root: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+  root: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads both splits (as colour pictures) and the class names.
 
@@ -79,6 +84,7 @@ def read(
     image_size: side in px to resize to; 0: all must have one size.
     train_examples: use the first so many; 0: all.
     test_examples: the same for the test split.
+    test_margin: of test pictures, see `pictures.decode`.
 
   Raises:
     ValueError: naming the file or folder and the remedy.
@@ -86,13 +92,18 @@ def read(
   train, test, class_names = list_files(root)
   return (
     _read_split(train, "train_examples", train_examples, image_size, len(class_names)),
-    _read_split(test, "test_examples", test_examples, image_size, len(class_names)),
+    _read_split(test, "test_examples", test_examples, image_size, len(class_names), test_margin),
     class_names,
   )
 
 
 def open_splits(
-  root: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+  root: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Returns what `read` returns, but the pictures stay in their files.
 
@@ -101,6 +112,7 @@ def open_splits(
     image_size: side in px; 0: that of the first picture, which all others must have.
     train_examples: see `read`.
     test_examples: see `read`.
+    test_margin: see `read`.
 
   Raises:
     ValueError: see `read`.
@@ -108,12 +120,14 @@ def open_splits(
   train, test, class_names = list_files(root)
   return (
     _open_split(train, "train_examples", train_examples, image_size),
-    _open_split(test, "test_examples", test_examples, image_size),
+    _open_split(test, "test_examples", test_examples, image_size, test_margin),
     class_names,
   )
 
 
-def _open_split(listing: Listing, field: str, wanted: int, image_size: int) -> Split:
+def _open_split(
+  listing: Listing, field: str, wanted: int, image_size: int, margin: int = 0
+) -> Split:
   source = FolderSource(listing)
   count = num_wanted(len(source), wanted, field=field, place=str(listing.root))
   rows = np.arange(count, dtype=np.int32)
@@ -121,7 +135,7 @@ def _open_split(listing: Listing, field: str, wanted: int, image_size: int) -> S
   if not image_size:
     first = pictures.decode(source.read(0)[0], num_channels=3, image_size=0, place=source.name(0))
     shape = (first.shape[0], first.shape[1], 3)
-  stored = StoredPictures(source, rows, shape, resize=bool(image_size))
+  stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
   return Split(stored, np.asarray(listing.labels[:count], np.int32), rows)
 
 
@@ -184,7 +198,12 @@ def _class_of(name: str) -> str:
 
 
 def _read_split(
-  listing: Listing, field: str, wanted: int, image_size: int, num_classes: int
+  listing: Listing,
+  field: str,
+  wanted: int,
+  image_size: int,
+  num_classes: int,
+  margin: int = 0,
 ) -> Split:
   place = str(listing.root)
   count = num_wanted(len(listing.names), wanted, field=field, place=place)
@@ -195,5 +214,6 @@ def _read_split(
     image_size=image_size,
     name_of=lambda i: str(listing.root / listing.names[i]),
     place=place,
+    margin=margin,
   )
   return make_split(images, listing.labels[:count], num_classes=num_classes, place=place)

@@ -197,6 +197,7 @@ def _wanted(settings: schema.Data) -> dict[str, int]:
     "image_size": settings.image_size,
     "train_examples": settings.train_examples,
     "test_examples": settings.test_examples,
+    "test_margin": settings.test_margin,
   }
 
 

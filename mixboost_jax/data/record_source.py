@@ -10,7 +10,12 @@ from mixboost_jax.data.stored import StoredLabels, StoredPictures
 
 
 def open_splits(
-  folder: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+  folder: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Returns what `records.read` returns, but pictures and labels stay in the files.
 
@@ -19,16 +24,18 @@ def open_splits(
     image_size: side in px; 0: that of the first picture, which all others must have.
     train_examples: see `records.read`.
     test_examples: see `records.read`.
+    test_margin: see `records.read`.
 
   Raises:
     ValueError: see `records.read`.
   """
   builder, keys, names = records.open_set(folder)
   splits = []
-  for part, wanted, field in zip(
+  for part, wanted, field, margin in zip(
     records.stored_parts(builder, folder, keys),
     (train_examples, test_examples),
     ("train_examples", "test_examples"),
+    (0, test_margin),
     strict=True,
   ):
     place = f"{folder} ({part.split})"
@@ -44,9 +51,8 @@ def open_splits(
       found = pictures.decode(first, num_channels=keys[2], image_size=0, place=name).shape
       shape = (found[0], found[1], keys[2])
     labels = StoredLabels(source, rows)
-    splits.append(
-      Split(StoredPictures(source, rows, shape, resize=bool(image_size)), labels, part.ids[:count])
-    )
+    stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
+    splits.append(Split(stored, labels, part.ids[:count]))
   return splits[0], splits[1], names
 
 

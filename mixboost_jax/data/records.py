@@ -58,7 +58,12 @@ def _is_named(folder: pathlib.Path, path: str) -> bool:
 
 
 def read(
-  folder: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+  folder: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads the training split, the test split and the class names.
 
@@ -67,16 +72,18 @@ def read(
     image_size: side in px to resize to; 0: all pictures must have one size.
     train_examples: use the first so many; 0: all.
     test_examples: the same for the test split.
+    test_margin: of test pictures, see `pictures.decode`.
 
   Raises:
     ValueError: if the set is not image classification, not array_record, or damaged.
   """
   builder, keys, names = open_set(folder)
   splits = []
-  for part, wanted, field in zip(
+  for part, wanted, field, margin in zip(
     stored_parts(builder, folder, keys),
     (train_examples, test_examples),
     ("train_examples", "test_examples"),
+    (0, test_margin),
     strict=True,
   ):
     place = f"{folder} ({part.split})"
@@ -88,6 +95,7 @@ def read(
       keys,
       image_size,
       place,
+      margin,
     )
     split = make_split(images, labels, num_classes=len(names), place=place)
     splits.append(dataclasses.replace(split, ids=part.ids[:count]))
@@ -229,6 +237,7 @@ def _rows(
   keys: tuple[str, str, int],
   image_size: int,
   place: str,
+  margin: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads and decodes these rows of a stored split."""
   image_key, label_key, num_channels = keys
@@ -258,6 +267,7 @@ def _rows(
     image_size=image_size,
     name_of=lambda i: f"{place}, row {rows[i]}",
     place=place,
+    margin=margin,
   )
   return images, labels
 

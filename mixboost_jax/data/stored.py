@@ -56,6 +56,7 @@ class StoredPictures:
     picture_shape: tuple[int, int, int],
     *,
     resize: bool,
+    margin: int = 0,
   ):
     """Points at some rows.
 
@@ -65,9 +66,10 @@ class StoredPictures:
       picture_shape: of every picture.
       resize: cut the middle square out and resize it to that shape; otherwise a picture of another
         shape is an error.
+      margin: see `pictures.decode`.
     """
     self.source, self.rows, self.picture_shape = source, rows, picture_shape
-    self.resize = resize
+    self.resize, self.margin = resize, margin
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
@@ -80,15 +82,15 @@ class StoredPictures:
   def __repr__(self) -> str:
     """Says all that the pixels depend on: results are kept under a hash of it."""
     rows = hashlib.blake2b(np.ascontiguousarray(self.rows, np.int64).data, digest_size=8)
-    return (
-      f"StoredPictures({self.source.fingerprint}, {rows.hexdigest()}, {self.shape}, {self.resize})"
-    )
+    facts = (self.source.fingerprint, rows.hexdigest(), self.shape, self.resize, self.margin)
+    return f"StoredPictures{facts}"
 
   def __getitem__(self, places: Any) -> Any:
     """Returns one decoded picture for an integer, else a selection along the first axis."""
     if isinstance(places, int | np.integer):
       return self.read(int(places))[0]
-    return StoredPictures(self.source, self.rows[places], self.picture_shape, resize=self.resize)
+    rows, options = self.rows[places], {"resize": self.resize, "margin": self.margin}
+    return StoredPictures(self.source, rows, self.picture_shape, **options)
 
   def __iter__(self) -> Iterator[np.ndarray]:
     return (self[place] for place in range(len(self)))
@@ -125,7 +127,12 @@ class StoredPictures:
     place_name = self.source.name(row)
     size = height if self.resize or window else 0
     image = pictures.decode(
-      raw, num_channels=channels, image_size=size, place=place_name, window=window
+      raw,
+      num_channels=channels,
+      image_size=size,
+      place=place_name,
+      margin=self.margin,
+      window=window,
     )
     if image.shape != self.picture_shape:
       found, wanted = ("x".join(map(str, shape)) for shape in (image.shape, self.picture_shape))

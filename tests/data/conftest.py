@@ -25,6 +25,7 @@ DEFAULTS = {
   "note": "",
   "texture_agreement": 0.9,
   "stream": "auto",
+  "test_margin": 0,
 }
 
 

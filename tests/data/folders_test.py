@@ -66,6 +66,21 @@ def test_resizing_keeps_the_middle_square(settings, tmp_path):
   assert np.all(dataset.train.images == 200)
 
 
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_a_margin_of_test_pictures_is_cut_off(settings, tmp_path, stream):
+  """Resize to 8 on the shorter side, then the middle 6; training pictures keep their border."""
+  picture = np.full((16, 32, 3), 200, np.uint8)
+  picture[:2] = picture[-2:] = picture[:, :10] = picture[:, 22:] = 0
+  for split in ("train", "test"):
+    (tmp_path / split / "x").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / split / "x" / "wide.png")
+  chosen = settings(name="folder", dir=tmp_path, image_size=6, test_margin=2, stream=stream)
+  dataset = data.load(chosen)
+  resized = Image.fromarray(picture).resize((16, 8), Image.Resampling.BILINEAR)
+  np.testing.assert_array_equal(dataset.test.images[0], np.asarray(resized)[1:7, 5:11])
+  assert np.asarray(dataset.train.images)[0, 0].max() < 150 < np.asarray(dataset.test.images).max()
+
+
 def test_grey_palette_and_transparent_files_become_colour(settings, write_pictures):
   root = write_pictures("train/a", "test/a", count=1)
   for i, mode in enumerate(("L", "P", "RGBA", "LA", "1")):

@@ -26,7 +26,7 @@ def resolve(**overrides):
 
 
 def images_of(trainer):
-  batch = tiny.first_batch(trainer)
+  batch = tiny.first_batch(trainer, num=8)
   return batch, *jax.jit(lambda batch: tiny.augmented(trainer, batch))(batch)
 
 
@@ -43,6 +43,18 @@ def at():
   trainer = tiny.build(**AT)
   pictures = images_of(trainer)
   return trainer, pictures, perturbed(trainer, *pictures)
+
+
+@pytest.fixture(scope="module")
+def gradients(at):
+  """Compiled `(running statistics, batch) -> (new statistics, (gradients, metrics))`."""
+  trainer = at[0]
+  params, epoch = trainer.state.params, jnp.int32(0)
+  return jax.jit(
+    lambda stats, batch: steps.gradients(
+      params, stats, batch, epoch, trainer.root, parts=trainer.parts
+    )
+  )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,7 @@ def adversarial(at):
   return jax.jit(run)(images, labels.argmax(-1))
 
 
-def test_at_gradient_is_that_of_a_hand_written_step(at, adversarial):
+def test_at_gradient_is_that_of_a_hand_written_step(at, gradients, adversarial):
   trainer, (batch, images, labels), _ = at
 
   def loss(network):
@@ -76,16 +88,7 @@ def test_at_gradient_is_that_of_a_hand_written_step(at, adversarial):
 
   network = trainer.state.params["network"]
   (value, parts), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(network)
-  _, (grads, metrics) = jax.jit(
-    lambda: steps.gradients(
-      trainer.state.params,
-      trainer.state.stats,
-      batch,
-      jnp.int32(0),
-      trainer.root,
-      parts=trainer.parts,
-    )
-  )()
+  _, (grads, metrics) = gradients(trainer.state.stats, batch)
   assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-4)
   assert float(metrics["clean_cross_entropy"]) == pytest.approx(float(parts[0]), rel=1e-4)
   assert float(metrics["adversarial_cross_entropy"]) == pytest.approx(float(parts[1]), rel=1e-4)
@@ -133,7 +136,7 @@ def test_iat_without_mixing_is_at(at):
   iat = tiny.build(**options)
   theirs = perturbed(iat, *pictures)
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-  logits = jax.random.normal(jax.random.key(0), (32, 10))
+  logits = jax.random.normal(jax.random.key(0), (16, 10))
   values = [t.parts.objective.terms([logits], ours[1])["loss"] for t in (plain, iat)]
   np.testing.assert_array_equal(*values)
 
@@ -195,17 +198,12 @@ def test_devices_accumulation_and_restarts_do_not_matter():
   tiny.assert_close(jax.device_get(other.params), state.params, tolerance=1e-3)
 
 
-def test_accumulation_attacks_each_micro_batch():
-  trainer = tiny.build(**AT, **{"train.accumulate": 2, "train.batchnorm_views": "both"})
+def test_accumulation_attacks_each_micro_batch(gradients):
+  trainer = tiny.build(**AT, **{"train.accumulate": 2})
   stats, total = trainer.state.stats, []
   order = trainer.order(trainer.root, trainer.state.step)
-  half = jax.jit(
-    lambda stats, batch: steps.gradients(
-      trainer.state.params, stats, batch, jnp.int32(0), trainer.root, parts=trainer.parts
-    )
-  )
   for rows in (order[:8], order[8:16]):
-    stats, (grads, _) = half(stats, tiny.data.take(trainer.split, rows))
+    stats, (grads, _) = gradients(stats, tiny.data.take(trainer.split, rows))
     total.append(grads)
   mean = jax.tree.map(lambda a, b: (a + b) / 2, *total)
   updates, _ = trainer.parts.optimizer.update(mean, trainer.state.opt_state, trainer.state.params)
@@ -263,7 +261,7 @@ def test_wrong_settings_give_one_clear_line(overrides, message):
 
 
 def test_madry_training_sees_adversarial_pictures_only(at, adversarial):
-  trainer = tiny.build(**AT, **{"adversary.clean_weight": 0.0})
+  trainer = tiny.build(**AT, **{"adversary.clean_weight": 0.0, "train.batch_size": 8})
   _, (metrics,) = tiny.advance(trainer, 1)
   assert "adversarial_accuracy" in metrics
   assert "accuracy" not in metrics
