@@ -40,6 +40,8 @@ _OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
   "augment.resized_crop": (0, "augment.resized_crop"),
   "augment.start": (0, "augment.start"),
   "augment.end": (1, "augment.end"),
+  "data.stream": ("auto", "data.stream"),
+  "data.test_margin": (0, "data.test_margin"),
   "augment.off_epochs": (0, ("augment.off_epochs", "augment.on_epochs")),
   "data.outliers": (0, "data.outlier"),
   "objective.boost_on": ("clean", "objective.boost_on"),

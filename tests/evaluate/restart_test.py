@@ -12,6 +12,8 @@ from mixboost_jax.evaluate import budget as budget_lib
 from mixboost_jax.evaluate import measure, pieces, planning, sanity, store
 from mixboost_jax.runtime import mesh as mesh_lib
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
 
 
