@@ -3,8 +3,10 @@
 
 XLA:CPU has a fast kernel for one order of axes: batch, space, channels for both sides and space,
 input channels, output channels for the kernel. A convolution of another order is the same up to
-transpositions around it. The function is traced, and each such equation of the program, in inner
-programs too, is exchanged for a call of its equivalent; everything else stays as it was traced.
+transpositions around it; one of each channel by itself is written out as shifted products, since
+that kernel is slow at groups. The function is traced, and each such equation of the program, in
+inner programs too, is exchanged for a call of its equivalent; everything else stays as it was
+traced.
 """
 
 import functools
@@ -19,6 +21,7 @@ from jax.extend import core
 from jaxtyping import Array
 
 _CONVOLUTION = "conv_general_dilated"
+_MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
 _FAST_TYPES = (jnp.float32, jnp.float16, jnp.bfloat16)  # others have no fast kernel
 
 
@@ -62,7 +65,7 @@ def _rewrite(value: Any, differentiated: bool) -> Any:
 def _rewrite_equation(equation: Any, differentiated: bool) -> Any:
   name = equation.primitive.name
   if name == _CONVOLUTION and equation.outvars[0].aval.dtype in _FAST_TYPES:
-    fast = not differentiated and _has_fast_layout(equation.params)
+    fast = not differentiated and _is_fast(equation.params)
     return equation if fast else _exchange(equation, differentiated)
   if name.startswith(("custom_jvp_call", "custom_vjp_call")):
     differentiated = False  # by a rule of its own, not by what is inside
@@ -117,8 +120,56 @@ def _convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
     inputs = jnp.moveaxis(inputs.reshape(groups, num // groups, *sizes, channels), 0, -2)
     inputs = inputs.reshape(num // groups, *sizes, groups * channels)
     params |= {"batch_group_count": 1, "feature_group_count": groups}
-  out = lax.conv_general_dilated_p.bind(inputs, kernel, **params)
+  if _is_cropped(params):
+    inputs, params = _crop(inputs, params)
+  num_taps = kernel[..., 0, 0].size
+  if params["feature_group_count"] == inputs.shape[-1] > 1 and num_taps <= _MAX_TAPS:
+    out = _depthwise(inputs, kernel, params)
+  else:
+    out = lax.conv_general_dilated_p.bind(inputs, kernel, **params)
   return out.transpose([int(axis) for axis in np.argsort(_channels_last(numbers.out_spec))])
+
+
+def _crop(inputs: Array, params: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+  """Cuts negative padding off; the fast kernel reads beyond its input there (openxla/xla#48713)."""
+  pads = params["padding"]
+  cuts = [
+    (min(low, 0), min(high, 0), gap - 1)
+    for (low, high), gap in zip(pads, params["lhs_dilation"], strict=True)
+  ]
+  inputs = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *cuts, (0, 0, 0)])
+  rest = tuple((max(low, 0), max(high, 0)) for low, high in pads)
+  return inputs, params | {"padding": rest, "lhs_dilation": (1,) * len(pads)}
+
+
+def _depthwise(inputs: Array, kernel: Array, params: dict[str, Any]) -> Array:
+  """Convolves each channel by itself: a sum of shifted products, one for each place of the kernel.
+
+  XLA:CPU convolves one group after the other, which is several times slower for small groups.
+  """
+  kept = params["preferred_element_type"] or inputs.dtype
+  exact = jnp.promote_types(kept, jnp.float32)
+  steps = params["rhs_dilation"]
+  pads = [
+    (low, high, gap - 1)
+    for (low, high), gap in zip(params["padding"], params["lhs_dilation"], strict=True)
+  ]
+  padded = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  padded = jnp.repeat(padded.astype(exact), kernel.shape[-1] // inputs.shape[-1], axis=-1)
+  sides, sizes = kernel.shape[:-2], padded.shape[1:-1]
+  total: Any = 0
+  for place in np.ndindex(*sides):
+    first = [index * step for index, step in zip(place, steps, strict=True)]
+    last = [
+      size - (side - 1 - index) * step
+      for size, side, index, step in zip(sizes, sides, place, steps, strict=True)
+    ]
+    window = lax.slice(
+      padded, (0, *first, 0), (len(padded), *last, padded.shape[-1]),
+      (1, *params["window_strides"], 1),
+    )  # fmt: skip
+    total += window * jnp.expand_dims(kernel[place][0].astype(exact), range(window.ndim - 1))
+  return total.astype(kept)
 
 
 def _channels_last(spec: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,6 +182,12 @@ def _fast_numbers(rank: int) -> lax.ConvDimensionNumbers:
   return lax.ConvDimensionNumbers(features, kernel, features)
 
 
-def _has_fast_layout(params: dict[str, Any]) -> bool:
+def _is_cropped(params: dict[str, Any]) -> bool:
+  return any(pad < 0 for pads in params["padding"] for pad in pads)
+
+
+def _is_fast(params: dict[str, Any]) -> bool:
   numbers = params["dimension_numbers"]
-  return params["batch_group_count"] == 1 and numbers == _fast_numbers(len(numbers.lhs_spec))
+  grouped = params["batch_group_count"] > 1 or params["feature_group_count"] > 1
+  other = numbers != _fast_numbers(len(numbers.lhs_spec))
+  return not (grouped or other or _is_cropped(params))
