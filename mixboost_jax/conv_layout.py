@@ -7,6 +7,7 @@ transpositions around it. One of each channel by itself is written out as shifte
 that kernel is slow at groups.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,12 +18,12 @@ from jaxtyping import Array
 _MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
 
 
-def is_fast(params: dict[str, Any]) -> bool:
-  """Returns whether a convolution is fast as it is."""
+def is_fast(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
+  """Returns whether a convolution, given by the parameters of its equation, is fast as it is."""
   numbers = params["dimension_numbers"]
-  grouped = params["batch_group_count"] > 1 or params["feature_group_count"] > 1
-  other = numbers != _fast_numbers(len(numbers.lhs_spec))
-  return not (grouped or other or _is_cropped(params))
+  if numbers != _fast_numbers(len(kernel_shape)) or params["batch_group_count"] > 1:
+    return False
+  return not (_is_cropped(params) or _is_depthwise(params, kernel_shape))
 
 
 def convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
@@ -48,12 +49,20 @@ def convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
     params |= {"batch_group_count": 1, "feature_group_count": groups}
   if _is_cropped(params):
     inputs, params = _crop(inputs, params)
-  num_taps = kernel[..., 0, 0].size
-  if params["feature_group_count"] == inputs.shape[-1] > 1 and num_taps <= _MAX_TAPS:
+  if _is_depthwise(params, kernel.shape):
     out = _depthwise(inputs, kernel, params)
   else:
     out = lax.conv_general_dilated_p.bind(inputs, kernel, **params)
   return out.transpose([int(axis) for axis in np.argsort(_channels_last(numbers.out_spec))])
+
+
+def _is_depthwise(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
+  *sides, per_group, _ = kernel_shape
+  return per_group == 1 < params["feature_group_count"] and math.prod(sides) <= _MAX_TAPS
+
+
+def _is_cropped(params: dict[str, Any]) -> bool:
+  return any(pad < 0 for pads in params["padding"] for pad in pads)
 
 
 def _crop(inputs: Array, params: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
@@ -106,7 +115,3 @@ def _fast_numbers(rank: int) -> lax.ConvDimensionNumbers:
   features = (0, rank - 1, *range(1, rank - 1))
   kernel = (rank - 1, rank - 2, *range(rank - 2))
   return lax.ConvDimensionNumbers(features, kernel, features)
-
-
-def _is_cropped(params: dict[str, Any]) -> bool:
-  return any(pad < 0 for pads in params["padding"] for pad in pads)

@@ -84,7 +84,7 @@ def _equivalent(equation: Any, differentiated: bool) -> Callable[..., Array] | N
   if name not in _EXCHANGED or equation.outvars[0].aval.dtype not in _TYPES:
     return None
   function = None
-  if name == _CONVOLUTION and not conv_layout.is_fast(params):
+  if name == _CONVOLUTION and not conv_layout.is_fast(params, equation.invars[1].aval.shape):
     function = functools.partial(conv_layout.convolve, params=params)
   if name == _POOL_GRADIENT and pool_gradient.is_covered(params):
     return functools.partial(pool_gradient.scatter_to_maxima, params=params)
