@@ -107,14 +107,14 @@ def game_of(
   replicated = meshes.replicated(item.mesh)
   game = interactions.image_game(
     logits_fn,
-    jax.device_put(image, replicated),
-    jax.device_put(np.asarray(label, np.int32), replicated),
+    jnp.asarray(image),
+    np.asarray(label, np.int32),
     grid=grid,
     reward=chosen.reward,
     fill=fill_of(item),
   )
   sharding = meshes.batch_sharding(item.mesh) if item.mesh.size > 1 else None
-  arguments = jax.device_put(game.args, replicated)
+  arguments = meshes.place(game.args, replicated)
   return dataclasses.replace(game, args=arguments, sharding=sharding)
 
 

@@ -128,10 +128,10 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   )
   return Trainer(
     settings=settings,
-    root=jax.device_put(root, replicated),
+    root=meshes.place(root, replicated),
     parts=parts,
     evaluation=functools.partial(_evaluation_logits, functional.apply),
-    state=jax.device_put(state, state_sharding),
+    state=meshes.place(state, state_sharding),
     split=data.to_device(dataset.train, replicated),
     num_steps=num_steps,
     step=compile_step(functools.partial(steps.train_step, parts=parts)),
