@@ -103,7 +103,7 @@ def pooled(
 
 def compare(parts: Parts, kind: str, games: list[interactions.Game], args: argparse.Namespace):
   population = POPULATIONS[kind](args.grid)
-  orders = tuple(sorted(set(interactions.orders_of(args.grid**2))))
+  orders = interactions.orders_of(args.grid**2)
   common: dict[str, Any] = {"orders": orders, "chunk_size": CHUNK}
 
   def ours(seed: int, num_pairs: int, contexts: int) -> dict[str, Any]:

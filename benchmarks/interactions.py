@@ -328,7 +328,7 @@ def main() -> None:
     interactions.image_game(network, jnp.asarray(images[k]), int(labels[k]), grid=grid, fill=0.5)
     for k in right[: args.images]
   ]
-  orders = tuple(sorted(set(interactions.orders_of(grid * grid))))
+  orders = interactions.orders_of(grid * grid)
   populations = {
     "neighbour": interactions.neighbour_population(grid),
     "uniform": interactions.grid_population(grid),

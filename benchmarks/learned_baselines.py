@@ -11,8 +11,8 @@ four functions that the slides print and random ones of the same family are lear
 
 Every term is learned alone, with the orders of its whole function: terms share no features, so the
 loss of a function is the sum of the losses of its terms. Finished terms are kept; the same command
-goes on after a stop. Neither the slides nor the public code state rate and steps for these functions;
-0.01 and 300 are those of the public code's census example, and too short from a start of 1.
+goes on after a stop. Neither the slides nor the public code state rate and steps for these
+functions; 0.01 and 300 are those of the public code's census example, too short from a start of 1.
 """
 
 import argparse
@@ -189,8 +189,7 @@ def main() -> None:
   sets["random"] = [functions.random_function(jax.random.key(k)) for k in range(args.functions)]
   report: dict[str, Any] = {
     "command": trained_run.command(),
-    "setting": f"gradient descent, learning rate {args.learning_rate}, {args.steps} steps, clamped to "
-    "[0, 1]",
+    "setting": f"gradient descent, rate {args.learning_rate}, {args.steps} steps, within [0, 1]",
     "inputs_per_function": args.inputs,
     "contexts_per_order": args.contexts,
     "starts": STARTS,

@@ -108,7 +108,7 @@ def game_of(
   game = interactions.image_game(
     logits_fn,
     jnp.asarray(image),
-    np.asarray(label, np.int32),
+    jnp.asarray(label, jnp.int32),
     grid=grid,
     reward=chosen.reward,
     fill=fill_of(item),
@@ -139,7 +139,7 @@ def population_of(settings: Settings) -> PairPopulation:
 def orders_of(settings: Settings) -> tuple[int, ...]:
   """Returns the sampled orders; small grids merge some ratios."""
   chosen = settings.interactions
-  return tuple(sorted(set(interactions.orders_of(chosen.grid**2, ratios=chosen.ratios))))
+  return interactions.orders_of(chosen.grid**2, ratios=chosen.ratios)
 
 
 def check(item: Run) -> None:
