@@ -3,6 +3,7 @@
 
 import io
 import pathlib
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -129,6 +130,10 @@ def _contrasts(figure: Any, content: tuple[str, str, list[tuple[Measured, data.R
 
 def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
   columns = min(SCATTERS_PER_ROW, len(table))
+  labels = dict.fromkeys(run.label for runs in table.values() for run in runs)
+  numbers = {label: str(k + 1) for k, label in enumerate(labels)}
+  key = "   ".join(f"{number} {label}".replace(" ", "\u00a0") for label, number in numbers.items())
+  figure.supxlabel(textwrap.fill(key, 60 * columns), fontsize=8)
   every = figure.subplots(-(-len(table) // columns), columns, squeeze=False).ravel()
   for axes in every[len(table) :]:
     axes.set_visible(False)
@@ -138,37 +143,14 @@ def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
       if run.proxy_low is not None and run.proxy_high is not None:
         axes.plot([run.proxy_low, run.proxy_high], [run.errors[name]] * 2, color="0.8", linewidth=1)
     axes.scatter(x, y, s=18, color=COLOURS[0], zorder=3)
-    for run, a, b, shift in zip(runs, x, y, _label_shifts(runs, x, y), strict=True):
-      axes.annotate(run.label, (a, b), xytext=(3, shift), textcoords="offset points", fontsize=6)
+    for run, a, b in zip(runs, x, y, strict=True):
+      axes.annotate(numbers[run.label], (a, b), (3, 2), textcoords="offset points", fontsize=7)
     heading = name
     if len(set(x)) > 1 and len(set(y)) > 1:
       r, p_value = interactions.permutation_p(x, y)
       heading += f"\n$r$ = {r:.2f}, permutation $p$ = {p_value:.2g}, {len(runs)} runs"
     axes.set_title(heading, fontsize=9)
     axes.set(xlabel="$M(0.2, 0.2, 0.8)$", ylabel="error in %")
-
-
-def _label_shifts(runs: Sequence[Measured], x: Sequence[float], y: Sequence[float]) -> list[float]:
-  """Height of each label over its point, in typographic points, so that no two meet."""
-  reach_x, reach_y = (max(side) - min(side) or 1.0 for side in (x, y))
-  taken: list[tuple[float, float, float]] = []
-  shifts = [0.0] * len(runs)
-  for k in sorted(range(len(runs)), key=lambda k: y[k]):
-    left, base = 240 * (x[k] - min(x)) / reach_x, 170 * (y[k] - min(y)) / reach_y
-    width, options = 3.4 * len(runs[k].label), (3.0, -8.0, 10.0, -15.0, 17.0, 24.0, 31.0)
-    shifts[k] = next(
-      (
-        shift
-        for shift in options
-        if not any(
-          abs(base + shift - height) < 6.5 and start < left + width and left < end
-          for start, end, height in taken
-        )
-      ),
-      3.0,
-    )
-    taken.append((left, left + width, base + shifts[k]))
-  return shifts
 
 
 def _maps(figure: Any, runs: Sequence[Measured]) -> None:
