@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -95,7 +96,7 @@ def place(tree: Any, sharding: Any) -> Any:
 def _place(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
   if sharding.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
     return jax.device_put(leaf, sharding)  # one process, or spread over all of them before
-  if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     bits = _place(jax.random.key_data(leaf), sharding)
     return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
   values = np.asarray(leaf)
