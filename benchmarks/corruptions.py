@@ -2,7 +2,8 @@
 """How far every corruption moves real pictures, here and in the authors' own code.
 
 usage: python benchmarks/corruptions.py --peer-python=PATH --robustness=DIR --c-bar=DIR
-         [--cifar=DIR] [--images=200] [--large-images=12] [--severities 1 2 3 4 5]
+         [--cifar=DIR] [--images=200] [--large-images=12] [--slow-images=4]
+         [--severities 1 2 3 4 5]
 
 `--peer-python` names an interpreter with numpy, scipy, pillow, opencv-python-headless, scikit-image
 and wand (ImageMagick). `--robustness` and `--c-bar` are clones of hendrycks/robustness and
@@ -37,8 +38,7 @@ from mixboost_jax.data import cifar
 
 PLACES = ("--peer-python", "--robustness", "--c-bar", "--cifar", "--out")
 SLOW = ("caustic_refraction", "sparkles", "perlin_noise", "plasma_noise", "glass_blur")
-"""Seconds per 224x224 picture in the reference; compared on `SLOW_IMAGES` pictures."""
-SLOW_IMAGES = 4
+"""Seconds per 224x224 picture in the reference; compared on `--slow-images` of them."""
 SUBSTITUTES = {
   "frost_procedural": "drawn ice instead of the authors' photographs",
   "spatter_approximate": "rims of the drops without Canny edges and an integer distance transform",
@@ -134,6 +134,7 @@ def main() -> None:
   parser.add_argument("--cifar-title", default="CIFAR-10 (a copy)", help="what to call a copy")
   parser.add_argument("--images", type=int, default=200)
   parser.add_argument("--large-images", type=int, default=12)
+  parser.add_argument("--slow-images", type=int, default=4)
   parser.add_argument("--severities", type=int, nargs="+", default=[1, 2, 3, 4, 5])
   parser.add_argument("--names", nargs="+", default=[], help="of corruptions; all by default")
   parser.add_argument("--update", action="store_true", help="keep other rows of the file")
@@ -142,7 +143,7 @@ def main() -> None:
   args = parser.parse_args()
   images, words = pictures(args)
   wanted = [
-    (table, name, min(SLOW_IMAGES, len(images[table])) if slow(table, name) else len(images[table]))
+    (table, name, len(images[table][: args.slow_images if slow(table, name) else None]))
     for table in args.tables
     for name in corruptions.SEVERITIES[table]
     if not args.names or name in args.names

@@ -100,7 +100,6 @@ def learn(
       num_steps=steps,
       learning_rate=rate,
       num_players=num_players,
-      has_convolution=False,
     ).baseline
 
   return jax.lax.map(one, starts)

@@ -6,11 +6,15 @@ usage: <python with opencv, scikit-image, wand> benchmarks/peer_corruptions.py I
 INPUT holds `images/cifar` and `images/imagenet` (uint8 NHWC), `jobs` ("table/name/severity/rows"),
 `seed`, and the folders `robustness` (github.com/hendrycks/robustness) and `c_bar`
 (github.com/facebookresearch/augmentation-corruption). OUTPUT gets, per job, the pictures and the
-seconds taken. Names and functions that newer releases of NumPy, SciPy, scikit-image and Pillow have
+seconds taken; table "cifar_p" makes the films of make_cifar_p.py, for which torch and torchvision
+0.2.1 (of the time of the release; later ones turn pictures about another centre) must be there too.
+Names and functions that newer releases of NumPy, SciPy, scikit-image and Pillow have
 removed are put back while the authors' files run; the files are not changed.
 """
 
 import ast
+import collections
+import collections.abc
 import contextlib
 import functools
 import inspect
@@ -18,6 +22,7 @@ import io
 import os
 import pathlib
 import sys
+import textwrap
 import time
 import types
 import typing
@@ -122,6 +127,42 @@ def functions(robustness: str, c_bar: str) -> Callable[[str, str, int], Callable
   return find
 
 
+def film_function(file: pathlib.Path, name: str) -> Callable:
+  """Returns the part of a script that makes one film, of which all but one are comments there.
+
+  Names of harder noises end in _2 and _3 and stand for the second and third loop of a part.
+  """
+  source = file.read_text(encoding="utf-8")
+  kind, _, step = name.partition("_noise_")
+  title = (f"{kind}_noise" if step else name).replace("_", " ").title()
+  block = source.partition(f"/// {title} Code ///")[2].partition("# ///")[0]
+  lines = textwrap.dedent("\n".join(block.splitlines()[1:])).splitlines()
+  code = "\n".join(line.removeprefix("# ").rstrip("#") for line in lines)
+  head, *loops = code.split("for i in range")
+  chosen = head + "for i in range" + loops[int(step or 1) - 1 if "noise" in name else 0]
+  names = _definitions(file, source, last="test_data")
+  program = compile(textwrap.dedent(chosen), f"{file}:{name}", "exec")
+
+  def film(image: np.ndarray) -> np.ndarray:
+    frames: list[np.ndarray] = []
+    exec(program, names | {"img": image, "seq": frames})
+    return np.stack([np.asarray(frame) for frame in frames])
+
+  return film
+
+
+@functools.cache
+def _definitions(file: pathlib.Path, source: str, *, last: str) -> dict[str, Any]:
+  import PIL
+
+  PIL.PILLOW_VERSION = PIL.__version__  # pyright: ignore[reportAttributeAccessIssue]
+  for name in ("Iterable", "Sequence", "Callable"):
+    setattr(collections, name, getattr(collections.abc, name))
+  names: dict[str, Any] = {"__name__": file.stem}
+  exec(compile(source.partition(f"\n{last}")[0], str(file), "exec"), names)
+  return names
+
+
 @contextlib.contextmanager
 def inside(folder: pathlib.Path) -> Iterator[None]:
   """Frost looks for its photographs in the working directory."""
@@ -138,14 +179,16 @@ def main() -> None:
   stored = dict(np.load(source))
   restore_removed_names()
   robustness, c_bar = str(stored["robustness"]), str(stored["c_bar"])
+  films = pathlib.Path(robustness) / "ImageNet-P" / "create_p" / "make_cifar_p.py"
   with contextlib.redirect_stdout(io.StringIO()):
-    find = functions(robustness, c_bar)
+    makes_films = all(str(job).startswith("cifar_p/") for job in stored["jobs"])
+    find = None if makes_films else functions(robustness, c_bar)
   out: dict[str, Any] = {}
   with inside(pathlib.Path(robustness) / "ImageNet-C" / "create_c"):
     for job in stored["jobs"]:
       table, name, severity, rows = str(job).split("/")
       np.random.seed(int(stored["seed"]))
-      function = find(table, name, int(severity))
+      function = find(table, name, int(severity)) if find else film_function(films, name)
       images = stored[f"images/{table}"][: int(rows)]
       begin = time.perf_counter()
       results = [np.uint8(np.asarray(function(image))) for image in images]

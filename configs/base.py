@@ -31,6 +31,10 @@ def get_config(arg: str = "") -> ConfigDict:
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
   data.outliers = 0  # training pictures that get noise and a wrong label; 0: none
   data.outlier_noise = 0.02  # outliers: standard deviation of the noise, pixel units
+  data.stream = "auto"  # folder, tfds: decode pictures while training: on | off (all in memory) |
+  # auto (on above 8 GiB per split). Resized crops are then cut from the full pictures
+  data.test_margin = 0  # px; folder, tfds: test pictures are resized to so much more than
+  # image_size, and their middle is kept (ImageNet: 256 to 224)
 
   config.model = model = ConfigDict()
   model.name = "wrn-40-4"  # see mixboost_jax.models.NAMES
@@ -188,6 +192,8 @@ def get_config(arg: str = "") -> ConfigDict:
   runtime.compile_cache = "auto"  # folder; auto: in the user's cache folder; "": off
   runtime.keep_freed_memory = True  # CPU hosts: steps reuse memory instead of asking anew
   runtime.tensorboard = True  # also write event files
+  runtime.decode_threads = 0  # streamed sets: threads per process; 0: one per core
+  runtime.batches_ahead = 2  # streamed sets: batches decoded before the step asks for them
 
   config.report = report = ConfigDict()
   report.num_samples = 8  # pictures shown clean, augmented and masked
@@ -296,6 +302,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.name = f"{config.name}_smoke"
   config.data.name = "shapes"
   config.data.image_size = 0
+  config.data.test_margin = 0
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.augment.resized_crop = 32 if config.augment.resized_crop else 0

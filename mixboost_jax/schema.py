@@ -116,6 +116,8 @@ class Data:
   texture_agreement: float = _between(0, 1)
   outliers: int = _at_least(0)
   outlier_noise: float = _at_least(0)
+  stream: str = _one_of("auto", "on", "off")
+  test_margin: int = _at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,6 +318,8 @@ class Runtime:
   compile_cache: str = _rule()
   keep_freed_memory: bool = _rule()
   tensorboard: bool = _rule()
+  decode_threads: int = _at_least(0)
+  batches_ahead: int = _at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,9 @@
 """Short films of one picture under a growing or moving perturbation (-P).
 
 Paper: Hendrycks & Dietterich 2019, arXiv:1903.12261. Frames are 8-bit levels. The harder noises of
-ImageNet-P end in _2 and _3.
+ImageNet-P end in _2 and _3. Turning, scaling and slanting leave a point half a pixel beyond the
+middle where it is, (W/2 + 1/2, H/2 + 1/2), as did the release of torchvision (0.2.1) that was
+current when the sets were made; later releases keep the middle.
 """
 
 import functools
@@ -18,7 +20,7 @@ from mixboost_jax.array_types import Image, Images, PRNGKey
 from mixboost_jax.corruptions import noise, photometric, spatter, weather
 from mixboost_jax.corruptions.apply import choose_table
 from mixboost_jax.corruptions.bar_noise import positions
-from mixboost_jax.corruptions.blur import motion_streak, round_levels
+from mixboost_jax.corruptions.blur import round_levels, shifted_mean, streak_offsets
 from mixboost_jax.image import affine
 from mixboost_jax.image.axes import gaussian_blur
 from mixboost_jax.image.quantize import from_levels, to_levels
@@ -61,15 +63,16 @@ def motion_blur_film(
 ) -> Film:
   """Motion blur whose angle turns by `step` degrees a frame, from `first`."""
   del key
-  angles = first + step * jnp.arange(num_frames, dtype=jnp.float32)
-  blur = functools.partial(motion_streak, radius=radius, sigma=sigma)
-  return jax.vmap(blur, in_axes=(None, 0))(image, angles)
+  offsets = streak_offsets(first + step * np.arange(num_frames), radius=radius)
+  blur = functools.partial(shifted_mean, image, sigma=sigma)
+  return jax.vmap(blur)(*map(jnp.asarray, offsets))
 
 
 def zoom_blur_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
   """Frame i averages the enlargements by 1, 1 + step, .. 1 + step i."""
   del key
-  zoomed = _warped(image, _scalings(image, 1 + step * np.arange(num_frames)), nearest=False)
+  factors = 1 + step * np.arange(num_frames)
+  zoomed = _warped(image, [_about_middle(image, factor=f) for f in factors], nearest=False)
   return jnp.cumsum(zoomed, 0) / jnp.arange(1, num_frames + 1).reshape(-1, 1, 1, 1)
 
 
@@ -81,9 +84,12 @@ def snow_film(
   layer = weather.snow_layer(
     key, shape=(height, width), mean=0.05, deviation=0.3, size=size, cut=0.5
   )
-  angles = 4.0 * jnp.arange(num_frames, dtype=jnp.float32) - 150
-  fall = functools.partial(weather.add_snow, radius=radius, sigma=sigma, mix=0.85)
-  return jax.vmap(fall, in_axes=(None, None, 0))(image, layer, angles)
+  offsets = streak_offsets(4.0 * np.arange(num_frames) - 150, radius=radius)
+
+  def fall(down: Array, right: Array) -> Image:
+    return weather.whiten(image, shifted_mean(layer, down, right, sigma=sigma), mix=0.85)
+
+  return jax.vmap(fall)(*map(jnp.asarray, offsets))
 
 
 def brightness_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
@@ -97,35 +103,30 @@ def translate_film(key: PRNGKey, image: Image, *, first: int, num_frames: int) -
   """Moves right by one pixel a frame, from `first`; black enters."""
   del key
   moved = [[1.0, 0, -float(first + i), 0, 1, 0] for i in range(num_frames)]
-  return _warped(image, np.array(moved), nearest=True)
+  return _warped(image, moved, nearest=True)
 
 
 def rotate_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
-  """Turns by one degree a frame, upright in the middle."""
+  """Turns clockwise by one degree a frame, upright in the middle."""
   del key
-  height, width, _ = image.shape
-  degrees = [num_frames // 2 - i for i in range(num_frames)]
-  turned = [affine.rotation(float(d), height=height, width=width) for d in degrees]
-  return _warped(image, np.stack(turned), nearest=False)
+  degrees = np.arange(num_frames) - float(num_frames // 2)
+  return _warped(image, [_about_middle(image, turn=d) for d in degrees], nearest=False)
 
 
 def scale_film(
   key: PRNGKey, image: Image, *, first: float, step: float, num_frames: int = 31
 ) -> Film:
-  """Enlarges about the middle by `first` + `step` i; black enters where that is below 1."""
+  """Enlarges by `first` + `step` i; black enters where that is below 1."""
   del key
-  return _warped(image, _scalings(image, first + step * np.arange(num_frames)), nearest=False)
+  factors = first + step * np.arange(num_frames)
+  return _warped(image, [_about_middle(image, factor=f) for f in factors], nearest=False)
 
 
 def shear_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
-  """Slants rows about the middle by i - 15 degrees.
-
-  Deviation: heights stay; old releases of the original's library also stretched them by up to 4 %.
-  """
+  """Slants by i - 15 degrees, which also shrinks heights by up to 4 % (see the module)."""
   del key
-  slopes = np.tan(np.deg2rad(np.arange(num_frames) - num_frames // 2))
-  middle = image.shape[0] / 2
-  return _warped(image, np.array([[1.0, s, -s * middle, 0, 1, 0] for s in slopes]), nearest=False)
+  degrees = np.arange(num_frames) - float(num_frames // 2)
+  return _warped(image, [_about_middle(image, slant=d) for d in degrees], nearest=False)
 
 
 def tilt_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
@@ -208,19 +209,25 @@ def _perspective(angle: float, height: int, width: int) -> np.ndarray:
   return project @ away @ about_x @ about_y @ lift
 
 
-def _scalings(image: Image, factors: np.ndarray) -> np.ndarray:
+def _about_middle(
+  image: Image, *, turn: float = 0.0, factor: float = 1.0, slant: float = 0.0
+) -> list[float]:
+  """Returns the affine map from output to input; `turn` clockwise and `slant` in degrees."""
   height, width, _ = image.shape
-  x, y = width / 2, height / 2
-  return np.array([[1 / s, 0, x - x / s, 0, 1 / s, y - y / s] for s in factors])
+  x, y = width / 2 + 0.5, height / 2 + 0.5
+  turn, slant = np.deg2rad(turn), np.deg2rad(slant)
+  rows = np.array([[np.cos(turn + slant), np.sin(turn + slant)], [-np.sin(turn), np.cos(turn)]])
+  (a, b), (c, d) = rows / (factor * np.cos(slant))
+  return [a, b, x - a * x - b * y, c, d, y - c * x - d * y]
 
 
-def _warped(image: Image, matrices: np.ndarray, *, nearest: bool) -> Film:
+def _warped(image: Image, matrices: list[list[float]], *, nearest: bool) -> Film:
   """Applies affine maps to the levels of a picture, as Pillow samples; black outside."""
   levels = to_levels(image)
   fill = jnp.zeros(image.shape[2], jnp.uint8)
   sample = affine.nearest if nearest else affine.bilinear
   bits = affine.NEAREST_BITS if nearest else affine.BILINEAR_BITS
-  fixed = jnp.asarray(affine.fixed_point(matrices, bits=bits))
+  fixed = jnp.asarray(affine.fixed_point(np.array(matrices), bits=bits))
   return from_levels(jax.vmap(lambda matrix: sample(levels, matrix, fill=fill))(fixed))
 
 

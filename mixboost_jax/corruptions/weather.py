@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mixboost_jax.array_types import Image, PRNGKey, Scalar
+from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.corruptions.blur import motion_streak
 from mixboost_jax.corruptions.fields import coloured, diamond_square, power_of_two
 from mixboost_jax.image.axes import zoom
@@ -46,17 +46,9 @@ def snow_layer(
   return from_levels(to_levels(jnp.where(flakes < cut, 0.0, flakes)))
 
 
-def add_snow(
-  image: Image,
-  layer: Float[Array, "H W 1"],
-  angle: Scalar,
-  *,
-  radius: int,
-  sigma: float,
-  mix: float,
-) -> Image:
-  """Whitens a picture and adds moving flakes and the same turned by 180 degrees."""
-  moving = from_levels(to_levels(motion_streak(layer, angle, radius=radius, sigma=sigma)))
+def whiten(image: Image, moving: Float[Array, "H W 1"], *, mix: float) -> Image:
+  """Whitens a picture and adds flakes that have been streaked, upright and turned around."""
+  moving = from_levels(to_levels(moving))
   white = mix * image + (1 - mix) * jnp.maximum(image, grey(image) * 1.5 + 0.5)
   return white + moving + moving[::-1, ::-1]
 
@@ -92,7 +84,8 @@ def snow(
     key_layer, shape=(height, width), mean=mean, deviation=deviation, size=size, cut=cut
   )
   angle = jax.random.uniform(key_angle, (), minval=-135.0, maxval=-45.0)
-  return add_snow(image, layer, angle, radius=radius, sigma=sigma, mix=mix)
+  moving = motion_streak(layer, angle, radius=radius, sigma=sigma)
+  return whiten(image, moving, mix=mix)
 
 
 def frost_texture(key: PRNGKey, *, height: int, width: int) -> Float[Array, "H W 3"]:

@@ -35,7 +35,8 @@ def plant(split: Split, *, num: int, noise: float, num_classes: int) -> Split:
     noise: standard deviation of the added noise, in units of [0, 1].
     num_classes: number of classes.
   """
-  chosen, images, labels = rows(len(split), num=num), split.images.copy(), split.labels.copy()
+  chosen = rows(len(split), num=num)
+  images, labels = np.array(split.images), np.array(split.labels)
   for row in chosen:
     draw = np.random.default_rng((1, int(split.ids[row])))
     noisy = images[row] + 255 * noise * draw.normal(size=images.shape[1:])

@@ -61,6 +61,7 @@ class ReleasedSet:
     class_indices: the classes that occur, if they are not all of them (ImageNet-R: 200 of 1,000;
       compare the logits of these alone), else None.
     is_sequences: whether units are films, for `load_films`.
+    num_rows: pictures (films) in each unit.
   """
 
   kind: str
@@ -69,6 +70,7 @@ class ReleasedSet:
   num_classes: int
   class_indices: tuple[int, ...] | None
   is_sequences: bool
+  num_rows: int
   opened: Opened = dataclasses.field(repr=False)
 
   def load(self, unit: ReleasedUnit, *, start: int = 0, stop: int | None = None) -> Split:
@@ -126,7 +128,8 @@ def open_set(
       labels say. A copy that is smaller than the published set is called one in its title.
     wnids: for ImageNet: the 1,000 class names, as a list, a text file with one per line, or a
       folder whose sub-folders they are (such as the validation set). Label i is the i-th in
-      alphabetical order. Empty: those of the set itself, which must then be 1,000.
+      alphabetical order. Empty: those of the set itself, which must then be 1,000. ImageNet-R
+      also takes its own 200, for networks that know no others.
     image_size: for ImageNet: side in px to cut and resize to; 0: as stored.
 
   Raises:
@@ -153,6 +156,7 @@ def open_set(
     num_classes=opened.num_classes,
     class_indices=opened.class_indices,
     is_sequences=opened.is_sequences,
+    num_rows=opened.num_rows,
     opened=opened,
   )
 

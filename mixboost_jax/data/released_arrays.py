@@ -63,6 +63,7 @@ def open_corrupted(request: Request) -> Opened:
     load=load,
     num_classes=num_classes,
     title=_title(request, num_rows, "test pictures"),
+    num_rows=num_rows,
   )
 
 
@@ -105,6 +106,7 @@ def open_sequences(request: Request) -> Opened:
     num_classes=100 if request.kind.startswith("cifar100") else 10,
     is_sequences=True,
     title=_title(request, num_films, "films per perturbation"),
+    num_rows=num_films,
   )
 
 

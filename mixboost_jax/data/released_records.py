@@ -3,11 +3,20 @@
 
 TFDS calls two corruptions otherwise (`TFDS_NAMES`). Metadata of every config is read when the set
 is opened, pictures when a unit is loaded.
+
+Rows are not stored in the order of CIFAR-10's test split. The builder numbers them in that order
+(tensorflow_datasets/image_classification/cifar10_corrupted.py) and its writer then sorts them by a
+hash of the number (core/shuffle.py, core/hashing.py). `published_rows` computes the same hashes, so
+`load` gives the published order back, as for the `.npy` files. That this is so for a given copy is
+not taken on trust: an evaluation compares all labels with those of its own test split.
 """
 
 import functools
+import hashlib
 import json
 import pathlib
+
+import numpy as np
 
 from mixboost_jax.data import records
 from mixboost_jax.data.dataset import Split
@@ -52,14 +61,28 @@ def open_corrupted(request: Request) -> Opened:
         f"{place}: expected 10 classes of 32x32x3, got {len(names)} of "
         f"{'x'.join(map(str, part.images.shape[1:]))}; prepare this config again."
       )
-    return part
+    if _keeps_order(place):
+      return part
+    stored_at = np.argsort(published_rows(len(part)))
+    return Split(part.images[stored_at], part.labels[stored_at], part.ids)
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     rows = range(len(whole(unit)))[start:stop]
     return whole(unit).part(rows.start, rows.stop)
 
   title = "" if num_rows in (0, PUBLISHED_ROWS) else f"{request.title} (copy with {num_rows} rows)"
-  return Opened(units, load, num_classes=10, title=title)
+  return Opened(units, load, num_classes=10, title=title, num_rows=num_rows)
+
+
+def published_rows(count: int) -> np.ndarray:
+  """Returns which row of CIFAR-10's test split TFDS stores at each place of a config."""
+  hashes = [hashlib.md5(f"{SPLIT}{row}".encode(), usedforsecurity=False) for row in range(count)]
+  return np.argsort(np.array([one.hexdigest() for one in hashes]))
+
+
+def _keeps_order(place: pathlib.Path) -> bool:
+  info = json.loads((place / records.INFO).read_text(encoding="utf-8"))
+  return bool(info.get("disableShuffling", False))
 
 
 def _find(request: Request, unit: ReleasedUnit) -> pathlib.Path | None:

@@ -3,7 +3,7 @@
 
 Classes are numbered by the alphabetical order of the 1,000 wnids, as ImageNet networks number them.
 The order of pictures is by a hash of WNID/FILE (any beginning is a fair sample of all classes) and
-the same under every corruption.
+the same under every corruption. Films of -P come in the order of the pictures they are made of.
 """
 
 import functools
@@ -27,8 +27,8 @@ from mixboost_jax.data.released_units import (
 
 NUM_CLASSES = 1000
 RENDITION_CLASSES = 200
-CATEGORIES = ("blur", "digital", "extra", "noise", "weather")
-"""Folders that the published archives of ImageNet-C may be extracted into, one per archive."""
+CATEGORIES = ("blur", "digital", "extra", "noise", "validation", "weather")
+"""Folders that the published archives of ImageNet-C and -P may be extracted into, one each."""
 FILMS = (".mp4", ".npy")
 
 
@@ -41,7 +41,8 @@ def open_corrupted(request: Request) -> Opened:
     if name in corruptions
     for severity in SEVERITIES
   }
-  wnids = class_names(request, next((p for p in places.values() if p is not None), None))
+  first = next((p for p in places.values() if p is not None), None)
+  wnids = class_names(request, first)
   for place in places.values():
     if place is not None and wnids:
       _check_classes(request, place, wnids, wnids)
@@ -52,11 +53,16 @@ def open_corrupted(request: Request) -> Opened:
     assert place is not None  # open_set has raised otherwise
     return _read(place, names_of(place), wnids, request.image_size, start, stop)
 
-  return Opened(units_of(request.wanted, SEVERITIES), load, num_classes=len(wnids))
+  num_rows = len(names_of(first)) if first is not None else 0
+  units = units_of(request.wanted, SEVERITIES)
+  return Opened(units, load, num_classes=len(wnids), num_rows=num_rows)
 
 
 def open_renditions(request: Request) -> Opened:
-  """Opens ImageNet-R: WNID/FILE with 200 of the 1,000 classes."""
+  """Opens ImageNet-R: WNID/FILE with 200 of the 1,000 classes.
+
+  Labels are numbers among the given wnids: all 1,000, or these 200 alone.
+  """
   root = _inside(request.root, "imagenet-r")
   present = _folders(root)
   request.check.expect(
@@ -66,12 +72,12 @@ def open_renditions(request: Request) -> Opened:
     got="none",
     remedy="give a folder with one sub-folder per wnid (ImageNet's val), a file or a list",
   )
-  wnids = class_names(request, None)
+  wnids = class_names(request, None, counts=(NUM_CLASSES, RENDITION_CLASSES))
   unknown = sorted(set(present) - set(wnids)) if wnids else []
   request.check.expect(
     not unknown,
     root,
-    expected=f"folders named like the {NUM_CLASSES} wnids",
+    expected=f"folders named like the {len(wnids)} wnids",
     got=", ".join(unknown[:3]),
     remedy="remove them, or check that `wnids` is the list of ImageNet-1k",
   )
@@ -92,8 +98,9 @@ def open_renditions(request: Request) -> Opened:
   return Opened(
     units=units_of(request.wanted, (0,)),
     load=load,
-    num_classes=NUM_CLASSES,
+    num_classes=len(wnids),
     class_indices=tuple(number[wnid] for wnid in present if wnid in number),
+    num_rows=len(names_of(root)),
   )
 
 
@@ -105,6 +112,16 @@ def open_films(request: Request) -> Opened:
     if wnids:
       _check_classes(request, place, wnids, wnids)
   names_of = _lister(wnids, FILMS)
+  num_films = {name: len(names_of(place)) for name, place in corruptions.items()}
+  most = max(num_films.values(), default=0)
+  for name, count in num_films.items():
+    request.check.expect(
+      count == most > 0,
+      corruptions[name],
+      expected=f"{most or 'some'} films ({' or '.join(FILMS)}), as under other perturbations",
+      got=str(count),
+      remedy="extract the published archive again",
+    )
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> np.ndarray:
     place = corruptions[unit.corruption]
@@ -117,11 +134,26 @@ def open_films(request: Request) -> Opened:
       )
     return np.stack(films)
 
-  return Opened(units_of(request.wanted, (0,)), load, num_classes=len(wnids), is_sequences=True)
+  return Opened(
+    units=units_of(request.wanted, (0,)),
+    load=load,
+    num_classes=len(wnids),
+    is_sequences=True,
+    num_rows=most,
+  )
 
 
-def class_names(request: Request, place: pathlib.Path | None) -> tuple[str, ...]:
-  """Returns the wnids in alphabetical order, from the request or else from the class folders."""
+def class_names(
+  request: Request, place: pathlib.Path | None, *, counts: Sequence[int] = ()
+) -> tuple[str, ...]:
+  """Returns the wnids in alphabetical order, from the request or else from the class folders.
+
+  Args:
+    request: of which `wnids` is used.
+    place: with class folders, or None.
+    counts: how many there may be; empty: 1,000.
+  """
+  counts = counts or (NUM_CLASSES,)
   given = request.wnids
   if isinstance(given, str | pathlib.Path):
     source = pathlib.Path(given).expanduser()
@@ -146,9 +178,9 @@ def class_names(request: Request, place: pathlib.Path | None) -> tuple[str, ...]
   if place is None and not given:
     return ()  # nothing to look into, which has been noted
   request.check.expect(
-    len(set(names)) == len(names) == NUM_CLASSES,
+    len(set(names)) == len(names) and len(names) in counts,
     place or "wnids",
-    expected=f"{NUM_CLASSES} different class names",
+    expected=f"{' or '.join(map(str, counts))} different class names",
     got=f"{len(names)} ({len(set(names))} different)",
     remedy="extract the published archive again, or give `wnids`",
   )
@@ -247,19 +279,21 @@ def _read(
 
 def _lister(wnids: Sequence[str], suffixes: Sequence[str]) -> Callable[[pathlib.Path], list[str]]:
   """Returns `_names` with a memory: a folder of 50,000 files is read in many small parts."""
-  return functools.lru_cache(maxsize=2)(lambda place: _names(place, wnids, suffixes))
+  return functools.lru_cache(maxsize=16)(lambda place: _names(place, wnids, suffixes))
 
 
 def _names(place: pathlib.Path, wnids: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-  return splitting.shuffled(
-    [
-      f"{wnid}/{file.name}"
-      for wnid in wnids
-      if (place / wnid).is_dir()
-      for file in (place / wnid).iterdir()
-      if file.suffix.lower() in suffixes and not file.name.startswith(".")
-    ]
-  )
+  files = [
+    f"{wnid}/{file.name}"
+    for wnid in wnids
+    if (place / wnid).is_dir()
+    for file in (place / wnid).iterdir()
+    if file.suffix.lower() in suffixes and not file.name.startswith(".")
+  ]
+  if suffixes is not FILMS:
+    return splitting.shuffled(files)
+  pictures_of = {f"{name.rpartition('.')[0]}.JPEG": name for name in files}
+  return [pictures_of[name] for name in splitting.shuffled(list(pictures_of))]
 
 
 def _folders(place: pathlib.Path) -> list[str]:

@@ -54,6 +54,7 @@ class Opened:
     class_indices: see `ReleasedSet`.
     is_sequences: see `ReleasedSet`.
     title: if it differs from that of the published set.
+    num_rows: see `ReleasedSet`.
   """
 
   units: tuple[ReleasedUnit, ...]
@@ -62,6 +63,7 @@ class Opened:
   class_indices: tuple[int, ...] | None = None
   is_sequences: bool = False
   title: str = ""
+  num_rows: int = 0
 
 
 class Check:
@@ -109,8 +111,11 @@ def resolve(kind: str, groups: Sequence[str]) -> tuple[str, tuple[tuple[str, str
 
 
 def known(kind: str) -> frozenset[str]:
-  """Returns the names of all corruptions that a kind may hold."""
-  return frozenset(name for name, _ in _content(kind))
+  """Returns the names of all corruptions that a kind may hold, the harder noises of -P included."""
+  names = {name for name, _ in _content(kind)}
+  if kind.endswith("_p"):
+    names |= {f"{name}_{step}" for name in names if name.endswith("_noise") for step in (2, 3)}
+  return frozenset(names)
 
 
 def units_of(wanted: Iterable[tuple[str, str]], severities: Sequence[int]) -> tuple:

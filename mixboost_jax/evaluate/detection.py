@@ -13,10 +13,11 @@ from mixboost_jax.runtime.results import Metric
 
 SCORES = {"confidence": "msp", "max_logit": "max_logit", "negative_energy": "energy"}
 """Column -> name of the score in metrics; higher means known."""
-STATISTICS = ("auroc", "aupr", "fpr95", "fpr95_oe")
-"""AUPR has the foreign pictures as positives. `fpr95` is the share of foreign pictures accepted
-while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known pictures flagged while
-95 % of the foreign ones are found (outlier exposure code)."""
+STATISTICS = ("auroc", "aupr", "aupr_id", "fpr95", "fpr95_oe")
+"""`aupr` has the foreign pictures as positives (outlier exposure code), `aupr_id` the known ones;
+both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign
+pictures accepted while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known
+pictures flagged while 95 % of the foreign ones are found (outlier exposure code)."""
 
 
 def foreign_count(num_known: int) -> int:
@@ -32,12 +33,18 @@ def statistics(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
   below = np.searchsorted(foreign, known, side="left")
   not_above = np.searchsorted(foreign, known, side="right")
   auroc = float((below + not_above).mean() / (2 * len(foreign)))
-  hits = np.searchsorted(foreign, foreign, side="right")
-  alarms = np.searchsorted(known, foreign, side="right")
-  aupr = float((hits / (hits + alarms)).mean())
+  aupr = _average_precision(foreign, known)
+  aupr_id = _average_precision(-known[::-1], -foreign[::-1])
   accepted = _rest_at_recall(known, foreign)
   flagged = _rest_at_recall(-foreign[::-1], -known[::-1])
-  return 100 * np.array([auroc, aupr, accepted, flagged])
+  return 100 * np.array([auroc, aupr, aupr_id, accepted, flagged])
+
+
+def _average_precision(positive: np.ndarray, rest: np.ndarray) -> float:
+  """Returns the mean precision at every positive; here low scores speak for positives."""
+  hits = np.searchsorted(positive, positive, side="right")
+  alarms = np.searchsorted(rest, positive, side="right")
+  return float((hits / (hits + alarms)).mean())
 
 
 def _rest_at_recall(positive: np.ndarray, rest: np.ndarray, *, recall: float = 0.95) -> float:
@@ -51,6 +58,9 @@ def summarise(
   place: Place, known: Columns, sets: Mapping[str, Columns], *, sources: Mapping[str, str]
 ) -> list[Metric]:
   """Returns every statistic of every score for each set, then the means over sets.
+
+  Each set also gets `known_per_foreign`, the ratio at which its AUPR holds: `KNOWN_PER_FOREIGN` as
+  in published tables, or more if a set has too few pictures for that.
 
   Args:
     place: its `dataset` names the known pictures.
@@ -67,6 +77,8 @@ def summarise(
       all_spreads.append(spreads)
       own = place._replace(dataset=f"{place.dataset}-ood-{name}", source=sources[name])
       found += _metrics(own, score, values, spreads, len(columns[column]))
+      if column == "confidence":
+        found.append(_ratio(own, len(known[column]), len(columns[column])))
     kinds = sorted({sources[name] for name in sets})
     if len(sets) > 1 and len(kinds) == 1:  # sets of different sources are never averaged
       own = place._replace(dataset=f"{place.dataset}-ood", source=kinds[0])
@@ -75,6 +87,18 @@ def summarise(
       found += _metrics(own, score, mean, spread, count)
   order = [f"{place.dataset}-ood", *(f"{place.dataset}-ood-{name}" for name in sets)]
   return sorted(found, key=lambda one: order.index(one.dataset))
+
+
+def _ratio(place: Place, num_known: int, num_foreign: int) -> Metric:
+  return aggregate.metric(
+    place,
+    "known_per_foreign",
+    num_known / num_foreign,
+    None,
+    count=num_foreign,
+    unit="",
+    better="none",
+  )
 
 
 def _metrics(

@@ -62,15 +62,15 @@ class Session:
     for oldest in list(self.programs)[:-MAX_PROGRAMS]:
       del self.programs[oldest]
 
-  @functools.cached_property
-  def order(self) -> np.ndarray:
-    """A fixed random order, so that the first N examples are a fair sample of any set."""
-    generator = np.random.Generator(np.random.Philox(key=len(self.examples)))
-    return generator.permutation(len(self.examples))
-
   def part(self, start: int, stop: int) -> Examples:
-    """Returns places `start` to `stop` of the examples in `order`."""
-    return self.examples.take(self.order[start:stop])
+    """Returns places `start` to `stop` of the examples in their order."""
+    return self.examples.take(self.examples.order[start:stop])
+
+  @functools.cached_property
+  def num_classes(self) -> int:
+    """Columns of the logits."""
+    images = jax.ShapeDtypeStruct((self.scorer.mesh.size, *self.image_shape), jnp.float32)
+    return jax.eval_shape(self.scorer.logits, self.variables, images).shape[-1]
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -105,11 +105,27 @@ def corruption(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   """Corrupts on the devices and scores; or scores the published pictures."""
   if unit.source:
     assert session.released is not None
-    part = session.released.pictures(unit, session.order[start:stop])
+    part = session.released.pictures(unit, start, stop)
     return _columns(session.scorer(session.variables, part))
   part = session.part(start, stop)
   change = _corrupt(session, unit, session.scorer.batch_for(len(part)))
   return _columns(session.scorer(session.variables, part, change=change))
+
+
+def renditions(session: Session, unit: Unit, start: int, stop: int) -> Columns:
+  """Scores the pictures of a published set among the classes that occur there."""
+  assert session.released is not None
+  part, columns = session.released.renditions(unit, start, stop)
+
+  def build() -> Scorer:
+    whole, kept = session.scorer, np.asarray(columns)
+    return Scorer(
+      lambda variables, images: whole.apply_fn(variables, images)[:, kept],
+      batch_size=whole.batch_size,
+      mesh=whole.mesh,
+    )
+
+  return _columns(session.program(unit, build)(session.variables, part))
 
 
 def prepare(session: Session, unit: Unit, rows: int) -> None:
@@ -159,7 +175,7 @@ def _film_batches(
   scorer = session.scorer
   if unit.source:
     assert session.released is not None
-    films = session.released.films(unit, session.order[start:stop])
+    films = session.released.films(unit, start, stop)
     rows = _num_films(scorer, films.shape[1], len(films))
     for first in range(0, len(films), rows):
       part = films[first : first + rows].astype(np.float32) / np.float32(255)
@@ -348,6 +364,7 @@ KINDS: dict[str, Kind] = {
   "pictures": Kind(pictures, 5000),
   "corruption": Kind(corruption, 5000),
   "sequence": Kind(sequence, 500),
+  "renditions": Kind(renditions, 5000),
   "attack": Kind(attack, 1000),
   "autoattack": Kind(autoattack, 250),
   "ood": Kind(ood, 5000),

@@ -75,7 +75,7 @@ class _Names:
     unit, session = piece.unit, self._session
     if unit.source == "released":
       assert session.released is not None
-      return session.released.digest(unit, session.order[piece.start : piece.stop])
+      return session.released.digest(unit, piece.start, piece.stop)
     place = (unit.member if unit.member in session.foreign_sets else "", piece.start, piece.stop)
     if place not in self._ranges:
       part = session.part(piece.start, piece.stop)

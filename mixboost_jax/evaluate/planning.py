@@ -42,7 +42,12 @@ def sizes(
   """
   if max_examples < ALL:
     raise ValueError(f"evaluate: max_examples must be >= -1, got {max_examples}.")
-  available = {group_of(unit): len(session.examples) for unit in units}
+  available: dict[Group, int] = {}
+  for unit in units:
+    most = len(session.examples)
+    if unit.source == "released" and session.released is not None:
+      most = session.released.count(unit)
+    available[group_of(unit)] = min(most, available.get(group_of(unit), most))
   if budget:
     chosen = _planned(session, units, available, budget, store, network)
   else:

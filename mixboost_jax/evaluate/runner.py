@@ -19,6 +19,7 @@ from mixboost_jax.evaluate import (
   pieces,
   planning,
   released,
+  released_folder,
   sanity,
   scoring,
   store,
@@ -72,8 +73,9 @@ def evaluate(
     budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
     ood_dirs: folders of pictures, prepared TFDS folders or `.npy` files that are out of
       distribution, for `ood`.
-    released_dir: folder of published corrupted sets (`CIFAR-10-C`, ...), used instead of pictures
-      made here; `c_generated` and the like ask for the latter as well.
+    released_dir: folder of published sets (`CIFAR-10-C`, ..., `imagenet-r`), used instead of
+      pictures made here; `c_generated` and the like ask for the latter as well. The word `r`
+      (ImageNet-R) is only read from there.
     folder: keeps every finished piece here; called again with the same network and pictures, only
       what is missing is measured.
     ece_bins: bins of the expected calibration error and the reliability diagram, >= 1.
@@ -91,8 +93,11 @@ def evaluate(
   session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
   large = suites.is_large(session.image_shape)
   asked = suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
-  published = released.open_sets(
-    released_dir, chosen, list(dict.fromkeys(unit.family for unit in asked))
+  published = released_folder.open_sets(
+    released_dir,
+    chosen,
+    list(dict.fromkeys(unit.family for unit in asked)),
+    num_classes=session.num_classes,
   )
   session = dataclasses.replace(session, released=published)
   units = released.replace_units(asked, published)

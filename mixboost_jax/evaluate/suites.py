@@ -7,6 +7,8 @@ A suite is a list of words with commas between them, or the name of one. A word 
 ```text
 clean,c:gaussian_noise,pgd,ood     clean, one corruption at five severities, PGD, foreign pictures
 c:*:3                              every corruption of -C at severity 3
+clean,r                            ImageNet-R, which is only read from published files
+p_code                             -P with the list of the authors' code (`corruptions.NAMES`)
 ```
 """
 
@@ -60,6 +62,8 @@ def _families(*, large: bool, foreign_sets: Sequence[str] = ()) -> dict[str, _Fa
     "c_bar": _Family("corruption", bar, has_severities=True),
     "p": _Family("sequence", names["p"]),
     "p_extra": _Family("sequence", names["p_extra"]),
+    "p_code": _Family("sequence", names["p_code"]),
+    "r": _Family("renditions"),
     **{name: _Family(attack.kind) for name, attack in ATTACKS.items()},
     "ood": _Family("ood", (*foreign.SYNTHETIC, *foreign_sets)),
     "temperature": _Family("temperature"),

@@ -149,7 +149,6 @@ def learn_baseline(
   learning_rate: float = 0.01,
   num_steps: int = 300,
   num_players: int | None = None,
-  has_convolution: bool = True,
 ) -> LearnedBaseline:
   """Gradient descent on `baseline_loss` with fresh contexts, clamped to [low, high].
 
@@ -169,7 +168,6 @@ def learn_baseline(
     learning_rate: step size.
     num_steps: number of steps.
     num_players: see `baseline_loss`.
-    has_convolution: whether `function` convolves; without, the loop compiles much faster on CPU.
   """
 
   def objective(baseline: Array, step_key: PRNGKey) -> Array:
@@ -188,9 +186,7 @@ def learn_baseline(
     value, slope = jax.value_and_grad(objective)(baseline, jax.random.fold_in(key, number))
     return jnp.clip(baseline - learning_rate * slope, low, high), value
 
-  baseline, losses = loops.scan(
-    step, jnp.clip(initial, low, high), jnp.arange(num_steps), has_gradient=has_convolution
-  )
+  baseline, losses = loops.scan(step, jnp.clip(initial, low, high), jnp.arange(num_steps))
   return LearnedBaseline(baseline, losses)
 
 

@@ -114,7 +114,7 @@ def game_of(
     fill=fill_of(item),
   )
   sharding = meshes.batch_sharding(item.mesh) if item.mesh.size > 1 else None
-  arguments = meshes.place(game.args, replicated)
+  arguments = jax.tree.map(lambda leaf: data.place(leaf, replicated), game.args)
   return dataclasses.replace(game, args=arguments, sharding=sharding)
 
 

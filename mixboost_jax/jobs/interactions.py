@@ -231,8 +231,9 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
   if not chosen.monitor_every_steps:
     return None
   split = games.split_of(item)
-  rows = games.in_turn(split.labels, chosen.monitor_images)
-  images, labels = split.images[rows].astype(np.float32) / 255, split.labels[rows]
+  labels = np.asarray(split.labels)
+  rows = games.in_turn(labels, chosen.monitor_images)
+  images, labels = split.images[rows].astype(np.float32) / 255, labels[rows]
   pictures = Pictures(images, labels, rows)
   root = keys.stream_key(keys.root_key(item.settings.seed), keys.Stream.INTERACT)
 

@@ -29,8 +29,8 @@ ALEXNET_FLIP_RATES = {
   "tilt": 7.05,
   "scale": 23.53,
 }
-"""Flip rates of AlexNet on ImageNet-P in %. Not checked against the published files: quote a
-number normalised by these as provisional."""
+"""Flip rates of AlexNet on ImageNet-P in %. No public source was found to check them against, and
+the authors' code does not list them: quote a number normalised by these as provisional."""
 
 
 def rank_classes(scores: Float[Array, "*frames K"]) -> Int[Array, "*frames K"]:

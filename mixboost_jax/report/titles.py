@@ -25,6 +25,7 @@ METRICS = {
   "mfr": "mFR",
   "mfr_alexnet": "mFR, AlexNet = 100 (provisional)",
   "mt5d": "mT5D",
+  "known_per_foreign": "Known pictures per foreign one",
   "interaction_proxy": "Interactions: M(0.2, 0.2, 0.8)",
   "interaction_low": "Interactions: J of low orders (m ≤ 0.2 n)",
   "interaction_middle": "Interactions: J of middle orders",
@@ -42,6 +43,7 @@ SCORES = {"msp": "maximum softmax", "max_logit": "maximum logit", "energy": "ene
 DETECTION = {
   "auroc": "AUROC",
   "aupr": "AUPR",
+  "aupr_id": "AUPR, known pictures positive",
   "fpr95": "FPR at 95 % TPR",
   "fpr95_oe": "FPR at 95 % recall of foreign pictures",
 }
@@ -88,7 +90,9 @@ def metric(name: str) -> str:
   """Returns the title of a metric."""
   head, _, member = name.partition(":")
   if member:
-    return f"{PARTS_OF_METRICS.get(head, head)}, {member.replace('_', ' ')}"
+    member, _, levels = member.partition("_severity_")
+    title = f"{PARTS_OF_METRICS.get(head, head)}, {member.replace('_', ' ')}"
+    return f"{title} at severity {levels.replace('_', ', ')}" if levels else title
   for score, words in SCORES.items():
     start = name.removesuffix(f"_{score}")
     if start != name and start in DETECTION:
@@ -118,6 +122,8 @@ SUFFIXES = {
   "-c_bar": "-C̄",
   "-p": "-P",
   "-p_extra": "-P, extra sequences",
+  "-p_code": "-P, list of the authors' code",
+  "-r": "-R",
   "-pgd": " under PGD-20, L∞ 2/255",
   "-pgd-10": " under PGD-10, L∞ 8/255",
   "-pgd-50": " under PGD-50, L∞ 8/255",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -79,30 +78,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
   """Gives every device the whole array."""
   return NamedSharding(mesh, PartitionSpec())
-
-
-def place(tree: Any, sharding: Any) -> Any:
-  """Puts values that every process holds on the devices of all processes.
-
-  Args:
-    tree: arrays, numbers and keys, the same in each process; arrays that span processes move.
-    sharding: one for all leaves, or a tree of them.
-  """
-  if isinstance(sharding, jax.sharding.Sharding):
-    return jax.tree.map(lambda leaf: _place(leaf, sharding), tree)
-  return jax.tree.map(_place, tree, sharding)
-
-
-def _place(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-  if sharding.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
-    return jax.device_put(leaf, sharding)  # one process, or spread over all of them before
-  if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    bits = _place(jax.random.key_data(leaf), sharding)
-    return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
-  values = np.asarray(leaf)
-  return jax.make_array_from_callback(
-    values.shape, sharding, lambda index: np.asarray(values[index])
-  )
 
 
 def over_examples(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

@@ -8,12 +8,12 @@ import pytest
 
 from mixboost_jax import corruptions
 
-FILE = pathlib.Path(__file__).parents[2] / "results/benchmarks/corruption_agreement.json"
+FOLDER = pathlib.Path(__file__).parents[2] / "results/benchmarks"
 
 
 @pytest.fixture(scope="module")
 def report():
-  return json.loads(FILE.read_text())
+  return json.loads((FOLDER / "corruption_agreement.json").read_text())
 
 
 def test_every_corruption_is_listed(report):
@@ -30,3 +30,11 @@ def test_what_deviates_stands_in_for_something_else(report):
     for name, row in rows.items():
       assert row["agrees"] or "substitute" in row, f"{table} {name}"
       assert ("substitute" in row) == (name in corruptions.BENCHMARK_NAMES)
+
+
+def test_every_film_is_listed_and_none_is_off():
+  report = json.loads((FOLDER / "sequence_agreement.json").read_text())
+  assert {*report["films"], *report["not_run"]} == set(corruptions.SEQUENCES)
+  for name, row in report["films"].items():
+    assert row["agrees"], name
+    assert ("substitute" in row) == (name in corruptions.BENCHMARK_NAMES)

@@ -120,6 +120,31 @@ def test_motion_streak_by_hand():
   np.testing.assert_allclose(column[3:6, 0, 0], weights, atol=1e-6)
 
 
+def test_ties_of_known_angles_fall_as_in_double_precision():
+  down, right = blur.streak_offsets(np.array([-150.0, -120, -60, -30, 0]), radius=2)
+  # sin 30 and cos 120 lie just inside 1/2 in double precision, cos 60 just outside
+  assert down[[0, 3]].tolist() == [[0, 0, -1, -1, -2]] * 2
+  assert right[1].tolist() == [0, 0, -1, -1, -2]
+  assert right[2].tolist() == [0, 1, 1, 2, 2]
+  assert right[4].tolist() == [0, 1, 2, 3, 4]
+  image = jnp.asarray(np.random.default_rng(0).uniform(size=(12, 12, 1)), jnp.float32)
+  for angle in (-140.0, -10.0, 75.0):  # without ties both ways agree
+    offsets = (jnp.asarray(one[0]) for one in blur.streak_offsets(np.array([angle]), radius=3))
+    same = blur.motion_streak(image, jnp.float32(angle), radius=3, sigma=2)
+    np.testing.assert_allclose(blur.shifted_mean(image, *offsets, sigma=2), same, atol=1e-6)
+
+
+def test_films_turn_half_a_pixel_beyond_the_middle():
+  image = jnp.zeros((10, 14, 3))
+  for options in ({"turn": 9.0}, {"factor": 1.3}, {"slant": -12.0}):
+    a, b, c, d, e, f = sequences._about_middle(image, **options)
+    assert (a * 7.5 + b * 5.5 + c, d * 7.5 + e * 5.5 + f) == pytest.approx((7.5, 5.5))
+  a, b, _, d, e, _ = sequences._about_middle(image, turn=90.0)  # clockwise: x reads from y
+  assert (a, b, d, e) == pytest.approx((0, 1, -1, 0), abs=1e-12)
+  a, b, _, d, e, _ = sequences._about_middle(image, slant=45.0)
+  assert (a, b, d, e) == pytest.approx((1, 1, 0, 2**0.5))
+
+
 def test_brightness_and_saturation_are_those_of_hsv():
   rng = np.random.default_rng(0)
   pixels = np.concatenate([rng.uniform(size=(40, 3)), [[0, 0, 0], [0.4, 0.4, 0.4], [1, 1, 1]]])

@@ -26,6 +26,8 @@ DEFAULTS = {
   "texture_agreement": 0.9,
   "outliers": 0,
   "outlier_noise": 0.02,
+  "stream": "auto",
+  "test_margin": 0,
 }
 
 

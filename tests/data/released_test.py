@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixboost_jax.data import pictures, released, released_trees, writing
+from mixboost_jax.data import pictures, released, released_records, released_trees, writing
 
 ROWS = 4
 LABELS = np.array([3, 1, 4, 1], np.uint8)
@@ -249,6 +249,15 @@ def test_films_of_imagenet_p(tmp_path, small):
     opened.load_films(opened.units[1])
 
 
+def test_the_order_in_which_tfds_stores_rows():
+  from tensorflow_datasets.core import hashing
+
+  hasher = hashing.Hasher("test")
+  wanted = sorted(range(40), key=hasher.hash_key)
+  assert released_records.published_rows(40).tolist() == wanted
+  assert wanted != sorted(wanted)
+
+
 def test_prepared_records(tmp_path):
   for i, name in enumerate(names_of("cifar10_corrupted")[:15]):
     tfds_name = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}.get(name, name)
@@ -259,7 +268,12 @@ def test_prepared_records(tmp_path):
   split = opened.load(unit, start=1)
   assert (split.images[..., 0] == 42).all()
   assert split.ids.tolist() == [1, 2]
-  assert split.labels.tolist() == [1, 2]
+  assert split.labels.tolist() == [1, 2]  # back in the published order
+  kept = tmp_path / "cifar10_corrupted" / "fog_1" / "1.0.0" / "dataset_info.json"
+  content = json.loads(kept.read_text())
+  kept.write_text(json.dumps({**content, "disableShuffling": True}))
+  unit = next(u for u in opened.units if u.corruption == "fog")
+  assert opened.load(unit).labels.tolist() == released_records.published_rows(3).tolist()
   with pytest.raises(ValueError, match="tfds build cifar10_corrupted --config=speckle_noise_1"):
     released.open_set("cifar10_corrupted", tmp_path)
   info = tmp_path / "cifar10_corrupted" / "fog_3" / "1.0.0" / "dataset_info.json"
@@ -276,7 +290,7 @@ def write_config(root, config, value):
   raw = pictures.encode_png(np.full((32, 32, 3), value, np.uint8))
   writing.write_records(
     folder,
-    {"test": [writing.Example(f"{i}", raw, i) for i in range(3)]},
+    {"test": [writing.Example(f"{i}", raw, int(i)) for i in released_records.published_rows(3)]},
     name="cifar10_corrupted",
     version="1.0.0",
     class_names=[str(i) for i in range(10)],

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ PLACE = Place("set-c", "test", "generated", 0.95)
 COUNT = 240
 
 
-def cells(members, severities=range(1, 6), seed=0):
+def cells(members, severities: Sequence[int] = range(1, 6), seed=0):
   rng = np.random.default_rng(seed)
   found = {}
   for i, member in enumerate(members):
@@ -93,6 +95,25 @@ def test_no_mean_over_a_part_of_a_list():
   assert "mean_error_severity_3" in at_three
   assert "rms_calibration_error" not in at_three  # the name of the published column
   assert "rms_calibration_error_severity_3" in at_three
+  assert {"error:fog_severity_3", "error:snow_severity_3"} <= set(at_three)
+
+
+def test_names_carry_the_severities_of_each_corruption():
+  columns = cells(("fog",)) | cells(("snow",), severities=[2, 4])
+  found, curves = family(columns, ("fog", "snow"))
+  errors = {
+    name: [100 * (1 - v["correct"]).mean() for unit, v in columns.items() if unit.member == name]
+    for name in ("fog", "snow")
+  }
+  assert found["error:fog"].value == pytest.approx(np.mean(errors["fog"]))
+  assert found["error:snow_severity_2_4"].value == pytest.approx(np.mean(errors["snow"]))
+  shared = np.mean([errors["fog"][1], errors["fog"][3], *errors["snow"]])
+  assert found["mean_error_severity_2_4"].value == pytest.approx(shared)
+  assert [p["step"] for p in curves["severity/set-c/fog"]] == [1, 2, 3, 4, 5]
+  assert [p["step"] for p in curves["severity/set-c/snow"]] == [2, 4]
+  apart = cells(("fog",), severities=[1]) | cells(("snow",), severities=[4])
+  alone, _ = family(apart, ("fog", "snow"))
+  assert set(alone) == {"error:fog_severity_1", "error:snow_severity_4"}
 
 
 def test_interval_takes_examples_along_through_all_corruptions():
@@ -153,6 +174,7 @@ def test_detection_is_that_of_metrics(ties):
   want = [
     metrics.auroc(known, foreign),
     metrics.aupr(known, foreign, positive="ood"),
+    metrics.aupr(known, foreign, positive="id"),
     metrics.fpr_at_tpr(known, foreign, positive="id"),
     metrics.fpr_at_tpr(known, foreign, positive="ood"),
   ]
@@ -165,7 +187,7 @@ def test_detection_names_sets_and_never_averages_over_sources():
   def columns(shift, count):
     return {name: rng.normal(shift, 1, count).astype(np.float32) for name in detection.SCORES}
 
-  known, sets = columns(2, 100), {"blobs": columns(0, 20), "mine": columns(1, 20)}
+  known, sets = columns(2, 100), {"blobs": columns(0, 20), "mine": columns(1, 10)}
   found = detection.summarise(
     PLACE, known, sets, sources={"blobs": "synthetic", "mine": "synthetic"}
   )
@@ -178,7 +200,9 @@ def test_detection_names_sets_and_never_averages_over_sources():
   each = [by_key[f"set-c-ood-{name}", "auroc_msp"].value for name in sets]
   mean = by_key["set-c-ood", "auroc_msp"]
   assert mean.value == pytest.approx(np.mean(each))
-  assert (mean.count, mean.better) == (40, "higher")
+  assert (mean.count, mean.better) == (30, "higher")
   assert by_key["set-c-ood", "fpr95_energy"].better == "lower"
+  assert by_key["set-c-ood-blobs", "known_per_foreign"].value == 5
+  assert by_key["set-c-ood-mine", "known_per_foreign"].value == 10  # too few pictures for 5
   mixed = detection.summarise(PLACE, known, sets, sources={"blobs": "synthetic", "mine": "files"})
   assert "set-c-ood" not in {m.dataset for m in mixed}

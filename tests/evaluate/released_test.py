@@ -7,7 +7,7 @@ from PIL import Image
 
 from mixboost_jax import corruptions, data, evaluate
 from mixboost_jax.data import folders, released_trees
-from mixboost_jax.evaluate import released
+from mixboost_jax.evaluate import released, released_folder
 from mixboost_jax.report import aggregate, robustness
 
 
@@ -22,7 +22,7 @@ class FakeSet:
   """Forty-five pictures per unit, darker with the severity; rows are examples."""
 
   def __init__(self, split, names, *, films=False):
-    self.split, self.films = split, films
+    self.split, self.is_sequences, self.num_rows, self.title = split, films, len(split), "Fake"
     severities = (0,) if films else (1, 2, 3, 4, 5)
     self.units = tuple(FakeUnit(name, s) for name in names for s in severities)
 
@@ -57,9 +57,9 @@ def opened(monkeypatch, split, folder):
 
   for name in ("CIFAR-10-C", "cifar-10-p"):
     (folder / name).mkdir()
-  original = released.open_sets
+  original = released_folder.open_sets
   monkeypatch.setattr(
-    released, "open_sets", lambda *a, **k: original(*a, **{**k, "open_set": open_set})
+    released_folder, "open_sets", lambda *a, **k: original(*a, **{**k, "open_set": open_set})
   )
   return asked
 
@@ -88,6 +88,7 @@ def test_published_files_replace_pictures_made_here(linear_fn, cifar, tmp_path, 
   upright, turned = (np.asarray(linear_fn(x)).argmax(-1) for x in (frames, frames[:, ::-1]))
   assert flips.value == pytest.approx(100 * (upright != turned).mean(), rel=1e-5)
   table = robustness.deviation_table(aggregate.group(aggregate.load(results)))
+  assert table is not None
   assert [row[0].text for row in table.rows] == ["Error, contrast, CIFAR-10-C"]
 
 
@@ -125,20 +126,20 @@ def test_imagenet_gives_its_class_names_and_its_size(imagenet, family, title, ki
       place.parent.mkdir(parents=True, exist_ok=True)
       place.symlink_to(val)
   examples = evaluate.from_dataset(own, split="test")
-  found = released.open_sets(str(published), examples, [family])
+  found = released_folder.open_sets(str(published), examples, [family])
   assert found is not None
   member = found.members(family)[0]
   unit = evaluate.Unit("corruption", family, member, 3, "released")
-  places = np.array([9, 0, 4])
-  part = found.pictures(unit, places)  # the corruption of this set does nothing
+  places = examples.order[2:5]
+  part = found.pictures(unit, 2, 5)  # the corruption of this set does nothing
   np.testing.assert_array_equal(part.images, own.test.images[places])
   assert part.labels.tolist() == own.test.labels[places].tolist()
   few = dataclasses.replace(examples, class_names=WNIDS[:5])
   with pytest.raises(ValueError, match="expected 6 different class names, got 5"):
-    released.open_sets(str(published), few, [family])
+    released_folder.open_sets(str(published), few, [family])
   nameless = dataclasses.replace(examples, class_names=())
   with pytest.raises(ValueError, match="a data set with ImageNet's classes"):
-    released.open_sets(str(published), nameless, [family])
+    released_folder.open_sets(str(published), nameless, [family])
 
 
 def test_frames_of_another_size_are_refused(cifar):
@@ -147,7 +148,7 @@ def test_frames_of_another_size_are_refused(cifar):
   opened_sets = released.Released({"p": FakeSet(small, ("tilt",), films=True)}, examples)
   unit = evaluate.Unit("sequence", "p", "tilt", 0, "released")
   with pytest.raises(ValueError, match=r"expected frames of the size of the pictures, \[8, 8, 3\]"):
-    opened_sets.films(unit, np.arange(3))
+    opened_sets.films(unit, 0, 3)
 
 
 def test_the_form_of_tfds_is_taken_where_there_is_no_other(cifar, tmp_path):
@@ -159,18 +160,19 @@ def test_the_form_of_tfds_is_taken_where_there_is_no_other(cifar, tmp_path):
     return FakeSet(cifar.test, ("frost",))
 
   (tmp_path / "cifar10_corrupted").mkdir()
-  released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+  released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
   (tmp_path / "CIFAR-10-C").mkdir()
-  released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+  released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
   assert asked == ["cifar10_corrupted", "cifar10_c"]
 
 
 def test_rows_are_put_back_in_the_order_of_the_examples(cifar):
   examples = evaluate.from_dataset(cifar, split="test")
   opened_sets = released.Released({"c": FakeSet(cifar.test, ("fog",))}, examples)
-  places = np.array([7, 2, 3, 40])
+  places = examples.order[7:19]
+  assert (np.diff(places) < 0).any()
   unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
-  part = opened_sets.pictures(unit, places)
+  part = opened_sets.pictures(unit, 7, 19)
   np.testing.assert_array_equal(part.labels, cifar.test.labels[places])
   np.testing.assert_array_equal(part.images, (cifar.test.images[places] * 0.8).astype(np.uint8))
 
@@ -181,7 +183,23 @@ def test_other_labels_are_refused(cifar):
   opened_sets = released.Released({"c": FakeSet(wrong, ("fog",))}, examples)
   unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
   with pytest.raises(ValueError, match="labels differ from those of cifar10"):
-    opened_sets.pictures(unit, np.arange(45))
+    opened_sets.pictures(unit, 0, 45)
+
+
+@pytest.mark.parametrize("rows", [45, 30])
+def test_all_labels_are_compared_when_a_set_is_opened(cifar, tmp_path, rows):
+  (tmp_path / "CIFAR-10-C").mkdir()
+  examples = evaluate.from_dataset(cifar, split="test")
+  labels = cifar.test.labels.copy()
+  labels[[3, 44]] = (labels[[3, 44]] + 1) % 6
+  wrong = dataclasses.replace(cifar.test, labels=labels).part(0, rows)
+
+  def open_set(kind, place, *, groups):
+    return FakeSet(wrong, ("frost",))
+
+  count = 2 if rows == 45 else 45
+  with pytest.raises(ValueError, match=f"same order, got {count} of 45 that differ"):
+    released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
 
 
 def test_a_folder_without_published_sets(linear_fn, cifar, tmp_path):

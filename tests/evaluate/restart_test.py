@@ -12,6 +12,8 @@ from mixboost_jax.evaluate import budget as budget_lib
 from mixboost_jax.evaluate import measure, pieces, planning, sanity, store
 from mixboost_jax.runtime import mesh as mesh_lib
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
 
 
@@ -246,7 +248,7 @@ def test_the_first_examples_are_a_fair_sample_of_sorted_classes(linear_fn, easy)
   examples = evaluate.from_dataset((images[order], labels[order]), split="test")
   session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=8), (), examples, {})
   assert len(np.unique(session.part(0, 40).labels)) == len(np.unique(labels))
-  np.testing.assert_array_equal(np.sort(session.order), np.arange(90))
+  np.testing.assert_array_equal(np.sort(session.examples.order), np.arange(90))
 
 
 def test_columns_survive_the_store_bit_for_bit(tmp_path):

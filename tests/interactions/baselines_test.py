@@ -116,7 +116,6 @@ def test_learning_finds_the_true_baselines(loss):
     num_contexts=16,
     learning_rate=0.1,
     num_steps=32,
-    has_convolution=False,
   )
   assert found.losses[-4:].mean() < found.losses[0]
   assert baselines.accuracy(found.baseline, jnp.asarray(function.truth)) >= 0.9

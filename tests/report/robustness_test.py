@@ -110,6 +110,7 @@ def test_titles_of_derived_sets(name, title):
   ("name", "title"),
   [
     ("error:frost_procedural", "Error, frost procedural"),
+    ("error:fog_severity_3_4", "Error, fog at severity 3, 4"),
     ("auroc_max_logit", "AUROC, maximum logit"),
     ("fpr95_oe_energy", "FPR at 95 % recall of foreign pictures, energy"),
     ("mean_error_severity_3", "Mean error at severity 3"),
