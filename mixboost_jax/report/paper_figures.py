@@ -52,8 +52,8 @@ def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> 
     named = [("no boost", base)] if base else []
     named += [(f"$r_1 = {run.keep_rate:g}$", run) for run in chain]
     jobs["strength_sweep"] = (_curves, named, (5.2, 3.6))
-  for title, field, some in data.contrasts(runs):
-    jobs[f"contrast_{field}"] = (_contrasts, (title, field, some), (5.2, 3.6))
+  for heading, field, some in data.contrasts(runs):
+    jobs[f"contrast_{field}"] = (_contrasts, (heading, field, some), (5.2, 3.6))
   if scatters := data.scatters(runs):
     columns = min(SCATTERS_PER_ROW, len(scatters))
     jobs["proxy"] = (_scatters, scatters, (4.8 * columns, 4.0 * -(-len(scatters) // columns)))
