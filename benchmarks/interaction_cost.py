@@ -81,9 +81,29 @@ def ratio(theirs: dict[str, Any], ours: list[dict[str, Any]], field: str) -> dic
   return {"ours_evaluations": same, "ratio": theirs["evaluations"] / same}
 
 
+def pooled(
+  theirs: list[dict[str, Any]], ours: list[list[dict[str, Any]]], truth: dict[str, Any]
+) -> dict[str, Any]:
+  """Ratio of mean square error times cost over all budgets of ours, resampled over seeds."""
+  reference, noise = np.array(truth["relative"]), np.mean(np.square(truth["relative_stderr"]))
+
+  def losses(runs: list[dict[str, Any]]) -> np.ndarray:
+    curves = np.array([run["relative"] for run in runs])
+    squares = np.mean((curves - reference[None]) ** 2, axis=1)
+    return (squares - noise) * np.mean([run["evaluations"] for run in runs])
+
+  rows, draw = [losses(runs) for runs in (theirs, *ours)], np.random.default_rng(0)
+  picks = [row[draw.integers(0, len(row), (5000, len(row)))].mean(1) for row in rows]
+  found = picks[0] / np.mean(picks[1:], axis=0)
+  return {
+    "ratio": float(rows[0].mean() / np.mean([row.mean() for row in rows[1:]])),
+    "interval_95": [float(q) for q in np.quantile(found, (0.025, 0.975))],
+  }
+
+
 def compare(parts: Parts, kind: str, games: list[interactions.Game], args: argparse.Namespace):
   population = POPULATIONS[kind](args.grid)
-  orders = tuple(sorted(set(interactions.orders_of(args.grid**2))))
+  orders = interactions.orders_of(args.grid**2)
   common: dict[str, Any] = {"orders": orders, "chunk_size": CHUNK}
 
   def ours(seed: int, num_pairs: int, contexts: int) -> dict[str, Any]:
@@ -128,6 +148,7 @@ def compare(parts: Parts, kind: str, games: list[interactions.Game], args: argpa
     "public_protocol": {"pairs_per_picture": args.paper_pairs, **peer},
     "ours": own,
     "at_equal": {field: ratio(peer, default, field) for field in fields},
+    "mean_square_error_times_cost": pooled(theirs, points, truth) if truth else "not run",
     "target": TARGETS[kind],
   }
 

@@ -21,7 +21,7 @@ import trained_run
 from mixboost_jax import interactions
 from mixboost_jax.jobs import interactions as job
 from mixboost_jax.report import aggregate, paper_figures
-from mixboost_jax.report.interaction_data import ERRORS, Measured, measured, sweep
+from mixboost_jax.report.interaction_data import ERRORS, Measured, measured, sweep, without_boost
 from mixboost_jax.runtime import atomic, results
 from mixboost_jax.runtime.parts import Parts
 
@@ -69,6 +69,41 @@ def correlations(runs: list[Measured]) -> dict[str, Any]:
   return {"models": len(runs), "M(0.2, 0.2, 0.8)": fixed, "searched": best}
 
 
+def long_rope(runs: list[Measured]) -> dict[str, Any]:
+  """Whether the boost lowers J of high orders and raises that of middle ones, as the paper has it.
+
+  Paper: Liu et al. (MixBoost), Fig. 2: J falls for orders above r1 n and rises for 0.2 n to 0.8 n.
+  """
+
+  def parts(run: Measured) -> dict[str, float]:
+    table = np.array([[row["ratio"], row["relative"]] for row in run.rows])
+    ratio, level = table.T
+    chosen = {"low": ratio <= 0.2, "middle": (ratio > 0.2) & (ratio < 0.8), "high": ratio >= 0.8}
+    return {name: float(level[rows].mean()) for name, rows in chosen.items()}
+
+  pairs = {
+    run.label: {"boost": parts(run), "without": parts(plain)}
+    for run in runs
+    if np.isfinite(run.keep_rate) and (plain := without_boost(run, runs)) is not None
+  }
+  changes = {
+    name: [pair["boost"][name] - pair["without"][name] for pair in pairs.values()]
+    for name in ("low", "middle", "high")
+  }
+  sentence = ", ".join(
+    f"mean J of {name} orders rises in {sum(change > 0 for change in found)} of {len(found)}"
+    for name, found in changes.items()
+  )
+  appears = bool(pairs) and min(changes["middle"]) > 0 and max(changes["high"]) < 0
+  verdict = "appears in every pair" if appears else "does not appear as the paper draws it"
+  return {
+    "pairs": pairs,
+    "mean_change": {name: float(np.mean(found)) for name, found in changes.items() if found},
+    "conclusion": f"With the boost, {sentence} pairs: the long-rope effect (middle up, high down) "
+    f"{verdict}. Each curve is of few pictures, so single pairs are uncertain.",
+  }
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
   parser.add_argument("runs", type=pathlib.Path)
@@ -99,6 +134,7 @@ def main() -> None:
     "interval": "95 %, Student t over pictures",
     "runs": {run.label: run.to_json() for run in runs},
     "sweep_of_keep_rate": {f"{run.keep_rate:g}": run.label for run in sweep(runs)},
+    "long_rope": long_rope(runs),
     "correlations": correlations(runs),
   }
   atomic.write_json(args.out / "summary.json", summary)

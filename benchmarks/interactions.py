@@ -1,102 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a given error of the curve J^(m) costs: our estimator against the public protocol.
 
-usage: python benchmarks/interactions.py [--full] [--seeds 8] [--out results/benchmarks/...json]
+usage: PYTHONPATH=. python benchmarks/interactions.py [--full | --smoke] [--seeds 6] [--out FILE]
 
 A small CNN is trained on procedural pictures, J^(m) of a few of them is known from a long run, and
 both estimators are repeated with many seeds at several budgets. The root-mean-square error over
-orders and seeds (bias included) against evaluations gives the ratio at equal error. Further parts:
-what each ingredient contributes, shared contexts for uniform pairs, and masked forwards per second
-against the same network in PyTorch where torch can be imported.
+orders and seeds (bias included) against evaluations and seconds gives the ratios at equal error.
+Further parts: what each ingredient contributes, shared contexts for uniform pairs, and masked
+forwards per second against the same network in PyTorch where torch can be imported.
+
+This is the whole comparison in one command, without data. Its parts on trained CIFAR-10 networks:
+`interaction_cost.py` (evaluations at equal error), `interaction_rate.py` (forwards per second of a
+WRN-10-1 and of the same network in PyTorch, run in turns), `interaction_memory.py` (ResNet-50 at
+224 px), `interaction_agreement.py` (shapiq), `interaction_models.py` (curves of many runs).
 """
 
 import argparse
-import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import trained_run
+from grating_network import Params, apply, disagreement, pictures, torch_forward, train
 
 from mixboost_jax import interactions
 from mixboost_jax.interactions import PairPopulation, Strength
-
-Params = list[tuple[jax.Array, jax.Array]]
-STRIDES = (2, 2, 2)
-
-
-def pictures(rng: np.random.Generator, num: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Ten classes: a grating of one of five angles inside a disc or a square, over clutter."""
-  labels = rng.integers(0, 10, num)
-  rows, columns = np.mgrid[:size, :size] / size - 0.5
-  images = np.empty((num, size, size, 3), np.float32)
-  for k, label in enumerate(labels):
-    y, x = rng.uniform(-0.15, 0.15, 2)
-    radius = rng.uniform(0.25, 0.35)
-    distance = np.stack([np.abs(rows - y), np.abs(columns - x)])
-    inside = (distance.max(0) if label >= 5 else np.hypot(*distance)) < radius
-    angle = np.pi * (label % 5) / 5
-    wave = np.sin((np.cos(angle) * rows + np.sin(angle) * columns) * 30 + rng.uniform(0, 6))
-    colour = rng.uniform(0.3, 0.7, (2, 3))
-    clutter = np.kron(rng.normal(0, 0.12, (4, 4, 3)), np.ones((size // 4, size // 4, 1)))
-    inner = colour[0] + 0.25 * wave[..., None] * rng.uniform(0.5, 1, 3)
-    images[k] = np.where(inside[..., None], inner, colour[1] + clutter)
-  noise = rng.normal(0, 0.05, images.shape)
-  return np.clip(images + noise, 0, 1).astype(np.float32), labels
-
-
-def init(key: jax.Array, widths: Sequence[int]) -> Params:
-  params = []
-  for layer, (fan_in, fan_out) in enumerate(zip((3, *widths), (*widths, 10), strict=True)):
-    size = 1 if layer == len(widths) else 3
-    scale = (2 / (size * size * fan_in)) ** 0.5
-    kernel = scale * jax.random.normal(
-      jax.random.fold_in(key, layer), (size, size, fan_in, fan_out)
-    )
-    params.append((kernel, jnp.zeros(fan_out)))
-  return params
-
-
-def apply(params: Params, images: jax.Array) -> jax.Array:
-  x = (images - 0.5) * 4
-  for (kernel, bias), stride in zip(params[:-1], STRIDES, strict=True):
-    x = jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    x = jax.nn.relu(x + bias[None, None, None])
-  kernel, bias = params[-1]
-  return x.mean((1, 2)) @ kernel[0, 0] + bias[None]
-
-
-def train(size: int, widths: Sequence[int], num_steps: int) -> tuple[Params, float]:
-  rng = np.random.default_rng(0)
-  params = init(jax.random.key(0), widths)
-  optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, num_steps))
-  state = optimizer.init(params)
-
-  @jax.jit
-  def step(params: Params, state: Any, images: jax.Array, labels: jax.Array) -> tuple[Params, Any]:
-    def loss(p: Params) -> jax.Array:
-      logits = apply(p, images)
-      return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    updates, state = optimizer.update(jax.grad(loss)(params), state)
-    return optax.apply_updates(params, updates), state  # pyright: ignore[reportReturnType]
-
-  images, labels = pictures(rng, 4000, size)
-  for _ in range(num_steps):
-    rows = rng.integers(0, len(images), 128)
-    params, state = step(params, state, jnp.asarray(images[rows]), jnp.asarray(labels[rows]))
-  images, labels = pictures(rng, 500, size)
-  return params, float((np.asarray(apply(params, jnp.asarray(images))).argmax(1) == labels).mean())
-
-
-def rmse(curves: Sequence[np.ndarray], truth: np.ndarray) -> float:
-  return float(np.sqrt(np.mean((np.array(curves) - truth[None]) ** 2)))
+from mixboost_jax.runtime import atomic, environment
 
 
 def measure(
@@ -233,8 +166,8 @@ def forwards_per_second(params: Params, game: interactions.Game, size: int) -> d
   pairs, num_contexts = np.array([[0, 1], [5, 9], [17, 40], [20, 21]]), 64
   options = {"orders": (6, 12, 24), "pairs": pairs, "num_contexts": num_contexts}
   jax.block_until_ready(interactions.multi_order(jax.random.key(0), game, **options).differences)
-  theirs = _torch_forward(params, size, num_rows=256)
-  gap = None if theirs is None else _disagreement(params, theirs[1], size)
+  theirs = torch_forward(params, size, num_rows=256)
+  gap = None if theirs is None else disagreement(params, theirs[1], size)
   ours_rate, torch_rate = [], []
   for repeat in range(5):  # interleaved, so that slow spells hit both
     started = time.perf_counter()
@@ -256,50 +189,10 @@ def forwards_per_second(params: Params, game: interactions.Game, size: int) -> d
   return result
 
 
-def _disagreement(params: Params, network: Callable[[np.ndarray], np.ndarray], size: int) -> float:
-  images, _ = pictures(np.random.default_rng(3), 8, size)
-  return float(np.abs(network(images) - np.asarray(apply(params, jnp.asarray(images)))).max())
-
-
-def _torch_forward(
-  params: Params, size: int, *, num_rows: int
-) -> tuple[Callable[[], Any], Callable[[np.ndarray], np.ndarray]] | None:
-  """One batch of random masks, masked pictures and logits in PyTorch; and the network itself."""
-  try:
-    import torch
-  except ImportError:
-    return None
-  layers = [
-    (torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1)), torch.tensor(np.asarray(bias)))
-    for kernel, bias in params
-  ]
-  picture = torch.rand(1, 3, size, size)
-  grid = size // 2
-
-  @torch.no_grad()
-  def network(images: Any) -> Any:
-    x = (images - 0.5) * 4
-    x = x.contiguous(memory_format=torch.channels_last)
-    for (kernel, bias), stride in zip(layers[:-1], STRIDES, strict=True):
-      # "SAME" at stride 2 pads the end only.
-      x = torch.nn.functional.pad(x, (0, 1, 0, 1))
-      x = torch.relu(torch.nn.functional.conv2d(x, kernel, bias, stride=stride))
-    kernel, bias = layers[-1]
-    return x.mean((2, 3)) @ kernel[:, :, 0, 0].T + bias
-
-  @torch.no_grad()
-  def forward() -> Any:
-    mask = (torch.rand(num_rows, 1, grid, grid) < 0.5).float()
-    mask = torch.nn.functional.interpolate(mask, size=size, mode="nearest")
-    return network(picture * mask + 0.5 * (1 - mask))
-
-  forward()
-  return forward, lambda x: network(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
-
-
 def parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
   parser.add_argument("--full", action="store_true", help="32x32 pixels, 256 players, long runs")
+  parser.add_argument("--smoke", action="store_true", help="every part once, in about a minute")
   parser.add_argument("--seeds", type=int, default=6)
   parser.add_argument("--images", type=int, default=2)
   parser.add_argument("--chunk_size", type=int, default=1024)
@@ -312,6 +205,9 @@ def parse() -> argparse.Namespace:
   args.our_pairs = (32, 96, 288) if args.full else (16, 32, 64)
   args.reference_pairs = 8000 if args.full else 800
   args.shared_pairs = 4000 if args.full else 480
+  if args.smoke:
+    args.steps, args.seeds, args.images = 100, 2, 1
+    args.paper_pairs, args.our_pairs, args.reference_pairs, args.shared_pairs = (4,), (16,), 16, 30
   return args
 
 
@@ -328,7 +224,7 @@ def main() -> None:
     interactions.image_game(network, jnp.asarray(images[k]), int(labels[k]), grid=grid, fill=0.5)
     for k in right[: args.images]
   ]
-  orders = tuple(sorted(set(interactions.orders_of(grid * grid))))
+  orders = interactions.orders_of(grid * grid)
   populations = {
     "neighbour": interactions.neighbour_population(grid),
     "uniform": interactions.grid_population(grid),
@@ -338,8 +234,8 @@ def main() -> None:
     "players": grid * grid,
     "images": len(games),
     "full": args.full,
-    "jax": jax.__version__,
-    "device": jax.devices()[0].device_kind,
+    "command": trained_run.command(),
+    "environment": environment.describe(),
   }
   for name, population in populations.items():
     report[name] = compare(games, population, orders, args)
@@ -348,10 +244,8 @@ def main() -> None:
   report["shared_contexts_uniform_pairs"] = shared_contexts(games[0], orders, args)
   report["masked_forwards_per_second"] = forwards_per_second(params, games[0], args.size)
   report["seconds"] = time.perf_counter() - started
-  args.out.parent.mkdir(parents=True, exist_ok=True)
-  temporary = args.out.with_suffix(".tmp")
-  temporary.write_text(json.dumps(report, indent=1) + "\n")
-  temporary.replace(args.out)
+  atomic.make_folder(args.out.parent)
+  atomic.write_json(args.out, report)
   print(f"wrote {args.out}")
 
 

@@ -51,8 +51,8 @@ def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
 
 def place(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
   """Copies an array that every process has to the devices of `sharding`, of any process."""
-  if sharding.is_fully_addressable:
-    return jax.device_put(values, sharding)
+  if sharding.is_fully_addressable or not getattr(values, "is_fully_addressable", True):
+    return jax.device_put(values, sharding)  # one process, or an array that spans them already
   if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
     bits = place(jax.random.key_data(values), sharding)
     return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(values))

@@ -1,5 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Game-theoretic interactions of any JAX network, exact where possible, cheap where not."""
+"""Game-theoretic interactions of any JAX network, exact where possible, cheap where not.
+
+The curve J^(m) of any function of images (and of an NNX model by `models.logits_fn(model)`):
+
+>>> import jax
+>>> from mixboost_jax import interactions
+>>> def logits_fn(images):  # [N, H, W, C] -> [N, classes]
+...   left, right = images[:, :, :4].mean((2, 3)), images[:, :, 4:].mean((2, 3))
+...   return 50 * jax.numpy.stack([(left * right).mean(1), left.mean(1) ** 2], axis=1)
+>>> images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+>>> games = [interactions.image_game(logits_fn, image, 0, grid=4, fill=0.0) for image in images]
+>>> curve = interactions.estimate_strength(
+...   jax.random.key(1), games, interactions.neighbour_population(4),
+...   orders=interactions.orders_of(16), num_pairs=16)
+>>> curve.orders, round(float(curve.relative.mean()), 3), curve.relative_stderr.shape
+((0, 1, 2, 4, 5, 7, 8, 9, 11, 12, 13, 14), 1.0, (12,))
+
+`curve.relative` is J^(m), `curve.relative_stderr` its standard error. Small games are exact:
+
+>>> small = interactions.image_game(logits_fn, images[0], 0, grid=3, fill=0.0)
+>>> interactions.exact.multi_order(small).shape  # [m, i, j]
+(8, 9, 9)
+"""
 
 from mixboost_jax.interactions import baselines, dropout, exact, functions, multivariate
 from mixboost_jax.interactions.baselines import baseline_loss, learn_baseline

@@ -19,6 +19,8 @@ FeatureFn = Callable[[Array], Array]
 """`features[..., D] -> values[...]`."""
 
 CLAMP = 1e-16
+MAX_UNROLLED = 32
+"""Most features that are exchanged one by one in the program; more are exchanged in one batch."""
 
 
 def clamped_log_odds(probabilities: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -55,11 +57,24 @@ def marginals(
 ) -> Float[Array, "D m T"]:
   """Returns Delta v_i(S) = v(S + i) - v(S without i) of every player and context.
 
-  One of the two is v(S), so D + 1 values are computed, not 2 D. A function with a method
-  `of_columns(list of D arrays)` is asked that way: the compiler then drops what an exchange of one
-  feature leaves unchanged.
+  One of the two is v(S), so D + 1 values are computed, not 2 D. A function of few features with a
+  method `of_columns(list of D arrays)` is asked that way: the compiler then drops what an exchange
+  of one feature leaves unchanged.
   """
   size = features.shape[0]
+  if size > MAX_UNROLLED:
+    exchange = contexts[..., None, :] ^ jnp.eye(size, dtype=bool)[None, None]
+    values, exchanged = (
+      function(
+        jnp.where(
+          present,
+          jnp.broadcast_to(features, present.shape),
+          jnp.broadcast_to(baseline, present.shape),
+        )
+      )
+      for present in (contexts[..., None, :], exchange)
+    )
+    return jnp.moveaxis(jnp.where(contexts, values - exchanged, exchanged - values), -1, 0)
   value_of = getattr(function, "of_columns", lambda columns: function(jnp.stack(columns, -1)))
   here = [jnp.where(contexts[..., i], features[i], baseline[i]) for i in range(size)]
   value, gains = value_of(here), []

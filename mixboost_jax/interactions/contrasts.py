@@ -30,7 +30,7 @@ def utility_rows(
     utilities: `attacking_utility` of each picture.
     orders: the orders m.
     num_players: n.
-    confidence: level of the intervals (Student t over pictures; NaN with one picture).
+    confidence: level of the intervals (Student t over pictures; None with one picture).
   """
   mean, size = utilities.mean(2), np.abs(utilities).mean(2)
   columns = {
@@ -97,6 +97,10 @@ def _interval(
 
 def _rows(orders: Sequence[int], columns: dict[str, Any]) -> Rows:
   return [
-    {"step": order, **{name: float(column[k]) for name, column in columns.items()}}
+    {"step": order, **{name: _plain(column[k]) for name, column in columns.items()}}
     for k, order in enumerate(orders)
   ]
+
+
+def _plain(number: float) -> float | None:
+  return float(number) if np.isfinite(number) else None

@@ -10,6 +10,7 @@ I(S) -> `harsanyi`, phi^(m)(i) -> `order_shapley`, I^(m)(i, j) -> `multi_order`.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -137,6 +138,22 @@ def shapley_interaction(game: Game) -> Float[np.ndarray, "n n"]:
   Paper: Grabisch and Roubens 1999, Int. J. of Game Theory 28(4).
   """
   return multi_order(game).mean(0)
+
+
+def group_interaction(game: Game, group: Sequence[int]) -> float:
+  """Returns the Shapley interaction index I(S) of a group S of any size.
+
+  I(S) = sum over patterns T that contain S of I(T) / (|T| - |S| + 1): the Shapley value for one
+  player, `shapley_interaction` for two.
+
+  Paper: Grabisch and Roubens 1999, Int. J. of Game Theory 28(4).
+  """
+  if not group or len(set(group)) != len(group):
+    raise ValueError(f"exact.group_interaction: expected distinct players, got {list(group)}.")
+  presence = members(game.num_players)
+  holds = presence[:, list(group)].all(1)
+  extra = presence[holds].sum(1) - len(group)
+  return float((harsanyi(game)[holds] / (extra + 1)).sum())
 
 
 def efficiency_weights(num_players: int) -> Float[np.ndarray, " m"]:

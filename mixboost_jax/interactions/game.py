@@ -62,6 +62,9 @@ class Game:
         f"Game: value_fn must return one number per coalition, shape {coalitions.shape[:1]}; "
         f"it returned {values.shape}."
       )
+    if isinstance(self.sharding, jax.sharding.NamedSharding):  # every process reads them all
+      everywhere = jax.sharding.NamedSharding(self.sharding.mesh, jax.sharding.PartitionSpec())
+      values = jax.lax.with_sharding_constraint(values, everywhere)
     return values[:num_rows]
 
 

@@ -23,8 +23,11 @@ PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.
 
 
 def orders_of(num_players: int, *, ratios: Sequence[float] = PAPER_RATIOS) -> tuple[int, ...]:
-  """Returns `int((n - 2) * ratio)`: 0, 12, 25, 50, ..., 254 for 256 players."""
-  return tuple(int((num_players - 2) * ratio) for ratio in ratios)
+  """Returns `int((n - 2) * ratio)`: 0, 12, 25, 50, ..., 254 for 256 players.
+
+  With few players some ratios fall on one order, which is listed once.
+  """
+  return tuple(sorted({int((num_players - 2) * ratio) for ratio in ratios}))
 
 
 def player_ranks(noise: Float[Array, " n"], excluded: Int[Array, " k"]) -> Int[Array, " n"]:

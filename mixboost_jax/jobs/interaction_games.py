@@ -107,14 +107,14 @@ def game_of(
   replicated = meshes.replicated(item.mesh)
   game = interactions.image_game(
     logits_fn,
-    jax.device_put(image, replicated),
-    jax.device_put(np.asarray(label, np.int32), replicated),
+    jnp.asarray(image),
+    jnp.asarray(label, jnp.int32),
     grid=grid,
     reward=chosen.reward,
     fill=fill_of(item),
   )
   sharding = meshes.batch_sharding(item.mesh) if item.mesh.size > 1 else None
-  arguments = jax.device_put(game.args, replicated)
+  arguments = jax.tree.map(lambda leaf: data.place(leaf, replicated), game.args)
   return dataclasses.replace(game, args=arguments, sharding=sharding)
 
 
@@ -139,7 +139,7 @@ def population_of(settings: Settings) -> PairPopulation:
 def orders_of(settings: Settings) -> tuple[int, ...]:
   """Returns the sampled orders; small grids merge some ratios."""
   chosen = settings.interactions
-  return tuple(sorted(set(interactions.orders_of(chosen.grid**2, ratios=chosen.ratios))))
+  return interactions.orders_of(chosen.grid**2, ratios=chosen.ratios)
 
 
 def check(item: Run) -> None:

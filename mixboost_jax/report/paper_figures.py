@@ -3,6 +3,7 @@
 
 import io
 import pathlib
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,8 +52,8 @@ def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> 
     named = [("no boost", base)] if base else []
     named += [(f"$r_1 = {run.keep_rate:g}$", run) for run in chain]
     jobs["strength_sweep"] = (_curves, named, (5.2, 3.6))
-  for title, field, some in data.contrasts(runs):
-    jobs[f"contrast_{field}"] = (_contrasts, (title, field, some), (5.2, 3.6))
+  for heading, field, some in data.contrasts(runs):
+    jobs[f"contrast_{field}"] = (_contrasts, (heading, field, some), (5.2, 3.6))
   if scatters := data.scatters(runs):
     columns = min(SCATTERS_PER_ROW, len(scatters))
     jobs["proxy"] = (_scatters, scatters, (4.8 * columns, 4.0 * -(-len(scatters) // columns)))
@@ -129,6 +130,10 @@ def _contrasts(figure: Any, content: tuple[str, str, list[tuple[Measured, data.R
 
 def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
   columns = min(SCATTERS_PER_ROW, len(table))
+  labels = dict.fromkeys(run.label for runs in table.values() for run in runs)
+  numbers = {label: str(k + 1) for k, label in enumerate(labels)}
+  key = "   ".join(f"{number} {label}".replace(" ", "\u00a0") for label, number in numbers.items())
+  figure.supxlabel(textwrap.fill(key, 60 * columns), fontsize=8)
   every = figure.subplots(-(-len(table) // columns), columns, squeeze=False).ravel()
   for axes in every[len(table) :]:
     axes.set_visible(False)
@@ -139,7 +144,7 @@ def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
         axes.plot([run.proxy_low, run.proxy_high], [run.errors[name]] * 2, color="0.8", linewidth=1)
     axes.scatter(x, y, s=18, color=COLOURS[0], zorder=3)
     for run, a, b in zip(runs, x, y, strict=True):
-      axes.annotate(run.label, (a, b), xytext=(3, 3), textcoords="offset points", fontsize=6)
+      axes.annotate(numbers[run.label], (a, b), (3, 2), textcoords="offset points", fontsize=7)
     heading = name
     if len(set(x)) > 1 and len(set(y)) > 1:
       r, p_value = interactions.permutation_p(x, y)

@@ -135,7 +135,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     root=root,
     parts=parts,
     evaluation=functools.partial(_evaluation_logits, functional.apply),
-    state=jax.device_put(state, state_sharding),
+    state=jax.tree.map(data.place, state, state_sharding),
     split=split,
     feed=feeds.Streamed(settings, dataset, mesh, root)
     if split is None

@@ -196,6 +196,15 @@ def test_the_loss_is_the_sum_over_terms(key, loss):
   np.testing.assert_allclose(sum(parts), found, rtol=1e-5)
 
 
+def test_many_features_are_exchanged_in_one_batch(key, monkeypatch):
+  function = functions.PAPER_FUNCTIONS["F4"]
+  contexts = baselines.low_order_contexts(key, num_players=10, low_fraction=0.5, num_contexts=6)
+  arguments = jnp.linspace(0, 1, 10), jnp.linspace(0.9, 0.2, 10), contexts
+  few = baselines.marginals(function, *arguments)
+  monkeypatch.setattr(baselines, "MAX_UNROLLED", 4)
+  np.testing.assert_allclose(baselines.marginals(function, *arguments), few, atol=1e-6)
+
+
 def test_marginals_by_hand():
   contexts = jnp.array([[[True, False, False], [False, True, True]]])
   found = baselines.marginals(

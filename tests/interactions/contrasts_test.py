@@ -25,7 +25,7 @@ def test_utilities_by_hand():
   np.testing.assert_allclose(rows[1]["utility_low"], 4 - 6.3138, atol=1e-3)
   np.testing.assert_allclose(rows[1]["utility_high"], 4 + 6.3138, atol=1e-3)
   alone = interactions.utility_rows(utilities[:1], orders=(0, 4), num_players=6)
-  assert np.isnan(alone[0]["utility_low"])
+  assert alone[0]["utility_low"] is None
 
 
 def test_outliers_by_hand():

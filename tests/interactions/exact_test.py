@@ -105,6 +105,20 @@ def test_shapley_interaction_is_a_difference_of_shapley_values(game):
     close(index[i, j], with_j - without_j)
 
 
+@pytest.mark.parametrize("group", [(3,), (0, 2), (1, 2, 4), (0, 1, 2, 3, 4)])
+def test_interaction_of_a_group_by_enumeration(game, group):
+  size, total = len(group), 0.0
+  for context in subsets(others(*group)):
+    count = len(context)
+    share = math.factorial(count) * math.factorial(N - count - size) / math.factorial(N - size + 1)
+    total += share * sum(
+      (-1) ** (size - len(part)) * v(part | context) for part in subsets(set(group))
+    )
+  close(exact.group_interaction(game, group), total)
+  with pytest.raises(ValueError, match="distinct players"):
+    exact.group_interaction(game, (0, 0))
+
+
 def test_marginal_and_accumulation_properties(game):
   phi, table = exact.order_shapley(game), exact.multi_order(game)
   mean_over_j = table.sum(2) / (N - 1)

@@ -52,6 +52,9 @@ def test_superpixels_and_pixels_that_stay(picture):
   )
 
 
+LEARNED = np.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3)  # a baseline for every pixel
+
+
 @pytest.mark.parametrize(
   ("fill", "expected"),
   [
@@ -59,6 +62,7 @@ def test_superpixels_and_pixels_that_stay(picture):
     ("black", np.zeros_like),
     ("mean", lambda x: np.broadcast_to(x.mean((0, 1)), x.shape)),
     (np.array([0.1, 0.2, 0.3]), lambda x: np.broadcast_to([0.1, 0.2, 0.3], x.shape)),
+    (LEARNED, lambda x: LEARNED),
   ],
 )
 def test_fills(picture, fill, expected):

@@ -178,6 +178,12 @@ def test_png_files(write, tmp_path):
   assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
+def test_every_png_has_the_given_title(write, tmp_path, monkeypatch):
+  monkeypatch.setattr(paper_figures, "_png", lambda draw, content, size, title: title.encode())
+  files = paper_figures.write(groups_of([write("a")]), tmp_path / "png", title="Shapes")
+  assert {file.read_bytes() for file in files} == {b"Shapes"}
+
+
 def test_png_files_need_interactions(make, tmp_path):
   with pytest.raises(ValueError, match="--job=interactions"):
     paper_figures.write(aggregate.group(aggregate.load(make.results())), tmp_path)
