@@ -93,7 +93,15 @@ class Streamed:
   neither threads nor processes nor the size of a batch change what an example looks like.
   """
 
-  def __init__(self, settings: Settings, dataset: data.Dataset, mesh: Mesh, root: jax.Array):
+  def __init__(
+    self,
+    settings: Settings,
+    dataset: data.Dataset,
+    mesh: Mesh,
+    root: jax.Array,
+    *,
+    num_steps: int,
+  ):
     """Reads nothing yet.
 
     Args:
@@ -101,9 +109,11 @@ class Streamed:
       dataset: of which the training split is streamed.
       mesh: of the devices of all processes.
       root: of all randomness, on those devices.
+      num_steps: length of the run.
     """
     self.ids, self.waited = dataset.train.ids, 0.0
     self._settings, self._split, self._root = settings, dataset.train, root
+    self._num_steps = num_steps
     self._sharding = NamedSharding(mesh, PartitionSpec(None, meshes.AXES))
     train = settings.train
     self._micro_batches = (train.accumulate, train.batch_size // train.accumulate)
@@ -118,7 +128,9 @@ class Streamed:
     """Decodes ahead of the steps, until the block ends."""
     runtime = self._settings.runtime
     decoder = data.Decoder(self._split, self._sharding, threads=runtime.decode_threads)
-    ahead = data.Ahead(decoder, self.request, first=step, ahead=runtime.batches_ahead)
+    ahead = data.Ahead(
+      decoder, self.request, first=step, last=self._num_steps, ahead=runtime.batches_ahead
+    )
     coming = iter(ahead)
     try:
       yield lambda step: (self._next(coming, step), self._root)
@@ -128,9 +140,9 @@ class Streamed:
 
   def _next(self, coming: Iterator[tuple[int, data.DeviceSplit]], step: int) -> data.DeviceSplit:
     started = time.perf_counter()
-    number, batch = next(coming)
+    number, batch = next(coming, (None, None))
     self.waited += time.perf_counter() - started
-    if number != step:
+    if batch is None or number != step:
       raise RuntimeError(f"feed: asked for step {step}, but step {number} comes next.")
     return batch
 
