@@ -180,7 +180,8 @@ class Runner:
   ):
     """Opens the networks up: their parameters become arguments of the compiled programs."""
     images = pictures.images
-    self.images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+    is_levels = images.dtype == np.uint8
+    self.images = images.astype(np.float32) / 255 if is_levels else np.asarray(images)
     self.labels, self.ids = pictures.labels, pictures.ids
     self.plan, self.mesh, self._store = plan, mesh, store
     self.batch_size = math.ceil(min(batch_size, len(images)) / mesh.size) * mesh.size

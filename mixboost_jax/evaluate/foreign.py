@@ -146,7 +146,7 @@ def _from_records(
   split = next((name for name in (*records.TEST_SPLITS, "train") if name in stored), "")
   part, _ = records.read_split(folder, split, stop=limit, image_size=height)
   if part.images.shape[-1] == channels:
-    return part.images
+    return np.asarray(part.images)
   if part.images.shape[-1] != 1:
     raise ValueError(
       f"evaluate.ood_dirs: {folder}: expected {channels} channels, got {part.images.shape[-1]}."

@@ -3,6 +3,7 @@
 
 import contextlib
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -110,7 +111,11 @@ class Streamed:
       mesh: of the devices of all processes.
       root: of all randomness, on those devices.
       num_steps: length of the run.
+
+    Raises:
+      ValueError: if the processes of the run see different files.
     """
+    _check_agreement(dataset)
     self.ids, self.waited = dataset.train.ids, 0.0
     self._settings, self._split, self._root = settings, dataset.train, root
     self._num_steps = num_steps
@@ -179,6 +184,19 @@ class Streamed:
     """Returns the size of the stored picture if windows are cut out of it."""
     stored: Any = self._split.images
     return stored.size_of(row) if self._windows is not None else stored.shape[1:3]
+
+
+def _check_agreement(dataset: data.Dataset) -> None:
+  if jax.process_count() == 1:
+    return
+  from jax.experimental import multihost_utils
+
+  mine = np.uint32(zlib.crc32(dataset.fingerprint.encode()))
+  if len(np.unique(multihost_utils.process_allgather(mine))) > 1:
+    raise ValueError(
+      f"{dataset.title}: process {jax.process_index()} has {dataset.fingerprint}, others have not; "
+      "give every host the same copy of the files."
+    )
 
 
 def _on_host() -> contextlib.AbstractContextManager:
