@@ -14,7 +14,8 @@ import numpy as np
 from mixboost_jax import corruptions
 from mixboost_jax.evaluate import foreign
 from mixboost_jax.evaluate.attacks_table import ATTACKS
-from mixboost_jax.evaluate.measure import KINDS, Session, passes, prepare
+from mixboost_jax.evaluate.measure import KINDS, passes, prepare
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime import log
