@@ -22,6 +22,10 @@ from mixboost_jax.runtime import log
 from mixboost_jax.runtime.progress import Progress
 
 
+FILMS_VERSION = 2
+"""Raised when films of the same constants become others than before."""
+
+
 class Stopped(Exception):  # noqa: N818 (not an error: the evaluation goes on later)
   """The evaluation was asked to stop; what is finished is kept."""
 
@@ -96,7 +100,7 @@ def _definition(session: Session, unit: Unit) -> Any:
   if unit.kind == "corruption":
     return corruptions.parameters(unit.member, severity=unit.severity, table=table)
   if unit.kind == "sequence":
-    return getattr(corruptions.SEQUENCES[unit.member], table)
+    return [FILMS_VERSION, getattr(corruptions.SEQUENCES[unit.member], table)]
   if unit.family in ATTACKS:
     return dict(ATTACKS[unit.family].options)
   if unit.kind == "ood":
