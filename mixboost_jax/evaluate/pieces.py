@@ -21,7 +21,6 @@ from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime.progress import Progress
 
-
 FILMS_VERSION = 2
 """Raised when films of the same constants become others than before."""
 
