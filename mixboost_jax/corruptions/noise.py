@@ -12,6 +12,18 @@ from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.image.quantize import to_levels
 
 
+SMALLEST = 2.0**-24
+"""Stands for a draw of 0, which has no logarithm."""
+_SHIFT = 21  # keeps the exponent and two more bits of a float32
+
+
+def _bits(values: float) -> int:
+  return int(np.float32(values).view(np.int32)) >> _SHIFT
+
+
+_CELLS = _bits(0.5) - _bits(SMALLEST) + 1
+
+
 def gaussian_noise(key: PRNGKey, image: Image, *, sigma: float) -> Image:
   """Adds N(0, sigma^2) to every value."""
   return image + sigma * jax.random.normal(key, image.shape)
@@ -68,18 +80,6 @@ def poisson_counts(level: jax.Array, draw: jax.Array, *, photons: int) -> jax.Ar
     beyond = (entry <= draw) & (low < high)
     low, high = jnp.where(beyond, middle + 1, low), jnp.where(beyond, high, middle)
   return low
-
-
-SMALLEST = 2.0**-24
-"""Stands for a draw of 0, which has no logarithm."""
-_SHIFT = 21  # keeps the exponent and two more bits of a float32
-
-
-def _bits(values: float) -> int:
-  return int(np.float32(values).view(np.int32)) >> _SHIFT
-
-
-_CELLS = _bits(0.5) - _bits(SMALLEST) + 1
 
 
 def _cell(draw: jax.Array) -> jax.Array:
