@@ -11,7 +11,6 @@ import numpy as np
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.image.quantize import to_levels
 
-
 SMALLEST = 2.0**-24
 """Stands for a draw of 0, which has no logarithm."""
 _SHIFT = 21  # keeps the exponent and two more bits of a float32
