@@ -44,7 +44,7 @@ class Pictures:
       layout = cifar.LAYOUTS["cifar10"]
       place = pathlib.Path(folder) / layout.folder
       train, test, _ = cifar.read(place, layout)
-      self.parts = [(part.images, part.labels) for part in (train, test)]
+      self.parts = [(np.asarray(p.images), np.asarray(p.labels)) for p in (train, test)]
       self.title = layout.title if cifar.is_official(place, layout) else title
       return
     import sklearn.datasets

@@ -86,7 +86,7 @@ def load(arguments: argparse.Namespace) -> tuple[str, np.ndarray]:
   keys = {"data.name": arguments.data, "data.dir": arguments.dir}
   keys["data.test_examples"] = arguments.number
   found = data.load(settings.resolve(base.override(base.get_config(), keys)).data)
-  return found.title, found.test.images
+  return found.title, np.asarray(found.test.images)
 
 
 def measure(

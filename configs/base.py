@@ -29,6 +29,12 @@ def get_config(arg: str = "") -> ConfigDict:
   data.test_examples = 0  # use the first N of the test split; 0: all
   data.note = ""  # put behind the set's name in every table, e.g. JPEG for a recompressed copy
   data.texture_agreement = 0.9  # shapes: P(texture matches the class) while training, in [0, 1]
+  data.outliers = 0  # training pictures that get noise and a wrong label; 0: none
+  data.outlier_noise = 0.02  # outliers: standard deviation of the noise, pixel units
+  data.stream = "auto"  # folder, tfds: decode pictures while training: on | off (all in memory) |
+  # auto (on above 8 GiB per split). Resized crops are then cut from the full pictures
+  data.test_margin = 0  # px; folder, tfds: test pictures are resized to so much more than
+  # image_size, and their middle is kept (ImageNet: 256 to 224)
 
   config.model = model = ConfigDict()
   model.name = "wrn-40-4"  # see mixboost_jax.models.NAMES
@@ -147,6 +153,11 @@ def get_config(arg: str = "") -> ConfigDict:
   interactions.reward = "modified"  # modified (log p / (1 - p)) | normal (log p) | logit
   interactions.fill = "mean"  # mean | black | gray | data_mean | blur | picture_mean
   interactions.noise = 0.0  # Delta F: standard deviation of added noise, pixel units; 0: off
+  interactions.attack = False  # Delta J of each order under an attack; twice the cost of the curve
+  interactions.attack_epsilon = 32 / 255  # largest change, L-infinity, pixel units
+  interactions.attack_step_size = 2 / 255
+  interactions.attack_steps = 100
+  interactions.attack_drop = 8.0  # wanted fall of the true logit, up to 0.5 more
   interactions.map_grid = 8  # cells per side of the map of I(i, j) on one picture; 0: no map
   interactions.tree_grid = 3  # cells per side of the tree by T([A]), at most 4; 0: no tree
   interactions.chunk_size = 256  # network evaluations per call: bounds memory
@@ -181,6 +192,8 @@ def get_config(arg: str = "") -> ConfigDict:
   runtime.compile_cache = "auto"  # folder; auto: in the user's cache folder; "": off
   runtime.keep_freed_memory = True  # CPU hosts: steps reuse memory instead of asking anew
   runtime.tensorboard = True  # also write event files
+  runtime.decode_threads = 0  # streamed sets: threads per process; 0: one per core
+  runtime.batches_ahead = 2  # streamed sets: batches decoded before the step asks for them
 
   config.report = report = ConfigDict()
   report.num_samples = 8  # pictures shown clean, augmented and masked
@@ -289,6 +302,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.name = f"{config.name}_smoke"
   config.data.name = "shapes"
   config.data.image_size = 0
+  config.data.test_margin = 0
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.augment.resized_crop = 32 if config.augment.resized_crop else 0

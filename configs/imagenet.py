@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet-sized pictures: ResNet-50 at 224 pixels with the hyper-parameters of the papers.
+r"""ImageNet: ResNet-50 at 224 pixels with the hyper-parameters of the papers.
 
   python -m mixboost_jax.main --config=configs/imagenet.py:pixmix+boost --config.data.dir=DIR
   python -m mixboost_jax.main --config=configs/imagenet.py:augmix_jsd+scratch --config.data.dir=DIR
   python -m mixboost_jax.main --config=configs/imagenet.py:boost+smoke    # a minute, no download
 
-DIR holds train/CLASS/PICTURE and test/CLASS/PICTURE. Splits live in memory as 8-bit pictures, up to
-8 GiB: subsets such as 50,000 pictures, or smaller pictures (config.data.image_size and
-config.augment.resized_crop); the loader refuses more with an estimate.
+DIR holds train/CLASS/PICTURE and val/CLASS/PICTURE. A set prepared by TensorFlow Datasets as
+array_record does as well:
+
+  --config.data.name=tfds --config.data.tfds_name=imagenet2012 --config.data.dir=DIR
+
+Sets above 8 GiB are streamed: pictures are decoded in threads while the network trains, windows are
+cut from the full pictures, and everything else happens on the device (config.data.stream,
+config.runtime.decode_threads). Smaller sets, such as 50,000 pictures, lie on the device at 224
+pixels. The small network of `smoke` on pictures of your own, streamed:
+
+  python -m mixboost_jax.main --config=configs/imagenet.py:pixmix+boost+smoke \
+    --config.data.name=folder --config.data.dir=DIR --config.data.image_size=32 \
+    --config.data.stream=on --config.data.train_examples=0 --config.data.test_examples=0
 
 Words: baseline pixmix augmix augmix_jsd autoaugment trivial randaugment mixup cutmix, each with
 boost, mask70, aligned; scratch (schedule of Hendrycks et al. 2020, AugMix: rate 0.1, divided by 10
@@ -17,7 +27,8 @@ Papers: PixMix (Hendrycks et al. 2022) and MixBoost fine-tune a trained ResNet-5
 --config.model.weights=FILE): batch 256, rate 0.01, cosine, 90 epochs; k = 4, beta = 4, severity 1.
 AugMix: severity 1, JSD weight 12. Mixup: alpha 0.2 (Zhang et al. 2018, Sec. 3.1). CutMix: always.
 Masks: 16 x 16 cells of 14 pixels.
-Deviation: training windows are cut from pictures stored at 224 pixels, not from the full size.
+Deviation: windows of sets that are not streamed are cut from pictures of 224 pixels, not from the
+full size.
 """
 
 from ml_collections import ConfigDict
@@ -50,6 +61,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.name = "folder"
   config.data.dir = "imagenet"
   config.data.image_size = 224
+  config.data.test_margin = 32
   config.model.name = "resnet-50"
   config.model.dropout = 0.0
   config.model.mean = (0.485, 0.456, 0.406)

@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one place that decides how a loop around a network is compiled.
 
-On CPU, XLA is fast at convolutions of one layout (NHWC input, HWIO kernel). Others, such as those
-of gradients that JAX derives, are rewritten to it outside loops but not inside a `while` body,
-where they run several times slower (`benchmarks/loops.py`). The built-in networks keep to
-the fast layout (`models/conv_gradients.py`) and are looped over as they are; a body with a slow
-convolution, as any other network's gradient has, is copied out instead. On accelerators nothing of
-this matters. Every attack, estimator and multi-step training call goes through `scan` or `repeat`.
+On CPU, XLA is fast at convolutions of one layout. Others, such as those of gradients that JAX
+derives, it brings to that layout outside loops but not inside a `while` body, where they run up to
+a hundred times slower (`benchmarks/loops.py`). So the body of a loop is rewritten first
+(`conv_layout.py`), whoever wrote the network; on accelerators nothing is changed. Every attack,
+estimator and multi-step training call goes through `scan`, `repeat` or `map_rows`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from mixboost_jax import conv_layout
 
 Carry = TypeVar("Carry")
-
-MAX_UNROLL = 16
-"""Longest slow body copied out in full on CPU; longer loops are unrolled in groups of this size."""
-
-_FAST_SPECS = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-"""NHWC, HWIO, NHWC in the terms of `ConvDimensionNumbers`."""
 
 
 def scan(
@@ -30,49 +26,41 @@ def scan(
   xs: Any = None,
   *,
   length: int | None = None,
-  has_gradient: bool = True,
   differentiated: bool = False,
   backend: str | None = None,
 ) -> tuple[Carry, Any]:
-  """`jax.lax.scan`, copied out where a rolled loop would be slow.
+  """`jax.lax.scan`, with the convolutions of the body in the layout that the backend is fast at.
 
   Args:
-    body: `(carry, x) -> (carry, y)`.
+    body: `(carry, x) -> (carry, y)`; it may differentiate a network.
     init: first carry.
     xs: leaves with a leading axis, or None with `length`.
     length: number of iterations if `xs` is None.
-    has_gradient: whether `body` differentiates a network. If so it is traced once more, to see
-      whether it holds a slow convolution.
-    differentiated: whether the caller differentiates through the loop.
+    differentiated: whether the caller differentiates through the loop (reverse mode only).
     backend: platform name; the default backend if None.
 
   Returns:
     Last carry and the stacked `y`.
   """
-  if length is None:
-    length = len(jax.tree.leaves(xs)[0])
-  unroll = 1
-  if length > 1 and (backend or jax.default_backend()) == "cpu":
-    first = jax.tree.map(lambda x: jax.eval_shape(lambda v: v[0], x), xs)
-    wanted = has_gradient or differentiated
-    if wanted and has_slow_convolution(body, init, first, differentiated=differentiated):
-      unroll = min(length, MAX_UNROLL)
-  return jax.lax.scan(body, init, xs, length=length, unroll=unroll)
+  if (backend or jax.default_backend()) == "cpu":
+    body = conv_layout.in_fast_layout(body, differentiated=differentiated)
+  return jax.lax.scan(body, init, xs, length=length)
 
 
 def repeat(
   body: Callable[[Any, Carry], Carry],
   init: Carry,
-  num_steps: int,
+  num_steps: int | Int[Array, ""],
   *,
-  has_gradient: bool = True,
   backend: str | None = None,
 ) -> Carry:
-  """Applies `carry = body(i, carry)` for `i` in `range(num_steps)`; options as of `scan`."""
-  steps = jnp.arange(num_steps)
-  return scan(
-    lambda carry, i: (body(i, carry), None), init, steps, has_gradient=has_gradient, backend=backend
-  )[0]
+  """Applies `carry = body(i, carry)` for `i` in `range(num_steps)`; options as of `scan`.
+
+  The number of steps may be traced; then the loop cannot be differentiated.
+  """
+  if (backend or jax.default_backend()) == "cpu":
+    body = conv_layout.in_fast_layout(body)
+  return jax.lax.fori_loop(0, num_steps, body, init)
 
 
 def map_rows(
@@ -91,8 +79,8 @@ def map_rows(
   Args:
     fn: `int[R] -> leaves with leading axis R`; row `i` of a leaf depends on `rows[i]` only.
     num_rows: number of rows, >= 1.
-    max_rows: rows per call; by default 128 on CPU (1,024 if differentiated, where a loop would be
-      copied out) and 4,096 on accelerators.
+    max_rows: rows per call; by default 128 on CPU (1,024 if differentiated, since several chunks
+      are recomputed) and 4,096 on accelerators.
     has_gradient: whether the caller differentiates `fn`.
     backend: platform name; the default backend if None.
 
@@ -114,46 +102,7 @@ def map_rows(
     lambda carry, chunk: (carry, body(chunk)),
     0,
     rows,
-    has_gradient=False,
     differentiated=has_gradient,
     backend=backend,
   )
   return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], chunks)
-
-
-def has_slow_convolution(
-  body: Callable[..., Any], *arguments: Any, differentiated: bool = False
-) -> bool:
-  """Returns whether `body` contains a convolution that XLA:CPU runs slowly inside a loop.
-
-  Args:
-    body: any function.
-    *arguments: its arguments, or their shapes.
-    differentiated: also count convolutions whose gradient would be slow: those for which JAX, not
-      `models/conv.py`, derives it.
-  """
-  traced = jax.make_jaxpr(body)(*arguments)
-  return any(
-    equation.primitive.name == "conv_general_dilated" and (derived or _is_slow(equation))
-    for equation, derived in _equations(traced.jaxpr, differentiated)
-  )
-
-
-def _is_slow(equation: Any) -> bool:
-  found, parameters = equation.params["dimension_numbers"], equation.params
-  grouped = parameters["feature_group_count"] > 1 or parameters["batch_group_count"] > 1
-  return grouped or (found.lhs_spec, found.rhs_spec, found.out_spec) != _FAST_SPECS
-
-
-def _equations(jaxpr: Any, derived: bool) -> Iterator[tuple[Any, bool]]:
-  """Walks through all equations; the flag says whether JAX derives what it differentiates there."""
-  for equation in jaxpr.eqns:
-    yield equation, derived
-    own_rule = equation.primitive.name.startswith("custom_vjp_call")
-    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-      if _is_program(inner):
-        yield from _equations(getattr(inner, "jaxpr", inner), derived and not own_rule)
-
-
-def _is_program(value: Any) -> bool:
-  return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")

@@ -42,6 +42,16 @@ def _data(data: Data) -> Iterator[str]:
     yield f"config.data.dir: needed with config.data.name={data.name!r}; got ''"
   if data.download and not data.name.startswith("cifar"):
     yield f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}"
+  if data.test_margin and (data.name not in ("folder", "tfds") or not data.image_size):
+    yield (
+      f"config.data.test_margin={data.test_margin}: only picture files (folder, tfds) that are "
+      "resized (config.data.image_size) have one; leave it 0"
+    )
+  if data.stream == "on" and data.name not in ("folder", "tfds"):
+    yield (
+      f"config.data.stream='on': only picture files (folder, tfds) are streamed, not "
+      f"{data.name!r}; leave it 'auto'"
+    )
   if data.note and data.name == "shapes":
     yield f"config.data.note={data.note!r}: the procedural set is always the same; leave it ''"
   if 0 < data.train_examples <= data.validation_examples:

@@ -114,6 +114,10 @@ class Data:
   test_examples: int = _at_least(0)
   note: str = _rule()
   texture_agreement: float = _between(0, 1)
+  outliers: int = _at_least(0)
+  outlier_noise: float = _at_least(0)
+  stream: str = _one_of("auto", "on", "off")
+  test_margin: int = _at_least(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +271,11 @@ class Interactions:
   reward: str = _one_of("modified", "normal", "logit")
   fill: str = _one_of("mean", "black", "gray", "data_mean", "blur", "picture_mean")
   noise: float = _at_least(0)
+  attack: bool = _rule()
+  attack_epsilon: float = _between(0, 1, open_low=True)
+  attack_step_size: float = _between(0, 1, open_low=True)
+  attack_steps: int = _at_least(1)
+  attack_drop: float = _positive()
   map_grid: int = _between(0, 32)
   tree_grid: int = _between(0, 4)
   chunk_size: int = _at_least(4)
@@ -309,6 +318,8 @@ class Runtime:
   compile_cache: str = _rule()
   keep_freed_memory: bool = _rule()
   tensorboard: bool = _rule()
+  decode_threads: int = _at_least(0)
+  batches_ahead: int = _at_least(1)
 
 
 @dataclasses.dataclass(frozen=True)

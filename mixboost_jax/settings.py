@@ -40,7 +40,10 @@ _OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
   "augment.resized_crop": (0, "augment.resized_crop"),
   "augment.start": (0, "augment.start"),
   "augment.end": (1, "augment.end"),
+  "data.stream": ("auto", "data.stream"),
+  "data.test_margin": (0, "data.test_margin"),
   "augment.off_epochs": (0, ("augment.off_epochs", "augment.on_epochs")),
+  "data.outliers": (0, "data.outlier"),
   "objective.boost_on": ("clean", "objective.boost_on"),
   "objective.jsd_weight": (0, "objective.jsd_weight"),
   "objective.reduction_weight": (0, "objective.reduction_"),
@@ -138,6 +141,25 @@ def unrecorded(before: Mapping[str, Any]) -> list[str]:
   """Lists the options that a stored config does not name: its run was made without them."""
   old = _flatten(before)
   return [f"{key}={out!r}" for key, (out, _) in _OPTIONS.items() if key not in old]
+
+
+def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, Any]:
+  """Returns the stored settings of a run as a config that `resolve` takes.
+
+  Args:
+    before: `settings` of its `config.json`. Options that it does not name were left out.
+    defaults: a config with the values of all other keys that an older version did not have.
+  """
+  tree, base = _plain(before), _plain(defaults)
+  for section in _SECTIONS:
+    given = {**base.get(section, {}), **tree.get(section, {})}
+    for key, (out, _) in _OPTIONS.items():
+      first, _, last = key.partition(".")
+      if first == section and last not in tree.get(section, {}):
+        given[last] = out
+    tree[section] = given
+  tree["mask"]["mask_rate"] = None  # the folder keeps both rates, a config gives one
+  return tree
 
 
 def _training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixboost_jax import loops
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
   del config
@@ -40,11 +38,9 @@ def key() -> jax.Array:
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-  """Compiles small programs without polish, and one copy of each loop body."""
+  """Compiles small programs without polish."""
   jax.config.update("jax_disable_most_optimizations", True)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loops, "MAX_UNROLL", 1)
-    yield
+  yield
   jax.config.update("jax_disable_most_optimizations", False)
 
 

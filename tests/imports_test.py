@@ -36,7 +36,7 @@ from mixboost_jax import train
 
 settings = schema.Settings(
   name="core", seed=0,
-  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, "", 0.9),
+  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, "", 0.9, 0, 0.02, "auto", 0),
   model=schema.Model("tiny-cnn", 0.0, "float32", (0.5,) * 3, (0.5,) * 3, ""),
   augment=schema.Augment(True, 4, 0, 1, "", {"name": "cutmix", "alpha": 1.0, "prob": 0.5},
                          0.0, 1.0, 1, 0, 0.0, (0,)),
@@ -50,10 +50,10 @@ settings = schema.Settings(
   train=schema.Train(16, 1.0, 0, 1, 1, "auto", "clean", False, 0.0, 50, 0.0, 1.0, 2, "none"),
   evaluate=schema.Evaluate("clean", "test", 16, 0, "", (), "", 15, 0.95),
   interactions=schema.Interactions(1, 4, (0.0, 1.0), "neighbour", 1, 1, 4, 0.0, 1, "modified",
-                                   "mean", 0.0, 0, 0, 4, 0, 1, 0.05),
+                                   "mean", 0.0, False, 0.1, 0.01, 1, 8.0, 0, 0, 4, 0, 1, 0.05),
   audit=schema.Audit(1, "cifar10/mixup", "none", "oblivious", 0.03, 0.01, 1, 0.01, 1, 1, 1, 1, 0, 1,
                      False, 1, 1, "", 1),
-  runtime=schema.Runtime(0, 1, "", False, False),
+  runtime=schema.Runtime(0, 1, "", False, False, 0, 2),
   report=schema.Report(0),
 )
 dataset = mb.data.load(settings.data)

@@ -17,6 +17,7 @@ TINY = {
   "name": "tiny",
   "data.train_examples": 160,
   "data.test_examples": 40,
+  "data.outliers": 40,
   "model.name": "tiny-cnn",
   "model.dropout": 0.0,
   "augment.flip": False,
@@ -35,6 +36,11 @@ TINY = {
   "interactions.map_grid": 3,
   "interactions.tree_grid": 2,
   "interactions.noise": 0.1,
+  "interactions.attack": True,
+  "interactions.attack_steps": 4,
+  "interactions.attack_epsilon": 0.5,
+  "interactions.attack_step_size": 0.1,
+  "interactions.attack_drop": 0.1,
   "interactions.chunk_size": 512,
   "runtime.tensorboard": False,
   "report.num_samples": 0,
@@ -121,6 +127,7 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch):
   assert sum(row["chosen"] for row in found.curves["interaction_map"]) == 1
   assert len(found.curves["interaction_map"]) == 9
   assert len(found.curves["interaction_tree"]) == 7
+  check_contrasts(found)
   assert found.command == "test"
   metrics = {metric.name: metric for metric in found.metrics}
   proxy = metrics["interaction_proxy"]
@@ -130,6 +137,20 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch):
   assert "Interaction strength J" in page
   assert "while training" in page
   assert set(found.curves) <= set(interaction_data.CURVES)
+
+
+def check_contrasts(found):
+  """Attacking utility and outliers: rows per order; parts that cannot be measured are empty."""
+  (reached,) = [m for m in found.metrics if m.name == "interaction_attack_reached"]
+  attack, outliers = (found.curves[f"interaction_{n}"] for n in ("attack", "outliers"))
+  assert bool(attack) == (reached.value > 0)
+  for rows, fields in ((attack, ("utility", "size")), (outliers, ("average", "positive"))):
+    assert [row["step"] for row in rows] in ([], [0, 4, 8, 14])
+    for row in rows:
+      for name in fields:
+        assert row[f"{name}_low"] is None or row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+  assert attack
+  assert outliers
 
 
 def test_parts_belong_to_one_identity(tmp_path):

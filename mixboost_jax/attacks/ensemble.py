@@ -3,10 +3,11 @@
 
 Paper: Croce & Hein 2020, arXiv:2003.01690.
 
-The host decides, the device works: survivors are packed into batches of one fixed size, a piece of
+The host decides, the device works: survivors are packed into batches of few fixed sizes, a piece of
 the schedule at a time, so broken images stop costing anything and nothing is compiled twice.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ VERSIONS: dict[str, tuple[str, ...]] = {
 ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 _PLUS_RESTARTS = {"apgd-ce": 5, "apgd-dlr": 5, "fab": 5}
 _WINDOW = 4  # batches whose state is kept on the device at a time
+_SMALLEST = 8  # images per batch, where the batch size is not smaller itself
 
 
 class AutoAttackResult(NamedTuple):
@@ -83,20 +85,21 @@ class Budget(NamedTuple):
   num_samples: int = 20
 
 
-def piece_length(num_steps: int, *, has_gradient: bool, backend: str | None = None) -> int:
-  """Returns how many steps run between two looks at the survivors.
+def piece_length(stage: staged.Stage) -> int:
+  """Returns how many steps run between two looks at the survivors."""
+  return min(stage.num_steps, 10 if stage.has_gradient else 100)
 
-  The longest divisor of `num_steps` up to a limit: short enough on CPU for the steps to be copied
-  out in full, so that no convolution gradient sits inside a loop.
-  """
-  on_cpu = (backend or jax.default_backend()) == "cpu"
-  limit = (10 if on_cpu else 25) if has_gradient else 250
-  divisors = [d for d in range(1, min(limit, num_steps) + 1) if num_steps % d == 0]
-  return divisors[-1] if 2 * divisors[-1] >= min(limit, num_steps) else min(limit, num_steps)
+
+def sizes(batch_size: int) -> list[int]:
+  """Returns the sizes of batch that are compiled: full, and halves of it for the last survivors."""
+  found = [batch_size]
+  while found[-1] > _SMALLEST:
+    found.append(-(-found[-1] // 2))
+  return found
 
 
 class _Compiled(NamedTuple):
-  """One attack with its two compiled functions and the runs it makes."""
+  """One attack with its compiled functions and the runs it makes."""
 
   stage: staged.Stage
   start: Callable[..., Any]
@@ -214,12 +217,12 @@ class AutoAttack:
     parts += [parts[0]] * (_WINDOW - len(parts))
     state = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     done = np.asarray(attack.stage.found(state))[: len(rows)]
-    piece = piece_length(attack.stage.num_steps, has_gradient=attack.stage.has_gradient)
-    for begin in range(0, attack.stage.num_steps, piece):
-      schedule = jax.tree.map(lambda leaf: leaf[begin : begin + piece], attack.stage.schedule)  # noqa: B023
-      for chosen, count in _batches(np.flatnonzero(~done), self.batch_size):
-        chosen[count:] = size  # out of range: read from the last row, never written back
-        state = attack.advance(state, chosen, schedule, epsilon)
+    piece, num_steps = piece_length(attack.stage), attack.stage.num_steps
+    for begin in range(0, num_steps, piece):
+      count = min(piece, num_steps - begin)
+      for chosen in _survivors(np.flatnonzero(~done), self.batch_size, size):
+        part = attack.advance(_take(state, chosen), epsilon, begin, count)
+        state = _put(state, part, chosen)
       done = np.asarray(attack.stage.found(state))[: len(rows)]
     tried = np.zeros((len(rows), *clean.shape[1:]), np.float32)
     for chosen, count in _batches(np.flatnonzero(done), self.batch_size):
@@ -242,6 +245,31 @@ def _batches(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
     yield padded, len(part)
 
 
+def _survivors(rows: np.ndarray, batch_size: int, outside: int) -> Iterator[np.ndarray]:
+  """Cuts a list of rows into full batches and a last one of the smallest size that holds it.
+
+  It is padded by `outside`, a row beyond the last: read from the last one, never written back.
+  """
+  for part in _windows(rows, batch_size):
+    smallest = min(size for size in sizes(batch_size) if size >= len(part))
+    yield np.concatenate([part, np.full(smallest - len(part), outside)])
+
+
+@jax.jit
+def _take(state: Any, chosen: Array) -> Any:
+  return jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=0, mode="clip"), state)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(state: Any, part: Any, chosen: Array) -> Any:
+  def put(leaf: Array, rows: Array) -> Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # keys never change
+      return leaf
+    return leaf.at[chosen].set(rows, mode="drop")
+
+  return jax.tree.map(put, state, part)
+
+
 def _stage(
   name: str, predict: Callable, norm: str, budget: Budget, shape: tuple[int, ...]
 ) -> staged.Stage:
@@ -262,16 +290,8 @@ def _stage(
 def _compile(stage: staged.Stage, norm: str, *, restarts: int, num_targets: int) -> _Compiled:
   """Wraps a stage into functions of fixed shapes."""
 
-  def advance(state: Any, chosen: Array, schedule: Any, epsilon: Epsilon) -> Any:
-    part = jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=0, mode="clip"), state)
-    part = staged.advance(stage, part, schedule, epsilon)
-
-    def put(leaf: Array, rows: Array) -> Array:
-      if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # keys never change
-        return leaf
-      return leaf.at[chosen].set(rows, mode="drop")
-
-    return jax.tree.map(put, state, part)
+  def advance(state: Any, epsilon: Epsilon, begin: Array, num_steps: Array) -> Any:
+    return staged.advance(stage, state, epsilon, begin=begin, num_steps=num_steps)
 
   def finish(state: Any, chosen: Array, clean: Array, epsilon: Epsilon) -> Array:
     images = jnp.take(stage.result(state), chosen, axis=0)

@@ -220,10 +220,10 @@ def fab(
   def nearest(best: FabResult, index: Array) -> tuple[FabResult, None]:
     variant = staged.Variant(index // num_targets, index % num_targets)
     state = one.start(each, images, labels, epsilon, variant)
-    state = staged.advance(one, state, one.schedule, epsilon)
+    state = staged.advance(one, state, epsilon)
     nearer = projections.per_image(state.distance < best.distances)
     distances = jnp.minimum(best.distances, state.distance)
     return FabResult(jnp.where(nearer, state.adversarial, best.images), distances), None
 
   init = FabResult(images, jnp.full(images.shape[0], jnp.inf))
-  return staged.over_variants(one, nearest, init, jnp.arange(restarts * num_targets))
+  return staged.over_variants(nearest, init, jnp.arange(restarts * num_targets))

@@ -35,7 +35,7 @@ class Stage(NamedTuple):
     found: `state -> bool[N]`, whether an adversarial image inside the ball is known.
     result: `state -> images`, that image, or the best attempt.
     schedule: leaves with the steps as leading axis.
-    has_gradient: whether a step differentiates the network.
+    has_gradient: whether a step differentiates the network, so that it costs several queries.
   """
 
   start: Callable[..., Any]
@@ -51,14 +51,21 @@ class Stage(NamedTuple):
     return len(jax.tree.leaves(self.schedule)[0])
 
 
-def advance(stage: Stage, state: Any, schedule: Any, epsilon: Epsilon) -> Any:
-  """Runs the steps of one piece of the schedule."""
-  return loops.scan(
-    lambda carry, x: (stage.step(carry, x, epsilon), None),
-    state,
-    schedule,
-    has_gradient=stage.has_gradient,
-  )[0]
+def advance(
+  stage: Stage,
+  state: Any,
+  epsilon: Epsilon,
+  *,
+  begin: int | Int[Array, ""] = 0,
+  num_steps: int | Int[Array, ""] | None = None,
+) -> Any:
+  """Runs the steps `begin`, `begin + 1`, ... of the schedule; all of them by default."""
+
+  def step(index: Array, state: Any) -> Any:
+    row = jax.tree.map(lambda leaf: leaf[begin + index], stage.schedule)
+    return stage.step(state, row, epsilon)
+
+  return loops.repeat(step, state, stage.num_steps if num_steps is None else num_steps)
 
 
 def run(
@@ -92,25 +99,20 @@ def run(
     kept, done = carry
     variant = Variant(index // num_targets, index % num_targets)
     state = stage.start(keys, images, labels, epsilon, variant)
-    state = advance(stage, state, stage.schedule, epsilon)
+    state = advance(stage, state, epsilon)
     take = (stage.found(state) & ~done) | ((index == 0) & ~done)
     kept = jnp.where(projections.per_image(take), stage.result(state), kept)
     return (kept, done | stage.found(state)), None
 
   init = (images, jnp.zeros(images.shape[0], bool))
-  return over_variants(stage, one, init, jnp.arange(restarts * num_targets))
+  return over_variants(one, init, jnp.arange(restarts * num_targets))
 
 
-def over_variants(stage: Stage, one: Callable, init: Any, indices: Int[Array, " V"]) -> Any:
-  """Scans `one` over the runs of a stage.
-
-  A schedule too long to be copied out in full sits in a rolled loop in any case; copying the runs
-  out around it would only cost compile time.
-  """
+def over_variants(one: Callable, init: Any, indices: Int[Array, " V"]) -> Any:
+  """Scans `one` over the runs of a stage."""
   if len(indices) == 1:
     return one(init, indices[0])[0]
-  unroll = stage.has_gradient and stage.num_steps <= loops.MAX_UNROLL
-  return loops.scan(one, init, indices, has_gradient=unroll)[0]
+  return loops.scan(one, init, indices)[0]
 
 
 def ranked_targets(logits: Array, labels: Labels, rank: int | Int[Array, ""]) -> Labels:

@@ -4,6 +4,7 @@
 import functools
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,27 +62,51 @@ def draw_windows(
   return jax.vmap(draw)(each)
 
 
-def _draw_window(
-  key: PRNGKey, *, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
-) -> Float[Array, "4"]:
-  u = jax.random.uniform(key, (4, _ATTEMPTS))
+def _draw_window(key: PRNGKey, **picture: Any) -> Float[Array, "4"]:
+  return place_window(draw_attempts(key), **picture)
+
+
+def draw_attempts(key: PRNGKey) -> Float[Array, "4 A"]:
+  """Draws what `place_window` makes one window of: all of its randomness, whatever the picture."""
+  return jax.random.uniform(key, (4, _ATTEMPTS))
+
+
+def place_window(
+  u: Any,
+  *,
+  height: int,
+  width: int,
+  scale: tuple[float, ...] = (0.08, 1.0),
+  ratio: tuple[float, ...] = (3 / 4, 4 / 3),
+  xp: Any = jnp,
+) -> Any:
+  """Returns (top, left, height, width) of one window, in whole pixels.
+
+  Args:
+    u: `[4, attempts]` uniform numbers: area, shape, top, left of every window that is tried.
+    height: of the picture, pixels.
+    width: of the picture, pixels.
+    scale: see `random_resized_crop`.
+    ratio: see `random_resized_crop`.
+    xp: `jax.numpy`, or `numpy` for pictures that the host cuts while it decodes.
+  """
   area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
   low, high = math.log(ratio[0]), math.log(ratio[1])
-  shape = jnp.exp(low + (high - low) * u[1])
-  columns = jnp.round(jnp.sqrt(area * shape))
-  rows = jnp.round(jnp.sqrt(area / shape))
+  shape = xp.exp(low + (high - low) * u[1])
+  columns = xp.round(xp.sqrt(area * shape))
+  rows = xp.round(xp.sqrt(area / shape))
   fits = (columns >= 1) & (columns <= width) & (rows >= 1) & (rows <= height)
-  top = jnp.floor(u[2] * (height - rows + 1))
-  left = jnp.floor(u[3] * (width - columns + 1))
-  windows = jnp.stack([top, left, rows, columns])
+  top = xp.floor(u[2] * (height - rows + 1))
+  left = xp.floor(u[3] * (width - columns + 1))
+  windows = xp.stack([top, left, rows, columns])
   # The central window, narrowed or flattened to the nearest allowed shape.
   middle_width = min(width, round(height * ratio[1]))
   middle_height = min(height, round(width / ratio[0]))
-  middle = jnp.array(
+  middle = xp.array(
     [(height - middle_height) // 2, (width - middle_width) // 2, middle_height, middle_width],
-    jnp.float32,
+    xp.float32,
   )
-  return jnp.where(fits.any(), windows[:, jnp.argmax(fits)], middle)
+  return xp.where(fits.any(), windows[:, xp.argmax(fits)], middle)
 
 
 def color_jitter(

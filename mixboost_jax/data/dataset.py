@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from mixboost_jax.data.stored import StoredLabels, StoredPictures
+
+Pictures = UInt8[np.ndarray, "N H W C"] | UInt8[StoredPictures, "N H W C"]
+ClassNumbers = Int32[np.ndarray, " N"] | Int32[StoredLabels, " N"]
+MEAN_EXAMPLES = 512
+"""How many pictures of a stored split are decoded to find the mean of its channels."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -16,10 +23,12 @@ class Split:
   An example keeps its id for life: it is the row number in the split that its source publishes
   (`shapes`: a number that no other split uses), whatever part of that split is loaded. All
   randomness of an example hangs on it.
+
+  Pictures (and labels) of a set that is too large for memory stay in their files; see `stored.py`.
   """
 
-  images: UInt8[np.ndarray, "N H W C"]
-  labels: Int32[np.ndarray, " N"]
+  images: Pictures
+  labels: ClassNumbers
   ids: Int32[np.ndarray, " N"]
 
   def __len__(self) -> int:
@@ -42,7 +51,9 @@ class Dataset:
     train: what is trained on, without the validation part.
     validation: held out from the end of the training split, to select on; None if not asked for.
     test: what is reported.
-    channel_mean: mean of the training pictures, one number per channel in [0, 1].
+    channel_mean: mean of the training pictures, one number per channel in [0, 1]; of a set that
+      stays in its files, of `MEAN_EXAMPLES` pictures at equal distances.
+    fingerprint: of a set that stays in its files, where it may change between the parts of a run.
   """
 
   name: str
@@ -53,6 +64,12 @@ class Dataset:
   validation: Split | None
   test: Split
   channel_mean: tuple[float, ...]
+  fingerprint: str = ""
+
+  @property
+  def is_streamed(self) -> bool:
+    """Whether training pictures are read from their files step by step."""
+    return isinstance(self.train.images, StoredPictures)
 
   @property
   def num_classes(self) -> int:
@@ -114,8 +131,11 @@ def num_wanted(available: int, wanted: int, *, field: str, place: str) -> int:
   return wanted or available
 
 
-def channel_mean(images: UInt8[np.ndarray, "N H W C"]) -> tuple[float, ...]:
-  """Returns the mean of every channel in [0, 1], exact up to float64."""
+def channel_mean(images: Pictures) -> tuple[float, ...]:
+  """Returns the mean of every channel in [0, 1], exact up to float64 for the pictures looked at."""
+  if isinstance(images, StoredPictures):
+    count = min(len(images), MEAN_EXAMPLES)
+    images = np.asarray(images[np.linspace(0, len(images) - 1, count).round().astype(int)])
   sums = images.sum(axis=(0, 1, 2), dtype=np.int64)
   count = max(1, images.size // images.shape[-1])
   return tuple(float(s) / (255 * count) for s in sums)
@@ -150,4 +170,7 @@ def assemble(
   validation = train.part(kept, len(train)) if validation_examples else None
   train = train.part(0, kept)
   mean = channel_mean(train.images)
-  return Dataset(name, title, source, tuple(class_names), train, validation, test, mean)
+  names = tuple(class_names)
+  images = train.images
+  fingerprint = images.source.fingerprint if isinstance(images, StoredPictures) else ""
+  return Dataset(name, title, source, names, train, validation, test, mean, fingerprint)

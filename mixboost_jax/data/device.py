@@ -44,13 +44,20 @@ PADDING_ID = -1
 
 def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
   """Copies a split to the devices of `sharding` (replicated: every device can take any example)."""
+  return DeviceSplit(
+    *(place(values, sharding) for values in (split.images, split.labels, split.ids))
+  )
 
-  def place(values: np.ndarray) -> jax.Array:
-    if sharding.is_fully_addressable:
-      return jax.device_put(values, sharding)
-    return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
 
-  return DeviceSplit(place(split.images), place(split.labels), place(split.ids))
+def place(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+  """Copies an array that every process has to the devices of `sharding`, of any process."""
+  if sharding.is_fully_addressable:
+    return jax.device_put(values, sharding)
+  if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
+    bits = place(jax.random.key_data(values), sharding)
+    return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(values))
+  values = np.asarray(values)
+  return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
 
 
 @functools.partial(jax.jit, static_argnames="num_examples")
@@ -66,9 +73,13 @@ def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
     split: on the device.
     indices: each in [0, N).
   """
-  images = jnp.take(split.images, indices, axis=0, mode="clip").astype(jnp.float32) * _UNIT
-  labels = jnp.take(split.labels, indices, axis=0, mode="clip")
-  return Batch(images, labels, jnp.take(split.ids, indices, axis=0, mode="clip"))
+  rows = (jnp.take(values, indices, axis=0, mode="clip") for values in split)
+  return to_unit(DeviceSplit(*rows))
+
+
+def to_unit(split: DeviceSplit) -> Batch:
+  """Returns all examples, pictures as float32 in [0, 1]."""
+  return Batch(split.images.astype(jnp.float32) * _UNIT, split.labels, split.ids)
 
 
 def padded_batches(
@@ -103,7 +114,7 @@ def _padded_batches(split: Split, size: int) -> Iterator[tuple[Batch, np.ndarray
     images = part.images.astype(np.float32) * _UNIT
     rows = Batch(
       _fill_up(images, missing, 0),
-      _fill_up(part.labels, missing, 0),
+      _fill_up(np.asarray(part.labels), missing, 0),
       _fill_up(part.ids, missing, PADDING_ID),
     )
     yield rows, _fill_up(np.ones(len(part), np.float32), missing, 0)

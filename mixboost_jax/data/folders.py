@@ -7,10 +7,16 @@ the first N are a fair sample of all classes.
 """
 
 import dataclasses
+import hashlib
+import os
 import pathlib
+from collections.abc import Iterator
+
+import numpy as np
 
 from mixboost_jax.data import pictures, splitting
 from mixboost_jax.data.dataset import Split, make_split, num_wanted
+from mixboost_jax.data.stored import StoredPictures
 
 TEST_FOLDERS = ("test", "val", "validation")
 """The first of these beside `train` is the test split; the others are not read."""
@@ -33,8 +39,8 @@ def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
   """
   test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
   if (root / "train").is_dir() and test_root is not None:
-    train_names, test_names = _names(root / "train"), _names(test_root)
     train_root = root / "train"
+    train_names, test_names = (_names(place, all_full=True) for place in (train_root, test_root))
   else:
     names = _names(root)
     train_names = [name for name in names if not splitting.is_test(name)]
@@ -64,7 +70,12 @@ def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
 
 
 def read(
-  root: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+  root: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads both splits (as colour pictures) and the class names.
 
@@ -73,6 +84,7 @@ def read(
     image_size: side in px to resize to; 0: all must have one size.
     train_examples: use the first so many; 0: all.
     test_examples: the same for the test split.
+    test_margin: of test pictures, see `pictures.decode`.
 
   Raises:
     ValueError: naming the file or folder and the remedy.
@@ -80,22 +92,105 @@ def read(
   train, test, class_names = list_files(root)
   return (
     _read_split(train, "train_examples", train_examples, image_size, len(class_names)),
-    _read_split(test, "test_examples", test_examples, image_size, len(class_names)),
+    _read_split(test, "test_examples", test_examples, image_size, len(class_names), test_margin),
     class_names,
   )
 
 
-def _names(root: pathlib.Path) -> list[str]:
+def open_splits(
+  root: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
+) -> tuple[Split, Split, tuple[str, ...]]:
+  """Returns what `read` returns, but the pictures stay in their files.
+
+  Args:
+    root: see `read`.
+    image_size: side in px; 0: that of the first picture, which all others must have.
+    train_examples: see `read`.
+    test_examples: see `read`.
+    test_margin: see `read`.
+
+  Raises:
+    ValueError: see `read`.
+  """
+  train, test, class_names = list_files(root)
+  return (
+    _open_split(train, "train_examples", train_examples, image_size),
+    _open_split(test, "test_examples", test_examples, image_size, test_margin),
+    class_names,
+  )
+
+
+def _open_split(
+  listing: Listing, field: str, wanted: int, image_size: int, margin: int = 0
+) -> Split:
+  source = FolderSource(listing)
+  count = num_wanted(len(source), wanted, field=field, place=str(listing.root))
+  rows = np.arange(count, dtype=np.int32)
+  shape = (image_size, image_size, 3)
+  if not image_size:
+    first = pictures.decode(source.read(0)[0], num_channels=3, image_size=0, place=source.name(0))
+    shape = (first.shape[0], first.shape[1], 3)
+  stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
+  return Split(stored, np.asarray(listing.labels[:count], np.int32), rows)
+
+
+class FolderSource:
+  """The files of a listing, one row each; see `stored.Source`."""
+
+  num_channels = 3
+
+  def __init__(self, listing: Listing):
+    self._listing = listing
+    names = "\n".join(listing.names).encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(names, digest_size=8).hexdigest()
+    self.fingerprint = f"{len(listing.names)} files {digest}"
+
+  def __len__(self) -> int:
+    return len(self._listing.names)
+
+  def read(self, row: int) -> tuple[bytes, int]:
+    """Returns a file and its label."""
+    try:
+      with open(self.name(row), "rb") as file:
+        return file.read(), self._listing.labels[row]
+    except OSError as error:
+      raise ValueError(
+        f"{self.name(row)}: {error.strerror or error}, but it was listed when the run started; put "
+        "it back, then the same command resumes the run."
+      ) from error
+
+  def name(self, row: int) -> str:
+    """Returns the path of a file."""
+    return os.path.join(self._listing.root, self._listing.names[row])
+
+
+def _names(root: pathlib.Path, *, all_full: bool = False) -> list[str]:
   """Relative paths CLASS/.../FILE of all pictures below the class folders of `root`."""
   names = []
-  for folder in root.iterdir():
-    if folder.is_dir() and not folder.name.startswith("."):
-      names += [
-        file.relative_to(root).as_posix()
-        for file in folder.rglob("*")
-        if file.suffix.lower() in pictures.SUFFIXES and not file.name.startswith(".")
-      ]
+  for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+    if entry.is_dir() and not entry.name.startswith("."):
+      found = list(_files(entry.path, f"{entry.name}/"))
+      if all_full and not found:
+        raise ValueError(
+          f"{entry.path}: a class without pictures ({', '.join(pictures.SUFFIXES)}); add some, or "
+          "delete the folder."
+        )
+      names += found
   return splitting.shuffled(names)
+
+
+def _files(folder: str, prefix: str) -> Iterator[str]:
+  """Yields the relative paths of all pictures; a million files take seconds."""
+  for entry in os.scandir(folder):
+    if entry.is_dir(follow_symlinks=False):
+      yield from _files(entry.path, f"{prefix}{entry.name}/")
+    elif entry.name.lower().endswith(pictures.SUFFIXES) and not entry.name.startswith("."):
+      yield f"{prefix}{entry.name}"
 
 
 def _class_of(name: str) -> str:
@@ -103,7 +198,12 @@ def _class_of(name: str) -> str:
 
 
 def _read_split(
-  listing: Listing, field: str, wanted: int, image_size: int, num_classes: int
+  listing: Listing,
+  field: str,
+  wanted: int,
+  image_size: int,
+  num_classes: int,
+  margin: int = 0,
 ) -> Split:
   place = str(listing.root)
   count = num_wanted(len(listing.names), wanted, field=field, place=place)
@@ -114,5 +214,6 @@ def _read_split(
     image_size=image_size,
     name_of=lambda i: str(listing.root / listing.names[i]),
     place=place,
+    margin=margin,
   )
   return make_split(images, listing.labels[:count], num_classes=num_classes, place=place)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`load`: from the `data` section of a config to a data set in host memory."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from mixboost_jax.data import (
   folders,
   limits,
   locate,
+  outliers,
+  record_source,
   records,
   shapes,
 )
@@ -40,10 +43,25 @@ def load(settings: schema.Data) -> Dataset:
 
   Raises:
     ValueError: if the data is missing, damaged, too large, or not what the config says; the
-      message names the place and the remedy.
+      message names the place and the remedy. Files that stay where they are (`data.stream`) may
+      prove damaged later, with the same message.
   """
   reader = registry.lookup(READERS, settings.name, field="config.data.name")
-  return reader(settings)
+  dataset = reader(settings)
+  if not settings.outliers:
+    return dataset
+  if dataset.is_streamed:
+    raise ValueError(
+      f"config.data.outliers={settings.outliers}: pictures of {dataset.title} stay in their files, "
+      "where none can be changed; use config.data.stream=off, or no outliers."
+    )
+  train = outliers.plant(
+    dataset.train,
+    num=settings.outliers,
+    noise=settings.outlier_noise,
+    num_classes=dataset.num_classes,
+  )
+  return dataclasses.replace(dataset, train=train)
 
 
 def load_shapes_variant(settings: schema.Data, variant: str) -> Split:
@@ -141,7 +159,7 @@ def _load_tfds(settings: schema.Data) -> Dataset:
         "--name=NAME",
       ),
     )
-  splits = records.read(folder, **_wanted(settings))
+  splits = _read_or_open(settings, folder, records.read, record_source.open_splits)
   return _from_files(settings, settings.tfds_name, *splits, place=folder)
 
 
@@ -154,7 +172,24 @@ def _load_folder(settings: schema.Data) -> Dataset:
       looked_for=("train/CLASS/FILE with test/CLASS/FILE, or CLASS/FILE (.png, .jpg, ...)",),
       remedies=("give an existing folder: --config.data.dir=DIR",),
     )
-  return _from_files(settings, place.name, *folders.read(place, **_wanted(settings)), place=place)
+  splits = _read_or_open(settings, place, folders.read, folders.open_splits)
+  return _from_files(settings, place.name, *splits, place=place)
+
+
+def _read_or_open(
+  settings: schema.Data,
+  place: pathlib.Path,
+  read: Callable[..., Splits],
+  open_splits: Callable[..., Splits],
+) -> Splits:
+  """Reads a set of picture files into memory, or leaves it where it is, as `data.stream` says."""
+  wanted = _wanted(settings)
+  if settings.stream != "off":
+    train, test, names = open_splits(place, **wanted)
+    small = all(limits.fits(len(split), split.images.shape[1:]) for split in (train, test))
+    if settings.stream == "on" or not small:
+      return train, test, names
+  return read(place, **wanted)
 
 
 def _load_arrays(settings: schema.Data) -> Dataset:
@@ -178,6 +213,7 @@ def _wanted(settings: schema.Data) -> dict[str, int]:
     "image_size": settings.image_size,
     "train_examples": settings.train_examples,
     "test_examples": settings.test_examples,
+    "test_margin": settings.test_margin,
   }
 
 

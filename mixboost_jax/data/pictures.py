@@ -15,8 +15,19 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """File names that count as pictures, in any case."""
 _CHUNK = 256  # pictures decoded ahead
 
+Place = Callable[[int, int], tuple[int, int, int, int]]
+"""`(height, width) of a picture -> (top, left, height, width)` of a window in it, in pixels."""
 
-def decode(raw: bytes, *, num_channels: int, image_size: int, place: str) -> np.ndarray:
+
+def decode(
+  raw: bytes,
+  *,
+  num_channels: int,
+  image_size: int,
+  place: str,
+  margin: int = 0,
+  window: Place | None = None,
+) -> np.ndarray:
   """Returns one picture as uint8[H, W, num_channels].
 
   Args:
@@ -25,13 +36,17 @@ def decode(raw: bytes, *, num_channels: int, image_size: int, place: str) -> np.
     image_size: side in px; the middle square is cut out and resized to it (bilinear with
       antialiasing). 0: as stored.
     place: its name, for the message.
+    margin: resize to so many px more and keep the middle `image_size` px.
+    window: what to cut out instead of the middle square; needs `image_size`.
 
   Raises:
     ValueError: if it is not a readable 8-bit picture.
   """
   picture = _open(raw, place=place).convert("RGB" if num_channels == 3 else "L")
-  if image_size:
-    picture = _to_square(picture, image_size)
+  if window is not None:
+    picture = _cut(picture, window(picture.height, picture.width), image_size)
+  elif image_size:
+    picture = _to_square(picture, image_size, margin)
   return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, num_channels)
 
 
@@ -53,6 +68,16 @@ def normalise(raw: bytes, *, image_size: int, place: str) -> bytes:
   return encode_png(decode(raw, num_channels=3, image_size=image_size, place=place))
 
 
+def size_of(raw: bytes, *, place: str) -> tuple[int, int]:
+  """Returns height and width of a picture file.
+
+  Raises:
+    ValueError: see `decode`.
+  """
+  picture = _open(raw, place=place)
+  return picture.height, picture.width
+
+
 def _open(raw: bytes, *, place: str) -> Any:
   """Returns the decoded Pillow image."""
   from PIL import Image
@@ -67,16 +92,31 @@ def _open(raw: bytes, *, place: str) -> Any:
   return picture
 
 
-def _to_square(picture: Any, size: int) -> Any:
+def _to_square(picture: Any, size: int, margin: int) -> Any:
   from PIL import Image
 
+  side = min(picture.size)
+  middle, whole = _middle(picture, side), size + margin
+  if side != whole:
+    middle = middle.resize((whole, whole), Image.Resampling.BILINEAR)
+  return _middle(middle, size)
+
+
+def _middle(picture: Any, side: int) -> Any:
   width, height = picture.size
-  if width == height == size:
+  if width == height == side:
     return picture
-  side = min(width, height)
   left, top = (width - side) // 2, (height - side) // 2
-  middle = picture.crop((left, top, left + side, top + side))
-  return middle.resize((size, size), Image.Resampling.BILINEAR)
+  return picture.crop((left, top, left + side, top + side))
+
+
+def _cut(picture: Any, window: tuple[int, int, int, int], size: int) -> Any:
+  """Resizes a window as if it had been cut out first: no pixel beyond it counts."""
+  from PIL import Image
+
+  top, left, height, width = window
+  part = picture.crop((left, top, left + width, top + height))
+  return part.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -96,6 +136,7 @@ def read_all(
   image_size: int,
   name_of: Callable[[int], str],
   place: str,
+  margin: int = 0,
 ) -> np.ndarray:
   """Reads pictures 0 to count - 1 into one array, after checking that it fits into memory.
 
@@ -106,6 +147,7 @@ def read_all(
     image_size: see `decode`.
     name_of: what to call picture i in a message.
     place: what is being read.
+    margin: see `decode`.
 
   Raises:
     ValueError: if a picture is unreadable, the pictures differ in shape, or they take more memory
@@ -113,7 +155,8 @@ def read_all(
   """
 
   def decode_one(i: int, raw: bytes) -> np.ndarray:
-    return decode(raw, num_channels=num_channels, image_size=image_size, place=name_of(i))
+    place = name_of(i)
+    return decode(raw, num_channels=num_channels, image_size=image_size, place=place, margin=margin)
 
   first = decode_one(0, load(range(1))[0])
   height, width, channels = first.shape

@@ -23,7 +23,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class Part:
   """Some rows of one stored split: where they are and which ids they have."""
 
   split: str
@@ -58,7 +58,12 @@ def _is_named(folder: pathlib.Path, path: str) -> bool:
 
 
 def read(
-  folder: pathlib.Path, *, image_size: int, train_examples: int = 0, test_examples: int = 0
+  folder: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads the training split, the test split and the class names.
 
@@ -67,19 +72,18 @@ def read(
     image_size: side in px to resize to; 0: all pictures must have one size.
     train_examples: use the first so many; 0: all.
     test_examples: the same for the test split.
+    test_margin: of test pictures, see `pictures.decode`.
 
   Raises:
     ValueError: if the set is not image classification, not array_record, or damaged.
   """
-  builder = _builder(folder)
-  image_key, label_key, num_channels = _features(builder, folder)
-  label = builder.info.features[label_key]
-  names = tuple(label.names or (str(i) for i in range(label.num_classes)))
+  builder, keys, names = open_set(folder)
   splits = []
-  for part, wanted, field in zip(
-    _parts(builder, folder),
+  for part, wanted, field, margin in zip(
+    stored_parts(builder, folder, keys),
     (train_examples, test_examples),
     ("train_examples", "test_examples"),
+    (0, test_margin),
     strict=True,
   ):
     place = f"{folder} ({part.split})"
@@ -88,9 +92,10 @@ def read(
       builder,
       part.split,
       part.rows[:count],
-      (image_key, label_key, num_channels),
+      keys,
       image_size,
       place,
+      margin,
     )
     split = make_split(images, labels, num_classes=len(names), place=place)
     splits.append(dataclasses.replace(split, ids=part.ids[:count]))
@@ -112,10 +117,7 @@ def read_split(
   Raises:
     ValueError: see `read`; or if there is no such split or no such row.
   """
-  builder = _builder(folder)
-  keys = _features(builder, folder)
-  label = builder.info.features[keys[1]]
-  names = tuple(label.names or (str(i) for i in range(label.num_classes)))
+  builder, keys, names = open_set(folder)
   stored = {name: info.num_examples for name, info in builder.info.splits.items()}
   if split not in stored:
     raise ValueError(f"{folder}: no split {split!r}, has {', '.join(sorted(stored)) or 'none'}.")
@@ -145,6 +147,14 @@ def count(folder: pathlib.Path) -> dict[str, int]:
       except Exception as error:  # whatever the reader raises on damaged files
         raise ValueError(f"{folder / name}: unreadable ({error}); prepare it again.") from error
   return rows
+
+
+def open_set(folder: pathlib.Path) -> tuple[Any, tuple[str, str, int], tuple[str, ...]]:
+  """Returns the builder, the features that count, and the class names."""
+  builder = _builder(folder)
+  keys = _features(builder, folder)
+  label = builder.info.features[keys[1]]
+  return builder, keys, tuple(label.names or (str(i) for i in range(label.num_classes)))
 
 
 def _builder(folder: pathlib.Path) -> Any:
@@ -191,18 +201,33 @@ def _features(builder: Any, folder: pathlib.Path) -> tuple[str, str, int]:
   return found[0], found[1], channels
 
 
-def _parts(builder: Any, folder: pathlib.Path) -> tuple[_Part, _Part]:
+def stored_parts(
+  builder: Any, folder: pathlib.Path, keys: tuple[str, str, int]
+) -> tuple[Part, Part]:
+  """Returns which rows are training examples, and which are test examples."""
   stored = {name: info.num_examples for name, info in builder.info.splits.items()}
   if "train" not in stored:
     raise ValueError(f"{folder}: no split 'train', has {', '.join(sorted(stored)) or 'none'}.")
   rows = np.arange(stored["train"], dtype=np.int32)
-  test = next((name for name in TEST_SPLITS if name in stored), None)
+  place = str(folder)
+  test = next((name for name in TEST_SPLITS if _is_labelled(builder, name, keys, place)), None)
   if test is not None:
     test_rows = np.arange(stored[test], dtype=np.int32)
-    return _Part("train", rows, rows), _Part(test, test_rows, test_rows)
+    return Part("train", rows, rows), Part(test, test_rows, test_rows)
   is_test = np.array([splitting.is_test(str(row)) for row in rows], bool)
   train_rows, test_rows = rows[~is_test], rows[is_test]
-  return _Part("train", train_rows, train_rows), _Part("train", test_rows, test_rows)
+  return Part("train", train_rows, train_rows), Part("train", test_rows, test_rows)
+
+
+def _is_labelled(builder: Any, split: str, keys: tuple[str, str, int], place: str) -> bool:
+  """Whether a split exists and has classes; a competition's test split (ImageNet) has -1 there."""
+  if split not in builder.info.splits:
+    return False
+  try:
+    label = open_rows(builder, split, keys[0], place)[0][keys[1]]
+  except Exception:  # whatever the reader raises on damaged files; said where they are read
+    return True
+  return label is None or label >= 0
 
 
 def _rows(
@@ -212,18 +237,14 @@ def _rows(
   keys: tuple[str, str, int],
   image_size: int,
   place: str,
+  margin: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads and decodes these rows of a stored split."""
-  import tensorflow_datasets as tfds
-
   image_key, label_key, num_channels = keys
   if not len(rows):
     raise ValueError(f"{place}: no pictures.")
   labels = np.empty(len(rows), np.int32)
-  try:
-    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
-  except Exception as error:  # whatever the reader raises on damaged files
-    raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error
+  source = open_rows(builder, split, image_key, place)
 
   def load(wanted: range) -> list[bytes]:
     try:
@@ -246,5 +267,16 @@ def _rows(
     image_size=image_size,
     name_of=lambda i: f"{place}, row {rows[i]}",
     place=place,
+    margin=margin,
   )
   return images, labels
+
+
+def open_rows(builder: Any, split: str, image_key: str, place: str) -> Any:
+  """Opens a stored split; its pictures come as files."""
+  import tensorflow_datasets as tfds
+
+  try:
+    return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+  except Exception as error:  # whatever the reader raises on damaged files
+    raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error

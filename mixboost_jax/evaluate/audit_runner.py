@@ -44,7 +44,7 @@ class Runner:
     store: Store,
   ):
     """Opens the networks up: their parameters become arguments of the compiled programs."""
-    images = pictures.images
+    images = np.asarray(pictures.images)
     self.images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
     self.labels, self.ids = pictures.labels, pictures.ids
     self.plan, self.mesh, self._store = plan, mesh, store

@@ -15,7 +15,7 @@ from mixboost_jax import data
 class Examples:
   """Labelled pictures in host memory, with the words by which results name them."""
 
-  images: np.ndarray
+  images: np.ndarray | data.StoredPictures
   """uint8, or float32 in [0, 1]; [N, H, W, C]."""
   labels: np.ndarray
   """int32[N]."""
@@ -108,7 +108,12 @@ def padded_batches(examples: Examples, batch_size: int) -> Iterator[HostBatch]:
 
 
 def _checked(
-  images: np.ndarray, labels: np.ndarray, ids: np.ndarray, dataset: str, split: str, source: str
+  images: np.ndarray | data.StoredPictures,
+  labels: Any,
+  ids: np.ndarray,
+  dataset: str,
+  split: str,
+  source: str,
 ) -> Examples:
   if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
     raise ValueError(
@@ -119,7 +124,7 @@ def _checked(
     raise ValueError(f"evaluate: labels must be integers (class numbers), got {labels.dtype}.")
   if labels.min() < 0:
     raise ValueError(f"evaluate: labels must be >= 0, got {labels.min()}.")
-  if images.dtype != np.uint8:
+  if not isinstance(images, data.StoredPictures) and images.dtype != np.uint8:
     if not np.issubdtype(images.dtype, np.floating):
       raise ValueError(f"evaluate: images must be uint8, or float in [0, 1], got {images.dtype}.")
     low, high = float(images.min()), float(images.max())

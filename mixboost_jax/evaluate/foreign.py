@@ -146,12 +146,12 @@ def _from_records(
   split = next((name for name in (*records.TEST_SPLITS, "train") if name in stored), "")
   part, _ = records.read_split(folder, split, stop=limit, image_size=height)
   if part.images.shape[-1] == channels:
-    return part.images
+    return np.asarray(part.images)
   if part.images.shape[-1] != 1:
     raise ValueError(
       f"evaluate.ood_dirs: {folder}: expected {channels} channels, got {part.images.shape[-1]}."
     )
-  return np.repeat(part.images, channels, axis=-1)
+  return np.repeat(np.asarray(part.images), channels, axis=-1)
 
 
 def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) -> np.ndarray:

@@ -4,6 +4,7 @@
 from mixboost_jax.interactions import baselines, dropout, exact, functions, multivariate
 from mixboost_jax.interactions.baselines import baseline_loss, learn_baseline
 from mixboost_jax.interactions.comparable import comparable_attack
+from mixboost_jax.interactions.contrasts import outlier_rows, utility_rows
 from mixboost_jax.interactions.curve import estimate_strength
 from mixboost_jax.interactions.estimate import MultiOrder, to_json
 from mixboost_jax.interactions.game import Game, coalitions_of, table_game
@@ -89,6 +90,7 @@ __all__ = [
   "multivariate",
   "neighbour_population",
   "orders_of",
+  "outlier_rows",
   "paper_strength",
   "partition_extremes",
   "patch_tree",
@@ -109,5 +111,6 @@ __all__ = [
   "tree_rows",
   "under_attack",
   "uniform_population",
+  "utility_rows",
   "window_population",
 ]

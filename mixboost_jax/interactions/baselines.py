@@ -29,15 +29,22 @@ def clamped_log_odds(probabilities: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def low_order_contexts(
-  key: PRNGKey, *, num_players: int, low_fraction: float, num_contexts: int
-) -> Bool[Array, "m T n"]:
+  key: PRNGKey,
+  *,
+  num_players: int,
+  low_fraction: float,
+  num_contexts: int,
+  num_features: int | None = None,
+) -> Bool[Array, "m T D"]:
   """Draws contexts of orders 0 .. floor(low_fraction n) - 1; each player with probability m / n.
 
-  Deviation: the slides want exactly m players; the public code draws each independently.
+  Deviation: the slides want exactly m players; the public code draws each independently, so the
+  contexts of some of the players (`num_features`) need not know of the others.
   """
   orders = jnp.arange(max(1, int(low_fraction * num_players)))
-  noise = jax.random.uniform(key, (orders.shape[0], num_contexts, num_players))
-  return noise < (orders / num_players)[:, None, None]
+  shape = (num_players if num_features is None else num_features, orders.shape[0], num_contexts)
+  noise = jax.random.uniform(key, shape)
+  return jnp.moveaxis(noise < (orders / num_players)[None, :, None], 0, -1)
 
 
 def marginals(
@@ -45,17 +52,22 @@ def marginals(
   features: Float[Array, " D"],
   baseline: Float[Array, " D"],
   contexts: Bool[Array, "m T D"],
-) -> Float[Array, "m T D"]:
-  """Returns Delta v_i(S) = v(S + i) - v(S without i) of every player and context."""
-  one = jnp.eye(features.shape[0], dtype=bool)[None, None]
+) -> Float[Array, "D m T"]:
+  """Returns Delta v_i(S) = v(S + i) - v(S without i) of every player and context.
 
-  def value(present: Array) -> Array:
-    shape = present.shape
-    kept = jnp.broadcast_to(features, shape)
-    return function(jnp.where(present, kept, jnp.broadcast_to(baseline, shape)))
-
-  each = contexts[..., None, :]
-  return value(each | one) - value(each & ~one)
+  One of the two is v(S), so D + 1 values are computed, not 2 D. A function with a method
+  `of_columns(list of D arrays)` is asked that way: the compiler then drops what an exchange of one
+  feature leaves unchanged.
+  """
+  size = features.shape[0]
+  value_of = getattr(function, "of_columns", lambda columns: function(jnp.stack(columns, -1)))
+  here = [jnp.where(contexts[..., i], features[i], baseline[i]) for i in range(size)]
+  value, gains = value_of(here), []
+  for i in range(size):
+    other = jnp.where(contexts[..., i], baseline[i], features[i])
+    exchanged = value_of([*here[:i], other, *here[i + 1 :]])
+    gains.append(jnp.where(contexts[..., i], value - exchanged, exchanged - value))
+  return jnp.stack(gains)
 
 
 def baseline_loss(
@@ -67,6 +79,7 @@ def baseline_loss(
   loss: str = "shapley",
   low_fraction: float = 0.5,
   num_contexts: int = 100,
+  num_players: int | None = None,
 ) -> Float[Array, ""]:
   """Returns L_Shapley = E_x sum_{low m} sum_i |phi^(m)(i)|, or L_marginal with E_S |Delta v_i(S)|.
 
@@ -81,15 +94,23 @@ def baseline_loss(
     loss: "shapley" or "marginal".
     low_fraction: orders below this fraction of D are low.
     num_contexts: contexts per order.
+    num_players: if `function` is one summand of a larger function and shares no features with the
+      others: the number of features of the whole, which sets the orders. The loss of the whole is
+      the sum of the losses of its summands.
   """
   if loss not in ("shapley", "marginal"):
     raise ValueError(f"baseline_loss: loss must be 'shapley' or 'marginal', got {loss!r}.")
+  num_features = inputs.shape[1]
   contexts = low_order_contexts(
-    key, num_players=inputs.shape[1], low_fraction=low_fraction, num_contexts=num_contexts
+    key,
+    num_players=num_players or num_features,
+    low_fraction=low_fraction,
+    num_contexts=num_contexts,
+    num_features=num_features,
   )
-  gains = jax.vmap(lambda x: marginals(function, x, baseline, contexts))(inputs)
+  gains = jax.vmap(lambda x: marginals(function, x, baseline, contexts), out_axes=-1)(inputs)
   per_order = jnp.abs(gains.mean(2)) if loss == "shapley" else jnp.abs(gains).mean(2)
-  return per_order.sum((1, 2)).mean()
+  return per_order.sum((0, 1)).mean()
 
 
 class LearnedBaseline(NamedTuple):
@@ -112,7 +133,7 @@ def learn_baseline(
   num_contexts: int = 100,
   learning_rate: float = 0.01,
   num_steps: int = 300,
-  has_convolution: bool = True,
+  num_players: int | None = None,
 ) -> LearnedBaseline:
   """Gradient descent on `baseline_loss` with fresh contexts, clamped to [low, high].
 
@@ -131,7 +152,7 @@ def learn_baseline(
     num_contexts: see `baseline_loss`.
     learning_rate: step size.
     num_steps: number of steps.
-    has_convolution: whether `function` convolves; without, the loop compiles much faster on CPU.
+    num_players: see `baseline_loss`.
   """
 
   def objective(baseline: Array, step_key: PRNGKey) -> Array:
@@ -143,15 +164,14 @@ def learn_baseline(
       loss=loss,
       low_fraction=low_fraction,
       num_contexts=num_contexts,
+      num_players=num_players,
     )
 
   def step(baseline: Array, number: Array) -> tuple[Array, Array]:
     value, slope = jax.value_and_grad(objective)(baseline, jax.random.fold_in(key, number))
     return jnp.clip(baseline - learning_rate * slope, low, high), value
 
-  baseline, losses = loops.scan(
-    step, jnp.clip(initial, low, high), jnp.arange(num_steps), has_gradient=has_convolution
-  )
+  baseline, losses = loops.scan(step, jnp.clip(initial, low, high), jnp.arange(num_steps))
   return LearnedBaseline(baseline, losses)
 
 

@@ -119,7 +119,6 @@ def map_chunks(fn: Callable[[Int[Array, " C"]], Any], num_rows: int, *, chunk_si
     lambda carry, chunk: (carry, fn(chunk)),
     None,
     rows.reshape(num_chunks, chunk_size),
-    has_gradient=False,
   )
   return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], stacked)
 

@@ -15,6 +15,7 @@ from mixboost_jax import evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.evaluate import audit_plan
 from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
+from mixboost_jax.jobs.trained import Trained, load_trained
 from mixboost_jax.runtime import (
   allocator,
   checkpoint,
@@ -25,6 +26,8 @@ from mixboost_jax.runtime import (
   workdir,
 )
 from mixboost_jax.schema import Settings
+
+__all__ = ["CHECKS", "JOBS", "USER_ERRORS", "Trained", "load_trained", "run"]
 
 OnTrained = Callable[..., None]
 """`(run, open folder, trained state, *, command)`."""

@@ -116,5 +116,5 @@ def first_of(pictures: evaluate.Examples, num: int) -> evaluate.Examples:
 def pool_of(dataset: data.Dataset, num: int) -> defenses.Pool:
   """Returns the first `num` training pictures (0: all), clean; nothing that is audited is there."""
   part = dataset.train.part(0, num or len(dataset.train))
-  images = part.images.astype(np.float32) / 255
-  return defenses.build_pool(images, part.labels, num_classes=dataset.num_classes, compact=True)
+  images, labels = part.images.astype(np.float32) / 255, np.asarray(part.labels)
+  return defenses.build_pool(images, labels, num_classes=dataset.num_classes, compact=True)

@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from mixboost_jax import data, interactions
 from mixboost_jax.array_types import LogitsFn
@@ -56,15 +56,7 @@ def correct_pictures(item: Run, logits_fn: LogitsFn, *, num: int) -> Pictures:
     ValueError: if there is none.
   """
   split = split_of(item).part(0, MAX_SEARCHED)
-  size = item.settings.evaluate.batch_size
-  predict = jax.jit(lambda network, images: network(images.astype(jnp.float32) / 255).argmax(1))
-  right = []
-  for start in range(0, len(split), size):
-    batch = split.part(start, start + size)
-    padded = np.concatenate([batch.images, np.zeros_like(split.images[: size - len(batch)])])
-    found = np.asarray(predict(logits_fn, padded))[: len(batch)] == batch.labels
-    right.append(start + np.flatnonzero(found))
-  rows = np.concatenate(right)
+  rows = classified(item, logits_fn, split)
   if not len(rows):
     raise ValueError(
       f"{item.settings.name}: the network gets none of {len(split)} pictures right, so there is "
@@ -72,6 +64,23 @@ def correct_pictures(item: Run, logits_fn: LogitsFn, *, num: int) -> Pictures:
     )
   rows = rows[in_turn(split.labels[rows], num)]
   return Pictures(split.images[rows].astype(np.float32) / 255, split.labels[rows], rows)
+
+
+def classified(item: Run, logits_fn: LogitsFn, split: data.Split) -> Int[np.ndarray, " rows"]:
+  """Returns the rows of the split that the network classifies as labelled."""
+  size = item.settings.evaluate.batch_size
+  right = []
+  for start in range(0, len(split), size):
+    batch = split.part(start, start + size)
+    padded = np.concatenate([batch.images, np.zeros_like(split.images[: size - len(batch)])])
+    found = np.asarray(_predict(logits_fn, padded))[: len(batch)] == batch.labels
+    right.append(start + np.flatnonzero(found))
+  return np.concatenate(right)
+
+
+@jax.jit
+def _predict(network: LogitsFn, images: UInt8[Array, "N H W C"]) -> Int[Array, " N"]:
+  return network(images.astype(jnp.float32) / 255).argmax(1)
 
 
 def fill_of(item: Run) -> Fill:

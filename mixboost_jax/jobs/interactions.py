@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--job=interactions`: the curve J^(m) of a trained network, a map and a tree of one picture.
 
+If the config asks, also what an attack does to each order, and what outliers are told by.
+
 What is measured is kept part by part in `interactions.parts.json`, so a stopped job goes on; the
 whole becomes `interactions.json`, a results file that the report reads beside `results.json`.
 """
@@ -19,6 +21,7 @@ from mixboost_jax import interactions, keys
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.interactions import Strength
+from mixboost_jax.jobs import interaction_contrasts as contrasts
 from mixboost_jax.jobs import interaction_games as games
 from mixboost_jax.jobs.interaction_games import Pictures
 from mixboost_jax.jobs.prepared import Run
@@ -66,6 +69,13 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   if chosen.noise:
     noisy = dataclasses.replace(pictures, images=_noisy(root, pictures.images, chosen.noise))
     tasks["noisy"] = functools.partial(_strength, root, item, logits_fn, noisy)
+  if chosen.attack:
+    tasks["attack"] = functools.partial(
+      contrasts.under_attack, jax.random.fold_in(root, 3), item, logits_fn, pictures
+    )
+  if settings.data.outliers:
+    measure_of = functools.partial(_strength, jax.random.fold_in(root, 4), item, logits_fn)
+    tasks["outliers"] = functools.partial(contrasts.of_outliers, item, logits_fn, measure_of)
   if chosen.map_grid:
     tasks["map"] = functools.partial(_map, root, item, logits_fn, pictures)
   if chosen.tree_grid:
@@ -77,6 +87,10 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   curves: dict[str, Any] = {
     "interactions": interactions.curve_rows(strength, confidence=confidence, noisy=noisy_strength)
   }
+  if "attack" in found:
+    curves["interaction_attack"] = found["attack"]["rows"]
+  if "outliers" in found:
+    curves["interaction_outliers"] = found["outliers"]
   if "map" in found:
     curves |= {"interaction_map": found["map"], "interaction_picture": _pixels(pictures.images[0])}
   if "tree" in found:
@@ -89,7 +103,11 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
     command="",
     started=started.isoformat(timespec="seconds"),
     seconds={"interactions": time.perf_counter() - clock},
-    metrics=(*_metrics(item, strength), _evaluations(item, strength)),
+    metrics=(
+      *_metrics(item, strength),
+      _evaluations(item, strength),
+      *([_reached(item, found["attack"])] if "attack" in found else []),
+    ),
     curves=curves,
     samples={},
   )
@@ -179,6 +197,12 @@ def _evaluations(item: Run, strength: Strength) -> Metric:
   )
 
 
+def _reached(item: Run, found: Mapping[str, Any]) -> Metric:
+  """How many of the pictures the comparable attack brought to its goal."""
+  share = found["reached"] / found["count"]
+  return _metric(item, "interaction_attack_reached", share, count=found["count"])
+
+
 def _metric(item: Run, name: str, value: float, **changes: Any) -> Metric:
   fields: Mapping[str, Any] = {
     "low": None,
@@ -207,8 +231,9 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
   if not chosen.monitor_every_steps:
     return None
   split = games.split_of(item)
-  rows = games.in_turn(split.labels, chosen.monitor_images)
-  images, labels = split.images[rows].astype(np.float32) / 255, split.labels[rows]
+  labels = np.asarray(split.labels)
+  rows = games.in_turn(labels, chosen.monitor_images)
+  images, labels = split.images[rows].astype(np.float32) / 255, labels[rows]
   pictures = Pictures(images, labels, rows)
   root = keys.stream_key(keys.root_key(item.settings.seed), keys.Stream.INTERACT)
 

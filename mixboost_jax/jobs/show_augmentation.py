@@ -22,7 +22,7 @@ from mixboost_jax.keys import Stream, example_keys, split_each
 from mixboost_jax.runtime import atomic, environment, log, pictures, workdir
 from mixboost_jax.schema import Settings
 from mixboost_jax.train import copies
-from mixboost_jax.train.build import mixing_pictures
+from mixboost_jax.train.augmentation import mixing_pictures
 from mixboost_jax.train.objectives import pick
 
 
@@ -87,16 +87,17 @@ def look(item: Run, *, epoch: int, example: int) -> Sight:
   visit = find(trainer, epoch=epoch, example=example)
 
   @jax.jit
-  def batch_views(split: data.DeviceSplit, rows: jax.Array, root: jax.Array) -> Any:
-    batch = parts.shard(data.take(split, rows))
+  def batch_views(apply: Any, batch: data.Batch, root: jax.Array) -> Any:
+    batch = parts.shard(batch)
     keys = example_keys(root, Stream.AUGMENT, batch.ids, epoch=epoch)
     labels = losses.one_hot(batch.labels, parts.num_classes)
-    images, _ = parts.augment(keys, batch.images, labels, epoch)
+    images, _ = apply(keys, batch.images, labels, epoch)
     mask_keys = example_keys(root, Stream.MASK, batch.ids, epoch=epoch)
     masked = _masked(parts, mask_keys, images)
     return batch, labels, keys, {"original": batch.images, "augmented": images, **masked}
 
-  batch, labels, keys, views = batch_views(trainer.split, jnp.asarray(visit.rows), trainer.root)
+  batch = trainer.feed.batch(visit.rows, epoch=epoch)
+  batch, labels, keys, views = batch_views(parts.augment, batch, trainer.root)
   account = _account(item, visit, keys, (batch.images, labels), epoch)
   names = ["original", "augmented", *sorted(set(views) - {"original", "augmented"})]
   own = dict(pair for name in names for pair in _own(name, views[name], visit))
@@ -123,7 +124,10 @@ def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -
   """Lists flip, crop and policy; several draws of the policy (a consistency term) one by one."""
   settings, trainer = item.settings, item.trainer
   policy = settings.augment.policy if policy_active(trainer, epoch) else {"name": "none"}
-  resources: dict[str, Any] = {"shape": item.dataset.image_shape[:2], "row": visit.row}
+  resources: dict[str, Any] = {
+    "shape": trainer.feed.size_of(int(visit.rows[visit.row])),
+    "row": visit.row,
+  }
   if "'pixmix'" in repr(policy):
     resources["mixing_images"] = mixing_pictures(settings, item.dataset)
   num_copies = 2 if settings.objective.jsd_weight > 0 else 0
@@ -134,7 +138,7 @@ def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -
     for number, copy_keys in enumerate(split_each(policy_keys, num_copies), start=1):
       account.append({"op": "copy", "number": number})
       account += augment.explain(copy_keys, policy, **resources)
-  ids = np.asarray(trainer.split.ids)[visit.rows]
+  ids = trainer.feed.ids[visit.rows]
   account = [_with_ids(entry, ids) for entry in account]
   if trainer.parts.perturb is not None:
     account.append({"op": "attack", "depends_on": "the network: not shown"})
@@ -162,7 +166,7 @@ def find(trainer: train.Trainer, *, epoch: int, example: int) -> Visit:
   Raises:
     ValueError: if there is no such example or epoch, or the epoch leaves the example out.
   """
-  parts, ids = trainer.parts, np.asarray(trainer.split.ids)
+  parts, ids = trainer.parts, trainer.feed.ids
   places = np.flatnonzero(ids == example)
   if not len(places):
     raise ValueError(

@@ -30,6 +30,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
     saver = stack.enter_context(prepared.checkpointer(item, place))
     restored = saver.restore(trainer.state)
     step = restored.metadata["step"] if restored else 0
+    check_same_files(item, restored)
     if restored and step == trainer.num_steps:
       log.info(f"{settings.name}: already trained, {place.path} holds the last step.")
       return prepared.selected(item, saver, restored)
@@ -57,6 +58,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
 
     def seconds() -> dict[str, Any]:
       kept = {"monitor": watch.state()} if watch else {}
+      kept |= {"data": item.dataset.fingerprint} if item.dataset.fingerprint else {}
       return {"seconds": before + time.perf_counter() - started, **kept}
 
     state = train.run(
@@ -67,6 +69,17 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       extra=seconds,
     )
     return prepared.selected(item, saver, Restored(state, seconds()))
+
+
+def check_same_files(item: Run, restored: Restored | None) -> None:
+  """Raises ValueError if a set that is read step by step is another than before."""
+  now = item.dataset.fingerprint
+  if restored and (before := restored.metadata.get("data", now)) != now:
+    raise ValueError(
+      f"{item.folder}: trained on {before} up to step {restored.metadata['step']}, but "
+      f"{item.dataset.title} has {now} today: files came, went or were renamed. Restore them, or "
+      "start a new run with another --workdir."
+    )
 
 
 def _monitors(item: Run) -> dict[str, train.Evaluator]:
@@ -88,7 +101,8 @@ def _describe(item: Run) -> None:
   count = sum(leaf.size for leaf in jax.tree.leaves(network))
   log.info(
     f"{item.settings.name}: {item.settings.model.name}, {count:,} parameters; "
-    f"{item.dataset.title}, {len(item.dataset.train):,} training examples; "
+    f"{item.dataset.title}, {len(item.dataset.train):,} training examples"
+    f"{' (streamed)' if item.dataset.is_streamed else ''}; "
     f"{item.trainer.num_steps:,} steps on {item.mesh.size} device(s)"
   )
 

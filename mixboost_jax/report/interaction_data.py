@@ -13,7 +13,8 @@ from mixboost_jax.runtime.results import Metric
 
 CURVE, TRAINING = "interactions", "interactions_training"
 MAP, PICTURE, TREE = "interaction_map", "interaction_picture", "interaction_tree"
-CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE)
+ATTACK, OUTLIERS = "interaction_attack", "interaction_outliers"
+CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE, ATTACK, OUTLIERS)
 """Curves of a results file that have figures of their own."""
 PROXY = "interaction_proxy"
 PLAIN_ERRORS = ("error", "clean_error")
@@ -21,6 +22,8 @@ ERRORS = (*PLAIN_ERRORS, "mce", "mfr")
 """Metrics that M is compared with."""
 _SHARED = ("data", "model", "augment", "objective", "adversary", "optimizer", "train")
 """Sections that the runs of a sweep of r1 have in common."""
+MAX_CONTRASTS = 6
+"""Runs in one figure of attacking utilities or outliers."""
 MIN_SCATTER = 4
 """Fewest runs for a scatter of M against an error."""
 
@@ -43,6 +46,8 @@ class Measured:
   map: Rows
   picture: Rows
   tree: Rows
+  attack: Rows = ()
+  outliers: Rows = ()
 
   @property
   def keep_rate(self) -> float:
@@ -78,7 +83,7 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
         for metric in run.results.metrics
         if metric.name in ERRORS and math.isfinite(metric.value)
       }
-      rest = {name: curves.get(name, ()) for name in (MAP, PICTURE, TREE)}
+      rest = {name: curves.get(name, ()) for name in CURVES}
       found.append(
         Measured(
           label=group.label,
@@ -92,6 +97,8 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
           map=rest[MAP],
           picture=rest[PICTURE],
           tree=rest[TREE],
+          attack=rest[ATTACK],
+          outliers=rest[OUTLIERS],
         )
       )
       break
@@ -149,6 +156,22 @@ def scatters(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
   with_proxy = [run for run in runs if math.isfinite(run.proxy)]
   table = {name: [run for run in with_proxy if name in run.errors] for name in names}
   return {name: some for name, some in table.items() if len(some) >= MIN_SCATTER}
+
+
+def contrasts(
+  runs: Sequence[Measured],
+) -> list[tuple[str, str, list[tuple[Measured, Rows]]]]:
+  """Returns title, field and runs with rows of each figure that compares two measurements."""
+  found = []
+  for title, field, rows_of in (
+    ("Attacking utility \u0394J of an order, mean over pairs", "utility", "attack"),
+    ("Outliers minus normal pictures: mean interaction \u0394I", "average", "outliers"),
+    ("Outliers minus normal pictures: positive share \u0394P", "positive", "outliers"),
+  ):
+    some = [(run, rows) for run in runs if (rows := getattr(run, rows_of))]
+    if some:
+      found.append((title, field, some[:MAX_CONTRASTS]))
+  return found
 
 
 def tree_layout(rows: Rows) -> tuple[dict[int, tuple[float, float]], list[int], float]:

@@ -28,6 +28,7 @@ def collect(groups: Sequence[Group]) -> list[Figure]:
   if chain := data.sweep(runs):
     recoloured = [(f"r1 = {run.keep_rate:g}", k, run) for k, run in enumerate(chain)]
     found.append(_bands("J for fractions r1 of cells kept", recoloured))
+  found += [_contrast(*one) for one in data.contrasts(runs)]
   for name, some in data.scatters(runs).items():
     found.append(_scatter(name, some))
   for run in runs[:MAX_PORTRAITS]:
@@ -65,6 +66,19 @@ def _bands(title: str, runs: Sequence[tuple[str, int, Measured]]) -> Figure:
   ]
   chart = drawn.bands(title, series, x_label="order m / (n \u2212 2)", mark=1.0)
   return Figure(title, chart, tuple((label, colour) for label, colour, _ in runs))
+
+
+def _contrast(title: str, field: str, runs: Sequence[tuple[Measured, data.Rows]]) -> Figure:
+  series = [
+    drawn.Band(
+      run.label,
+      run.colour,
+      tuple((row["ratio"], row[field], row[f"{field}_low"], row[f"{field}_high"]) for row in rows),
+    )
+    for run, rows in runs
+  ]
+  chart = drawn.bands(title, series, x_label="order m / (n \u2212 2)", mark=0.0)
+  return Figure(title, chart, tuple((run.label, run.colour) for run, _ in runs))
 
 
 def _scatter(name: str, runs: Sequence[Measured]) -> Figure:

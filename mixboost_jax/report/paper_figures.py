@@ -51,6 +51,8 @@ def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> 
     named = [("no boost", base)] if base else []
     named += [(f"$r_1 = {run.keep_rate:g}$", run) for run in chain]
     jobs["strength_sweep"] = (_curves, named, (5.2, 3.6))
+  for title, field, some in data.contrasts(runs):
+    jobs[f"contrast_{field}"] = (_contrasts, (title, field, some), (5.2, 3.6))
   if scatters := data.scatters(runs):
     columns = min(SCATTERS_PER_ROW, len(scatters))
     jobs["proxy"] = (_scatters, scatters, (4.8 * columns, 4.0 * -(-len(scatters) // columns)))
@@ -106,6 +108,22 @@ def _curves(figure: Any, runs: Sequence[tuple[str, Measured]]) -> None:
   axes.axhline(1.0, color="0.6", linewidth=0.7, linestyle=":")
   axes.set(xlabel=X_LABEL, ylabel=Y_LABEL, xlim=(0, 1))
   axes.set_ylim(bottom=0)
+  axes.legend(fontsize=8, frameon=False)
+
+
+def _contrasts(figure: Any, content: tuple[str, str, list[tuple[Measured, data.Rows]]]) -> None:
+  title, field, runs = content
+  axes = figure.add_subplot()
+  for k, (run, rows) in enumerate(runs):
+    x = [row["ratio"] for row in rows]
+    style = {"color": COLOURS[k % 6], "linestyle": DASHES[k % 6], "linewidth": 1.6}
+    axes.plot(x, [row[field] for row in rows], label=run.label, **style)
+    low, high = ([row[f"{field}_{end}"] for row in rows] for end in ("low", "high"))
+    if None not in low:
+      axes.fill_between(x, low, high, color=COLOURS[k % 6], alpha=0.12, linewidth=0)
+  axes.axhline(0.0, color="0.6", linewidth=0.7, linestyle=":")
+  axes.set(xlabel=X_LABEL, ylabel=title, xlim=(0, 1))
+  axes.yaxis.label.set_size(8)
   axes.legend(fontsize=8, frameon=False)
 
 

@@ -30,6 +30,7 @@ METRICS = {
   "interaction_low": "Interactions: J of low orders (m ≤ 0.2 n)",
   "interaction_middle": "Interactions: J of middle orders",
   "interaction_high": "Interactions: J of high orders (m ≥ 0.8 n)",
+  "interaction_attack_reached": "Interactions: share of pictures that the attack for ΔJ reached",
   "interaction_evaluations": "Interactions: network evaluations",
 }
 PARTS_OF_METRICS = {

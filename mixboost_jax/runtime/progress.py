@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a loop has come: one line that rewrites itself on a terminal, plain lines elsewhere."""
+"""How far a loop has come: a line that rewrites itself on a screen, a few plain lines in a file."""
 
 import collections
 import math
@@ -14,7 +14,7 @@ import jax
 from mixboost_jax.runtime import log
 
 BAR_UPDATES_PER_SECOND = 8.0
-LINES_PER_SECOND = 0.5
+LINES_PER_SECOND = 0.1
 _RATE_SECONDS = 20.0
 """The rate shown is that of the last so many seconds, so that the compilation is soon forgotten."""
 
@@ -82,12 +82,18 @@ def format_line(
   return "  ".join(part for part in parts if part)
 
 
+def _rewrites(stream: Any) -> bool:
+  """Returns whether a carriage return takes the last line back there."""
+  in_notebook = type(stream).__module__.startswith("ipykernel")
+  return in_notebook or bool(getattr(stream, "isatty", lambda: False)())
+
+
 class Progress:
   """Shows a loop of known length.
 
   Updates may come as often as they like; they are shown at most `BAR_UPDATES_PER_SECOND` times a
-  second on a terminal and `LINES_PER_SECOND` times elsewhere, and the last one in any case. Only
-  the first process speaks.
+  second on a terminal or in a notebook and `LINES_PER_SECOND` times elsewhere, and the last one in
+  any case. Only the first process speaks.
   """
 
   def __init__(
@@ -114,7 +120,7 @@ class Progress:
     """
     self._stream = sys.stderr if stream is None else stream
     self._label, self._num_steps, self._unit, self._clock = label, num_steps, unit, clock
-    self._terminal = bool(getattr(self._stream, "isatty", lambda: False)())
+    self._terminal = _rewrites(self._stream)
     usual = BAR_UPDATES_PER_SECOND if self._terminal else LINES_PER_SECOND
     self._interval = 1 / (updates_per_second or usual)
     self._speaks = log.is_primary()

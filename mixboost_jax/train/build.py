@@ -9,24 +9,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
-from mixboost_jax import augment, data, keys, models
-from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey, PRNGKeys, SoftLabels
-from mixboost_jax.runtime import log
+from mixboost_jax import data, keys, models
+from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Settings
 from mixboost_jax.train import (
   adversary,
-  copies,
+  augmentation,
   fit,
   manifold,
   objectives,
   optimizer,
-  policies,
   reduction,
   views,
 )
+from mixboost_jax.train import feed as feeds
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
 from mixboost_jax.train.state import TrainState
@@ -42,9 +41,11 @@ class Trainer:
     parts: what a step is made of.
     evaluation: `(params, stats, images) -> logits` in evaluation mode.
     state: before the first step, already sharded.
-    split: the training split on the devices.
+    split: the training split on the devices; None if it is streamed.
+    feed: where the inputs of each step come from.
     num_steps: length of the run.
-    step: `(state, split, order, root) -> (state, metrics)`; the state is donated.
+    step: `(state, *inputs) -> (state, metrics)` with the inputs of `feed`, which are (split, order,
+      root), or (pictures of the step, root) if it is streamed; the state is donated.
     many_steps: the same for `train.steps_per_call` steps, metrics stacked; None if that is 1.
     order: `(root, step) -> order` of the epoch that contains `step`.
   """
@@ -54,7 +55,8 @@ class Trainer:
   parts: steps.StepParts
   evaluation: Callable[[Any, Any, Images], Logits]
   state: TrainState
-  split: data.DeviceSplit
+  split: data.DeviceSplit | None
+  feed: feeds.Feed
   num_steps: int
   step: Callable[..., tuple[TrainState, steps.Metrics]]
   many_steps: Callable[..., tuple[TrainState, steps.Metrics]] | None
@@ -89,7 +91,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   over_devices = meshes.batch_sharding(mesh)
   parts = steps.StepParts(
     apply=functional.apply,
-    augment=training_augmentation(
+    augment=augmentation.training_augmentation(
       settings, dataset, mesh, num_epochs=max(1, round(num_steps / steps_per_epoch))
     ),
     perturb=adversary.build(settings.adversary, functional.apply),
@@ -118,26 +120,45 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   state = states.create(params, functional.stats, rule, averaging=settings.train.ema_decay > 0)
   state_sharding = meshes.shard_params(mesh, state)
   replicated = meshes.replicated(mesh)
-  compile_step = functools.partial(
-    jax.jit, donate_argnums=0, out_shardings=(state_sharding, replicated)
+  order = jax.jit(
+    functools.partial(
+      steps.epoch_order, num_examples=len(dataset.train), steps_per_epoch=steps_per_epoch
+    ),
+    out_shardings=replicated,
   )
+  root = data.place(root, replicated)
+  split = None if dataset.is_streamed else data.to_device(dataset.train, replicated)
+  compiled = functools.partial(_compiled, parts, (state_sharding, replicated))
   per_call = settings.train.steps_per_call
-  many = functools.partial(steps.train_steps, parts=parts, num_steps=per_call)
-  order = functools.partial(
-    steps.epoch_order, num_examples=len(dataset.train), steps_per_epoch=steps_per_epoch
-  )
   return Trainer(
     settings=settings,
-    root=jax.device_put(root, replicated),
+    root=root,
     parts=parts,
     evaluation=functools.partial(_evaluation_logits, functional.apply),
     state=jax.device_put(state, state_sharding),
-    split=data.to_device(dataset.train, replicated),
+    split=split,
+    feed=feeds.Streamed(settings, dataset, mesh, root)
+    if split is None
+    else feeds.Resident(split, root, order, steps_per_epoch=steps_per_epoch),
     num_steps=num_steps,
-    step=compile_step(functools.partial(steps.train_step, parts=parts)),
-    many_steps=compile_step(many) if per_call > 1 else None,
-    order=jax.jit(order, out_shardings=replicated),
+    step=compiled(steps.streamed_step if split is None else steps.train_step),
+    many_steps=compiled(functools.partial(steps.train_steps, num_steps=per_call))
+    if per_call > 1
+    else None,
+    order=order,
   )
+
+
+def _compiled(
+  parts: steps.StepParts, out_shardings: Any, step: Callable[..., Any]
+) -> Callable[..., tuple[TrainState, steps.Metrics]]:
+  """Compiles a step. What the augmentation holds is an argument: constants are slow to compile."""
+
+  def run(augment: steps.Augment, state: TrainState, *inputs: Any) -> Any:
+    return step(state, *inputs, parts=parts._replace(augment=augment))
+
+  program = jax.jit(run, donate_argnums=1, out_shardings=out_shardings)
+  return functools.partial(program, parts.augment)
 
 
 def create_model(settings: Settings, dataset: data.Dataset) -> Any:
@@ -161,7 +182,7 @@ def create_model(settings: Settings, dataset: data.Dataset) -> Any:
 
 def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
   """Returns the pixel value `[C]` that masked cells take (the start of a learned one)."""
-  channels = dataset.train.images.shape[-1]
+  channels = dataset.image_shape[-1]
   named = {
     "mean": settings.model.mean,
     "learned": settings.model.mean,
@@ -172,76 +193,8 @@ def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
   return jnp.asarray(_per_channel(named[settings.mask.fill], channels), jnp.float32)
 
 
-def training_augmentation(
-  settings: Settings, dataset: data.Dataset, mesh: Mesh, *, num_epochs: int = 1
-) -> steps.Augment:
-  """Returns flip, crops and policy as one function of one key per example.
-
-  With `objective.jsd_weight` its rows are the clean picture (flip and crop) and two independent
-  draws of the policy for each example.
-
-  Args:
-    settings: of the run.
-    dataset: whose pictures are augmented.
-    mesh: over which the batch is split.
-    num_epochs: of the run, for a policy that is switched on and off.
-  """
-  stages: list[steps.Augment] = []
-  if settings.augment.flip:
-    stages.append(_on_images(augment.random_flip))
-  if padding := settings.augment.crop_padding:
-    stages.append(_on_images(functools.partial(augment.random_crop, padding=padding)))
-  if size := settings.augment.resized_crop:
-    stages.append(_on_images(functools.partial(augment.random_resized_crop, size=size)))
-  resources: dict[str, Any] = {"mesh": mesh, "batch_axes": meshes.AXES}
-  if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
-    resources["mixing_images"] = mixing_pictures(settings, dataset)
-  for line in policies.policy_warnings(settings.augment.policy):
-    log.warn(line)
-  policy = policies.build_policy(settings.augment.policy, **resources)
-
-  def switched(epoch: Int[Array, ""] | int) -> steps.Augment:
-    active = copies.in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
-    if settings.objective.jsd_weight > 0:
-      return copies.beside_clean(active, num_copies=2)
-    return active
-
-  def run(
-    example_keys: PRNGKeys, images: Images, labels: SoftLabels, epoch: Int[Array, ""] | int = 0
-  ) -> tuple[Array, Array]:
-    every = [*stages, switched(epoch)]
-    for stage, stage_keys in zip(every, keys.split_each(example_keys, len(every)), strict=True):
-      images, labels = stage(stage_keys, images, labels)
-    return images, labels
-
-  return run
-
-
-def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Array:
-  """Returns the pictures that PixMix mixes with, as levels, a little larger than the images.
-
-  They are those of `config.augment.mixing_dir`, or procedural ones.
-
-  Paper: Hendrycks et al. 2022 (PixMix), arXiv:2112.05135: a random window of 32 out of 36 pixels,
-    of 224 out of 256.
-  Deviation: procedural pictures, where the paper downloads fractals and feature visualisations.
-  """
-  height, width, channels = dataset.image_shape
-  size = max(height, width) * 8 // 7
-  if settings.augment.mixing_dir:
-    stored = data.read_mixing_folder(settings.augment.mixing_dir, size=size, num_channels=channels)
-    return jnp.asarray(stored)
-  key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
-  pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
-  return jnp.round(pictures * 255).astype(jnp.uint8)
-
-
 def _evaluation_logits(apply: views.Apply, params: Any, stats: Any, images: Images) -> Logits:
   return apply(params, stats, images, train=False)[0]
-
-
-def _on_images(fn: Callable[[PRNGKeys, Images], Images]) -> steps.Augment:
-  return lambda example_keys, images, labels: (fn(example_keys, images), labels)
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -27,9 +27,25 @@ def check(settings: Settings, dataset: data.Dataset) -> None:
       f"config.augment.resized_crop={settings.augment.resized_crop}: the network takes pictures of "
       f"the side of {dataset.title}; use {height}, or config.data.image_size."
     )
+  if dataset.is_streamed:
+    _check_streamed(settings, dataset)
   _check_mixes(settings)
   if settings.evaluate.split == "validation" and dataset.validation is None:
     raise ValueError(f"config.evaluate.split='validation': {dataset.title} has no such split.")
+
+
+def _check_streamed(settings: Settings, dataset: data.Dataset) -> None:
+  """Raises ValueError for what a set that stays in its files cannot do."""
+  if settings.train.steps_per_call > 1:
+    raise ValueError(
+      f"config.train.steps_per_call={settings.train.steps_per_call}: the pictures of "
+      f"{dataset.title} are decoded step by step (config.data.stream); set 1."
+    )
+  if settings.augment.resized_crop and settings.augment.crop_padding:
+    raise ValueError(
+      f"config.augment.crop_padding={settings.augment.crop_padding}: resized crops of "
+      f"{dataset.title} are cut while its pictures are decoded, before anything else; set 0."
+    )
 
 
 def _check_mixes(settings: Settings) -> None:

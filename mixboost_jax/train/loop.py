@@ -137,7 +137,7 @@ class _Loop:
   ):
     self.trainer, self.hooks, self.window, self.extra = trainer, hooks, window, extra
     self.pending: tuple[int, dict[str, jax.Array]] | None = None
-    self.clock, self.clock_step = time.perf_counter(), 0
+    self.clock, self.clock_step, self.waited = time.perf_counter(), 0, 0.0
     train, per_epoch = trainer.settings.train, trainer.parts.steps_per_epoch
     self.evaluate_every = round(train.evaluate_every_epochs * per_epoch)
     self.save_every = round(train.checkpoint_every_epochs * per_epoch)
@@ -150,31 +150,27 @@ class _Loop:
     step = int(state.step)
     self.saved_at = step if step else -1
     self.clock_step = step
-    order, order_epoch = None, -1
-    while step < num_steps:
-      epoch = step // trainer.parts.steps_per_epoch
-      if epoch != order_epoch:
-        order, order_epoch = trainer.order(trainer.root, state.step), epoch
-      with jax.transfer_guard("disallow"):
-        state, metrics, done = self._dispatch(state, order, step)
-      self._read()  # metrics of the step before, while this one runs
-      step += done
-      self.pending = (step, metrics)
-      self.hooks.progress(step, done * trainer.parts.batch_size, self.shown)
-      self._after(state, step)
+    with trainer.feed.start(step) as inputs:
+      while step < num_steps:
+        arguments = inputs(step)
+        with jax.transfer_guard("disallow"):
+          state, metrics, done = self._dispatch(state, arguments, step)
+        self._read()  # metrics of the step before, while this one runs
+        step += done
+        self.pending = (step, metrics)
+        self.hooks.progress(step, done * trainer.parts.batch_size, self.shown)
+        self._after(state, step)
     self._read()
     self.hooks.saver.wait()
     return state
 
   def _dispatch(
-    self, state: TrainState, order: Any, step: int
+    self, state: TrainState, inputs: tuple[Any, ...], step: int
   ) -> tuple[TrainState, dict[str, jax.Array], int]:
-    trainer, train = self.trainer, self.trainer.settings.train
-    many = train.steps_per_call
-    arguments = (trainer.split, order, trainer.root)
+    trainer, many = self.trainer, self.trainer.settings.train.steps_per_call
     if trainer.many_steps is not None and many <= self._steps_to_boundary(step):
-      return *trainer.many_steps(state, *arguments), many
-    return *trainer.step(state, *arguments), 1
+      return *trainer.many_steps(state, *inputs), many
+    return *trainer.step(state, *inputs), 1
 
   def _steps_to_boundary(self, step: int) -> int:
     """Steps until the next event that needs the state: a call of several steps ends there."""
@@ -214,8 +210,11 @@ class _Loop:
     steps, seconds = step - self.clock_step, max(now - self.clock, 1e-9)
     self.clock, self.clock_step = now, step
     scalars = {f"train/{name}": value for name, value in self.window.drain().items()}
-    speed = steps * self.trainer.parts.batch_size / seconds
-    self.hooks.writer.write_scalars(step, scalars | {"images_per_second": speed})
+    scalars["images_per_second"] = steps * self.trainer.parts.batch_size / seconds
+    if self.trainer.split is None:  # near 1: more decode threads, or smaller files, would help
+      waited, self.waited = self.waited, self.trainer.feed.waited
+      scalars["input_wait"] = (self.waited - waited) / seconds
+    self.hooks.writer.write_scalars(step, scalars)
 
   def _evaluate(self, state: TrainState, step: int) -> float | None:
     """Returns the selection metric: the validation error, if it is measured."""

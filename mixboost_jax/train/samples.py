@@ -2,10 +2,9 @@
 """A few training pictures as the first epoch saw them: clean, augmented, masked."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import data, losses, masks
+from mixboost_jax import losses, masks
 from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.train.build import Trainer
 from mixboost_jax.train.objectives import by_picture
@@ -25,7 +24,7 @@ def sample_views(trainer: Trainer, *, num: int) -> dict[str, np.ndarray]:
     "clean", "augmented", and, if the objective masks, "masked" (its smallest view).
   """
   parts = trainer.parts
-  batch = data.take(trainer.split, jnp.arange(num))
+  batch = trainer.feed.batch(np.arange(num), epoch=0)
   keys = example_keys(trainer.root, Stream.AUGMENT, batch.ids, epoch=0)
   labels = losses.one_hot(batch.labels, parts.num_classes)
   rows, _ = parts.augment(keys, batch.images, labels)

@@ -2,7 +2,8 @@
 """One training step: take, augment, (attack,) mask, predict, score, update. Read this file first.
 
 Everything random depends on (seed, stream, epoch, example id), and epoch and position follow from
-the step count, so a step is a pure function of the state: nothing travels from the host.
+the step count, so a step is a pure function of the state: nothing travels from the host, except
+the pictures of a set that is too large to lie on the device.
 """
 
 import functools
@@ -68,12 +69,35 @@ def train_step(
   epoch, position = jnp.divmod(state.step, parts.steps_per_epoch)
   indices = jax.lax.dynamic_slice_in_dim(order, position * parts.batch_size, parts.batch_size)
 
-  def one_micro_batch(stats: Any, rows: Int[Array, " B"]) -> tuple[Any, tuple[Any, Metrics]]:
-    batch = parts.shard(data.take(split, rows))
+  pieces = indices.reshape(parts.accumulate, -1)
+  return _update(state, pieces, lambda rows: data.take(split, rows), epoch, root, parts=parts)
+
+
+def streamed_step(
+  state: TrainState, pictures: data.DeviceSplit, root: PRNGKey, *, parts: StepParts
+) -> tuple[TrainState, Metrics]:
+  """Does one update on `pictures`, the next batch: uint8[accumulate, micro-batch, H, W, C]."""
+  epoch = state.step // parts.steps_per_epoch
+  return _update(state, pictures, data.to_unit, epoch, root, parts=parts)
+
+
+def _update(
+  state: TrainState,
+  pieces: Any,
+  load: Callable[[Any], data.Batch],
+  epoch: Int[Array, ""],
+  root: PRNGKey,
+  *,
+  parts: StepParts,
+) -> tuple[TrainState, Metrics]:
+  """Does one update on a batch: `load` makes a micro-batch of each entry of `pieces`."""
+
+  def one_micro_batch(stats: Any, piece: Any) -> tuple[Any, tuple[Any, Metrics]]:
+    batch = parts.shard(load(piece))
     return gradients(state.params, stats, batch, epoch, root, parts=parts)
 
   stats, (grads, metrics) = _over_micro_batches(
-    one_micro_batch, state.stats, indices, num=parts.accumulate
+    one_micro_batch, state.stats, pieces, num=parts.accumulate
   )
   updates, opt_state = parts.optimizer.update(grads, state.opt_state, state.params)
   params: Any = optax.apply_updates(state.params, updates)
@@ -195,16 +219,12 @@ def _fold_in_all(keys: PRNGKeys, number: int) -> PRNGKeys:
 
 
 def _over_micro_batches(
-  body: Callable[[Any, Int[Array, " B"]], tuple[Any, tuple[Any, Metrics]]],
-  stats: Any,
-  indices: Int[Array, " N"],
-  *,
-  num: int,
+  body: Callable[[Any, Any], tuple[Any, tuple[Any, Metrics]]], stats: Any, pieces: Any, *, num: int
 ) -> tuple[Any, tuple[Any, Metrics]]:
-  """Runs `body` on equal pieces of the batch and averages gradients and metrics."""
+  """Runs `body` on the `num` entries of `pieces` and averages gradients and metrics."""
   if num == 1:
-    return body(stats, indices)
-  stats, outputs = loops.scan(body, stats, indices.reshape(num, -1))
+    return body(stats, jax.tree.map(lambda x: x[0], pieces))
+  stats, outputs = loops.scan(body, stats, pieces)
   return stats, jax.tree.map(lambda x: x.mean(axis=0), outputs)
 
 
@@ -219,6 +239,7 @@ __all__ = [
   "StepParts",
   "epoch_order",
   "gradients",
+  "streamed_step",
   "train_step",
   "train_steps",
 ]

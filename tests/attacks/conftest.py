@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixboost_jax import loops
-
 SHAPE = (4, 4, 2)
 
 
@@ -20,12 +18,6 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def rolled_loops(monkeypatch):
-  """Compiles one copy of each loop body: the toys hold no convolution to unroll for."""
-  monkeypatch.setattr(loops, "MAX_UNROLL", 1)
 
 
 class Linear(NamedTuple):

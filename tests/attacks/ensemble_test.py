@@ -113,9 +113,20 @@ def test_plus_and_custom_versions(linear4, key):
     attacks.AutoAttack(linear4.logits_fn, batch_size=0)
 
 
-def test_pieces_divide_the_schedule():
-  assert ensemble.piece_length(100, has_gradient=True, backend="cpu") == 10
-  assert ensemble.piece_length(100, has_gradient=True, backend="gpu") == 25
-  assert ensemble.piece_length(4999, has_gradient=False) == 250
-  assert ensemble.piece_length(97, has_gradient=True, backend="cpu") == 10  # prime: one remainder
-  assert ensemble.piece_length(3, has_gradient=True, backend="gpu") == 3
+def test_the_last_batch_shrinks_with_the_survivors(mlp, key):
+  assert ensemble.sizes(256) == [256, 128, 64, 32, 16, 8]
+  assert ensemble.sizes(50) == [50, 25, 13, 7]
+  assert ensemble.sizes(3) == [3]
+  chosen = list(ensemble._survivors(np.arange(20, 39), 16, 99))
+  np.testing.assert_array_equal(chosen[0], np.arange(20, 36))
+  np.testing.assert_array_equal(chosen[1], [36, 37, 38, *[99] * 5])
+  options = {"version": ("apgd-ce",), "budget": attacks.Budget(num_steps=13)}
+  runs = [
+    attacks.AutoAttack(mlp.logits_fn, batch_size=size, **options)(
+      key, mlp.images, mlp.labels, epsilon=0.05
+    )
+    for size in (12, 4)
+  ]
+  np.testing.assert_array_equal(runs[0].broken_by, runs[1].broken_by)
+  np.testing.assert_allclose(runs[0].images, runs[1].images, atol=1e-6)
+  assert 0 < runs[0].robust.sum() < 12

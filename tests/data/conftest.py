@@ -24,6 +24,10 @@ DEFAULTS = {
   "test_examples": 0,
   "note": "",
   "texture_agreement": 0.9,
+  "outliers": 0,
+  "outlier_noise": 0.02,
+  "stream": "auto",
+  "test_margin": 0,
 }
 
 

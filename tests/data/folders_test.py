@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import shutil
 
 import numpy as np
@@ -65,6 +66,21 @@ def test_resizing_keeps_the_middle_square(settings, tmp_path):
   assert np.all(dataset.train.images == 200)
 
 
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_a_margin_of_test_pictures_is_cut_off(settings, tmp_path, stream):
+  """Resize to 8 on the shorter side, then the middle 6; training pictures keep their border."""
+  picture = np.full((16, 32, 3), 200, np.uint8)
+  picture[:2] = picture[-2:] = picture[:, :10] = picture[:, 22:] = 0
+  for split in ("train", "test"):
+    (tmp_path / split / "x").mkdir(parents=True)
+    Image.fromarray(picture).save(tmp_path / split / "x" / "wide.png")
+  chosen = settings(name="folder", dir=tmp_path, image_size=6, test_margin=2, stream=stream)
+  dataset = data.load(chosen)
+  resized = Image.fromarray(picture).resize((16, 8), Image.Resampling.BILINEAR)
+  np.testing.assert_array_equal(dataset.test.images[0], np.asarray(resized)[1:7, 5:11])
+  assert np.asarray(dataset.train.images)[0, 0].max() < 150 < np.asarray(dataset.test.images).max()
+
+
 def test_grey_palette_and_transparent_files_become_colour(settings, write_pictures):
   root = write_pictures("train/a", "test/a", count=1)
   for i, mode in enumerate(("L", "P", "RGBA", "LA", "1")):
@@ -108,6 +124,7 @@ def sixteen_bits(root):
     (other_size, r"different shapes: .*x3.*config.data.image_size to resize all"),
     (sixteen_bits, r"deep.png: I;16 pixels; expected 8 bits"),
     (lambda root: shutil.rmtree(root / "test/a"), r"test: no test pictures at CLASS/FILE"),
+    (lambda root: (root / "train/empty").mkdir(), r"train/empty: a class without pictures"),
     (lambda root: shutil.rmtree(root / "train/a"), r"classes a have no training pictures"),
   ],
 )
@@ -123,15 +140,18 @@ def test_an_empty_folder(settings, tmp_path):
     data.load(settings(name="folder", dir=tmp_path))
 
 
-def test_sets_that_do_not_fit_are_refused_before_they_are_read(
+def test_sets_that_do_not_fit_are_streamed_or_refused_before_they_are_read(
   settings, write_pictures, monkeypatch
 ):
   monkeypatch.setattr(limits, "MAX_BYTES", 3 * 8 * 8 * 5)
   root = write_pictures("train/a", "train/b", "test/a")
-  assert len(data.load(settings(name="folder", dir=root, train_examples=5)).train) == 5
+  part = settings(name="folder", dir=root, train_examples=5)
+  assert not data.load(part).is_streamed
+  whole = settings(name="folder", dir=root, stream="off")
   with pytest.raises(limits.TooLargeError, match=r"6 pictures of 8x8x3 need .*image_size smaller"):
-    data.load(settings(name="folder", dir=root))
-  assert len(data.load(settings(name="folder", dir=root, image_size=4)).train) == 6
+    data.load(whole)
+  assert data.load(dataclasses.replace(whole, stream="auto")).is_streamed
+  assert len(data.load(dataclasses.replace(whole, image_size=4)).train) == 6
 
 
 def test_png_keeps_every_byte():

@@ -78,7 +78,7 @@ for name in ("tensorflow", "tensorflow_datasets", "array_record", "PIL", "ml_col
   sys.modules[name] = None
 from mixboost_jax import data, schema
 import mixboost_jax.data.prepare
-settings = schema.Data("shapes", "", False, "", 0, 20, 5, 10, "", 0.9)
+settings = schema.Data("shapes", "", False, "", 0, 20, 5, 10, "", 0.9, 0, 0.02, "auto", 0)
 assert len(data.load(settings).train) == 15
 """
   subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)

@@ -17,13 +17,17 @@ def image(i, size=6, channels=3):
 def write(tmp_path):
   """Returns a function that writes a set of one-colour pictures and returns the data folder."""
 
-  def make(splits, *, name="dots", config="", version="1.0.0", channels=3, sizes=(6,)):
+  def make(
+    splits, *, name="dots", config="", version="1.0.0", channels=3, sizes=(6,), unlabelled=""
+  ):
     folder = tmp_path / name / config / version
     folder.mkdir(parents=True)
     examples = {
       split: [
         writing.Example(
-          f"{split}{i}", pictures.encode_png(image(i, sizes[i % len(sizes)], channels)), i % 3
+          f"{split}{i}",
+          pictures.encode_png(image(i, sizes[i % len(sizes)], channels)),
+          -1 if split == unlabelled else i % 3,
         )
         for i in range(count)
       ]
@@ -73,6 +77,16 @@ def test_finds_versions_and_configs(write, name):
   assert records.find(name, (own,)) == own
   assert records.find("dot", (root,)) is None
   assert records.find(f"{name.partition(':')[0]}:2.0.0", (root,)) is None
+
+
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_a_test_split_without_labels_is_no_test_split(settings, write, stream):
+  """ImageNet's has -1 for every class; its validation split is what everybody tests on."""
+  root = write({"train": 4, "validation": 2, "test": 3}, unlabelled="test")
+  chosen = settings(name="tfds", tfds_name="dots", dir=root, stream=stream)
+  dataset = data.load(chosen)
+  assert np.asarray(dataset.test.labels).tolist() == [0, 1]
+  assert np.asarray(dataset.train.images)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_the_newest_version_wins(write):

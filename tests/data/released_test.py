@@ -233,6 +233,13 @@ def test_renditions_use_the_numbers_of_all_classes(tmp_path, small):
   np.testing.assert_array_equal(again.load(opened.units[0]).labels, split.labels)
   with pytest.raises(ValueError, match=r"expected `wnids`, to know which"):
     released.open_set("imagenet_r", root)
+  framed = np.zeros((16, 16, 3), np.uint8)
+  framed[1:-1, 1:-1] = 200  # resized to 16 of which the middle 14 is kept: no frame is left
+  Image.fromarray(framed).save(root / WNIDS[1] / "framed.png")
+  cut = released.open_set("imagenet_r", root, wnids=WNIDS, image_size=14)
+  part = cut.load(cut.units[0])
+  assert part.images.shape == (5, 14, 14, 3)
+  assert (part.images == 200).all((1, 2, 3)).sum() == 1
   write_tree(root, wnids=("n99999999",))
   with pytest.raises(ValueError, match="like the 4 wnids, got n99999999") as caught:
     released.open_set("imagenet_r", root, wnids=WNIDS)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixboost_jax import defenses, loops
+from mixboost_jax import defenses
 
 
 class Ideal(NamedTuple):
@@ -89,9 +89,3 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def rolled_loops(monkeypatch):
-  """Compiles one copy of each loop body: the toys hold no convolution to unroll for."""
-  monkeypatch.setattr(loops, "MAX_UNROLL", 1)

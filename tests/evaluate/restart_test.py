@@ -13,6 +13,8 @@ from mixboost_jax.evaluate import clock, measure, pieces, planning, sanity, stor
 from mixboost_jax.evaluate.session import Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
 
 

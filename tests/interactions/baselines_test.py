@@ -48,8 +48,8 @@ def test_paper_functions_by_hand():
 
 def test_printed_f3_contradicts_its_baseline():
   # sigmoid(-5 x4 x5 x6 x7 + 2.5): a baseline of 0 leaves fewer patterns than the stated 1.
-  def printed(x):
-    return jax.nn.sigmoid(-5 * x.prod(-1) + 2.5)
+  printed = functions.parse("+sigmoid(-5a*b*c*d+2.50)")
+  np.testing.assert_array_equal(functions.PRINTED_F3.truth, np.zeros(9))
 
   presence = exact.members(4)
 
@@ -116,7 +116,6 @@ def test_learning_finds_the_true_baselines(loss):
     num_contexts=16,
     learning_rate=0.1,
     num_steps=32,
-    has_convolution=False,
   )
   assert found.losses[-4:].mean() < found.losses[0]
   assert baselines.accuracy(found.baseline, jnp.asarray(function.truth)) >= 0.9
@@ -148,3 +147,60 @@ def test_random_functions_are_reproducible_and_silent_at_the_truth():
     interactions.baseline_loss(
       jax.random.key(0), function, jnp.ones((1, 3)), jnp.zeros(3), loss="both"
     )
+
+
+def test_parse_reads_every_kind_of_term():
+  x = jnp.asarray(np.random.default_rng(0).uniform(0.2, 1, (5, 5)), jnp.float32)
+  a, b, c, d, e = x.T
+  cases = {
+    "-0.185*a*b*(c+d)^2.432|+e": -0.185 * a * b * (c + d) ** 2.432 + e,
+    "+0.011*(a+b+c)^2.0|-d*e": 0.011 * (a + b + c) ** 2 - d * e,
+    "-sigmoid(+7a-7b*c-7d+7e+10.50)": -jax.nn.sigmoid(7 * (a - b * c - d + e) + 10.5),
+  }
+  for text, expected in cases.items():
+    np.testing.assert_allclose(functions.parse(text)(x), expected, rtol=1e-5)
+  # On for a = 1, b = 0 only; off for a = 0, b = c = d = 1 only.
+  np.testing.assert_array_equal(functions.parse("+sigmoid(+4a-4b-2.00)").truth, [0, 1])
+  np.testing.assert_array_equal(functions.parse("+sigmoid(+4a-4b*c-4d+6.00)").truth, [1, 0, 0, 0])
+  with pytest.raises(ValueError, match="no baseline is true"):
+    _ = functions.parse("+sigmoid(+4a+4b+2.00)").truth
+  for wrong in ("", "a*b", "+sigmoid(+4a-3b+2.00)", "+a*", "+sin(a)"):
+    with pytest.raises(ValueError, match="cannot read"):
+      functions.parse(wrong)
+
+
+@pytest.mark.parametrize("loss", ["shapley", "marginal"])
+def test_the_loss_is_the_sum_over_terms(key, loss):
+  # Order 0 has one context, so nothing is random; a plain function takes the stacked path.
+  whole = functions.parse("-a*b*c|+sigmoid(+4d-4e*f+2.00)")
+  inputs = jnp.asarray(functions.binary_inputs(6)[::5], jnp.float32)
+  baseline = jnp.linspace(0.1, 0.9, 6)
+  options = {"loss": loss, "low_fraction": 0.2, "num_contexts": 2}
+  found = interactions.baseline_loss(key, whole, inputs, baseline, **options)
+  plain = interactions.baseline_loss(key, lambda x: whole(x), inputs, baseline, **options)
+  np.testing.assert_allclose(found, plain, rtol=1e-6)
+  parts = [
+    interactions.baseline_loss(
+      key,
+      functions.parse(text),
+      inputs[:, columns],
+      baseline[columns],
+      num_players=6,
+      **options,
+    )
+    for text, columns in (
+      ("-a*b*c", np.array([0, 1, 2])),
+      ("+sigmoid(+4a-4b*c+2.00)", np.array([3, 4, 5])),
+    )
+  ]
+  np.testing.assert_allclose(sum(parts), found, rtol=1e-5)
+
+
+def test_marginals_by_hand():
+  contexts = jnp.array([[[True, False, False], [False, True, True]]])
+  found = baselines.marginals(
+    functions.parse("+a*b*c"), jnp.array([1.0, 2.0, 3.0]), jnp.full(3, 0.5), contexts
+  )
+  # S = {a}: values of the others at 0.5; S = {b, c}.
+  expected = [[[0.5 * 0.25, 0.5 * 6]], [[1.5 * 0.5, 1.5 * 0.5 * 3]], [[2.5 * 0.5, 2.5 * 0.5 * 2]]]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -18,6 +18,14 @@ TREE = [
 ]
 
 
+def contrast(*fields):
+  ends = {f"{name}{end}": value for name in fields for end, value in _ENDS.items()}
+  return [{"step": m, "ratio": m / 14, **ends} for m in ORDERS]
+
+
+_ENDS = {"": 0.5, "_low": 0.25, "_high": 0.75}
+
+
 def rows(level):
   values = [level, 1.0, 0.5, 1.0, 1.5]
   names = ("relative", "strength", "average", "positive_ratio", "disentanglement")
@@ -55,6 +63,8 @@ def write(make, tmp_path):
         "interaction_map": cells,
         "interaction_picture": pixels,
         "interaction_tree": TREE,
+        "interaction_attack": contrast("utility", "size"),
+        "interaction_outliers": contrast("average", "positive"),
       },
     )
     results.write(folder / "interactions.json", measured)
@@ -87,7 +97,9 @@ def test_the_page_shows_every_figure(write, tmp_path):
   page = report.write([str(folder) for folder in folders], tmp_path / "out.html").read_text()
   for words in ("Interaction strength J", "r1 = 0.3", "M(0.2, 0.2, 0.8) and the error", "T([A])"):
     assert words in page
-  assert page.count('class="band') == 4 + 3
+  assert page.count('class="band') == 4 + 3 + 3 * 4  # curves, sweep, three contrasts
+  for words in ("Attacking utility", "mean interaction \u0394I", "positive share \u0394P"):
+    assert words in page
   assert "data:image/png;base64" in page
   assert "permutation p" in page
   assert "interactions</h3>" not in page  # the curve is no training curve
@@ -160,7 +172,9 @@ def test_png_files(write, tmp_path):
   runs = [write(f"b{k}", keep_rate=0.3 + 0.1 * k, error=9.0 - k, level=1 + k) for k in range(4)]
   files = paper_figures.write(groups_of(runs), tmp_path / "png", title="Shapes")
   names = {pathlib.Path(file).stem for file in files}
-  assert names == {"strength", "strength_sweep", "proxy", "map", "tree"}
+  assert names == {"strength", "strength_sweep", "proxy", "map", "tree"} | {
+    f"contrast_{name}" for name in ("utility", "average", "positive")
+  }
   assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 

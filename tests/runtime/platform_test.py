@@ -13,7 +13,13 @@ from mixboost_jax.runtime import platform
 
 FLAG = "--xla_force_host_platform_device_count"
 RUNTIME = schema.Runtime(
-  cpu_devices=0, fsdp=1, compile_cache="", keep_freed_memory=False, tensorboard=False
+  cpu_devices=0,
+  fsdp=1,
+  compile_cache="",
+  keep_freed_memory=False,
+  tensorboard=False,
+  decode_threads=0,
+  batches_ahead=2,
 )
 
 

@@ -99,6 +99,19 @@ def test_plain_lines_come_no_faster_than_asked():
   assert middle.endswith("5s left")
 
 
+def test_a_notebook_is_a_screen_and_a_file_gets_few_lines():
+  out_stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+  for stream, rewrites in ((out_stream(), True), (io.StringIO(), False)):
+    clock = Clock()
+    with progress.Progress("x", 600, stream=stream, clock=clock) as bar:
+      for step in range(1, 601):
+        clock.now += 0.1
+        bar.update(step)
+    shown = stream.getvalue()
+    assert (shown.count("\n") == 1 and "\r" in shown) == rewrites
+    assert (shown.count("\n") in (6, 7) and "\r" not in shown) != rewrites
+
+
 def test_the_last_update_is_shown_at_the_end():
   stream, clock = io.StringIO(), Clock()
   with progress.Progress("x", 3, stream=stream, clock=clock) as bar:

@@ -26,12 +26,41 @@ def resolve(**overrides):
 
 
 def images_of(trainer):
-  batch = tiny.first_batch(trainer)
-  return batch, *tiny.augmented(trainer, batch)
+  batch = tiny.first_batch(trainer, num=8)
+  return batch, *jax.jit(lambda batch: tiny.augmented(trainer, batch))(batch)
 
 
-def by_hand(trainer, batch, images, labels):
-  """The attack of the step, written out."""
+def perturbed(trainer, batch, images, labels):
+  """What the step trains on."""
+  each = tiny.draw_keys(trainer, batch, Stream.ATTACK)
+  network, stats = trainer.state.params["network"], trainer.state.stats
+  return jax.jit(trainer.parts.perturb)(each, network, stats, images, labels)
+
+
+@pytest.fixture(scope="module")
+def at():
+  """A trainer, the pictures of its first step, and what the step makes of them."""
+  trainer = tiny.build(**AT)
+  pictures = images_of(trainer)
+  return trainer, pictures, perturbed(trainer, *pictures)
+
+
+@pytest.fixture(scope="module")
+def gradients(at):
+  """Compiled `(running statistics, batch) -> (new statistics, (gradients, metrics))`."""
+  trainer = at[0]
+  params, epoch = trainer.state.params, jnp.int32(0)
+  return jax.jit(
+    lambda stats, batch: steps.gradients(
+      params, stats, batch, epoch, trainer.root, parts=trainer.parts
+    )
+  )
+
+
+@pytest.fixture(scope="module")
+def adversarial(at):
+  """The attack of the step on these pictures, written out."""
+  trainer, (batch, images, labels), _ = at
   network, stats = trainer.state.params["network"], trainer.state.stats
   attack_keys, _, _ = split_each(tiny.draw_keys(trainer, batch, Stream.ATTACK), 3)
   settings = trainer.settings.adversary
@@ -46,10 +75,8 @@ def by_hand(trainer, batch, images, labels):
   return jax.jit(run)(images, labels.argmax(-1))
 
 
-def test_at_gradient_is_that_of_a_hand_written_step():
-  trainer = tiny.build(**AT)
-  batch, images, labels = images_of(trainer)
-  adversarial = by_hand(trainer, batch, images, labels)
+def test_at_gradient_is_that_of_a_hand_written_step(at, gradients, adversarial):
+  trainer, (batch, images, labels), _ = at
 
   def loss(network):
     both = jnp.concatenate([images, adversarial])  # one batch for the normalisation
@@ -61,16 +88,7 @@ def test_at_gradient_is_that_of_a_hand_written_step():
 
   network = trainer.state.params["network"]
   (value, parts), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(network)
-  _, (grads, metrics) = jax.jit(
-    lambda: steps.gradients(
-      trainer.state.params,
-      trainer.state.stats,
-      batch,
-      jnp.int32(0),
-      trainer.root,
-      parts=trainer.parts,
-    )
-  )()
+  _, (grads, metrics) = gradients(trainer.state.stats, batch)
   assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-4)
   assert float(metrics["clean_cross_entropy"]) == pytest.approx(float(parts[0]), rel=1e-4)
   assert float(metrics["adversarial_cross_entropy"]) == pytest.approx(float(parts[1]), rel=1e-4)
@@ -78,13 +96,8 @@ def test_at_gradient_is_that_of_a_hand_written_step():
   tiny.assert_close(grads["network"], gradient, tolerance=1e-3)
 
 
-def test_the_attack_stays_in_its_ball_and_raises_the_loss():
-  trainer = tiny.build(**AT)
-  batch, images, labels = images_of(trainer)
-  each = tiny.draw_keys(trainer, batch, Stream.ATTACK)
-  rows, row_labels = trainer.parts.perturb(
-    each, trainer.state.params["network"], trainer.state.stats, images, labels
-  )
+def test_the_attack_stays_in_its_ball_and_raises_the_loss(at):
+  trainer, (_, images, labels), (rows, row_labels) = at
   clean, adversarial = objectives.by_picture(rows, 2)
   np.testing.assert_array_equal(clean, images)
   np.testing.assert_array_equal(row_labels, jnp.repeat(labels, 2, axis=0))
@@ -92,7 +105,7 @@ def test_the_attack_stays_in_its_ball_and_raises_the_loss():
   assert float(jnp.abs(adversarial - clean).max()) == pytest.approx(epsilon, abs=1e-6)
   assert float(adversarial.min()) >= 0
   assert float(adversarial.max()) <= 1
-  predict = trainer.predictor(trainer.state)
+  predict = jax.jit(trainer.predictor(trainer.state))
   before, after = (losses.cross_entropy(predict(x), labels).mean() for x in (clean, adversarial))
   assert after > before
 
@@ -117,26 +130,20 @@ def test_the_attack_on_a_linear_network_goes_to_the_corner(left, key):
   assert not np.array_equal(labels.argmax(-1), network(pictures).argmax(-1))
 
 
-def test_iat_without_mixing_is_at():
+def test_iat_without_mixing_is_at(at):
   options = IAT | {"adversary.mixup_alpha": 0.0, "adversary.mixup_partner": "roll"}
-  at, iat = (tiny.build(**o) for o in (AT, options))
-  batch, images, labels = images_of(at)
-  each = tiny.draw_keys(at, batch, Stream.ATTACK)
-  network, stats = at.state.params["network"], at.state.stats
-  ours, theirs = (t.parts.perturb(each, network, stats, images, labels) for t in (at, iat))
+  plain, pictures, ours = at
+  iat = tiny.build(**options)
+  theirs = perturbed(iat, *pictures)
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-  logits = jax.random.normal(jax.random.key(0), (32, 10))
-  values = [t.parts.objective.terms([logits], ours[1])["loss"] for t in (at, iat)]
+  logits = jax.random.normal(jax.random.key(0), (16, 10))
+  values = [t.parts.objective.terms([logits], ours[1])["loss"] for t in (plain, iat)]
   np.testing.assert_array_equal(*values)
 
 
-def test_iat_mixes_both_kinds_with_their_own_labels():
-  trainer = tiny.build(**IAT)
-  batch, images, labels = images_of(trainer)
-  each = tiny.draw_keys(trainer, batch, Stream.ATTACK)
-  rows, row_labels = trainer.parts.perturb(
-    each, trainer.state.params["network"], trainer.state.stats, images, labels
-  )
+def test_iat_mixes_both_kinds_with_their_own_labels(at):
+  batch, images, labels = at[1]
+  rows, row_labels = perturbed(tiny.build(**IAT), batch, images, labels)
   mixed = objectives.by_picture(row_labels, 2)
   assert not np.allclose(mixed[0], mixed[1])
   for soft, pictures in zip(mixed, objectives.by_picture(rows, 2), strict=True):
@@ -191,17 +198,12 @@ def test_devices_accumulation_and_restarts_do_not_matter():
   tiny.assert_close(jax.device_get(other.params), state.params, tolerance=1e-3)
 
 
-def test_accumulation_attacks_each_micro_batch():
-  trainer = tiny.build(**AT, **{"train.accumulate": 2, "train.batchnorm_views": "both"})
+def test_accumulation_attacks_each_micro_batch(gradients):
+  trainer = tiny.build(**AT, **{"train.accumulate": 2})
   stats, total = trainer.state.stats, []
   order = trainer.order(trainer.root, trainer.state.step)
-  half = jax.jit(
-    lambda stats, batch: steps.gradients(
-      trainer.state.params, stats, batch, jnp.int32(0), trainer.root, parts=trainer.parts
-    )
-  )
   for rows in (order[:8], order[8:16]):
-    stats, (grads, _) = half(stats, tiny.data.take(trainer.split, rows))
+    stats, (grads, _) = gradients(stats, tiny.data.take(trainer.split, rows))
     total.append(grads)
   mean = jax.tree.map(lambda a, b: (a + b) / 2, *total)
   updates, _ = trainer.parts.optimizer.update(mean, trainer.state.opt_state, trainer.state.params)
@@ -258,17 +260,12 @@ def test_wrong_settings_give_one_clear_line(overrides, message):
   assert len(caught.value.problems) == 1
 
 
-def test_madry_training_sees_adversarial_pictures_only():
-  trainer = tiny.build(**AT, **{"adversary.clean_weight": 0.0})
+def test_madry_training_sees_adversarial_pictures_only(at, adversarial):
+  trainer = tiny.build(**AT, **{"adversary.clean_weight": 0.0, "train.batch_size": 8})
   _, (metrics,) = tiny.advance(trainer, 1)
   assert "adversarial_accuracy" in metrics
   assert "accuracy" not in metrics
-  batch, images, labels = images_of(trainer)
-  logits, _ = trainer.parts.apply(
-    trainer.state.params["network"],
-    trainer.state.stats,
-    by_hand(trainer, batch, images, labels),
-    train=True,
-  )
-  expected = losses.cross_entropy(logits, labels).mean()
+  network, stats = trainer.state.params["network"], trainer.state.stats
+  forward = jax.jit(lambda x: trainer.parts.apply(network, stats, x, train=True)[0])
+  expected = losses.cross_entropy(forward(adversarial), at[1][2]).mean()
   assert metrics["loss"] == pytest.approx(float(expected), rel=1e-4)

@@ -13,10 +13,12 @@ from mixboost_jax import data, keys, losses, masks, settings, train
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.train import step as steps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = {
   "data.train_examples": 72,
   "data.test_examples": 16,
-  "model.name": "wrn-10-1",
+  "model.name": "tiny-cnn",  # has batch norm and dropout, and compiles fastest
   "model.dropout": 0.0,
   "mask.grid": 8,
   "train.batch_size": 16,
@@ -38,7 +40,6 @@ def build(num_devices=1, **overrides):
 
 
 BOOST = {"objective.name": "mixboost", "model.dropout": 0.3}
-CNN = {"model.name": "tiny-cnn", "model.dropout": 0.0}  # compiles fastest
 
 
 def advance(trainer, num_steps):
@@ -63,14 +64,14 @@ def assert_close(tree, other, *, tolerance):
 
 @pytest.fixture(scope="module")
 def reference():
-  """States before and after each of five steps on one device, and the metrics of these steps."""
+  """The trainer on one device, states before and after each of five steps, and their metrics."""
   trainer = build(1, **BOOST)
   states, history = [jax.device_get(trainer.state)], []
   for _ in range(5):
     state, metrics = step_from(trainer, states[-1])
     states.append(jax.device_get(state))
     history.append(metrics)
-  return states, history
+  return trainer, states, history
 
 
 def step_from(trainer, state):
@@ -80,17 +81,36 @@ def step_from(trainer, state):
   return state, {name: float(value) for name, value in metrics.items()}
 
 
+def moved(after, before):
+  """What training changed: parameters hardly move in a few steps, so their values prove little."""
+  return jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), after.params, before.params)
+
+
+def distance(tree, other):
+  """Norm of the difference relative to the norm of `other`, over all leaves."""
+  squares = [
+    (np.sum(np.square(a - b, dtype=np.float64)), np.sum(np.square(b, dtype=np.float64)))
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+  ]
+  difference, size = np.sum(squares, axis=0)
+  return np.sqrt(difference / size)
+
+
 def assert_steps_equal(trainer, reference):
-  """Takes each step from the reference's state, so that rounding cannot grow from step to step."""
-  states, history = reference
+  """Takes each step from the reference's state, then all in a row, where rounding may grow."""
+  _, states, history = reference
   for before, after, metrics in zip(states[:-1], states[1:], history, strict=True):
     state, ours = step_from(trainer, before)
+    state = jax.device_get(state)
     assert ours == pytest.approx(metrics, rel=1e-4, abs=1e-5)
-    assert_close(jax.device_get(state.params), after.params, tolerance=1e-4)
-    assert_close(jax.device_get(state.stats), after.stats, tolerance=1e-4)
-  # All steps in a row; the norm of the gradient is where rounding grows first.
-  for ours, metrics in zip(advance(trainer, len(history))[1], history, strict=True):
-    del ours["gradient_norm"]
+    assert_close(state.params, after.params, tolerance=1e-4)
+    assert_close(state.stats, after.stats, tolerance=1e-4)
+    assert distance(moved(state, before), moved(after, before)) < 2e-5  # 1e-6 was seen
+  state, in_a_row = advance(trainer, len(history))
+  state = jax.device_get(state)
+  assert distance(moved(state, states[0]), moved(states[-1], states[0])) < 2e-5
+  for ours, metrics in zip(in_a_row, history, strict=True):
+    del ours["gradient_norm"]  # where rounding grows first
     assert ours == pytest.approx({name: metrics[name] for name in ours}, rel=2e-4, abs=1e-5)
 
 
@@ -130,23 +150,35 @@ def test_draws_are_the_same_bit_for_bit_on_1_4_8_devices_and_any_batch():
     expected = expected or (images, ranks)
     np.testing.assert_array_equal(images, expected[0])
     np.testing.assert_array_equal(ranks, expected[1])
-  alone = draws(build(1, **BOOST), ids[4:5], jnp.int32(2))
+    if num_devices == 1:
+      other_epoch = jax.device_get(compiled(jnp.int32(3)))
+      alone = jax.jit(lambda e, t=trainer: draws(t, ids[4:5], e))(jnp.int32(2))
   np.testing.assert_array_equal(alone[0][0], expected[0][4])
   np.testing.assert_array_equal(alone[1][0], expected[1][4])
-  other_epoch = draws(build(1, **BOOST), ids, jnp.int32(3))
   assert not np.array_equal(other_epoch[1], expected[1])
 
 
 @pytest.mark.parametrize("word", ["pixmix", "augmix", "autoaugment", "trivial", "randaugment"])
 def test_policies_train_and_draw_the_same_on_8_devices(word):
   policy = {"augment.policy": base.VARIANTS[word]["augment.policy"]}
-  options = {**CNN, **policy, "objective.name": "mixboost", "augment.num_mixing_images": 8}
-  trainers = [build(num_devices, **options) for num_devices in (1, 8)]
-  one, eight = (advance(trainer, 1)[1][0]["loss"] for trainer in trainers)
-  assert one == pytest.approx(eight, rel=1e-4)
-  ids = dataset().train.ids[:8]
-  images = [np.asarray(draws(trainer, ids, jnp.int32(1))[0]) for trainer in trainers]
-  np.testing.assert_array_equal(*images)
+  options = {**policy, "objective.name": "mixboost", "augment.num_mixing_images": 8}
+
+  def first_step(num_devices):
+    """The loss of a step and the pictures of its batch, from one program."""
+    trainer = build(num_devices, **options)
+    order = trainer.order(trainer.root, trainer.state.step)
+
+    def both(augment, state):
+      parts = trainer.parts._replace(augment=augment)
+      _, metrics = steps.train_step(state, trainer.split, order, trainer.root, parts=parts)
+      ids = trainer.split.ids[order[: parts.batch_size]]
+      return metrics["loss"], draws(trainer.replace(parts=parts), ids, 0)[0]
+
+    return jax.device_get(jax.jit(both)(trainer.parts.augment, trainer.state))
+
+  one, eight = first_step(1), first_step(8)
+  assert one[0] == pytest.approx(eight[0], rel=1e-4)
+  np.testing.assert_array_equal(one[1], eight[1])
 
 
 def test_several_steps_per_call_are_the_same_steps(reference):
@@ -156,29 +188,26 @@ def test_several_steps_per_call_are_the_same_steps(reference):
   state, first = trainer.many_steps(state, trainer.split, order, trainer.root)
   state, second = trainer.many_steps(state, trainer.split, order, trainer.root)
   losses_seen = [*np.asarray(first["loss"]), *np.asarray(second["loss"])]
-  np.testing.assert_allclose(losses_seen, [m["loss"] for m in reference[1][:4]], rtol=2e-5)
+  np.testing.assert_allclose(losses_seen, [m["loss"] for m in reference[2][:4]], rtol=2e-5)
 
 
-def test_fused_and_separate_views_agree():
-  pairs = [
-    advance(build(1, **BOOST, **{"train.view_forward": forward}), 3)
-    for forward in ("fused", "separate")
-  ]
-  (state, history), (other_state, other_history) = pairs
-  for ours, theirs in zip(history, other_history, strict=True):
+def test_fused_and_separate_views_agree(reference):
+  separate, states, other_history = reference
+  fused = build(1, **BOOST, **{"train.view_forward": "fused"})
+  assert (fused.parts.fused, separate.parts.fused) == (True, False)
+  state, history = advance(fused, 3)
+  for ours, theirs in zip(history, other_history[:3], strict=True):
     assert ours == pytest.approx(theirs, rel=2e-4, abs=1e-5)
-  assert_close(state.params, other_state.params, tolerance=2e-4)
-  assert_close(state.stats, other_state.stats, tolerance=2e-4)
+  assert_close(state.params, states[3].params, tolerance=2e-4)
+  assert_close(state.stats, states[3].stats, tolerance=2e-4)
 
 
-def test_statistics_of_the_masked_view_stay_out_unless_asked_for():
-  stats = {
-    views: advance(build(1, **{**BOOST, "train.batchnorm_views": views}), 1)[0].stats
-    for views in ("clean", "joint")
-  }
+def test_statistics_of_the_masked_view_stay_out_unless_asked_for(reference):
+  assert reference[0].parts.batchnorm_views == "clean"
+  joint = advance(build(1, **{**BOOST, "train.batchnorm_views": "joint"}), 1)[0].stats
   baseline = advance(build(1, **{"model.dropout": 0.3}), 1)[0].stats
-  assert_close(stats["clean"], baseline, tolerance=1e-5)
-  differs = jax.tree.map(lambda a, b: not np.allclose(a, b), stats["joint"], baseline)
+  assert_close(reference[1][1].stats, baseline, tolerance=1e-5)
+  differs = jax.tree.map(lambda a, b: not np.allclose(a, b), joint, baseline)
   assert any(jax.tree.leaves(differs))
 
 
@@ -188,11 +217,15 @@ def test_loss_is_the_boost_loss_of_the_two_forwards():
   ids = trainer.split.ids[order[:16]]
   rows = np.searchsorted(np.asarray(trainer.split.ids), np.asarray(ids))
   labels = trainer.split.labels[rows]
-  images, ranks = draws(trainer, ids, jnp.int32(0))
-  masked = masks.apply(images, masks.keep_lowest(ranks, keep_rate=0.7), fill=0.5)
   network, stats = trainer.state.params["network"], trainer.state.stats
-  clean_logits, _ = trainer.parts.apply(network, stats, images, train=True)
-  masked_logits, _ = trainer.parts.apply(network, stats, masked, train=True)
+
+  @jax.jit
+  def two_forwards(epoch):
+    images, ranks = draws(trainer, ids, epoch)
+    masked = masks.apply(images, masks.keep_lowest(ranks, keep_rate=0.7), fill=0.5)
+    return [trainer.parts.apply(network, stats, x, train=True)[0] for x in (images, masked)]
+
+  clean_logits, masked_logits = two_forwards(jnp.int32(0))
   expected = losses.mixboost(clean_logits, masked_logits, labels).mean()
   _, history = advance(trainer, 1)
   # Two terms of about 2.3 cancel in the loss: one unit in the last place of these.
@@ -205,28 +238,27 @@ def test_loss_is_the_boost_loss_of_the_two_forwards():
 
 
 def test_accumulation_averages_gradients_of_micro_batches():
-  trainer = build(
-    1, **CNN, **{"train.accumulate": 2, "augment.flip": False, "augment.crop_padding": 0}
-  )
+  trainer = build(1, **{"train.accumulate": 2, "augment.flip": False, "augment.crop_padding": 0})
   order = trainer.order(trainer.root, trainer.state.step)
   stats, parts = trainer.state.stats, trainer.parts
   total = []
-  for half in (order[:8], order[8:16]):
-    batch = data.take(trainer.split, half)
-    stats, (grads, _) = steps.gradients(
+  half = jax.jit(
+    lambda stats, batch: steps.gradients(
       trainer.state.params, stats, batch, jnp.int32(0), trainer.root, parts=parts
     )
+  )
+  for rows in (order[:8], order[8:16]):
+    stats, (grads, _) = half(stats, data.take(trainer.split, rows))
     total.append(grads)
   mean = jax.tree.map(lambda a, b: (a + b) / 2, *total)
   updates, _ = parts.optimizer.update(mean, trainer.state.opt_state, trainer.state.params)
   state, _ = advance(trainer, 1)
-  moved = jax.tree.map(lambda new, old: new - old, state.params, trainer.state.params)
-  assert_close(moved, updates, tolerance=1e-3)
+  assert_close(moved(state, trainer.state), updates, tolerance=1e-3)
   assert_close(state.stats, stats, tolerance=1e-4)
 
 
 def test_moving_average():
-  trainer = build(1, **CNN, **{"train.ema_decay": 0.75})
+  trainer = build(1, **{"train.ema_decay": 0.75})
   state, _ = advance(trainer, 1)
   expected = jax.tree.map(
     lambda old, new: 0.75 * old + 0.25 * new,
@@ -238,7 +270,7 @@ def test_moving_average():
 
 
 def test_a_learned_fill_starts_at_the_mean_and_moves():
-  trainer = build(1, **{**BOOST, **CNN, "mask.fill": "learned"})
+  trainer = build(1, **{**BOOST, "mask.fill": "learned"})
   np.testing.assert_array_equal(trainer.state.params["fill"], np.full((32, 32, 3), 0.5))
   state, _ = advance(trainer, 2)
   assert float(jnp.abs(state.params["fill"] - 0.5).max()) > 0
@@ -251,7 +283,7 @@ def test_three_term_objective_trains():
     "objective.mid_weight": 0.1,
     "objective.high_weight": 0.1,
   }
-  _, history = advance(build(1, **CNN, **overrides), 1)
+  _, history = advance(build(1, **overrides), 1)
   assert {"low_interaction", "mid_interaction", "high_interaction"} <= set(history[0])
   assert all(np.isfinite(value) for value in history[0].values())
 

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that stay in their files: arrays to look at, decoded only where they are used.
+
+A split too large for memory holds these in place of NumPy arrays. Slices and selections cost
+nothing; `np.asarray` (and `astype`) decodes what is left, in threads. Readers of a split that walk
+through it in pieces, as evaluation does, therefore need to know nothing about it.
+"""
+
+import concurrent.futures
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from mixboost_jax.data import pictures
+from mixboost_jax.data.pictures import Place
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Files with labels, by row; `read` may be called from several threads."""
+
+  fingerprint: str
+  """Changes when rows come, go or change their order."""
+  num_channels: int
+
+  def __len__(self) -> int:
+    """Returns the number of rows."""
+    ...
+
+  def read(self, row: int) -> tuple[bytes, int]:
+    """Returns the picture file of a row, and its label.
+
+    Raises:
+      ValueError: naming the file and the remedy.
+    """
+    ...
+
+  def name(self, row: int) -> str:
+    """Returns what to call a row in a message."""
+    ...
+
+
+class StoredPictures:
+  """Looks like uint8[N, H, W, C]."""
+
+  dtype = np.dtype(np.uint8)
+  ndim = 4
+
+  def __init__(
+    self,
+    source: Source,
+    rows: np.ndarray,
+    picture_shape: tuple[int, int, int],
+    *,
+    resize: bool,
+    margin: int = 0,
+  ):
+    """Points at some rows.
+
+    Args:
+      source: of the files.
+      rows: int[N].
+      picture_shape: of every picture.
+      resize: cut the middle square out and resize it to that shape; otherwise a picture of another
+        shape is an error.
+      margin: see `pictures.decode`.
+    """
+    self.source, self.rows, self.picture_shape = source, rows, picture_shape
+    self.resize, self.margin = resize, margin
+
+  @property
+  def shape(self) -> tuple[int, int, int, int]:
+    """Number, height, width, channels."""
+    return (len(self.rows), *self.picture_shape)
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __repr__(self) -> str:
+    """Says all that the pixels depend on: results are kept under a hash of it."""
+    rows = hashlib.blake2b(np.ascontiguousarray(self.rows, np.int64).data, digest_size=8)
+    facts = (self.source.fingerprint, rows.hexdigest(), self.shape, self.resize, self.margin)
+    return f"StoredPictures{facts}"
+
+  def __getitem__(self, places: Any) -> Any:
+    """Returns one decoded picture for an integer, else a selection along the first axis."""
+    if isinstance(places, int | np.integer):
+      return self.read(int(places))[0]
+    rows, options = self.rows[places], {"resize": self.resize, "margin": self.margin}
+    return StoredPictures(self.source, rows, self.picture_shape, **options)
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    return (self[place] for place in range(len(self)))
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    if copy is False:
+      raise ValueError("StoredPictures: decoding makes a new array.")
+    images = np.empty(self.shape, np.uint8)
+
+    def decode(place: int) -> None:
+      images[place] = self[place]
+
+    in_threads(decode, len(self))
+    return images if dtype is None else images.astype(dtype)
+
+  def astype(self, dtype: Any) -> np.ndarray:
+    """Decodes everything."""
+    return self.__array__(dtype)
+
+  def read(self, place: int, *, window: Place | None = None) -> tuple[np.ndarray, int]:
+    """Reads one picture and its label.
+
+    Args:
+      place: of the picture among these.
+      window: `(height, width) -> (top, left, height, width)` of what to cut out and resize; the
+        middle square if None.
+
+    Raises:
+      ValueError: naming the file and the remedy.
+    """
+    row = int(self.rows[place])
+    height, _, channels = self.picture_shape
+    raw, label = self.source.read(row)
+    place_name = self.source.name(row)
+    size = height if self.resize or window else 0
+    image = pictures.decode(
+      raw,
+      num_channels=channels,
+      image_size=size,
+      place=place_name,
+      margin=self.margin,
+      window=window,
+    )
+    if image.shape != self.picture_shape:
+      found, wanted = ("x".join(map(str, shape)) for shape in (image.shape, self.picture_shape))
+      raise ValueError(
+        f"{place_name}: a picture of {found} among pictures of {wanted}; set "
+        "config.data.image_size to resize all."
+      )
+    return image, label
+
+  def size_of(self, place: int) -> tuple[int, int]:
+    """Returns height and width of a picture as it is stored."""
+    row = int(self.rows[place])
+    return pictures.size_of(self.source.read(row)[0], place=self.source.name(row))
+
+
+class StoredLabels:
+  """Looks like int32[N]; the labels lie beside the pictures and are read when they are asked for.
+
+  Training takes labels with its pictures and never asks.
+  """
+
+  dtype = np.dtype(np.int32)
+  ndim = 1
+
+  def __init__(self, source: Source, rows: np.ndarray):
+    self.source, self.rows = source, rows
+    self._read: np.ndarray | None = None
+
+  @property
+  def shape(self) -> tuple[int]:
+    """Number."""
+    return (len(self.rows),)
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __getitem__(self, places: Any) -> Any:
+    if self._read is not None or isinstance(places, int | np.integer):
+      return np.asarray(self)[places]
+    return StoredLabels(self.source, self.rows[places])
+
+  def __iter__(self) -> Iterator[int]:
+    return iter(np.asarray(self).tolist())
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    if self._read is None:
+      labels = np.empty(len(self), np.int32)
+
+      def read(place: int) -> None:
+        labels[place] = self.source.read(int(self.rows[place]))[1]
+
+      in_threads(read, len(self))
+      self._read = labels
+    return np.array(self._read, dtype, copy=copy)
+
+  def astype(self, dtype: Any) -> np.ndarray:
+    """Reads everything."""
+    return self.__array__(dtype, copy=True)
+
+  def min(self) -> int:
+    """Returns the smallest label."""
+    return int(np.asarray(self).min())
+
+  def max(self) -> int:
+    """Returns the largest label."""
+    return int(np.asarray(self).max())
+
+
+def num_threads(wanted: int = 0) -> int:
+  """Returns how many threads decode: `wanted`, or one per core that this process may use."""
+  if wanted:
+    return wanted
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def in_threads(run: Callable[[int], None], count: int) -> None:
+  """Calls `run` with 0 to count - 1; Pillow decodes without the interpreter's lock."""
+  with concurrent.futures.ThreadPoolExecutor(num_threads()) as pool:
+    try:
+      for _ in pool.map(run, range(count)):
+        pass
+    except BaseException:
+      pool.shutdown(wait=False, cancel_futures=True)
+      raise

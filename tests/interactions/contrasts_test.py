@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of attacking utilities and outliers, by hand."""
+
+import numpy as np
+import pytest
+
+from mixboost_jax import interactions
+
+
+def strength(size, mean, orders=(0, 4)):
+  """Two pictures; E|I| and I of every order."""
+  per_game = np.zeros((2, 4, 2))
+  per_game[:, 0], per_game[:, 1] = size, mean
+  return interactions.Strength(orders, 6, per_game, np.zeros((4, 2, 4, 2)), 1, 1, 1)
+
+
+def test_utilities_by_hand():
+  utilities = np.array([[[1.0, -1.0], [2.0, 4.0]], [[2.0, 0.0], [5.0, 5.0]]])
+  rows = interactions.utility_rows(utilities, orders=(0, 4), num_players=6, confidence=0.9)
+  assert [row["step"] for row in rows] == [0, 4]
+  assert [row["ratio"] for row in rows] == [0, 1]
+  np.testing.assert_allclose([row["utility"] for row in rows], [0.5, 4.0])
+  np.testing.assert_allclose([row["size"] for row in rows], [1.0, 4.0])
+  # Means 3 and 5 of two pictures: standard error 1, Student t of one degree at 95 % is 6.3138.
+  np.testing.assert_allclose(rows[1]["utility_low"], 4 - 6.3138, atol=1e-3)
+  np.testing.assert_allclose(rows[1]["utility_high"], 4 + 6.3138, atol=1e-3)
+  alone = interactions.utility_rows(utilities[:1], orders=(0, 4), num_players=6)
+  assert np.isnan(alone[0]["utility_low"])
+
+
+def test_outliers_by_hand():
+  normal = strength([[2.0, 2.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]])
+  odd = strength([[2.0, 2.0], [2.0, 6.0]], [[1.0, 1.0], [1.0, 3.0]])
+  rows = interactions.outlier_rows(odd, normal, confidence=0.9)
+  np.testing.assert_allclose([row["average"] for row in rows], [1.0, 2.0])
+  np.testing.assert_allclose([row["positive"] for row in rows], [0.25, 0.25])
+  np.testing.assert_allclose(rows[1]["average_high"], 2 + 6.3138, atol=1e-3)
+  # I / |I| is the same in both pictures, so P has no error.
+  np.testing.assert_allclose(rows[1]["positive_high"], 0.25, atol=1e-12)
+  with pytest.raises(ValueError, match="orders differ"):
+    interactions.outlier_rows(odd, strength([[1, 1]] * 2, [[1, 1]] * 2, orders=(0, 3)))
