@@ -62,7 +62,8 @@ def open_renditions(request: Request) -> Opened:
   """Opens ImageNet-R: WNID/FILE with 200 of the 1,000 classes.
 
   Pictures have all sizes and are cut as ImageNet's test pictures are: resized to 8/7 of the wanted
-  side (256 for 224), of which the middle is kept. Labels are numbers among the given wnids: all 1,000, or these 200 alone.
+  side (256 for 224), of which the middle is kept. Labels are numbers among the given wnids: all
+  1,000, or these 200 alone.
   """
   root = _inside(request.root, "imagenet-r")
   present = _folders(root)
