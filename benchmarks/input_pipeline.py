@@ -128,9 +128,9 @@ class Ours:
     }
     run = settings.resolve(base.override(imagenet.get_config(), options))
     mesh = meshes.create(devices=jax.devices()[:1])
-    dataset, root = data.load(run.data), jax.random.key(0)
+    dataset = data.load(run.data)
     steps = len(dataset.train) // arguments.batch * arguments.epochs
-    self.feed = feed.Streamed(run, dataset, mesh, root, num_steps=steps)
+    self.feed = feed.Streamed(run, dataset, mesh, jax.random.key(0), num_steps=steps)
 
   def run(self, steps: int) -> float:
     with self.feed.start(0) as inputs:
