@@ -196,6 +196,7 @@ def in_turns(args: argparse.Namespace, what: str, ours, arrays: dict, count: int
   begin = time.perf_counter()
   ours()
   report: dict[str, Any] = {"pictures": count, "first_run_seconds": time.perf_counter() - begin}
+  print(what, json.dumps(report), flush=True)
   seconds: dict[str, list[float]] = {"ours": [], "peer": []}
   for _ in range(args.rounds):
     begin = time.perf_counter()

@@ -3,10 +3,11 @@
 
   python benchmarks/loops.py
 
-Gradient steps on pictures (the core of every attack) through a wide residual network, four ways:
-our convolution gradients or those that JAX derives, in a rolled loop or copied out. The ways take
-turns; quoted are medians per iteration and their ratio to ours, rolled. `loops.py` and
-`models/conv_gradients.py` exist because of this table.
+Gradient steps on pictures (the core of every attack) through a wide residual network, six ways:
+our convolution gradients, those that JAX derives, or those rewritten (`rewrite.py`), in a
+rolled loop or copied out. The ways take turns; quoted are medians per iteration and their ratio to
+ours, rolled. `loops.py`, `rewrite.py` and `models/conv_gradients.py` exist because of this
+table.
 """
 
 import argparse
@@ -23,16 +24,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mixboost_jax import models
+from mixboost_jax import models, rewrite
 from mixboost_jax.models import conv
 from mixboost_jax.runtime import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WAYS = {
-  "ours, rolled": (False, 1),
-  "ours, copied out": (False, True),
-  "derived, rolled": (True, 1),
-  "derived, copied out": (True, True),
+  f"{kind}, {form}": (kind, unroll)
+  for kind in ("ours", "derived", "rewritten")
+  for form, unroll in (("rolled", 1), ("copied out", True))
 }
 
 
@@ -46,10 +46,11 @@ def main() -> None:
   images = jax.random.uniform(jax.random.key(0), (arguments.batch, 32, 32, 3))
   model = models.create(arguments.model, num_classes=10, key=jax.random.key(1))
   compiled = {}
-  for way, (derived, unroll) in WAYS.items():
-    with conv.forward_mode() if derived else contextlib.nullcontext():
+  for way, (kind, unroll) in WAYS.items():
+    with contextlib.nullcontext() if kind == "ours" else conv.forward_mode():
       begin = time.perf_counter()
-      program = jax.jit(descent(model, arguments.steps, unroll)).lower(images).compile()
+      steps = descent(model, arguments.steps, unroll, rewritten=kind == "rewritten")
+      program = jax.jit(steps).lower(images).compile()
       compiled[way] = (program, time.perf_counter() - begin)
   seconds: dict[str, list[float]] = {way: [] for way in WAYS}
   for program, _ in compiled.values():
@@ -83,7 +84,7 @@ def main() -> None:
   print(json.dumps(report["ways"], indent=2))
 
 
-def descent(model: Any, steps: int, unroll: int | bool) -> Any:
+def descent(model: Any, steps: int, unroll: int | bool, *, rewritten: bool) -> Any:
   """Returns `steps` signed gradient steps on pictures as one function, traced anew each time."""
   logits_fn = models.logits_fn(model)
 
@@ -91,7 +92,8 @@ def descent(model: Any, steps: int, unroll: int | bool) -> Any:
     gradient = jax.grad(lambda x: jax.nn.logsumexp(logits_fn(x), axis=-1).sum())(images)
     return jnp.clip(images + 0.01 * jnp.sign(gradient), 0, 1), None
 
-  return lambda images: jax.lax.scan(body, images, length=steps, unroll=unroll)[0]
+  step = rewrite.fast_on_cpu(body) if rewritten else body
+  return lambda images: jax.lax.scan(step, images, length=steps, unroll=unroll)[0]
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def get_config(arg: str = "") -> ConfigDict:
   evaluate.max_examples = 0  # per unit; 0: as the suite says; -1: all, as for published tables
   evaluate.budget = ""  # e.g. "10min": sizes planned from a probe instead; "": no limit
   evaluate.ood_dirs = ()  # out of distribution, for `ood`: pictures, TFDS folders, .npy
-  evaluate.released_dir = ""  # folder of published corrupted sets; "": pictures made here
+  evaluate.released_dir = ""  # folder of published sets (-C, -P, -R, ...); "": made here
   evaluate.ece_bins = 15
   evaluate.confidence = 0.95  # level of all intervals
 

@@ -1,112 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrites any function so that its convolutions have the layout that XLA:CPU is fast at.
+"""Any convolution by one in the layout that XLA:CPU is fast at.
 
 XLA:CPU has a fast kernel for one order of axes: batch, space, channels for both sides and space,
 input channels, output channels for the kernel. A convolution of another order is the same up to
-transpositions around it. The function is traced, and each such equation of the program, in inner
-programs too, is exchanged for a call of its equivalent; everything else stays as it was traced.
+transpositions around it. One of each channel by itself is written out as shifted products, since
+that kernel is slow at groups.
 """
 
-import functools
-from collections.abc import Callable
+import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
 from jaxtyping import Array
 
-_CONVOLUTION = "conv_general_dilated"
-_FAST_TYPES = (jnp.float32, jnp.float16, jnp.bfloat16)  # others have no fast kernel
+_MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
 
 
-def in_fast_layout(fn: Callable, *, differentiated: bool = False) -> Callable:
-  """Returns a function equal to `fn` whose convolutions are fast on CPU, also inside loops.
+def is_fast(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
+  """Returns whether a convolution, given by the parameters of its equation, is fast as it is."""
+  numbers = params["dimension_numbers"]
+  if numbers != _fast_numbers(len(kernel_shape)) or params["batch_group_count"] > 1:
+    return False
+  return not (_is_cropped(params) or _is_depthwise(params, kernel_shape))
 
-  Gradients that `fn` takes itself are part of its program and rewritten with it.
+
+def convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
+  """Computes any convolution by one in the fast layout.
 
   Args:
-    fn: any traceable function of arrays; it may close over others.
-    differentiated: whether the caller differentiates the result. Its convolutions then get a rule
-      for reverse mode, by which their gradients are in the fast layout too; forward mode is not
-      possible.
+    inputs: of any order of axes.
+    kernel: of any order of axes.
+    params: those of the equation `conv_general_dilated`.
+
+  Returns:
+    The same as the equation, up to rounding.
   """
-
-  @functools.wraps(fn)
-  def run(*arguments: Any) -> Any:
-    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*arguments)
-    rewritten = _rewrite(program, differentiated)
-    leaves = core.jaxpr_as_fun(rewritten)(*jax.tree.leaves(arguments))
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-
-  return run
-
-
-def _rewrite(value: Any, differentiated: bool) -> Any:
-  """Rewrites a program, or all that a parameter of an equation holds; the same object if none."""
-  if isinstance(value, core.ClosedJaxpr):
-    inner = _rewrite(value.jaxpr, differentiated)
-    return value if inner is value.jaxpr else value.replace(jaxpr=inner)
-  if isinstance(value, core.Jaxpr):
-    equations = [_rewrite_equation(equation, differentiated) for equation in value.eqns]
-    changed = _differ(equations, value.eqns)
-    return value.replace(eqns=equations) if changed else value
-  if type(value) is tuple:
-    parts = tuple(_rewrite(part, differentiated) for part in value)
-    return parts if _differ(parts, value) else value
-  return value
-
-
-def _rewrite_equation(equation: Any, differentiated: bool) -> Any:
-  name = equation.primitive.name
-  if name == _CONVOLUTION and equation.outvars[0].aval.dtype in _FAST_TYPES:
-    fast = not differentiated and _has_fast_layout(equation.params)
-    return equation if fast else _exchange(equation, differentiated)
-  if name.startswith(("custom_jvp_call", "custom_vjp_call")):
-    differentiated = False  # by a rule of its own, not by what is inside
-  params = {name: _rewrite(value, differentiated) for name, value in equation.params.items()}
-  changed = _differ(params.values(), equation.params.values())
-  return equation.replace(params=params) if changed else equation
-
-
-def _differ(new: Any, old: Any) -> bool:
-  return any(a is not b for a, b in zip(new, old, strict=True))
-
-
-def _exchange(equation: Any, differentiated: bool) -> Any:
-  """Returns the call of an equivalent function in place of a convolution."""
-  convolution = functools.partial(_convolve, params=equation.params)
-  if differentiated:
-    convolution = _with_fast_gradients(convolution, equation)
-  avals = [variable.aval for variable in equation.invars]
-  (call,) = jax.make_jaxpr(jax.jit(convolution))(*avals).eqns
-  return call.replace(
-    invars=equation.invars,
-    outvars=equation.outvars,
-    source_info=equation.source_info,
-    ctx=equation.ctx,
-  )
-
-
-def _with_fast_gradients(convolution: Callable, equation: Any) -> Callable:
-  """Gives a convolution the gradients that JAX derives from the equation, rewritten."""
-  original = functools.partial(equation.primitive.bind, **equation.params)
-
-  def pull(inputs: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
-    return jax.vjp(original, inputs, kernel)[1](cotangent)
-
-  with_rule = jax.custom_vjp(convolution)
-  with_rule.defvjp(
-    lambda inputs, kernel: (convolution(inputs, kernel), (inputs, kernel)),
-    lambda kept, cotangent: in_fast_layout(pull)(*kept, cotangent),
-  )
-  return with_rule
-
-
-def _convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
-  """Computes a convolution of any order of axes by one in the fast layout."""
   numbers = params["dimension_numbers"]
   inputs = inputs.transpose(_channels_last(numbers.lhs_spec))
   kernel = kernel.transpose((*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0]))
@@ -117,8 +47,64 @@ def _convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
     inputs = jnp.moveaxis(inputs.reshape(groups, num // groups, *sizes, channels), 0, -2)
     inputs = inputs.reshape(num // groups, *sizes, groups * channels)
     params |= {"batch_group_count": 1, "feature_group_count": groups}
-  out = lax.conv_general_dilated_p.bind(inputs, kernel, **params)
+  if _is_cropped(params):
+    inputs, params = _crop(inputs, params)
+  if _is_depthwise(params, kernel.shape):
+    out = _depthwise(inputs, kernel, params)
+  else:
+    out = lax.conv_general_dilated_p.bind(inputs, kernel, **params)
   return out.transpose([int(axis) for axis in np.argsort(_channels_last(numbers.out_spec))])
+
+
+def _is_depthwise(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
+  *sides, per_group, _ = kernel_shape
+  return per_group == 1 < params["feature_group_count"] and math.prod(sides) <= _MAX_TAPS
+
+
+def _is_cropped(params: dict[str, Any]) -> bool:
+  return any(pad < 0 for pads in params["padding"] for pad in pads)
+
+
+def _crop(inputs: Array, params: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+  """Cuts negative padding off; the fast kernel reads beyond its input there (openxla/xla#48713)."""
+  pads = params["padding"]
+  cuts = [
+    (min(low, 0), min(high, 0), gap - 1)
+    for (low, high), gap in zip(pads, params["lhs_dilation"], strict=True)
+  ]
+  inputs = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *cuts, (0, 0, 0)])
+  rest = tuple((max(low, 0), max(high, 0)) for low, high in pads)
+  return inputs, params | {"padding": rest, "lhs_dilation": (1,) * len(pads)}
+
+
+def _depthwise(inputs: Array, kernel: Array, params: dict[str, Any]) -> Array:
+  """Convolves each channel by itself: a sum of shifted products, one for each place of the kernel.
+
+  XLA:CPU convolves one group after the other, which is several times slower for small groups.
+  """
+  kept = params["preferred_element_type"] or inputs.dtype
+  exact = jnp.promote_types(kept, jnp.float32)
+  steps = params["rhs_dilation"]
+  pads = [
+    (low, high, gap - 1)
+    for (low, high), gap in zip(params["padding"], params["lhs_dilation"], strict=True)
+  ]
+  padded = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  padded = jnp.repeat(padded.astype(exact), kernel.shape[-1] // inputs.shape[-1], axis=-1)
+  sides, sizes = kernel.shape[:-2], padded.shape[1:-1]
+  total: Any = 0
+  for place in np.ndindex(*sides):
+    first = [index * step for index, step in zip(place, steps, strict=True)]
+    last = [
+      size - (side - 1 - index) * step
+      for size, side, index, step in zip(sizes, sides, place, steps, strict=True)
+    ]
+    window = lax.slice(
+      padded, (0, *first, 0), (len(padded), *last, padded.shape[-1]),
+      (1, *params["window_strides"], 1),
+    )  # fmt: skip
+    total += window * jnp.expand_dims(kernel[place][0].astype(exact), range(window.ndim - 1))
+  return total.astype(kept)
 
 
 def _channels_last(spec: tuple[int, ...]) -> tuple[int, ...]:
@@ -129,8 +115,3 @@ def _fast_numbers(rank: int) -> lax.ConvDimensionNumbers:
   features = (0, rank - 1, *range(1, rank - 1))
   kernel = (rank - 1, rank - 2, *range(rank - 2))
   return lax.ConvDimensionNumbers(features, kernel, features)
-
-
-def _has_fast_layout(params: dict[str, Any]) -> bool:
-  numbers = params["dimension_numbers"]
-  return params["batch_group_count"] == 1 and numbers == _fast_numbers(len(numbers.lhs_spec))

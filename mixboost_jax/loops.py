@@ -4,7 +4,7 @@
 On CPU, XLA is fast at convolutions of one layout. Others, such as those of gradients that JAX
 derives, it brings to that layout outside loops but not inside a `while` body, where they run up to
 a hundred times slower (`benchmarks/loops.py`). So the body of a loop is rewritten first
-(`conv_layout.py`), whoever wrote the network; on accelerators nothing is changed. Every attack,
+(`rewrite.py`), whoever wrote the network; on accelerators nothing is changed. Every attack,
 estimator and multi-step training call goes through `scan`, `repeat` or `map_rows`.
 """
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mixboost_jax import conv_layout
+from mixboost_jax import rewrite
 
 Carry = TypeVar("Carry")
 
@@ -43,7 +43,7 @@ def scan(
     Last carry and the stacked `y`.
   """
   if (backend or jax.default_backend()) == "cpu":
-    body = conv_layout.in_fast_layout(body, differentiated=differentiated)
+    body = rewrite.fast_on_cpu(body, differentiated=differentiated)
   return jax.lax.scan(body, init, xs, length=length)
 
 
@@ -59,7 +59,7 @@ def repeat(
   The number of steps may be traced; then the loop cannot be differentiated.
   """
   if (backend or jax.default_backend()) == "cpu":
-    body = conv_layout.in_fast_layout(body)
+    body = rewrite.fast_on_cpu(body)
   return jax.lax.fori_loop(0, num_steps, body, init)
 
 

@@ -100,6 +100,11 @@ def _train_and_data(train: Train, data: Data) -> Iterator[str]:
 def _evaluate_and_data(evaluate: Evaluate, data: Data) -> Iterator[str]:
   if evaluate.split == "validation" and data.validation_examples == 0:
     yield "config.evaluate.split='validation' needs config.data.validation_examples > 0, got 0"
+  if "r" in evaluate.suite.replace(" ", "").split(",") and not evaluate.released_dir:
+    yield (
+      "config.evaluate.suite: 'r' (ImageNet-R) is only read from files and needs "
+      "config.evaluate.released_dir, got ''"
+    )
 
 
 def _optimizer(optimizer: Optimizer) -> Iterator[str]:

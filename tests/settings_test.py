@@ -78,6 +78,7 @@ WRONG = [
   ({"train.batchnorm_views": "joint", "train.view_forward": "separate"}, "one batch; it needs"),
   ({"train.select_on": "validation"}, "needs config.data.validation_examples > 0"),
   ({"evaluate.split": "validation"}, "needs config.data.validation_examples > 0"),
+  ({"evaluate.suite": "clean, r"}, "'r' .* needs config.evaluate.released_dir"),
   ({"evaluate.confidence": 1.0}, r"config.evaluate.confidence: expected a number in \(0, 1\)"),
   ({"runtime.fsdp": 0}, "config.runtime.fsdp: expected a number >= 1"),
   ({"report.num_samples": 1000}, r"config.report.num_samples: expected a number in \[0, 64\]"),

@@ -4,6 +4,7 @@
 All of them change how the gradient of plain projected ascent is formed, so they combine freely.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -158,27 +159,21 @@ def transfer(
   each = keys_lib.per_example(key, images.shape[0])
   predict = predictors.keyed(logits_fn)
   kernel = gaussian_kernel(kernel_size) if kernel_size else None
+  value = functools.partial(
+    mean_loss,
+    loss=loss,
+    targeted=targeted,
+    num_copies=num_copies,
+    noise_std=noise_std,
+    diversity_prob=diversity_prob,
+    diversity_scale=diversity_scale,
+    max_rows=max_rows,
+  )
 
   def step(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
     x, velocity = carry
     tags = predictors.step_keys(each, index + 1)
-    gradient = jax.grad(
-      lambda x: jnp.sum(
-        mean_loss(
-          tags,
-          predict,
-          x,
-          labels,
-          loss=loss,
-          targeted=targeted,
-          num_copies=num_copies,
-          noise_std=noise_std,
-          diversity_prob=diversity_prob,
-          diversity_scale=diversity_scale,
-          max_rows=max_rows,
-        )
-      )
-    )(x)
+    gradient = jax.grad(lambda x: value(tags, predict, x, labels).sum())(x)
     gradient = gradient if kernel is None else smooth(gradient, kernel)
     velocity = projected_gradient.accumulate(velocity, gradient, momentum=momentum)
     moved = x + step_size * projections.steepest(velocity, norm=norm)

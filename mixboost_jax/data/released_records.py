@@ -64,7 +64,7 @@ def open_corrupted(request: Request) -> Opened:
     if _keeps_order(place):
       return part
     stored_at = np.argsort(published_rows(len(part)))
-    return Split(part.images[stored_at], part.labels[stored_at], part.ids)
+    return Split(np.asarray(part.images)[stored_at], part.labels[stored_at], part.ids)
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     rows = range(len(whole(unit)))[start:stop]

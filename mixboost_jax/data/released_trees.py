@@ -61,7 +61,9 @@ def open_corrupted(request: Request) -> Opened:
 def open_renditions(request: Request) -> Opened:
   """Opens ImageNet-R: WNID/FILE with 200 of the 1,000 classes.
 
-  Labels are numbers among the given wnids: all 1,000, or these 200 alone.
+  Pictures have all sizes and are cut as ImageNet's test pictures are: resized to 8/7 of the wanted
+  side (256 for 224), of which the middle is kept. Labels are numbers among the given wnids: all
+  1,000, or these 200 alone.
   """
   root = _inside(request.root, "imagenet-r")
   present = _folders(root)
@@ -91,9 +93,12 @@ def open_renditions(request: Request) -> Opened:
   number = {wnid: i for i, wnid in enumerate(wnids)}
   names_of = _lister(wnids, pictures.SUFFIXES)
 
+  margin = round(request.image_size / 7)
+
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     del unit
-    return _read(root, names_of(root), wnids, request.image_size, start, stop)
+    names = names_of(root)
+    return _read(root, names, wnids, request.image_size, start, stop, margin=margin)
 
   return Opened(
     units=units_of(request.wanted, (0,)),
@@ -259,6 +264,8 @@ def _read(
   image_size: int,
   start: int,
   stop: int | None,
+  *,
+  margin: int = 0,
 ) -> Split:
   rows = range(len(names))[start:stop]
   if not rows:
@@ -272,6 +279,7 @@ def _read(
     image_size=image_size,
     name_of=lambda i: str(place / wanted[i]),
     place=str(place),
+    margin=margin,
   )
   labels = np.array([number[name.partition("/")[0]] for name in wanted], np.int32)
   return Split(images, labels, np.arange(rows.start, rows.stop, dtype=np.int32))

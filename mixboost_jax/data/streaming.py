@@ -8,7 +8,6 @@ decodes and resizes without the interpreter's lock.
 
 import collections
 import concurrent.futures
-import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +117,7 @@ class Decoder:
 
 
 class Ahead:
-  """Yields the batches of all steps from `first` on, decoded before they are asked for.
+  """Yields the batches of steps `first` to `last` - 1, decoded before they are asked for.
 
   A thread walks through the steps and keeps `ahead` batches in the queue while the next ones are
   decoded. An error of step t is raised when step t is asked for, not before.
@@ -130,6 +129,7 @@ class Ahead:
     request: Callable[[int], Request],
     *,
     first: int,
+    last: int,
     ahead: int,
   ):
     """Starts decoding.
@@ -138,10 +138,11 @@ class Ahead:
       decoder: not used by anybody else meanwhile.
       request: `step -> request`, called in another thread.
       first: step to begin with.
+      last: one behind the last step.
       ahead: batches that wait on the devices; host memory holds as many again.
     """
     self._decoder, self._request = decoder, request
-    self._first, self._ahead = first, ahead
+    self._steps, self._ahead = range(first, last), ahead
     self._ready: queue.Queue = queue.Queue(ahead)
     self._closed = threading.Event()
     self._thread = threading.Thread(target=self._work, name="stream", daemon=True)
@@ -149,7 +150,7 @@ class Ahead:
 
   def __iter__(self) -> Iterator[tuple[int, DeviceSplit]]:
     """Yields (step, batch)."""
-    for step in itertools.count(self._first):
+    for step in self._steps:
       batch, error = self._ready.get()
       if error is not None:
         raise error
@@ -162,11 +163,13 @@ class Ahead:
 
   def _work(self) -> None:
     started: collections.deque = collections.deque()
-    coming = itertools.count(self._first)
+    coming = iter(self._steps)
     try:
       while not self._closed.is_set():
-        while len(started) <= self._ahead:
-          started.append(self._decoder.start(self._request(next(coming))))
+        while len(started) <= self._ahead and (step := next(coming, None)) is not None:
+          started.append(self._decoder.start(self._request(step)))
+        if not started:
+          return
         self._put((self._decoder.finish(started.popleft()), None))
     except BaseException as error:  # raised again where the batch is asked for
       self._put((None, error))

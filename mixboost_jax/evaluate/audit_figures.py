@@ -17,8 +17,9 @@ from jax.sharding import Mesh
 from mixboost_jax import defenses, keys
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate import audit_plan
+from mixboost_jax.evaluate.audit_outcomes import CLEAN, PREFIX, interval_of
 from mixboost_jax.evaluate.audit_plan import UNDEFENDED, Plan
-from mixboost_jax.evaluate.auditor import CLEAN, PREFIX, Runner, interval_of
+from mixboost_jax.evaluate.audit_runner import Runner
 from mixboost_jax.evaluate.examples import Examples
 from mixboost_jax.evaluate.store import Store
 from mixboost_jax.runtime.results import Metric

@@ -16,56 +16,34 @@ lowest of all these accuracies.
 """
 
 import dataclasses
-import datetime
-import functools
-import math
 import os
-import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import jax
-import numpy as np
 from jax.sharding import Mesh
 
-from mixboost_jax import attacks as attacks_lib
-from mixboost_jax import defenses, keys, metrics
+from mixboost_jax import defenses
 from mixboost_jax.array_types import LogitsFn
-from mixboost_jax.evaluate import audit_attacks, scoring
 from mixboost_jax.evaluate import examples as examples_lib
-from mixboost_jax.evaluate.audit_attacks import Target
-from mixboost_jax.evaluate.audit_plan import SHARED, Attack, Plan, applies, parse_attack
+from mixboost_jax.evaluate.audit_outcomes import (
+  PREFIX,
+  WORST,
+  Outcome,
+  metrics_of,
+  numbers_of,
+  redraws_of,
+)
+from mixboost_jax.evaluate.audit_plan import Attack, Plan, applies, parse_attack
+from mixboost_jax.evaluate.audit_runner import Runner
+from mixboost_jax.evaluate.clock import Clock
 from mixboost_jax.evaluate.examples import Examples
-from mixboost_jax.evaluate.store import Store, digest, network_digest
-from mixboost_jax.runtime import environment
+from mixboost_jax.evaluate.store import Store
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.progress import Progress
-from mixboost_jax.runtime.results import Metric, Results
+from mixboost_jax.runtime.results import Results
 
 DEFAULT_ATTACKS = ("oblivious", "adaptive", "published", "eot-ce", "eot-margin", "eot-dlr")
 DEFAULT_ATTACKS += ("transfer", "square")
-PREFIX = "audit"
-"""First part of the names of metrics and curves: `audit/DEFENSE/ATTACK`."""
-CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
-_TOLERANCE = 1e-5
-
-
-class Outcome(NamedTuple):
-  """What one attack did to one defense.
-
-  Attributes:
-    images: float32[N, H, W, C], inside the ball.
-    correct: bool[redraws, N], whether each draw of the defense classifies each image correctly.
-  """
-
-  images: np.ndarray
-  correct: np.ndarray
-
-  @property
-  def accuracy(self) -> float:
-    """Mean over images and draws, in [0, 1]."""
-    return float(self.correct.mean(dtype=np.float64))
 
 
 def audit(
@@ -118,7 +96,7 @@ def audit(
       "audit: expected batch_size >= 1, at least one defense and attack, and confidence in (0, 1); "
       f"got {batch_size}, {len(policies)}, {len(chosen)}, {confidence}."
     )
-  started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+  clock = Clock("audit")
   pictures = (
     dataset if isinstance(dataset, Examples) else examples_lib.from_dataset(dataset, split=split)
   )
@@ -133,10 +111,26 @@ def audit(
     mesh=mesh_lib.create() if mesh is None else mesh,
     store=Store(folder),
   )
-  found, curves = [], {f"{PREFIX}/plan": [{"step": 0, **_numbers(dataclasses.asdict(plan))}]}
+  found, curves = [], {f"{PREFIX}/plan": [{"step": 0, **numbers_of(dataclasses.asdict(plan))}]}
+  for label, outcomes in _all_outcomes(runner, policies, chosen, name=name):
+    found += metrics_of(label, outcomes, pictures, confidence=confidence)
+    curves[f"{PREFIX}/policy/{label}"] = [{"step": 0, **numbers_of(policies[label])}]
+    for word, outcome in outcomes.items():
+      curves[f"{PREFIX}/redraws/{label}/{word}"] = redraws_of(outcome)
+  return clock.results(name, found, curves)
+
+
+def _all_outcomes(
+  runner: Runner,
+  policies: Mapping[str, Mapping[str, Any]],
+  chosen: Sequence[Attack],
+  *,
+  name: str,
+) -> Iterator[tuple[str, dict[str, Outcome]]]:
+  """Yields every defense with what each attack, and the worst of them, did to it."""
   steps = sum(1 + sum(applies(attack, policy) for attack in chosen) for policy in policies.values())
+  done = 0
   with Progress(f"audit {name}", steps, unit="attacks") as bar:
-    done = 0
     for label, policy in policies.items():
       outcomes: dict[str, Outcome] = {}
       for word, outcome in runner.attack_all(policy, chosen):
@@ -144,262 +138,4 @@ def audit(
         done += 1
         bar.update(done, units=1, metrics={f"{label} {word} %": 100 * outcome.accuracy}, force=True)
       outcomes[WORST] = runner.worst_case(policy, outcomes)
-      found += _metrics(label, outcomes, pictures, confidence=confidence)
-      curves[f"{PREFIX}/policy/{label}"] = [{"step": 0, **_numbers(policy)}]
-      for word, outcome in outcomes.items():
-        curves[f"{PREFIX}/redraws/{label}/{word}"] = _redraws(outcome)
-  return Results(
-    name=name,
-    settings={},
-    config_hash="",
-    environment=environment.describe(),
-    command="",
-    started=started.isoformat(timespec="seconds"),
-    seconds={"audit": time.perf_counter() - clock},
-    metrics=tuple(found),
-    curves=curves,
-    samples={},
-  )
-
-
-class Runner:
-  """Compiles attacks and defended predictions, and runs them in batches over all devices."""
-
-  def __init__(
-    self,
-    logits_fn: LogitsFn,
-    pictures: Examples,
-    *,
-    pool: defenses.Pool | None,
-    plan: Plan,
-    surrogate_fn: LogitsFn | None,
-    batch_size: int,
-    seed: int,
-    mesh: Mesh,
-    store: Store,
-  ):
-    """Opens the networks up: their parameters become arguments of the compiled programs."""
-    images = np.asarray(pictures.images)
-    self.images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
-    self.labels, self.ids = pictures.labels, pictures.ids
-    self.plan, self.mesh, self._store = plan, mesh, store
-    self.batch_size = math.ceil(min(batch_size, len(images)) / mesh.size) * mesh.size
-    shape = (self.batch_size // mesh.size, *images.shape[1:])
-    self._apply_fn, variables = scoring.open_up(logits_fn, shape)
-    self._surrogate_fn, surrogate = (
-      (self._apply_fn, None) if surrogate_fn is None else scoring.open_up(surrogate_fn, shape)
-    )
-    replicated = mesh_lib.replicated(mesh)
-    self._arguments = jax.device_put((variables, surrogate, pool), replicated)
-    self._root = keys.root_key(seed)
-    self._shared: dict[str, np.ndarray] = {}
-    self._compiled: dict[str, Callable[..., jax.Array]] = {}
-    self._identity: str | None = None
-    self._seed = seed
-
-  def attack_all(
-    self, policy: Mapping[str, Any], chosen: Sequence[Attack]
-  ) -> Iterator[tuple[str, Outcome]]:
-    """Yields the outcome on clean images, then that of every attack that makes sense."""
-    outcome = self._outcome(policy, CLEAN, lambda: self.images)
-    yield CLEAN, outcome
-    worst = outcome
-    for attack in chosen:
-      if not applies(attack, policy):
-        continue
-      make = functools.partial(self._crafted, policy, attack)
-      rows = np.arange(len(self.labels))
-      if self.plan.survivors_only:
-        rows = np.flatnonzero(worst.correct.any(axis=0))
-        make = functools.partial(self._onto_survivors, worst.images, make)
-      outcome = self._outcome(policy, attack.word, functools.partial(make, rows=rows), rows)
-      yield attack.word, outcome
-      worst = pick_worst([worst, outcome])
-
-  def worst_case(self, policy: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Outcome:
-    """Scores the worst image of each example with draws that had no part in choosing it."""
-    chosen = pick_worst(list(outcomes.values()))
-    if policy["name"] == "none":
-      return chosen
-    return Outcome(chosen.images, self._score(policy, chosen.images, first=self.plan.redraws))
-
-  def _onto_survivors(
-    self, worst: np.ndarray, make: Callable[..., np.ndarray], *, rows: np.ndarray
-  ) -> np.ndarray:
-    images = worst.copy()
-    if len(rows):
-      images[rows] = make(rows=rows)
-    return images
-
-  def _outcome(
-    self,
-    policy: Mapping[str, Any],
-    word: str,
-    make: Callable[[], np.ndarray],
-    rows: np.ndarray | None = None,
-  ) -> Outcome:
-    """Returns what the store holds, or makes it."""
-    piece = self._piece(policy, word, rows)
-    if kept := self._store.read(piece):
-      return Outcome(kept["images"], kept["correct"])
-    begin = time.perf_counter()
-    images = make()
-    outcome = Outcome(images, self._score(policy, images, first=0))
-    seconds = time.perf_counter() - begin
-    self._store.write(piece, outcome._asdict(), {"unit": f"audit:{word}", "seconds": seconds})
-    return outcome
-
-  def _piece(self, policy: Mapping[str, Any], word: str, rows: np.ndarray | None) -> str:
-    """Returns a hash of everything that an outcome depends on."""
-    if self._store.folder is None:
-      return ""
-    if self._identity is None:
-      variables, surrogate, pool = self._arguments
-      shape = self.images.shape[1:]
-      parts = [network_digest(self._apply_fn, variables, shape)]
-      if surrogate is not None:
-        parts.append(network_digest(self._surrogate_fn, surrogate, shape))
-      arrays = [self.images, self.labels, self.ids, *map(np.asarray, jax.tree.leaves(pool))]
-      self._identity = digest(*parts, *arrays, self._seed, dataclasses.asdict(self.plan))
-    return digest(self._identity, dict(policy), word, [] if rows is None else rows.tolist())
-
-  def _crafted(self, policy: Mapping[str, Any], attack: Attack, *, rows: np.ndarray) -> np.ndarray:
-    """Runs an attack on some rows; those that do not look at the defense run once for all."""
-    shared = attack.kind in SHARED
-    if shared and attack.word in self._shared:
-      return self._shared[attack.word][rows]
-    if shared:
-      policy, rows_run = {"name": "none"}, np.arange(len(self.labels))
-    else:
-      rows_run = rows
-
-    def body(arguments: Any, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-      target = self._target(policy, arguments)
-      return audit_attacks.craft(key, target, attack, self.plan, images, labels)
-
-    run = self._compile(body, keys.Stream.ATTACK)
-    found = self._over_batches(run, self.images, rows_run, zlib.crc32(attack.word.encode()) >> 1)
-    self._check(found, rows_run, attack.word)
-    if shared:
-      self._shared[attack.word] = found
-      return found[rows]
-    return found
-
-  def _score(self, policy: Mapping[str, Any], images: np.ndarray, *, first: int) -> np.ndarray:
-    """Returns `bool[redraws, N]`: which draws of the defense classify which images correctly."""
-    redraws = 1 if policy["name"] == "none" else self.plan.redraws
-
-    def body(arguments: Any, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-      predict = audit_attacks.defended(self._target(policy, arguments))
-      return ~attacks_lib.fooled(predict(key, images), labels)
-
-    name = digest(dict(policy))
-    if name not in self._compiled:
-      self._compiled[name] = self._compile(body, keys.Stream.DEFEND)
-    run, rows = self._compiled[name], np.arange(len(self.labels))
-    return np.stack(
-      [self._over_batches(run, images, rows, first + draw) for draw in range(redraws)]
-    )
-
-  def _target(self, policy: Mapping[str, Any], arguments: Any) -> Target:
-    variables, surrogate, pool = arguments
-    network = functools.partial(self._apply_fn, variables)
-    other = network if surrogate is None else functools.partial(self._surrogate_fn, surrogate)
-    return Target(network, other, policy, pool)
-
-  def _compile(self, body: Callable, stream: keys.Stream) -> Callable[..., jax.Array]:
-    """Compiles `body`; each device works on its own images."""
-    mapped = mesh_lib.over_examples(body, self.mesh)
-
-    def keyed(arguments: Any, epoch: Any, ids: Any, images: Any, labels: Any) -> jax.Array:
-      key = keys.example_keys(self._root, stream, ids, epoch=epoch)
-      return mapped(arguments, key, images, labels)
-
-    return jax.jit(keyed, out_shardings=mesh_lib.replicated(self.mesh))
-
-  def _over_batches(
-    self, run: Callable[..., jax.Array], images: np.ndarray, rows: np.ndarray, epoch: int
-  ) -> np.ndarray:
-    """Runs a compiled function on some rows, in batches of one size."""
-    sharding, parts = mesh_lib.batch_sharding(self.mesh), []
-    for start in range(0, len(rows), self.batch_size):
-      part = rows[start : start + self.batch_size]
-      padded = np.pad(part, (0, self.batch_size - len(part)), mode="edge")
-      chunk = (self.ids[padded], images[padded], self.labels[padded])
-      out = run(self._arguments, np.int32(epoch), *jax.device_put(chunk, sharding))
-      parts.append(np.asarray(out)[: len(part)])
-    return np.concatenate(parts)
-
-  def _check(self, found: np.ndarray, rows: np.ndarray, word: str) -> None:
-    """An attack outside the ball or the pixel range would prove nothing."""
-    distance = float(np.abs(found - self.images[rows]).max())
-    inside = found.min() >= -_TOLERANCE and found.max() <= 1 + _TOLERANCE
-    if not (distance <= self.plan.epsilon + _TOLERANCE and inside):
-      raise RuntimeError(
-        f"audit: attack {word} left the ball: distance {distance:g} of {self.plan.epsilon:g}, "
-        f"pixels in [{found.min():g}, {found.max():g}]."
-      )
-
-
-def pick_worst(outcomes: Sequence[Outcome]) -> Outcome:
-  """Returns, for each example, the image (and its draws) that fooled the most draws.
-
-  Of equals the attack with the lower accuracy over all examples is taken: a clean image that two
-  draws happen to get wrong says less than an attacked one.
-  """
-  outcomes = sorted(outcomes, key=lambda outcome: outcome.accuracy)
-  rates = np.stack([outcome.correct.mean(axis=0) for outcome in outcomes])
-  chosen, columns = rates.argmin(axis=0), np.arange(rates.shape[1])
-  return Outcome(
-    np.stack([outcome.images for outcome in outcomes])[chosen, columns],
-    np.stack([outcome.correct for outcome in outcomes])[chosen, :, columns].T,
-  )
-
-
-def claim_of(outcomes: Mapping[str, Outcome]) -> str:
-  """Returns the word of the lowest accuracy: what may be claimed, and what reached it."""
-  return min(outcomes, key=lambda word: outcomes[word].accuracy)
-
-
-def interval_of(outcome: Outcome, *, confidence: float) -> tuple[float, float]:
-  """Returns Wilson's interval of the accuracy in %, with one trial per image.
-
-  The mean over several draws of an image varies less than a single trial, so the interval is rather
-  too wide than too narrow.
-  """
-  count, value = outcome.correct.shape[1], outcome.accuracy
-  ends = metrics.wilson(round(value * count), count, confidence=confidence)
-  return 100 * min(ends.low, value), 100 * max(ends.high, value)
-
-
-def _metrics(
-  label: str, outcomes: Mapping[str, Outcome], pictures: Examples, *, confidence: float
-) -> Iterator[Metric]:
-  """Yields every accuracy in %."""
-  lowest = claim_of(outcomes)
-  for word, outcome in [*outcomes.items(), (CLAIM, outcomes[lowest])]:
-    low, high = interval_of(outcome, confidence=confidence)
-    yield Metric(
-      name=f"{PREFIX}/{label}/{word}",
-      value=100 * outcome.accuracy,
-      low=low,
-      high=high,
-      confidence=confidence,
-      interval="wilson",
-      count=outcome.correct.shape[1],
-      unit="%",
-      better="higher",
-      dataset=pictures.dataset,
-      split=pictures.split,
-      source=pictures.source,
-    )
-
-
-def _redraws(outcome: Outcome) -> list[dict[str, float | int]]:
-  rates = outcome.correct.mean(axis=1, dtype=np.float64)
-  return [{"step": i, "accuracy": 100 * float(rate)} for i, rate in enumerate(rates)]
-
-
-def _numbers(tree: Mapping[str, Any]) -> dict[str, float]:
-  """Keeps what a point of a curve can hold."""
-  return {k: +v for k, v in tree.items() if isinstance(v, int | float)}
+      yield label, outcomes

@@ -7,22 +7,25 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mixboost_jax.evaluate.measure import KINDS, Session
+from mixboost_jax.evaluate.measure import FRAMES, KINDS
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.suites import Unit
 
 _UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 Group = tuple[str, str]
 """(kind, family): units that cost the same and get the same number of examples."""
+STEP = 100
+"""Passes of the network (examples, or frames of films) by which sizes are planned."""
 
 
 class Speed(NamedTuple):
   """What one group of units costs."""
 
   compilation: float
-  """Seconds before the first batch of every unit."""
-  batch: float
-  """Seconds of one batch."""
+  """Seconds before the first step of every unit."""
+  step: float
+  """Seconds of one step."""
 
 
 def seconds(budget: str) -> float:
@@ -50,15 +53,23 @@ def group_of(unit: Unit) -> Group:
   return unit.kind, unit.family
 
 
+def step_of(session: Session, group: Group, most: int) -> int:
+  """Returns the examples (or films) of the smallest part that a group is planned in."""
+  kind = group[0]
+  if kind == "autoattack":  # compiled for pieces of one size, whatever is in them
+    return session.scorer.batch_for(min(most, KINDS[kind].piece))
+  wanted = max(STEP // FRAMES, 1) if kind == "sequence" else STEP
+  return min(session.scorer.rounded(wanted), session.scorer.batch_for(most))
+
+
 def probe(session: Session, units: Sequence[Unit], most: Mapping[Group, int]) -> dict[Group, Speed]:
-  """Measures the first unit of every group on one batch: once to compile, once for the time."""
+  """Measures the first unit of every group on one step: once to compile, once for the time."""
   speeds: dict[Group, Speed] = {}
   for unit in units:
     group = group_of(unit)
     if group in speeds:
       continue
-    rows = session.scorer.batch_for(most[group])
-    run, count = KINDS[unit.kind].run, min(rows, most[group])
+    run, count = KINDS[unit.kind].run, min(step_of(session, group, most[group]), most[group])
     started = time.perf_counter()
     run(session, unit, 0, count)
     middle = time.perf_counter()
@@ -73,28 +84,28 @@ def plan(
   speeds: Mapping[Group, Speed],
   num_units: Mapping[Group, int],
   most: Mapping[Group, int],
-  batches: Mapping[Group, int],
+  steps: Mapping[Group, int],
 ) -> dict[Group, int]:
   """Returns the number of examples of each group.
 
   Compilation is paid first. What is left is shared equally between groups; a group that needs less
-  than its share leaves the rest to the others. Every group gets at least one batch.
+  than its share leaves the rest to the others. Every group gets at least one step.
 
   Args:
     budget: seconds.
     speeds: from `probe`.
     num_units: units in each group.
     most: examples in each group if time did not matter.
-    batches: examples per batch in each group.
+    steps: examples per step in each group.
   """
   left = budget - sum(speeds[g].compilation * num_units[g] for g in speeds)
-  per_batch = {g: max(speeds[g].batch * num_units[g], 1e-9) for g in speeds}
-  needed = {g: math.ceil(most[g] / batches[g]) for g in speeds}
+  per_step = {g: max(speeds[g].step * num_units[g], 1e-9) for g in speeds}
+  needed = {g: math.ceil(most[g] / steps[g]) for g in speeds}
   sizes: dict[Group, int] = {}
-  waiting = sorted(speeds, key=lambda g: (per_batch[g] * needed[g], g))
+  waiting = sorted(speeds, key=lambda g: (per_step[g] * needed[g], g))
   for i, group in enumerate(waiting):
     share = max(left, 0.0) / (len(waiting) - i)
-    count = min(needed[group], max(int(share / per_batch[group]), 1))
-    left -= count * per_batch[group]
-    sizes[group] = min(count * batches[group], most[group])
+    count = min(needed[group], max(int(share / per_step[group]), 1))
+    left -= count * per_step[group]
+    sizes[group] = min(count * steps[group], most[group])
   return sizes

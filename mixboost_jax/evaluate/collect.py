@@ -14,10 +14,10 @@ import numpy as np
 
 from mixboost_jax import corruptions, metrics
 from mixboost_jax.evaluate import aggregate, detection, suites, summary
-from mixboost_jax.evaluate.aggregate import Place
 from mixboost_jax.evaluate.examples import Examples
-from mixboost_jax.evaluate.measure import Session
+from mixboost_jax.evaluate.replicates import Place, metric
 from mixboost_jax.evaluate.scoring import Scores
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import Columns
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime.results import Metric
@@ -102,7 +102,7 @@ def _pictures(
   if kind in ("attack", "autoattack"):
     wrong, count = int((columns["correct"] == 0).sum()), len(columns["correct"])
     ends = metrics.wilson(wrong, count, confidence=place.confidence)
-    error = aggregate.metric(place, "error", 100 * wrong / count, None, count=count)
+    error = metric(place, "error", 100 * wrong / count, None, count=count)
     return [_with_interval(error, 100 * ends.low, 100 * ends.high, place)], {}
   named = Examples(
     examples.images[:0],
@@ -116,7 +116,7 @@ def _pictures(
   if "temperature" in columns:
     values = np.unique(columns["temperature"])
     found.append(
-      aggregate.metric(
+      metric(
         place,
         "temperature",
         float(values.mean()),

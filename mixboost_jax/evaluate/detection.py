@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mixboost_jax.evaluate import aggregate
-from mixboost_jax.evaluate.aggregate import Place
+from mixboost_jax.evaluate import replicates
 from mixboost_jax.evaluate.foreign import KNOWN_PER_FOREIGN
+from mixboost_jax.evaluate.replicates import Place
 from mixboost_jax.evaluate.store import Columns
 from mixboost_jax.runtime.results import Metric
 
@@ -72,7 +72,7 @@ def summarise(
   for column, score in SCORES.items():
     all_values, all_spreads = [], []
     for name, columns in sets.items():
-      values, spreads = aggregate.two_samples(statistics, known[column], columns[column])
+      values, spreads = replicates.two_samples(statistics, known[column], columns[column])
       all_values.append(values)
       all_spreads.append(spreads)
       own = place._replace(dataset=f"{place.dataset}-ood-{name}", source=sources[name])
@@ -90,7 +90,7 @@ def summarise(
 
 
 def _ratio(place: Place, num_known: int, num_foreign: int) -> Metric:
-  return aggregate.metric(
+  return replicates.metric(
     place,
     "known_per_foreign",
     num_known / num_foreign,
@@ -105,7 +105,7 @@ def _metrics(
   place: Place, score: str, values: np.ndarray, spreads: np.ndarray, count: int
 ) -> list[Metric]:
   return [
-    aggregate.metric(
+    replicates.metric(
       place,
       f"{name}_{score}",
       float(values[i]),

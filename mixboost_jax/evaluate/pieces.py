@@ -14,11 +14,15 @@ import numpy as np
 from mixboost_jax import corruptions
 from mixboost_jax.evaluate import foreign
 from mixboost_jax.evaluate.attacks_table import ATTACKS
-from mixboost_jax.evaluate.measure import KINDS, Session, passes, prepare
+from mixboost_jax.evaluate.measure import KINDS, passes, prepare
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime.progress import Progress
+
+FILMS_VERSION = 2
+"""Raised when films of the same constants become others than before."""
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: the evaluation goes on later)
@@ -95,7 +99,7 @@ def _definition(session: Session, unit: Unit) -> Any:
   if unit.kind == "corruption":
     return corruptions.parameters(unit.member, severity=unit.severity, table=table)
   if unit.kind == "sequence":
-    return getattr(corruptions.SEQUENCES[unit.member], table)
+    return [FILMS_VERSION, getattr(corruptions.SEQUENCES[unit.member], table)]
   if unit.family in ATTACKS:
     return dict(ATTACKS[unit.family].options)
   if unit.kind == "ood":

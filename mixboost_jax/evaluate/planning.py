@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many examples every unit gets, and the lines that say so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mixboost_jax.evaluate import budget as budget_lib
 from mixboost_jax.evaluate import detection, suites
 from mixboost_jax.evaluate.budget import Group, group_of
-from mixboost_jax.evaluate.measure import Session
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import Store, digest
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime import log
@@ -14,6 +14,8 @@ from mixboost_jax.runtime.results import Flag
 
 ALL = -1
 """As `max_examples`: no limit."""
+RESERVE = 0.1
+"""Share of a budget that is left for intervals and the report."""
 
 
 def sizes(
@@ -25,6 +27,7 @@ def sizes(
   budget: str,
   store: Store,
   network: str,
+  spent: Callable[[], float] = lambda: 0.0,
 ) -> tuple[dict[Unit, int], list[Flag]]:
   """Returns the number of examples of every unit, and a note for each kind that gets a subset.
 
@@ -36,6 +39,7 @@ def sizes(
     budget: a duration, or nothing.
     store: keeps the plan of a budget.
     network: hash of the network.
+    spent: seconds of the budget that are gone, asked after the probe.
 
   Raises:
     ValueError: if `max_examples` or `budget` is wrong.
@@ -49,7 +53,7 @@ def sizes(
       most = session.released.count(unit)
     available[group_of(unit)] = min(most, available.get(group_of(unit), most))
   if budget:
-    chosen = _planned(session, units, available, budget, store, network)
+    chosen = _planned(session, units, available, budget, store, network, spent)
   else:
     chosen = {
       group: min(most, _cap(group, suite, max_examples, most)) for group, most in available.items()
@@ -82,6 +86,7 @@ def _planned(
   budget: str,
   store: Store,
   network: str,
+  spent: Callable[[], float],
 ) -> dict[Group, int]:
   """Returns the sizes of an earlier plan for the same question, or probes and plans."""
   wanted = budget_lib.seconds(budget)
@@ -93,16 +98,17 @@ def _planned(
     return {group: before[name] for group, name in names.items()}
   speeds = budget_lib.probe(session, units, available)
   num_units = {group: sum(group_of(unit) == group for unit in units) for group in available}
-  batches = {group: session.scorer.batch_for(most) for group, most in available.items()}
-  sizes = budget_lib.plan(wanted, speeds, num_units, available, batches)
-  expected = sum(
-    num_units[g] * (speeds[g].compilation + speeds[g].batch * -(-sizes[g] // batches[g]))
+  steps = {group: budget_lib.step_of(session, group, most) for group, most in available.items()}
+  gone = spent()
+  sizes = budget_lib.plan(wanted * (1 - RESERVE) - gone, speeds, num_units, available, steps)
+  expected = gone + sum(
+    num_units[g] * (speeds[g].compilation + speeds[g].step * -(-sizes[g] // steps[g]))
     for g in sizes
   )
   if expected > wanted:
     log.warn(
-      f"budget of {budget}: even one batch of everything takes about {expected:.0f} s; choose a "
-      "smaller suite or a smaller batch_size to stay below."
+      f"budget of {budget}: even {budget_lib.STEP} pictures of everything take about "
+      f"{expected:.0f} s; choose a smaller suite to stay below."
     )
   if log.is_primary():
     store.write_plan(question, {names[group]: size for group, size in sizes.items()})

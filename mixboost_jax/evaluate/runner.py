@@ -2,9 +2,7 @@
 """`evaluate`: any network, any labelled pictures, one list of metrics with intervals."""
 
 import dataclasses
-import datetime
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,9 +25,9 @@ from mixboost_jax.evaluate import (
   summary,
 )
 from mixboost_jax.evaluate import examples as examples_lib
+from mixboost_jax.evaluate.clock import Clock
 from mixboost_jax.evaluate.examples import Examples
-from mixboost_jax.evaluate.measure import Session
-from mixboost_jax.runtime import environment
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.results import Results
 
@@ -88,7 +86,7 @@ def evaluate(
     ValueError: if an argument or what the network returns is not as said here.
   """
   _check(confidence, ece_bins=ece_bins, batch_size=batch_size)
-  started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+  clock = Clock("evaluate")
   chosen = examples_lib.from_dataset(dataset, split=split)
   session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
   large = suites.is_large(session.image_shape)
@@ -103,29 +101,24 @@ def evaluate(
   units = released.replace_units(asked, published)
   network = store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
   kept = store.Store(folder)
-  sizes, notes = planning.sizes(
-    session, units, suite, max_examples=max_examples, budget=budget, store=kept, network=network
-  )
   warnings = sanity.flags(session, kept, network) if sanity.needed(units) else []
+  sizes, notes = planning.sizes(
+    session,
+    units,
+    suite,
+    max_examples=max_examples,
+    budget=budget,
+    store=kept,
+    network=network,
+    spent=clock.seconds,
+  )
   columns = pieces.measure(
     session, sizes, kept, network=network, label=name, should_stop=should_stop
   )
   found, curves = collect.everything(
     session, columns, ece_bins=ece_bins, confidence=confidence, large=large
   )
-  return Results(
-    name=name,
-    settings={},
-    config_hash="",
-    environment=environment.describe(),
-    command="",
-    started=started.isoformat(timespec="seconds"),
-    seconds={"evaluate": time.perf_counter() - clock},
-    metrics=tuple(found),
-    curves=curves,
-    samples={},
-    flags=(*warnings, *notes),
-  )
+  return clock.results(name, found, curves, flags=(*warnings, *notes))
 
 
 def _check(confidence: float, **at_least_one: int) -> None:

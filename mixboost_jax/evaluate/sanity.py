@@ -17,7 +17,7 @@ import numpy as np
 
 from mixboost_jax import attacks, keys
 from mixboost_jax.evaluate.examples import Examples, padded_batches
-from mixboost_jax.evaluate.measure import Session
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import VERSION, Store, digest
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime import log

@@ -28,7 +28,7 @@ from mixboost_jax.runtime import atomic
 
 Columns = dict[str, np.ndarray]
 """Name -> one entry per example."""
-VERSION = 2
+VERSION = 1
 """Raised when the same unit would give other numbers than before."""
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 

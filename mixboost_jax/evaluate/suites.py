@@ -127,7 +127,7 @@ def _units_of(word: str, families: Mapping[str, _Family]) -> list[Unit]:
   written, *rest = word.split(":")
   name = written.removesuffix(f"_{GENERATED}")
   if name not in families or (name != written and families[name].kind not in _CORRUPTING):
-    raise ValueError(registry.unknown_name(written, [*SUITES, *families], field="suite"))
+    raise ValueError(registry.unknown_name(written, {*SUITES, *families}, field="suite"))
   family = families[name]
   member, level = (*rest, "*", "*")[:2] if family.members else ("", "*")
   if len(rest) > (0 if not family.members else 2 if family.has_severities else 1):

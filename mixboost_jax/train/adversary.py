@@ -2,7 +2,7 @@
 """Adversarial pictures made inside the training step.
 
 The inner attack is projected gradient ascent on the network of this very step, as it is before the
-update. It runs through `loops.py`, so it is one compiled loop where convolutions allow that.
+update. It runs through `loops.py`, so it is one compiled loop.
 """
 
 from collections.abc import Callable

@@ -137,7 +137,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     evaluation=functools.partial(_evaluation_logits, functional.apply),
     state=jax.tree.map(data.place, state, state_sharding),
     split=split,
-    feed=feeds.Streamed(settings, dataset, mesh, root)
+    feed=feeds.Streamed(settings, dataset, mesh, root, num_steps=num_steps)
     if split is None
     else feeds.Resident(split, root, order, steps_per_epoch=steps_per_epoch),
     num_steps=num_steps,

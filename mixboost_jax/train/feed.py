@@ -3,6 +3,7 @@
 
 import contextlib
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,7 +94,15 @@ class Streamed:
   neither threads nor processes nor the size of a batch change what an example looks like.
   """
 
-  def __init__(self, settings: Settings, dataset: data.Dataset, mesh: Mesh, root: jax.Array):
+  def __init__(
+    self,
+    settings: Settings,
+    dataset: data.Dataset,
+    mesh: Mesh,
+    root: jax.Array,
+    *,
+    num_steps: int,
+  ):
     """Reads nothing yet.
 
     Args:
@@ -101,9 +110,15 @@ class Streamed:
       dataset: of which the training split is streamed.
       mesh: of the devices of all processes.
       root: of all randomness, on those devices.
+      num_steps: length of the run.
+
+    Raises:
+      ValueError: if the processes of the run see different files.
     """
+    _check_agreement(dataset)
     self.ids, self.waited = dataset.train.ids, 0.0
     self._settings, self._split, self._root = settings, dataset.train, root
+    self._num_steps = num_steps
     self._sharding = NamedSharding(mesh, PartitionSpec(None, meshes.AXES))
     train = settings.train
     self._micro_batches = (train.accumulate, train.batch_size // train.accumulate)
@@ -118,7 +133,9 @@ class Streamed:
     """Decodes ahead of the steps, until the block ends."""
     runtime = self._settings.runtime
     decoder = data.Decoder(self._split, self._sharding, threads=runtime.decode_threads)
-    ahead = data.Ahead(decoder, self.request, first=step, ahead=runtime.batches_ahead)
+    ahead = data.Ahead(
+      decoder, self.request, first=step, last=self._num_steps, ahead=runtime.batches_ahead
+    )
     coming = iter(ahead)
     try:
       yield lambda step: (self._next(coming, step), self._root)
@@ -128,9 +145,9 @@ class Streamed:
 
   def _next(self, coming: Iterator[tuple[int, data.DeviceSplit]], step: int) -> data.DeviceSplit:
     started = time.perf_counter()
-    number, batch = next(coming)
+    number, batch = next(coming, (None, None))
     self.waited += time.perf_counter() - started
-    if number != step:
+    if batch is None or number != step:
       raise RuntimeError(f"feed: asked for step {step}, but step {number} comes next.")
     return batch
 
@@ -167,6 +184,19 @@ class Streamed:
     """Returns the size of the stored picture if windows are cut out of it."""
     stored: Any = self._split.images
     return stored.size_of(row) if self._windows is not None else stored.shape[1:3]
+
+
+def _check_agreement(dataset: data.Dataset) -> None:
+  if jax.process_count() == 1:
+    return
+  from jax.experimental import multihost_utils
+
+  mine = np.uint32(zlib.crc32(dataset.fingerprint.encode()))
+  if len(np.unique(multihost_utils.process_allgather(mine))) > 1:
+    raise ValueError(
+      f"{dataset.title}: process {jax.process_index()} has {dataset.fingerprint}, others have not; "
+      "give every host the same copy of the files."
+    )
 
 
 def _on_host() -> contextlib.AbstractContextManager:

@@ -248,3 +248,16 @@ def test_films_move_as_they_say(images, key):
   np.testing.assert_array_equal(film[9][:, :2], 0)
   bright = np.asarray(sequences.perturb_sequence(key, image, name="brightness")).max((1, 2, 3))
   assert (np.diff(bright) >= 0).all()
+
+
+@pytest.mark.parametrize("photons", [3, 60, 700])
+def test_counts_of_photons_are_those_of_the_whole_table(photons, key):
+  key_level, key_draw = jax.random.split(key)
+  level = jax.random.randint(key_level, (200_000,), 0, 256)
+  draw = jnp.maximum(jax.random.uniform(key_draw, level.shape), noise.SMALLEST)
+  edges = jnp.array([noise.SMALLEST, 2.0**-23, 0.25, 0.375, 0.5, 0.75, 1 - 2.0**-23, 1 - 2.0**-24])
+  draw = draw.at[: len(edges)].set(edges)
+  found = np.asarray(noise.poisson_counts(level, draw, photons=photons))
+  table, draws = noise._poisson_table(photons), np.asarray(draw)
+  wanted = [np.searchsorted(table[k], u, side="right") for k, u in zip(level, draws, strict=True)]
+  np.testing.assert_array_equal(found, wanted)

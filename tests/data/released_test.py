@@ -36,7 +36,7 @@ def names_of(kind):
 def test_corrupted_arrays_are_read_by_block(arrays):
   opened = released.open_set("cifar10_c", arrays("cifar10_c", title="CIFAR-10-C"))
   assert opened.title == "CIFAR-10-C (copy with 4 test pictures)"
-  assert opened.num_classes == 10
+  assert (opened.num_classes, opened.num_rows) == (10, 4)
   assert [len([u for u in opened.units if u.group == g]) for g in ("benchmark", "extra")] == [
     75,
     20,
@@ -135,6 +135,7 @@ def test_films(tmp_path):
     np.save(tmp_path / f"{name}.npy", np.full((3, 2 + i % 2, 32, 32, 3), i, np.uint8))
   opened = released.open_set("cifar10_p", tmp_path)
   assert opened.is_sequences
+  assert opened.num_rows == 3
   assert [unit.corruption for unit in opened.units] == names
   films = opened.load_films(opened.units[1], start=1)
   assert films.shape == (2, 3, 32, 32, 3)
@@ -194,6 +195,7 @@ def imagenet_c(tmp_path, small):
 def test_folders_of_imagenet_c(imagenet_c):
   opened = released.open_set("imagenet_c", imagenet_c, groups=("benchmark",))
   assert len(opened.units) == 75
+  assert opened.num_rows == 8
   split = opened.load(opened.units[0])
   assert (split.images[..., 0] == 1).all()
   assert split.images[:, 0, 0, 1].tolist() == split.labels.tolist()
@@ -220,7 +222,9 @@ def test_renditions_use_the_numbers_of_all_classes(tmp_path, small):
   write_tree(root, wnids=(WNIDS[3], WNIDS[1]))
   opened = released.open_set("imagenet_r", tmp_path, wnids=val)
   assert opened.class_indices == (1, 3)
-  assert opened.num_classes == 4
+  assert (opened.num_classes, opened.num_rows) == (4, 4)
+  alone = released.open_set("imagenet_r", tmp_path, wnids=(WNIDS[3], WNIDS[1]))
+  assert (alone.num_classes, alone.class_indices) == (2, (0, 1))
   split = opened.load(opened.units[0])
   assert sorted(split.labels.tolist()) == [1, 1, 3, 3]
   assert all(split.images[split.labels == 3, 0, 0, 1] == 0)  # written first
@@ -229,6 +233,13 @@ def test_renditions_use_the_numbers_of_all_classes(tmp_path, small):
   np.testing.assert_array_equal(again.load(opened.units[0]).labels, split.labels)
   with pytest.raises(ValueError, match=r"expected `wnids`, to know which"):
     released.open_set("imagenet_r", root)
+  framed = np.zeros((16, 16, 3), np.uint8)
+  framed[1:-1, 1:-1] = 200  # resized to 16 of which the middle 14 is kept: no frame is left
+  Image.fromarray(framed).save(root / WNIDS[1] / "framed.png")
+  cut = released.open_set("imagenet_r", root, wnids=WNIDS, image_size=14)
+  part = cut.load(cut.units[0])
+  assert part.images.shape == (5, 14, 14, 3)
+  assert (part.images == 200).all((1, 2, 3)).sum() == 1
   write_tree(root, wnids=("n99999999",))
   with pytest.raises(ValueError, match="like the 4 wnids, got n99999999") as caught:
     released.open_set("imagenet_r", root, wnids=WNIDS)

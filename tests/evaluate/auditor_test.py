@@ -7,8 +7,9 @@ import pytest
 from small_audit import MI_OL, PLAN, POLICIES, make
 
 from mixboost_jax import evaluate
-from mixboost_jax.evaluate import audit_attacks, audit_plan, auditor
-from mixboost_jax.evaluate.auditor import CLAIM, CLEAN, WORST, Outcome
+from mixboost_jax.evaluate import audit_attacks, audit_outcomes, audit_plan, audit_runner
+from mixboost_jax.evaluate.audit_outcomes import CLAIM, CLEAN, WORST, Outcome
+from mixboost_jax.evaluate.store import Store
 from mixboost_jax.runtime import mesh as meshes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -81,10 +82,10 @@ def test_batches_and_devices_change_nothing(measured):
 def runner_of(plan):
   """A runner of four images, and these."""
   logits_fn, pool, images, labels = make()
-  runner = auditor.Runner(
+  runner = audit_runner.Runner(
     logits_fn, evaluate.from_dataset((images[:4], labels[:4]), split="test"), pool=pool,
     plan=plan, surrogate_fn=None, batch_size=4, seed=0,
-    mesh=meshes.create(devices=jax.devices()[:1]), store=auditor.Store(None),
+    mesh=meshes.create(devices=jax.devices()[:1]), store=Store(None),
   )  # fmt: skip
   return runner, images[:4]
 
@@ -96,7 +97,7 @@ def test_every_redraw_of_a_defense_has_draws_of_its_own(monkeypatch):
     seen.append(epoch)
     return np.ones(len(rows), bool)
 
-  monkeypatch.setattr(auditor.Runner, "_over_batches", remember)
+  monkeypatch.setattr(audit_runner.Runner, "_over_batches", remember)
   runner, images = runner_of(PLAN)
   assert runner._score(MI_OL, images, first=5).shape == (PLAN.redraws, 4)
   assert runner._score({"name": "none"}, images, first=0).shape == (1, 4)
@@ -110,11 +111,11 @@ def test_survivors_only_leaves_broken_images_alone(monkeypatch):
     crafted.append((attack.word, len(rows)))
     return np.clip(self.images[rows] + PLAN.epsilon, 0, 1)
 
-  monkeypatch.setattr(auditor.Runner, "_crafted", remember)
+  monkeypatch.setattr(audit_runner.Runner, "_crafted", remember)
   outcomes = iter(
     [np.array([[1, 1, 0, 1], [1, 0, 0, 1]], bool), np.array([[0, 1, 1, 1], [0, 0, 1, 1]], bool)]
   )
-  monkeypatch.setattr(auditor.Runner, "_score", lambda *_, **__: next(outcomes))
+  monkeypatch.setattr(audit_runner.Runner, "_score", lambda *_, **__: next(outcomes))
   runner, images = runner_of(evaluate.Plan(survivors_only=True))
   found = dict(runner.attack_all(MI_OL, [audit_plan.parse_attack("eot-ce")]))
   assert crafted == [("eot-ce", 3)]  # the third image is wrong in both draws
@@ -126,25 +127,25 @@ def test_worst_case_by_hand():
   images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
   first = Outcome(images, np.array([[1, 0, 1], [1, 1, 1]], bool))
   second = Outcome(images + 10, np.array([[0, 1, 1], [1, 1, 0]], bool))
-  worst = auditor.pick_worst([first, second])
+  worst = audit_outcomes.pick_worst([first, second])
   assert worst.images.ravel().tolist() == [10, 1, 12]
   np.testing.assert_array_equal(worst.correct, [[0, 0, 1], [1, 1, 0]])
   assert worst.accuracy == 0.5
   outcomes = {CLEAN: first, "eot-ce": second, WORST: worst}
-  assert auditor.claim_of(outcomes) == WORST
-  assert auditor.claim_of({CLEAN: first, "eot-ce": second}) == "eot-ce"
+  assert audit_outcomes.claim_of(outcomes) == WORST
+  assert audit_outcomes.claim_of({CLEAN: first, "eot-ce": second}) == "eot-ce"
 
 
 def test_of_equals_the_stronger_attack_is_taken():
   images = np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1)
   clean = Outcome(images, np.array([[0, 1], [0, 1]], bool))
   attacked = Outcome(images + 10, np.array([[0, 0], [0, 1]], bool))
-  assert auditor.pick_worst([clean, attacked]).images.ravel().tolist() == [10, 11]
+  assert audit_outcomes.pick_worst([clean, attacked]).images.ravel().tolist() == [10, 11]
 
 
 def test_the_worst_case_is_scored_with_draws_that_did_not_choose_it(monkeypatch):
   seen = []
-  runner = object.__new__(auditor.Runner)
+  runner = object.__new__(audit_runner.Runner)
   runner.plan = PLAN
   outcome = Outcome(np.zeros((1, 1, 1, 1), np.float32), np.ones((2, 1), bool))
 

@@ -9,7 +9,8 @@ import pytest
 
 from mixboost_jax import evaluate
 from mixboost_jax.evaluate import budget as budget_lib
-from mixboost_jax.evaluate import measure, pieces, planning, sanity, store
+from mixboost_jax.evaluate import clock, measure, pieces, planning, sanity, store
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -108,7 +109,7 @@ def test_another_network_or_other_pictures_are_measured_anew(linear_weights, eas
 
 def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypatch):
   examples = evaluate.from_dataset(easy, split="test")
-  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   units = evaluate.expand("clean,c:fog:3,p:tilt,pgd,ood:blobs,temperature")
 
   def names(session=session):
@@ -147,7 +148,7 @@ def test_pieces_cover_every_example_once(linear_fn, easy, monkeypatch):
   plain = [m for m in results.metrics if m.name == "error"]
   assert (plain[0].count, plain[0].value) == (90, 20.0)
   examples = evaluate.from_dataset(easy, split="test")
-  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   cut = pieces.cut(session, {evaluate.Unit("pictures", "clean"): 90})
   assert [(one.start, one.stop) for one in cut] == [(0, 32), (32, 64), (64, 90)]
 
@@ -168,7 +169,7 @@ def test_devices_change_nothing(linear_fn, easy, whole, num_devices):
 def test_budget_plans_sizes_keeps_them_and_says_so(
   linear_fn, easy, one, tmp_path, monkeypatch, capsys
 ):
-  speed = budget_lib.Speed(compilation=1.0, batch=1.0)
+  speed = budget_lib.Speed(compilation=1.0, step=1.0)
   probes = []
 
   def probe(session, units, most):
@@ -176,13 +177,14 @@ def test_budget_plans_sizes_keeps_them_and_says_so(
     return dict.fromkeys(most, speed)
 
   monkeypatch.setattr(budget_lib, "probe", probe)
+  monkeypatch.setattr(clock.Clock, "seconds", lambda self: 0.0)
   suite = "clean,c:contrast:1,c:contrast:3"
   options = {"batch_size": 16, "budget": "10s", "folder": tmp_path, "mesh": one}
   found = evaluate.evaluate(linear_fn, easy, suite, **options)
-  # 10 s less 3 compilations leaves 7: 3 batches of clean fit into half of it, and into the rest
-  # 2 batches of each of the two units of -C.
+  # 9 of 10 s less 3 compilations leave 6: 3 steps of clean fit into half of it, and into the rest
+  # 1 step of each of the two units of -C.
   counts = {m.dataset: m.count for m in found.metrics}
-  assert counts == {"arrays": 48, "arrays-c": 32}
+  assert counts == {"arrays": 48, "arrays-c": 16}
   told = capsys.readouterr().err
   assert "clean:" in told
   assert "of 90 examples" in told
@@ -206,7 +208,7 @@ def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
     dict.fromkeys(groups, 1000),
     dict.fromkeys(groups, 100),
   )
-  assert sizes == {groups[0]: 1000, groups[1]: 900}  # 10 s: 1 for clean, 9 batches of PGD
+  assert sizes == {groups[0]: 1000, groups[1]: 900}  # 10 s: 1 for clean, 9 steps of PGD
   poor = budget_lib.plan(
     1.0,
     speeds,
@@ -217,10 +219,22 @@ def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
   assert poor == {groups[0]: 100, groups[1]: 100}
 
 
+def test_sizes_are_planned_in_parts_of_batches(easy):
+  examples = evaluate.from_dataset(easy, split="test")
+  scorer = evaluate.Scorer(lambda v, x: x, batch_size=504)
+  session = Session(scorer, (), examples, {})
+  step_of = functools.partial(budget_lib.step_of, session)
+  assert scorer.mesh.size == 8
+  assert step_of(("corruption", "c"), 10_000) == 104  # 100, rounded up to the devices
+  assert step_of(("corruption", "c"), 60) == 64
+  assert step_of(("sequence", "p"), 10_000) == 8
+  assert step_of(("autoattack", "autoattack"), 10_000) == 256
+
+
 @pytest.mark.parametrize(("clean", "foreign"), [(45, 9), (90, 18)])
 def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypatch, clean, foreign):
   examples = evaluate.from_dataset(easy, split="test")
-  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   planned = {("pictures", "clean"): clean, ("ood", "ood"): 90}
   monkeypatch.setattr(planning, "_planned", lambda *_: planned)
   units = evaluate.expand("clean,ood:blobs")
@@ -246,7 +260,7 @@ def test_the_first_examples_are_a_fair_sample_of_sorted_classes(linear_fn, easy)
   images, labels = easy
   order = np.argsort(labels, kind="stable")
   examples = evaluate.from_dataset((images[order], labels[order]), split="test")
-  session = measure.Session(evaluate.Scorer(lambda v, x: x, batch_size=8), (), examples, {})
+  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=8), (), examples, {})
   assert len(np.unique(session.part(0, 40).labels)) == len(np.unique(labels))
   np.testing.assert_array_equal(np.sort(session.examples.order), np.arange(90))
 

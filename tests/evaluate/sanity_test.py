@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mixboost_jax import evaluate
-from mixboost_jax.evaluate import measure, sanity, suites
+from mixboost_jax.evaluate import sanity, suites
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
@@ -47,7 +48,7 @@ def scorer(linear_fn, mesh):
 
 def names(scorer, variables, pair):
   examples = evaluate.from_dataset(pair, split="test")
-  session = measure.Session(scorer, scorer.placed(variables), examples, {})
+  session = Session(scorer, scorer.placed(variables), examples, {})
   found = sanity.judge(sanity.examine(session, session.part(0, len(examples))))
   assert [flag.level for flag in found] == sorted((f.level for f in found), reverse=True)
   return {flag.name: flag.level for flag in found}

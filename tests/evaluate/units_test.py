@@ -12,7 +12,8 @@ from PIL import Image
 
 from mixboost_jax import attacks, corruptions, evaluate, keys
 from mixboost_jax.data import pictures, writing
-from mixboost_jax.evaluate import attacks_table, foreign, measure
+from mixboost_jax.evaluate import attacks_table, foreign, measure, measure_attacks, measure_films
+from mixboost_jax.evaluate.session import MAX_PROGRAMS, Session, tag_of
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
@@ -22,7 +23,7 @@ def session(linear_fn, easy):
   mesh = mesh_lib.create(devices=jax.devices()[:2])
   scorer = evaluate.Scorer(apply_fn, batch_size=16, mesh=mesh)
   examples = evaluate.from_dataset(easy, split="test")
-  return measure.Session(scorer, scorer.placed(variables), examples, {})
+  return Session(scorer, scorer.placed(variables), examples, {})
 
 
 def unit_of(word):
@@ -37,7 +38,7 @@ def test_corrupted_pictures_are_those_of_the_package(session, linear_fn):
   unit, part = unit_of("c:contrast:4"), session.part(0, 24)
   found = measure.corruption(session, unit, 0, 24)
   each = keys.example_keys(
-    keys.root_key(0), keys.Stream.CORRUPT, jnp.asarray(part.ids), epoch=measure.tag_of(unit)
+    keys.root_key(0), keys.Stream.CORRUPT, jnp.asarray(part.ids), epoch=tag_of(unit)
   )
   changed = corruptions.corrupt(each, floats(part), name="contrast", severity=4)
   right = np.asarray(linear_fn(changed)).argmax(-1) == part.labels
@@ -51,7 +52,7 @@ def test_corrupted_pictures_are_those_of_the_package(session, linear_fn):
 
 def test_films_flip_when_predictions_do(session, linear_fn):
   unit, part = unit_of("p:brightness"), session.part(3, 12)
-  found = measure.sequence(session, unit, 3, 12)
+  found = measure_films.sequence(session, unit, 3, 12)
   for i, image in enumerate(floats(part)):
     film = corruptions.perturb_sequence(jax.random.key(0), image, name="brightness")
     best = np.asarray(linear_fn(film)).argmax(-1)
@@ -61,7 +62,7 @@ def test_films_flip_when_predictions_do(session, linear_fn):
 
 def test_pgd_stays_in_its_ball_and_lowers_the_accuracy(session):
   unit = unit_of("pgd-10")
-  attacked = measure.attack(session, unit, 0, 32)["correct"]
+  attacked = measure_attacks.attack(session, unit, 0, 32)["correct"]
   clean = measure.pictures(session, unit_of("clean"), 0, 32)["correct"]
   assert attacked.mean() < clean.mean()
   assert not (attacked > clean).any()  # the linear network admits no lucky attack
@@ -69,18 +70,20 @@ def test_pgd_stays_in_its_ball_and_lowers_the_accuracy(session):
 
 def test_an_attack_that_leaves_its_ball_is_caught(session, monkeypatch):
   spec = attacks_table.ATTACKS["pgd"]
-  monkeypatch.setattr(measure.attacks, "pgd", lambda key, fn, images, labels, **_: images + 0.5)
-  monkeypatch.setattr(measure.attacks, "project", lambda images, *_, **__: images)
+  monkeypatch.setattr(
+    measure_attacks.attacks, "pgd", lambda key, fn, images, labels, **_: images + 0.5
+  )
+  monkeypatch.setattr(measure_attacks.attacks, "project", lambda images, *_, **__: images)
   with pytest.raises(RuntimeError, match=r"left its linf ball of radius 0\.0078"):
-    measure.attack(session, unit_of("pgd"), 0, 16)
+    measure_attacks.attack(session, unit_of("pgd"), 0, 16)
   assert spec.epsilon == 2 / 255
 
   def outside(session, spec):
     return lambda each, images, labels, *, epsilon: types.SimpleNamespace(images=images + 0.5)
 
-  monkeypatch.setattr(measure, "_autoattack_program", outside)
+  monkeypatch.setattr(measure_attacks, "_autoattack_program", outside)
   with pytest.raises(RuntimeError, match="autoattack left its linf ball of radius"):
-    measure.autoattack(session, unit_of("autoattack"), 0, 16)
+    measure_attacks.autoattack(session, unit_of("autoattack"), 0, 16)
 
 
 def test_autoattack_of_a_linear_network_is_exact(session, linear_weights, monkeypatch):
@@ -91,8 +94,8 @@ def test_autoattack_of_a_linear_network_is_exact(session, linear_weights, monkey
     "budget": attacks.Budget(num_steps=10),
   }
   table = {"autoattack": attacks_table.AttackUnit("cheap", "autoattack", cheap)}
-  monkeypatch.setattr(measure, "ATTACKS", table)
-  found = measure.autoattack(session, unit_of("autoattack"), 0, 32)
+  monkeypatch.setattr(measure_attacks, "ATTACKS", table)
+  found = measure_attacks.autoattack(session, unit_of("autoattack"), 0, 32)
   part = session.part(0, 32)
   logits = np.asarray((floats(part) - 0.5).reshape(32, -1) @ linear_weights)
   weights = np.asarray(linear_weights)
@@ -178,12 +181,14 @@ def test_temperature_is_fitted_on_other_examples(session):
 
 def test_pieces_of_a_unit_share_its_program(session, monkeypatch):
   built = []
-  original = measure._attack_program
-  monkeypatch.setattr(measure, "_attack_program", lambda *a: built.append(1) or original(*a))
+  original = measure_attacks._attack_program
+  monkeypatch.setattr(
+    measure_attacks, "_attack_program", lambda *a: built.append(1) or original(*a)
+  )
   unit = unit_of("pgd")
-  measure.attack(session, unit, 0, 16)
-  measure.attack(session, unit, 16, 32)
+  measure_attacks.attack(session, unit, 0, 16)
+  measure_attacks.attack(session, unit, 16, 32)
   assert len(built) == 1
-  for i in range(measure.MAX_PROGRAMS):
+  for i in range(MAX_PROGRAMS):
     session.keep(i, None)
   assert unit not in session.programs

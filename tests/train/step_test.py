@@ -2,6 +2,7 @@
 """The compiled step: what it draws, what it computes, and that devices do not matter."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -179,6 +180,17 @@ def test_policies_train_and_draw_the_same_on_8_devices(word):
   one, eight = first_step(1), first_step(8)
   assert one[0] == pytest.approx(eight[0], rel=1e-4)
   np.testing.assert_array_equal(one[1], eight[1])
+
+
+def test_the_mixing_set_is_an_argument_of_the_compiled_step():
+  policy = base.VARIANTS["pixmix"]["augment.policy"]
+  trainer = build(1, **{"augment.policy": policy, "augment.num_mixing_images": 8})
+  order = trainer.order(trainer.root, trainer.state.step)
+  program, (augment,) = trainer.step.func, trainer.step.args
+  text = program.lower(augment, trainer.state, trainer.split, order, trainer.root).as_text()
+  main = text[text.index("@main(") :]
+  assert "tensor<8x36x36x3xui8>" in main[: main.index("->")]
+  assert not re.search(r"constant dense.*tensor<8x36x36x3xui8>", text)
 
 
 def test_several_steps_per_call_are_the_same_steps(reference):
