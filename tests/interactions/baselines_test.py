@@ -208,8 +208,8 @@ def test_the_losses_agree_where_gains_keep_their_sign(key):
 
   shapley, marginal = both(functions.parse("+sigmoid(+4a-4b*c-2.00)"))
   np.testing.assert_allclose(shapley, marginal, rtol=1e-5)
-  shapley, marginal = both(lambda x: (x[..., 0] - x[..., 1]) ** 2 + x[..., 2])
-  assert shapley < 0.9 * marginal
+  shapley, marginal = both(lambda x: (x[..., 0] - x[..., 1]) ** 2)  # falls, then rises
+  assert shapley < 0.95 * marginal
 
 
 def test_many_features_are_exchanged_in_one_batch(key, monkeypatch):
