@@ -83,7 +83,8 @@ def test_evaluations_saved_are_those_of_the_committed_benchmark(pairs):
   place = ROOT / "results/benchmarks/interaction_cost.json"
   found = json.loads(place.read_text())[pairs]["mean_square_error_times_cost"]
   low, high = found["interval_95"]
-  words = f"{found['ratio']:.1f} times fewer on {pairs} pairs (95 % interval {low:.0f} to {high:.0f})"
+  interval = f"(95 % interval {low:.0f} to {high:.0f})"
+  words = f"{found['ratio']:.1f} times fewer on {pairs} pairs {interval}"
   assert words in " ".join(README.split())
 
 
