@@ -178,11 +178,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   args = parse()
-  settings = trained_run.settings_of(args.run, data_dir=args.data_dir)
-  item, restored = trained_run.open_run(settings, args.run)
-  predictor = item.trainer.predictor(restored.state)
-  images = jnp.asarray(item.dataset.test.images[:500], jnp.float32) / 255
-  labels = np.asarray(item.dataset.test.labels[:500])
+  trained = trained_run.load(args.run, data_dir=args.data_dir)
+  predictor, settings, test = trained.logits_fn, trained.settings, trained.dataset.test
+  images = jnp.asarray(test.images[:500], jnp.float32) / 255
+  labels = np.asarray(test.labels[:500])
   right = np.flatnonzero(np.asarray(predictor(images)).argmax(1) == labels)[: args.images]
   fill = jnp.asarray(settings.model.mean)
   games = [

@@ -29,12 +29,10 @@ from mixboost_jax.runtime.parts import Parts
 def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:
   """Measures one run and joins its interactions to its errors."""
   changes = {"interactions": {"num_images": args.images, "pairs_per_image": args.pairs}}
-  settings = trained_run.settings_of(folder, data_dir=args.data_dir, changes=changes)
-  item, restored = trained_run.open_run(settings, folder)
-  predictor = item.trainer.predictor(restored.state)
-  found = job.measure(item, predictor, parts=Parts(None))
+  trained = trained_run.load(folder, data_dir=args.data_dir, changes=changes)
+  found = job.measure(trained.run, trained.logits_fn, parts=Parts(None))
   known = results.read(folder / aggregate.RESULTS_FILE)
-  tree = settings.to_json()
+  tree = trained.settings.to_json()
   tree["data"]["dir"] = ""  # where the data lie here says nothing about the run
   errors = tuple(metric for metric in known.metrics if metric.name in ERRORS)
   return dataclasses.replace(

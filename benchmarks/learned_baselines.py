@@ -13,6 +13,8 @@ Every term is learned alone, with the orders of its whole function: terms share 
 loss of a function is the sum of the losses of its terms. Finished terms are kept; the same command
 goes on after a stop. Neither the slides nor the public code state rate and steps for these
 functions; 0.01 and 300 are those of the public code's census example, too short from a start of 1.
+Every function is monotone in each input, so the gains of a feature have one sign for one sample and
+the two losses are equal on the same contexts: their rows here agree, unlike the paper's.
 """
 
 import argparse

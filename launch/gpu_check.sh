@@ -13,6 +13,14 @@ if python -c 'import torch' 2>/dev/null; then # the peers of these run in PyTorc
   PYTHONPATH=. python benchmarks/interaction_rate.py --peer-python="$(command -v python)" \
     --out=results/benchmarks/interaction_rate_gpu.json
   python benchmarks/adversarial_step.py --out=results/benchmarks/adversarial_step_gpu.json
+  if [ -n "${PEER_PATH:-}" ]; then # clones of bethgelab/foolbox and fra31/auto-attack, A:B
+    PYTHONPATH=. python benchmarks/evaluation.py --parts pgd autoattack --peer-path="$PEER_PATH" \
+      --attacked=512 --auto-attacked=512 --out=results/benchmarks/attacks_gpu.json
+  fi
+fi
+if [ -n "${ROBUSTNESS:-}" ]; then # a clone of hendrycks/robustness, and what its scripts import
+  PYTHONPATH=. python benchmarks/evaluation.py --parts corruptions --robustness="$ROBUSTNESS" \
+    --out=results/benchmarks/corruptions_gpu.json
 fi
 if [ $# -ge 1 ]; then
   for words in baseline boost; do

@@ -4,7 +4,10 @@
 The variables are set before anything imports JAX; subprocess tests inherit them.
 """
 
+import ctypes
+import gc
 import os
+import pathlib
 
 _FLAG = "--xla_force_host_platform_device_count"
 if _FLAG not in os.environ.get("XLA_FLAGS", ""):
@@ -31,6 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
+MOST_BYTES = 3 * 2**30
+
+
 @pytest.fixture
 def key() -> jax.Array:
   return jax.random.key(0)
@@ -42,6 +48,17 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory():
+  """Compiled programs of hundreds of modules do not fit: forgets them when they take too much."""
+  yield
+  pages = pathlib.Path("/proc/self/statm")
+  if pages.exists() and int(pages.read_text().split()[1]) * 4096 > MOST_BYTES:
+    jax.clear_caches()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

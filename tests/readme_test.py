@@ -80,9 +80,17 @@ def test_speed_ratios_are_those_of_the_committed_benchmark():
 
 @pytest.mark.parametrize("pairs", ["neighbour", "uniform"])
 def test_evaluations_saved_are_those_of_the_committed_benchmark(pairs):
-  place = f"results/benchmarks/interaction_cost_{pairs}.json"
-  ratio = json.loads((ROOT / place).read_text())[pairs]["at_equal"]["reported_stderr"]["ratio"]
-  sentence = " ".join(README.split())
-  wanted = {"neighbour": "network evaluations than the public protocol on neighbour pairs",
-            "uniform": "fewer on uniform ones"}[pairs]  # fmt: skip
-  assert re.search(rf"\b{ratio:.1f} times (fewer )?{wanted}", sentence)
+  place = ROOT / "results/benchmarks/interaction_cost.json"
+  found = json.loads(place.read_text())[pairs]["mean_square_error_times_cost"]
+  low, high = found["interval_95"]
+  interval = f"(95 % interval {low:.0f} to {high:.0f})"
+  words = f"{found['ratio']:.1f} times fewer on {pairs} pairs {interval}"
+  assert words in " ".join(README.split())
+
+
+def test_learned_baselines_are_those_of_the_committed_benchmark():
+  place = ROOT / "results/benchmarks/learned_baselines.json"
+  found = json.loads(place.read_text())["released"]
+  for loss in ("shapley", "marginal"):
+    row = " | ".join(f"{percent:.2f}" for percent in found[loss]["percent"])
+    assert f"| L_{loss}, ours | {row} |" in README

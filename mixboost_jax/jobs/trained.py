@@ -6,6 +6,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from mixboost_jax import data
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
@@ -19,7 +23,8 @@ class Trained:
   """What `load_trained` returns.
 
   Attributes:
-    logits_fn: the network in evaluation mode, `images -> logits`.
+    logits_fn: the network in evaluation mode, `images -> logits`. Its parameters are on no fixed
+      device: it computes where its images are, and `evaluate` spreads it over all devices.
     dataset: that it was trained and is tested on.
     settings: of the run.
     step: of the checkpoint.
@@ -77,5 +82,6 @@ def load_trained(
     if restored is None:
       raise ValueError(f"{path}: no checkpoint; run --job=train first.")
     restored = prepared.selected(item, saver, restored)
-  logits_fn = item.trainer.predictor(restored.state)
+  replicated = item.trainer.predictor(restored.state)  # every device would do the same work
+  logits_fn = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), replicated)
   return Trained(logits_fn, item.dataset, settings, int(restored.metadata["step"]), item)

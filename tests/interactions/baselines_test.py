@@ -196,6 +196,22 @@ def test_the_loss_is_the_sum_over_terms(key, loss):
   np.testing.assert_allclose(sum(parts), found, rtol=1e-5)
 
 
+def test_the_losses_agree_where_gains_keep_their_sign(key):
+  inputs, baseline = jnp.asarray(functions.binary_inputs(3), jnp.float32), jnp.full(3, 0.4)
+
+  def both(function):
+    options = {"low_fraction": 1.0, "num_contexts": 20}
+    return [
+      float(interactions.baseline_loss(key, function, inputs, baseline, loss=loss, **options))
+      for loss in ("shapley", "marginal")
+    ]
+
+  shapley, marginal = both(functions.parse("+sigmoid(+4a-4b*c-2.00)"))
+  np.testing.assert_allclose(shapley, marginal, rtol=1e-5)
+  shapley, marginal = both(lambda x: (x[..., 0] - x[..., 1]) ** 2)  # falls, then rises
+  assert shapley < 0.95 * marginal
+
+
 def test_many_features_are_exchanged_in_one_batch(key, monkeypatch):
   function = functions.PAPER_FUNCTIONS["F4"]
   contexts = baselines.low_order_contexts(key, num_players=10, low_fraction=0.5, num_contexts=6)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def test_a_run_folder_gives_its_network_and_is_left_alone(folder):
   untrained = initial.predictor(initial.state)(images)
   assert np.abs(np.asarray(untrained) - np.asarray(expected)).max() > 1e-3
   assert files(folder) == before
+
+
+def test_the_network_computes_where_its_images_are(folder):
+  trained = jobs.load_trained(folder)
+  images = jnp.asarray(trained.dataset.test.images[:8] / 255, jnp.float32)
+  assert jax.device_count() == 8
+  for device in jax.devices()[:2]:
+    logits = trained.logits_fn(jax.device_put(images, device))
+    assert logits.devices() == {device}
 
 
 def test_changes_are_laid_over_what_the_run_says(folder):
