@@ -399,7 +399,7 @@ def test_left_overs_and_foreign_names_are_not_checkpoints(tmp_path):
 
 
 KILLED = """
-import sys, time
+import os, sys, time
 import jax, jax.numpy as jnp
 from mixboost_jax.runtime import checkpoint, manifest
 saver = checkpoint.Checkpointer(sys.argv[1])
@@ -412,7 +412,9 @@ def slow(folder, contents):
   time.sleep(60)
 manifest.write = slow
 saver.save(2, {"w": jnp.arange(1000.0) + 1})
-if sys.argv[2] == "early": print("writing", flush=True)
+if sys.argv[2] == "early":
+  while len(os.listdir(sys.argv[1])) < 2: time.sleep(0.001)  # the writer has its own thread
+  print("writing", flush=True)
 time.sleep(60)
 """
 
