@@ -94,3 +94,28 @@ def test_learned_baselines_are_those_of_the_committed_benchmark():
   for loss in ("shapley", "marginal"):
     row = " | ".join(f"{percent:.2f}" for percent in found[loss]["percent"])
     assert f"| L_{loss}, ours | {row} |" in README
+
+
+def test_ratios_against_peers_are_those_of_the_committed_benchmarks():
+  def read(name):
+    return json.loads((ROOT / f"results/benchmarks/{name}.json").read_text())
+
+  evaluation, mixup = read("evaluation_cpu2"), read("mixup_inference")
+  corruptions = evaluation["corruptions"]
+  rows = {
+    "PyTorch, channels-last": read("interaction_rate")["ratio"]["channels_last"],
+    "the public per-image loop in PyTorch": mixup["speedup_over_loop"],
+    "the same, batched": mixup["speedup_over_batched"],
+    "the slowest corruption by itself": min(r["ratio"] for r in corruptions["by_name"].values()),
+    "foolbox": evaluation["pgd_20"]["ratio"],
+    "foolbox; ours with plain `jax.lax` convolutions": (
+      evaluation["pgd_20_plain_convolutions"]["ratio"]
+    ),
+    "the original package": evaluation["autoattack"]["ratio"],
+    "Pillow in as many processes": (
+      1 / read("input_pipeline_cpu")["ways"]["PIL in processes"]["over_ours"]
+    ),
+  }
+  for peer, ratio in rows.items():
+    assert f"| {peer} | {ratio:.2f} |" in README, peer
+  assert f"| the authors' scripts | {corruptions['ratio_of_sums']:.1f} |" in README
