@@ -187,7 +187,8 @@ def main() -> None:
   sets["F3 as printed"] = [functions.PRINTED_F3]
   if args.released:
     sets["released"] = released(args.released)
-  sets["random"] = [functions.random_function(jax.random.key(k)) for k in range(args.functions)]
+  if args.functions:
+    sets["random"] = [functions.random_function(jax.random.key(k)) for k in range(args.functions)]
   report: dict[str, Any] = {
     "command": trained_run.command(),
     "setting": f"gradient descent, rate {args.learning_rate}, {args.steps} steps, within [0, 1]",
