@@ -88,12 +88,13 @@ def test_evaluations_saved_are_those_of_the_committed_benchmark(pairs):
   assert words in " ".join(README.split())
 
 
-def test_learned_baselines_are_those_of_the_committed_benchmark():
-  place = ROOT / "results/benchmarks/learned_baselines.json"
+@pytest.mark.parametrize(("rate", "file"), [("0.01", ""), ("0.1", "_rate_0.1")])
+def test_learned_baselines_are_those_of_the_committed_benchmark(rate, file):
+  place = ROOT / f"results/benchmarks/learned_baselines{file}.json"
   found = json.loads(place.read_text())["released"]
   for loss in ("shapley", "marginal"):
     row = " | ".join(f"{percent:.2f}" for percent in found[loss]["percent"])
-    assert f"| L_{loss}, ours | {row} |" in README
+    assert f"| L_{loss}, ours, rate {rate} | {row} |" in README
 
 
 def test_ratios_against_peers_are_those_of_the_committed_benchmarks():
