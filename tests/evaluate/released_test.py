@@ -142,6 +142,34 @@ def test_imagenet_gives_its_class_names_and_its_size(imagenet, family, title, ki
     released_folder.open_sets(str(published), nameless, [family])
 
 
+def test_films_come_in_the_order_of_the_examples(cifar):
+  examples = evaluate.from_dataset(cifar, split="test")
+  opened_sets = released.Released({"p": FakeSet(cifar.test, ("tilt",), films=True)}, examples)
+  films = opened_sets.films(evaluate.Unit("sequence", "p", "tilt", 0, "released"), 10, 20)
+  np.testing.assert_array_equal(films[:, 0], cifar.test.images[examples.order[10:20]])
+
+
+def test_films_of_noise_are_compared_with_their_first_frame(
+  linear_fn, cifar, tmp_path, monkeypatch
+):
+  class ThereAndBack(FakeSet):
+    def load_films(self, unit, *, start=0, stop=None):
+      films = super().load_films(unit, start=start, stop=stop)
+      return np.concatenate([films, films[:, :1]], axis=1)
+
+  (tmp_path / "CIFAR-10-P").mkdir()
+  fake = ThereAndBack(cifar.test, ("tilt", "gaussian_noise"), films=True)
+  original = released_folder.open_sets
+  monkeypatch.setattr(
+    released_folder, "open_sets", lambda *a, **k: original(*a, **k, open_set=lambda *a, **k: fake)
+  )
+  suite = "p:tilt,p:gaussian_noise"
+  results = evaluate.evaluate(linear_fn, cifar, suite, batch_size=48, released_dir=str(tmp_path))
+  found = {m.name: m.value for m in results.metrics}
+  assert found["flip_rate:tilt"] > 0
+  assert found["flip_rate:tilt"] == pytest.approx(2 * found["flip_rate:gaussian_noise"], rel=1e-5)
+
+
 def test_frames_of_another_size_are_refused(cifar):
   examples = evaluate.from_dataset(cifar, split="test")
   small = dataclasses.replace(cifar.test, images=cifar.test.images[:, :4, :4])

@@ -37,5 +37,9 @@ def test_outliers_by_hand():
   np.testing.assert_allclose(rows[1]["average_high"], 2 + 6.3138, atol=1e-3)
   # I / |I| is the same in both pictures, so P has no error.
   np.testing.assert_allclose(rows[1]["positive_high"], 0.25, atol=1e-12)
+  # Means 0.5 and 1.5 over a size of 2: P = 0.75 with a standard error of 0.5 / (2 * 2).
+  uneven = strength([[2.0, 2.0]] * 2, [[0.5, 0.5], [1.5, 1.5]])
+  row = interactions.outlier_rows(uneven, normal, confidence=0.9)[0]
+  np.testing.assert_allclose(row["positive_high"], 0.25 + 6.3138 * 0.125, atol=1e-3)
   with pytest.raises(ValueError, match="orders differ"):
     interactions.outlier_rows(odd, strength([[1, 1]] * 2, [[1, 1]] * 2, orders=(0, 3)))
