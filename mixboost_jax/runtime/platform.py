@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jaxlib
 
 from mixboost_jax import schema
 from mixboost_jax.runtime import log
@@ -26,20 +27,30 @@ CACHE_MIN_COMPILE_SECONDS = 0.0
 """Programs that compile faster are not kept. Many small ones together cost seconds: keep all."""
 
 _COUNT_FLAG = "--xla_force_host_platform_device_count"
+_FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_FUSING_JAXLIBS = ((0, 10, 2), (0, 13))
+"""From the first jaxlib that fuses reductions for YNNPACK on a CPU up to the first not looked at.
+
+0.10.2 adds up wrong numbers (jax issue 39103) or crashes in ranks above 6 (39257, 40412); 0.11.2
+and 0.12.0 give NaN for bfloat16. A flag that a jaxlib does not know ends the process, so later
+ones are left alone until `benchmarks/compiler_agreement.py` has run on them.
+"""
 _OWN_VARIABLES = ("MIXBOOST_COORDINATOR", "MIXBOOST_NUM_PROCESSES", "MIXBOOST_PROCESS_ID")
 
 
 def prepare(settings: schema.Runtime) -> None:
   """Applies `config.runtime` to this process. Call it before any JAX computation.
 
-  Joins the other processes of a distributed run, splits a CPU host into virtual devices, and
-  switches the persistent compilation cache on. Nothing here changes a result beyond rounding.
+  Joins the other processes of a distributed run, splits a CPU host into virtual devices, switches
+  fusions off that this jaxlib miscompiles on a CPU, and the persistent compilation cache on.
+  Nothing here changes a right result beyond rounding.
 
   Raises:
     RuntimeError: if JAX has already started with another number of devices than the config wants.
     ValueError: if the variables of a distributed run contradict each other.
   """
   _set_cpu_devices(settings.cpu_devices)
+  _switch_wrong_fusions_off()
   initialize_distributed()
   use_compile_cache(settings.compile_cache)
 
@@ -88,6 +99,14 @@ def _set_cpu_devices(wanted: int) -> None:
     return
   count = wanted or DEFAULT_CPU_DEVICES
   os.environ["XLA_FLAGS"] = f"{flags} {_COUNT_FLAG}={count}".strip()
+
+
+def _switch_wrong_fusions_off() -> None:
+  first, end = _FUSING_JAXLIBS
+  version = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
+  flags = os.environ.get("XLA_FLAGS", "")
+  if first <= version < end and _FUSION_FLAG not in flags and not backend_is_initialized():
+    os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}=".strip()
 
 
 def use_compile_cache(folder: str) -> pathlib.Path | None:
