@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import objectives, predictors, projected_gradient, projections, staged
@@ -207,6 +208,7 @@ def _first_iterate(keys: PRNGKeys, images: Images, *, epsilon: Epsilon, norm: st
   )
 
 
+@checks.inputs(values="always")
 def apgd(
   key: AnyKey,
   logits_fn: Callable,

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mixboost_jax import checks, registry
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import registry
 from mixboost_jax.array_types import AnyKey, Images, Labels
 from mixboost_jax.attacks import (
   auto_pgd,
@@ -301,6 +301,7 @@ def _compile(stage: staged.Stage, norm: str, *, restarts: int, num_targets: int)
   return _Compiled(stage, jax.jit(stage.start), jax.jit(advance), jax.jit(finish), tuple(variants))
 
 
+@checks.inputs(values="always")
 def autoattack(
   key: AnyKey,
   logits_fn: Callable,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import hyperplane, objectives, predictors, projections, staged
@@ -171,6 +172,7 @@ def cross(images: Images, clean: Images, gap: PerExample, gradient: Images, *, n
   return jnp.clip(ahead, 0.0, 1.0)
 
 
+@checks.inputs(values="always")
 def fab(
   key: AnyKey,
   logits_fn: Callable,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Image, Images, Labels, PerExample, PRNGKey, PRNGKeys
 from mixboost_jax.attacks import objectives, predictors, projections, square_search_l2, staged
@@ -179,6 +180,7 @@ def stage(
   )
 
 
+@checks.inputs(values="always")
 def square(
   key: AnyKey,
   logits_fn: Callable,

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks, loops
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import loops
 from mixboost_jax.array_types import AnyKey, Images, Labels, PRNGKeys
 from mixboost_jax.attacks import diversity, objectives, predictors, projected_gradient, projections
 from mixboost_jax.attacks.projections import Epsilon
@@ -92,6 +92,7 @@ def mean_loss(
   return loops.map_rows(copy, copies * num, max_rows=max_rows).reshape(copies, num).mean(axis=0)
 
 
+@checks.inputs(values="always")
 def transfer(
   key: AnyKey,
   logits_fn: Callable,

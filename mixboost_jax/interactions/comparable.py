@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mixboost_jax import loops
+from mixboost_jax import checks, loops
 from mixboost_jax.array_types import Images, Labels, LogitsFn, PRNGKey
 
 SMALLEST_STEP = 1e-6
 
 
+@checks.inputs(values="always")
 def comparable_attack(
   key: PRNGKey,
   logits_fn: LogitsFn,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 
 
@@ -41,12 +42,14 @@ class PairPopulation:
     return np.bincount(self.strata, self.weights, self.num_strata)
 
 
+@checks.inputs()
 def uniform_population(num_players: int) -> PairPopulation:
   """All pairs alike, in one stratum."""
   pairs = np.array(list(itertools.combinations(range(num_players), 2)))
   return PairPopulation(pairs, np.full(len(pairs), 1 / len(pairs)), np.zeros(len(pairs), int))
 
 
+@checks.inputs()
 def grid_population(grid: int) -> PairPopulation:
   """All pairs of cells alike, as strata of distance: interactions fade with it.
 
@@ -64,6 +67,7 @@ def _distance_strata(pairs: np.ndarray, grid: int) -> np.ndarray:
   return np.unique(labels, return_inverse=True)[1]
 
 
+@checks.inputs()
 def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
   """Pairs as the public protocol draws them: i uniform, j in a window around it, clamped.
 
@@ -91,6 +95,7 @@ def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
   return PairPopulation(pairs, counts / counts.sum(), strata)
 
 
+@checks.inputs()
 def window_population(grid: int, *, stride: int = 2) -> PairPopulation:
   """All pairs of cells at most `stride` apart in both coordinates, all alike."""
   population = neighbour_population(grid, stride=stride)
@@ -99,6 +104,7 @@ def window_population(grid: int, *, stride: int = 2) -> PairPopulation:
   )
 
 
+@checks.inputs()
 def sample_pairs(
   key: PRNGKey, population: PairPopulation, *, num_pairs: int, replace: bool = False
 ) -> Int[Array, "P 2"]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.ends import total_evaluations, with_exact_ends
 from mixboost_jax.interactions.estimate import MultiOrder
@@ -22,6 +23,7 @@ PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.
 """Orders of the public protocol as fractions of n - 2."""
 
 
+@checks.inputs()
 def orders_of(num_players: int, *, ratios: Sequence[float] = PAPER_RATIOS) -> tuple[int, ...]:
   """Returns `int((n - 2) * ratio)`: 0, 12, 25, 50, ..., 254 for 256 players.
 
@@ -103,6 +105,7 @@ def _differences(
   return jnp.moveaxis(flat.reshape(num_pairs, num_contexts, num_orders), 2, 0)
 
 
+@checks.inputs()
 def multi_order(
   key: PRNGKey,
   game: Game,

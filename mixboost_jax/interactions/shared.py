@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.ends import total_evaluations, with_exact_ends
 from mixboost_jax.interactions.estimate import MultiOrder
@@ -130,6 +131,7 @@ def _differences(
   return table.transpose(2, 0, 3, 1).reshape(num_orders, num_sets * num_pairs, num_contexts)
 
 
+@checks.inputs()
 def multi_order_sets(
   key: PRNGKey,
   game: Game,

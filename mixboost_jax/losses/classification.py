@@ -4,14 +4,17 @@
 import jax
 import jax.numpy as jnp
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
 
 
+@checks.inputs()
 def one_hot(labels: Labels, num_classes: int) -> SoftLabels:
   """Returns `float32[N, K]` rows with a single 1."""
   return jax.nn.one_hot(labels, num_classes)
 
 
+@checks.inputs()
 def smooth(soft_labels: SoftLabels, *, label_smoothing: float) -> SoftLabels:
   """Mixes each row with the uniform distribution.
 
@@ -22,6 +25,7 @@ def smooth(soft_labels: SoftLabels, *, label_smoothing: float) -> SoftLabels:
   return (1 - label_smoothing) * soft_labels + label_smoothing / soft_labels.shape[-1]
 
 
+@checks.inputs()
 def cross_entropy(
   logits: Logits, labels: Labels | SoftLabels, *, label_smoothing: float = 0.0
 ) -> PerExample:
@@ -39,6 +43,7 @@ def cross_entropy(
   return -jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1)
 
 
+@checks.inputs()
 def entropy(logits: Logits) -> PerExample:
   """Returns the Shannon entropy of `softmax(logits)` in nats, in [0, log K]."""
   log_probabilities = jax.nn.log_softmax(logits)

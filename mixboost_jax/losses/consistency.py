@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Logits, PerExample
 
 
+@checks.inputs()
 def jensen_shannon(list_of_logits: Sequence[Logits]) -> PerExample:
   """Returns the Jensen-Shannon divergence of the views' predictions, in [0, log(num_views)].
 
@@ -26,6 +28,7 @@ def jensen_shannon(list_of_logits: Sequence[Logits]) -> PerExample:
   return jnp.sum(p * (log_p - log_mixture), axis=-1).mean(axis=0)
 
 
+@checks.inputs()
 def kl_divergence(logits: Logits, other: Logits) -> PerExample:
   """Returns KL(p || q) of `p = softmax(logits)` from `q = softmax(other)`, in nats."""
   log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(other)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, PerExample, Probabilities, Scalar
 from mixboost_jax.metrics import classification
 
@@ -27,6 +28,7 @@ class Bins(NamedTuple):
     return jnp.abs(self.confidence_sum - self.correct_sum) / jnp.maximum(self.count, 1.0)
 
 
+@checks.inputs()
 def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins: int) -> Bins:
   """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence."""
   place = jnp.clip(jnp.ceil(confidence * num_bins) - 1, 0, num_bins - 1)
@@ -36,6 +38,7 @@ def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins
   return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
+@checks.inputs()
 def equal_mass_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, num_bins: int
 ) -> Bins:
@@ -50,6 +53,7 @@ def equal_mass_bins(
   return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
 
 
+@checks.inputs()
 def fixed_size_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, bin_size: int
 ) -> Bins:
@@ -84,11 +88,13 @@ def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, P
   return confidence[order], is_correct[order]
 
 
+@checks.inputs()
 def mean_gap(bins: Bins) -> Scalar:
   """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]."""
   return (bins.count * bins.gap()).sum() / bins.count.sum()
 
 
+@checks.inputs()
 def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
@@ -113,6 +119,7 @@ def _without_last(values: Float[Array, " B"]) -> Float[Array, " B_less_one"]:
   return values[:-1]
 
 
+@checks.inputs()
 def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal width, in [0, 1].
 
@@ -130,6 +137,7 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
   return mean_gap(equal_width_bins(confidence, is_correct, num_bins=num_bins))
 
 
+@checks.inputs()
 def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
 
@@ -138,6 +146,7 @@ def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int 
   return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
 
 
+@checks.inputs()
 def rms_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -163,6 +172,7 @@ def rms_calibration_error(
   return rms_gap(bins, skip_last_bin=skip_last_bin)
 
 
+@checks.inputs()
 def mad_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -177,6 +187,7 @@ def mad_calibration_error(
   return kept.sum() / bins.count.sum()
 
 
+@checks.inputs()
 def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the area under the response rate accuracy curve, in [0, 1].
 
@@ -193,6 +204,7 @@ def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   return (hits / answered).mean()
 
 
+@checks.inputs()
 def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the soft F1 score of "doubt detects mistakes", in [0, 1]; higher is better.
 

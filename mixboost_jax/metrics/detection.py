@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Logits, PerExample, Scalar
 
 Positive = Literal["id", "ood"]
@@ -18,6 +19,7 @@ ScoresIn = Float[Array, " N"]
 ScoresOut = Float[Array, " M"]
 
 
+@checks.inputs()
 def max_softmax(logits: Logits) -> PerExample:
   """Returns the maximum softmax probability.
 
@@ -26,6 +28,7 @@ def max_softmax(logits: Logits) -> PerExample:
   return jax.nn.softmax(logits, axis=-1).max(axis=-1)
 
 
+@checks.inputs()
 def max_logit(logits: Logits) -> PerExample:
   """Returns the largest logit.
 
@@ -34,6 +37,7 @@ def max_logit(logits: Logits) -> PerExample:
   return logits.max(axis=-1)
 
 
+@checks.inputs()
 def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
   """Returns T logsumexp(logits / T), minus the energy.
 
@@ -42,6 +46,7 @@ def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
   return temperature * jax.nn.logsumexp(logits / temperature, axis=-1)
 
 
+@checks.inputs()
 def auroc(scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar:
   """Returns P(in > out) + P(in = out) / 2, the area under the ROC curve, in [0, 1]."""
   ordered = jnp.sort(scores_out)
@@ -50,6 +55,7 @@ def auroc(scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar:
   return ((below + not_above) / (2.0 * len(ordered))).mean()
 
 
+@checks.inputs()
 def aupr(scores_in: ScoresIn, scores_out: ScoresOut, *, positive: Positive = "ood") -> Scalar:
   """Returns the average precision, in [0, 1].
 
@@ -70,6 +76,7 @@ def aupr(scores_in: ScoresIn, scores_out: ScoresOut, *, positive: Positive = "oo
   return (hits / (hits + false_alarms)).mean()
 
 
+@checks.inputs()
 def fpr_at_tpr(
   scores_in: ScoresIn, scores_out: ScoresOut, *, tpr: float = 0.95, positive: Positive = "id"
 ) -> Scalar:

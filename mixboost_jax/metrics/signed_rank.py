@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mixboost_jax import checks
+
 _ALTERNATIVES = ("less", "greater", "two-sided")
 
 
@@ -19,6 +21,7 @@ class SignedRank(NamedTuple):
   """Pairs that differ."""
 
 
+@checks.inputs()
 def wilcoxon(
   a: Sequence[float] | Any,
   b: Sequence[float] | Any,

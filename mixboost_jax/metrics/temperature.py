@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, Scalar
 
 _WIDEST = 1e4  # the unrestricted search looks in [1 / _WIDEST, _WIDEST]
@@ -37,6 +38,7 @@ def _bisect(is_too_high: Callable[[Scalar], Array], low: float, high: float, tur
   return 0.5 * (left + right)
 
 
+@checks.inputs()
 def bisect_temperature(
   logits: Logits, labels: Labels, *, low: float = 0.2, high: float = 5.0, tolerance: float = 1e-4
 ) -> Scalar:
@@ -61,6 +63,7 @@ def bisect_temperature(
   return _bisect(lambda t: _nll_slope(logits, labels, t) <= 0, low, high, turns)
 
 
+@checks.inputs()
 def fit_temperature(logits: Logits, labels: Labels, *, num_steps: int = 60) -> Scalar:
   """Returns the temperature of least negative log-likelihood, without a narrow search range.
 
