@@ -123,10 +123,8 @@ def interval_of(
     return Interval(low, high)
   if method == "basic":
     return Interval(2 * estimate - high, 2 * estimate - low)
-  if method == "recentred":
-    shift = estimate - float(values.mean())
-    return Interval(low + shift, high + shift)
-  raise ValueError(f"bootstrap: unknown method {method!r}; choose percentile, basic or recentred.")
+  shift = estimate - float(values.mean())
+  return Interval(low + shift, high + shift)
 
 
 @checks.inputs()

@@ -89,8 +89,8 @@ def test_scores_of_logits(key):
 
 @pytest.mark.parametrize("function", [metrics.aupr, metrics.fpr_at_tpr])
 def test_unknown_convention(function):
-  with pytest.raises(ValueError, match='positive must be "id" or "ood"'):
-    function.__wrapped__(jnp.ones(3), jnp.ones(3), positive="both")
+  with pytest.raises(ValueError, match="positive must be 'id' or 'ood', got 'both'"):
+    function(jnp.ones(3), jnp.ones(3), positive="both")
 
 
 def test_tpr_out_of_range():
