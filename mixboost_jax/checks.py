@@ -15,6 +15,7 @@ compiled programs, if the environment has `MIXBOOST_CHECKS=1`. A compiled progra
 
 import functools
 import inspect
+import math
 import os
 import types
 import typing
@@ -93,16 +94,17 @@ class Argument(NamedTuple):
   each: bool = False
 
 
-def inputs(*, values: Values = "debug") -> Callable[[F], F]:
+def inputs(*, values: Values = "debug", place: str = "") -> Callable[[F], F]:
   """Returns a decorator that checks the arguments of a function by its annotations.
 
   Args:
     values: when the values of `image`, `images`, `labels`, `soft_labels` and `probabilities` are
       looked at; see the module. "never" is for functions whose `images` may lie anywhere.
+    place: what messages begin with; the name of the function by default.
   """
 
   def decorate(function: F) -> F:
-    place = function.__name__
+    where = place or function.__name__
     parameters = inspect.signature(function).parameters
     arguments = {name: _read(name, p.annotation) for name, p in parameters.items()}
     positional = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -113,25 +115,22 @@ def inputs(*, values: Values = "debug") -> Callable[[F], F]:
       given, sizes = dict(asked), {}
       for name, value in asked.items():
         if argument := arguments.get(name):
-          given[name] = _accept(place, argument, value, sizes)
-      _agree(place, given, arguments, sizes)
+          given[name] = _accept(where, argument, value, sizes)
+      _agree(where, given, arguments, sizes)
+      if values == "always":
+        _refuse_large_steps(where, given, sizes)
       if values != "never":
         for name in _ROLES.keys() & given.keys():
           if (argument := arguments.get(name)) and argument.forms and given[name] is not None:
             on_host = not isinstance(asked[name], jax.Array)
             value = np.asarray(asked[name]) if on_host else given[name]
-            _look(place, name, value, sizes, always=values == "always")
+            _look(where, name, value, sizes, always=values == "always")
       own = [given[name] for name in positional[: len(args)]]
       return function(*own, *args[len(own) :], **{name: given[name] for name in kwargs})
 
     return typing.cast(F, checked)
 
   return decorate
-
-
-def refuse_unless_keys(key: Any, place: str) -> None:
-  """Raises a ValueError unless `key` is a typed key, or an array of them."""
-  _accept(place, Argument("key", (Form("key", ("*n",)),)), key, {})
 
 
 def class_numbers(place: str, name: str, labels: Any, num_classes: int) -> None:
@@ -297,6 +296,20 @@ def _agree(place: str, given: dict, arguments: dict, sizes: Sizes) -> None:
       raise ValueError(
         f"{place}: fill must be one number or {channels} (one per channel), got {len(fill)}."
       )
+
+
+def _refuse_large_steps(place: str, given: dict, sizes: Sizes) -> None:
+  """Compares radius and step of an attack, where they are known, with the box of all pictures."""
+  dims = [sizes[dim][0] for dim in "HWC" if dim in sizes]
+  largest = 1.0 if given.get("norm", "linf") == "linf" else math.sqrt(math.prod(dims))
+  for name in ("epsilon", "step_size"):
+    value = given.get(name)
+    if value is None or isinstance(value, jax.core.Tracer) or 0 <= float(value) <= largest:
+      continue
+    raise ValueError(
+      f"{place}: {name} must be in [0, {largest:.4g}], got {float(value):g}; {name} is in pixel "
+      "units of [0, 1]: 8/255, not 8."
+    )
 
 
 # Words.

@@ -251,6 +251,7 @@ def apgd(
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
   num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  checks.class_numbers("apgd", "labels", labels, num_classes)
   targets = min(num_targets, num_classes - 1) if loss.endswith("targeted") else 1
   found, _ = staged.run(
     stage(logits_fn, norm=norm, loss=loss, num_steps=num_steps),

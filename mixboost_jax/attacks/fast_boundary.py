@@ -212,6 +212,7 @@ def fab(
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
   num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  checks.class_numbers("fab", "labels", labels, num_classes)
   num_targets = min(num_targets, num_classes - 1) if targeted else 1
   if restarts < 1 or num_targets < 1:
     raise ValueError(

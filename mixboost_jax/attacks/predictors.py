@@ -180,6 +180,7 @@ def random_targets(key: AnyKey, labels: Labels, *, num_classes: int) -> Labels:
   """
   if num_classes < 2:
     raise ValueError(f"attacks.random_targets: needs >= 2 classes, got {num_classes}.")
+  checks.class_numbers("random_targets", "labels", labels, num_classes)
   keys = keys_lib.per_example(key, labels.shape[0])
   offsets = jax.vmap(lambda k: jax.random.randint(k, (), 1, num_classes))(keys)
   return (labels + offsets) % num_classes

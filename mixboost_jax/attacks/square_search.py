@@ -216,7 +216,8 @@ def square(
   """
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
-  staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  checks.class_numbers("square", "labels", labels, num_classes)
   height, width, channels = images.shape[1:]
   one = stage(
     logits_fn,

@@ -43,7 +43,9 @@ def comparable_attack(
   """
   rows = jnp.arange(images.shape[0])
   start = jnp.clip(images + 1e-3 * jax.random.normal(key, images.shape), 0, 1)
-  before = logits_fn(images)[rows, labels]
+  logits = logits_fn(images)
+  checks.class_numbers("comparable_attack", "labels", labels, logits.shape[-1])
+  before = logits[rows, labels]
   low, high = drop
 
   def loss(x: Images) -> Float[Array, ""]:

@@ -72,6 +72,19 @@ def check(game: Game, orders: Sequence[int], num_contexts: int, block: int) -> N
     )
 
 
+def check_players(place: str, sets: Array | np.ndarray, num_players: int) -> None:
+  """Raises ValueError unless each row names different players 0 .. n - 1; traced ones pass."""
+  if isinstance(sets, jax.core.Tracer) or not sets.size:
+    return
+  rows = np.sort(np.asarray(sets), axis=1)
+  wrong = (rows[:, 0] < 0) | (rows[:, -1] >= num_players) | (rows[:, 1:] == rows[:, :-1]).any(1)
+  if wrong.any():
+    raise ValueError(
+      f"{place} must be different players from 0 to {num_players - 1}, got "
+      f"{tuple(np.asarray(sets)[wrong][0].tolist())} in row {int(np.argmax(wrong))}."
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("num_contexts", "block", "chunk_size"))
 def _differences(
   key: PRNGKey,
@@ -141,6 +154,7 @@ def multi_order(
     ValueError: if an order is out of range or `block` does not divide `num_contexts`.
   """
   check(game, orders, num_contexts, block)
+  check_players("multi_order: pairs", pairs, game.num_players)
   pairs = jnp.asarray(pairs)
 
   run = functools.partial(

@@ -26,7 +26,7 @@ from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.ends import total_evaluations, with_exact_ends
 from mixboost_jax.interactions.estimate import MultiOrder
 from mixboost_jax.interactions.game import Game, map_chunks
-from mixboost_jax.interactions.pairwise import check, player_ranks, rotated_context
+from mixboost_jax.interactions.pairwise import check, check_players, player_ranks, rotated_context
 
 
 def set_evaluations(size: int) -> int:
@@ -178,6 +178,7 @@ def multi_order_sets(
       chunk_size=chunk_size,
     )
 
+  check_players("multi_order_sets: sets", sets, game.num_players)
   first, second = np.triu_indices(size, 1)
   pairs = jnp.stack([sets[:, first], sets[:, second]], -1).reshape(-1, 2)
   return MultiOrder(

@@ -10,7 +10,8 @@ from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
 
 @checks.inputs()
 def one_hot(labels: Labels, num_classes: int) -> SoftLabels:
-  """Returns `float32[N, K]` rows with a single 1."""
+  """Returns `float32[N, K]` rows with a single 1; all 0 for a traced label that is no class."""
+  checks.class_numbers("one_hot", "labels", labels, num_classes)
   return jax.nn.one_hot(labels, num_classes)
 
 
