@@ -45,6 +45,8 @@ class PairPopulation:
 @checks.inputs()
 def uniform_population(num_players: int) -> PairPopulation:
   """All pairs alike, in one stratum."""
+  if num_players < 2:
+    raise ValueError(f"uniform_population: num_players must be >= 2, got {num_players}.")
   pairs = np.array(list(itertools.combinations(range(num_players), 2)))
   return PairPopulation(pairs, np.full(len(pairs), 1 / len(pairs)), np.zeros(len(pairs), int))
 
@@ -56,6 +58,8 @@ def grid_population(grid: int) -> PairPopulation:
   Strata: larger coordinate difference 1, 2, 3, 4, 5-6, 7-9, 10 and more cells (as far as the grid
   reaches). Cell (row, column) is player `row * grid + column`.
   """
+  if grid < 2:
+    raise ValueError(f"grid_population: grid must be >= 2 cells per side, got {grid}.")
   base = uniform_population(grid * grid)
   return dataclasses.replace(base, strata=_distance_strata(base.pairs, grid))
 

@@ -18,11 +18,15 @@ from mixboost_jax.array_types import AnyKey
 @checks.inputs()
 def num_kept(*, grid: int, keep_rate: float) -> int:
   """Returns `int(keep_rate * grid**2)`, the exact number of kept cells (179 of 256 for 0.7)."""
-  if grid < 1:
-    raise ValueError(f"masks: grid must be >= 1 cell per side, got {grid}.")
+  _check_grid(grid)
   if not 0 <= keep_rate <= 1:
     raise ValueError(f"masks: keep_rate must be in [0, 1], got {keep_rate}.")
   return int(keep_rate * grid**2)
+
+
+def _check_grid(grid: int) -> None:
+  if grid < 1:
+    raise ValueError(f"masks: grid must be >= 1 cell per side, got {grid}.")
 
 
 @checks.inputs()
@@ -33,6 +37,7 @@ def cell_ranks(key: AnyKey, *, grid: int) -> Int[Array, "*n grid grid"]:
     key: one key, or one key per example for one order per example.
     grid: cells per side.
   """
+  _check_grid(grid)
   if key.ndim:
     return jax.vmap(lambda k: cell_ranks(k, grid=grid))(key)
   return jax.random.permutation(key, grid**2).reshape(grid, grid)
