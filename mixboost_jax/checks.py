@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 F = TypeVar("F", bound=Callable[..., Any])
 Values = Literal["debug", "always", "never"]
@@ -167,7 +168,7 @@ def _is_integer(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
   if isinstance(value, float | int | np.number):
-    return not isinstance(value, bool) and value == value
+    return not isinstance(value, bool) and bool(value == value)
   return getattr(value, "shape", None) == () and kind_of(value.dtype) in ("int", "float")
 
 
@@ -227,7 +228,7 @@ def _accept(place: str, argument: Argument, value: Any, sizes: Sizes) -> Any:
     return [_accept(place, one._replace(name=name), part, sizes) for name, part in pairs]
   other = not (argument.forms and _is_array(value) and value.ndim)
   if other and any(test(value) for test in argument.others):
-    return value
+    return value.item() if isinstance(value, np.generic) else value
   listed = not argument.others or _is_array(value) or isinstance(value, list | tuple)
   array = _as_array(argument, value) if listed else None
   for form in argument.forms:
@@ -304,7 +305,7 @@ def _refuse_large_steps(place: str, given: dict, sizes: Sizes) -> None:
   largest = 1.0 if given.get("norm", "linf") == "linf" else math.sqrt(math.prod(dims))
   for name in ("epsilon", "step_size"):
     value = given.get(name)
-    if value is None or isinstance(value, jax.core.Tracer) or 0 <= float(value) <= largest:
+    if value is None or isinstance(value, Tracer) or 0 <= float(value) <= largest:
       continue
     raise ValueError(
       f"{place}: {name} must be in [0, {largest:.4g}], got {float(value):g}; {name} is in pixel "
@@ -402,7 +403,7 @@ def _look(place: str, name: str, value: Any, sizes: Sizes, *, always: bool, role
   judge = functools.partial(_judge, place, name, role, num_classes)
   if isinstance(value, np.ndarray):
     judge(*_extremes(role, value, np))
-  elif isinstance(value, jax.core.Tracer):
+  elif isinstance(value, Tracer):
     if DEBUG:
       jax.debug.callback(judge, *_extremes(role, value, jnp))
   elif (always or DEBUG) and value.is_fully_addressable:
@@ -421,10 +422,13 @@ def _extremes(role: str, value: Any, xp: Any) -> tuple[Any, Any]:
 def _judge(place: str, name: str, role: str, num_classes: int | None, low: Any, high: Any) -> None:
   low, high = float(low), float(high)
   if role == "picture" and not (low >= -_SLACK and high <= 1 + _SLACK):
-    advice = "undo the normalisation: it is the model's first layer"
-    if low >= -_SLACK:
+    advice = f"clip them: jnp.clip({name}, 0, 1)"
+    if low != low:
+      advice = "find out where the NaN comes from"
+    elif low < -_SLACK:
+      advice = "undo the normalisation: it is the model's first layer"
+    elif high > 2:
       advice = f"divide by 255: {name} / 255"
-    advice = "find out where they come from" if low != low else advice
     raise ValueError(f"{place}: {name} must lie in [0, 1], got {low:.4g} to {high:.4g}; {advice}.")
   if role == "labels" and not (low >= 0 and (num_classes is None or high < num_classes)):
     top = "" if num_classes is None else f" to {num_classes - 1}"

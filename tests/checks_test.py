@@ -60,8 +60,8 @@ def test_an_unchecked_function_is_noticed():
   [
     (
       lambda: attacks.pgd(0, linear, PICTURES, LABELS, **BUDGET),
-      "pgd: key must be a typed key, jax.random.key(seed), or one per example, got 0; make one with "
-      "jax.random.key(seed); legacy keys: jax.random.wrap_key_data(key).",
+      "pgd: key must be a typed key, jax.random.key(seed), or one per example, got 0; make one "
+      "with jax.random.key(seed); legacy keys: jax.random.wrap_key_data(key).",
     ),
     (
       lambda: augment.random_flip(jax.random.key(0), (PICTURES * 255).astype(jnp.uint8)),
@@ -92,8 +92,8 @@ def test_an_unchecked_function_is_noticed():
     ),
     (
       lambda: metrics.ece(np.full((4, 10), 3.0), LABELS),
-      "ece: rows of probabilities must be probabilities (>= 0, sum 1), got a least value of 3 and a "
-      "sum that is off by 29; of logits take jax.nn.softmax(logits).",
+      "ece: rows of probabilities must be probabilities (>= 0, sum 1), got a least value of 3 and "
+      "a sum that is off by 29; of logits take jax.nn.softmax(logits).",
     ),
     (
       lambda: losses.cross_entropy(np.zeros((4, 10)), np.full(4, 10)),
@@ -138,10 +138,13 @@ def test_debug_runs_look_at_values_inside_of_compiled_programs(
   monkeypatch, function, arguments, message
 ):
   monkeypatch.setattr(checks, "DEBUG", True)
-  compiled = jax.jit(lambda *arguments: function(*arguments))
-  with pytest.raises(jax.errors.JaxRuntimeError, match=message):
-    jax.block_until_ready(compiled(*arguments))
+
+  def run(*arguments):
+    jax.block_until_ready(jax.jit(lambda *a: function(*a))(*arguments))
     jax.effects_barrier()
+
+  with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+    run(*arguments)
 
 
 def test_other_runs_do_not(monkeypatch):

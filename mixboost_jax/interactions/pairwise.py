@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import checks
@@ -74,7 +75,7 @@ def check(game: Game, orders: Sequence[int], num_contexts: int, block: int) -> N
 
 def check_players(place: str, sets: Array | np.ndarray, num_players: int) -> None:
   """Raises ValueError unless each row names different players 0 .. n - 1; traced ones pass."""
-  if isinstance(sets, jax.core.Tracer) or not sets.size:
+  if isinstance(sets, Tracer) or not sets.size:
     return
   rows = np.sort(np.asarray(sets), axis=1)
   wrong = (rows[:, 0] < 0) | (rows[:, -1] >= num_players) | (rows[:, 1:] == rows[:, :-1]).any(1)

@@ -101,3 +101,11 @@ def test_tpr_out_of_range():
 def test_jit_gives_the_same(scores):
   for function in (metrics.auroc, metrics.aupr, metrics.fpr_at_tpr):
     np.testing.assert_allclose(jax.jit(function)(*scores), function(*scores), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [metrics.auroc, metrics.aupr, metrics.fpr_at_tpr])
+def test_nan_among_the_scores_makes_the_result_nan(function):
+  good, broken = jnp.array([0.1, 0.2]), jnp.array([0.5, jnp.nan])
+  assert jnp.isfinite(function(good, good))
+  assert jnp.isnan(function(good, broken))
+  assert jnp.isnan(function(broken, good))
