@@ -118,7 +118,7 @@ def test_pictures_and_parameters_share_one_program(picture):
     network = jax.tree_util.Partial(apply, jnp.float32(scale))
     for shift in (0.0, 0.1):
       game = interactions.image_game(network, picture * (1 - shift), LABEL, grid=4, reward="logit")
-      expected = scale * logits_fn((picture + shift)[None])[:, LABEL]
+      expected = scale * logits_fn((picture * (1 - shift))[None])[:, LABEL]
       np.testing.assert_allclose(evaluate(game, coalitions), np.repeat(expected, 2), atol=1e-5)
   assert len(traces) == 1
 
