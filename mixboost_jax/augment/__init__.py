@@ -4,6 +4,9 @@
 Every function takes one key, or one key per example; what happens to an example depends on its
 own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels; the
 partner of an example is its predecessor in the shuffled batch (see `mixing.py`).
+
+Bytes are refused. Floats of 0 to 255 are refused in NumPy arrays; in arrays of JAX only a run with
+`MIXBOOST_CHECKS=1` notices them (see `checks`), because to look would wait for the device.
 """
 
 import functools

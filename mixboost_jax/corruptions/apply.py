@@ -62,7 +62,8 @@ def corrupt(
 
   Args:
     key: one key, or one per example.
-    images: values in [0, 1], one or three channels, any size.
+    images: values in [0, 1] (others are refused, traced ones with `MIXBOOST_CHECKS=1` only), one or
+      three channels, any size.
     name: a key of `CORRUPTIONS`.
     severity: 1..5.
     table: "cifar" or "imagenet" constants; "auto" chooses by the size of the pictures.
