@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, ExampleIds, PRNGKey, PRNGKeys
 
 
@@ -38,11 +39,13 @@ def root_key(seed: int) -> PRNGKey:
   return jax.random.key(seed)
 
 
+@checks.inputs()
 def stream_key(root: PRNGKey, stream: Stream, step: int | Int[Array, ""] = 0) -> PRNGKey:
   """Returns the key of one stream at one epoch or step."""
   return jax.random.fold_in(jax.random.fold_in(root, int(stream)), step)
 
 
+@checks.inputs()
 def example_keys(
   root: PRNGKey, stream: Stream, ids: ExampleIds, *, epoch: int | Int[Array, ""] = 0
 ) -> PRNGKeys:
@@ -50,11 +53,13 @@ def example_keys(
   return fold_in_each(stream_key(root, stream, epoch), ids)
 
 
+@checks.inputs()
 def fold_in_each(key: PRNGKey, ids: ExampleIds) -> PRNGKeys:
   """Folds each id into `key`."""
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
+@checks.inputs()
 def per_example(key: AnyKey, num_examples: int) -> PRNGKeys:
   """Accepts one key, or one key per example, and returns one key per example.
 
@@ -72,6 +77,7 @@ def per_example(key: AnyKey, num_examples: int) -> PRNGKeys:
   return key
 
 
+@checks.inputs()
 def for_batch(key: AnyKey) -> PRNGKey:
   """Returns the key of the draws that a whole batch shares (a common mixing weight, say).
 
@@ -81,6 +87,7 @@ def for_batch(key: AnyKey) -> PRNGKey:
   return jax.random.fold_in(first, _BATCH_TAG)
 
 
+@checks.inputs()
 def split_each(keys: PRNGKeys, num: int) -> tuple[Array, ...]:
   """Splits every key: `keys[N] -> num` arrays of N keys, to be unpacked into names.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eight fake CPU devices, strict shapes, warnings as errors, one fixed key.
+"""Eight fake CPU devices, strict shapes and values, warnings as errors, one fixed key.
 
 The variables are set before anything imports JAX; subprocess tests inherit them.
 """
@@ -14,6 +14,7 @@ if _FLAG not in os.environ.get("XLA_FLAGS", ""):
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("MIXBOOST_CHECKS", "1")
 
 import jaxtyping
 

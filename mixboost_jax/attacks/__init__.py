@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adversarial attacks on any `logits_fn`, in pixel units of [0, 1]."""
+"""Adversarial attacks on any `logits_fn`, in pixel units of [0, 1].
+
+Pictures outside of [0, 1], labels that are no class and a radius beyond the box of pictures are
+refused; traced ones (an attack inside of your own `jit`) only with `MIXBOOST_CHECKS=1`.
+"""
 
 from mixboost_jax.attacks.adaptive import adaptive_mixup, averaged_perturbation, end_to_end
 from mixboost_jax.attacks.auto_pgd import apgd

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks, loops
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import loops
 from mixboost_jax.array_types import AnyKey, Images, Labels
 from mixboost_jax.attacks import objectives, predictors, projected_gradient, projections
 from mixboost_jax.attacks.projections import Epsilon
@@ -21,6 +21,7 @@ from mixboost_jax.attacks.projections import Epsilon
 Partners = Float[Array, "S N H W C"]
 
 
+@checks.inputs(values="always")
 def adaptive_mixup(
   key: AnyKey,
   logits_fn: Callable,
@@ -95,6 +96,7 @@ def adaptive_mixup(
   return projected_gradient.pgd(key, random, images, labels, loss=loss, **options)
 
 
+@checks.inputs(values="always")
 def averaged_perturbation(
   key: AnyKey,
   logits_fn: Callable,
@@ -152,6 +154,7 @@ def averaged_perturbation(
   return jnp.clip(images + delta, 0.0, 1.0) if clip else images + delta
 
 
+@checks.inputs(values="always")
 def end_to_end(
   key: AnyKey,
   probabilities_fn: Callable,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import objectives, predictors, projected_gradient, projections, staged
@@ -207,6 +208,7 @@ def _first_iterate(keys: PRNGKeys, images: Images, *, epsilon: Epsilon, norm: st
   )
 
 
+@checks.inputs(values="always")
 def apgd(
   key: AnyKey,
   logits_fn: Callable,
@@ -249,6 +251,7 @@ def apgd(
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
   num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  checks.class_numbers("apgd", "labels", labels, num_classes)
   targets = min(num_targets, num_classes - 1) if loss.endswith("targeted") else 1
   found, _ = staged.run(
     stage(logits_fn, norm=norm, loss=loss, num_steps=num_steps),

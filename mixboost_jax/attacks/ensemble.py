@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mixboost_jax import checks, registry
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import registry
 from mixboost_jax.array_types import AnyKey, Images, Labels
 from mixboost_jax.attacks import (
   auto_pgd,
@@ -145,6 +145,7 @@ class AutoAttack:
       lambda keys, images, labels: objectives.fooled(self.predict(keys, images), labels)
     )
 
+  @checks.inputs(values="always", place="autoattack")
   def __call__(
     self,
     key: AnyKey,
@@ -159,7 +160,8 @@ class AutoAttack:
     clean = np.asarray(images, np.float32)
     labels = np.asarray(labels, np.int32)
     keys = keys_lib.per_example(key, len(clean))
-    staged.num_classes_of(self.predict, keys[:1], jnp.asarray(clean[:1]))
+    num_classes = staged.num_classes_of(self.predict, keys[:1], jnp.asarray(clean[:1]))
+    checks.class_numbers("autoattack", "labels", labels, num_classes)
     correct = ~self._wrong(keys, clean, labels)
     found, broken_by = clean.copy(), np.full(len(clean), -1, np.int32)
     for index, name in enumerate(self.names):
@@ -301,6 +303,7 @@ def _compile(stage: staged.Stage, norm: str, *, restarts: int, num_targets: int)
   return _Compiled(stage, jax.jit(stage.start), jax.jit(advance), jax.jit(finish), tuple(variants))
 
 
+@checks.inputs(values="never")
 def autoattack(
   key: AnyKey,
   logits_fn: Callable,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import hyperplane, objectives, predictors, projections, staged
@@ -171,6 +172,7 @@ def cross(images: Images, clean: Images, gap: PerExample, gradient: Images, *, n
   return jnp.clip(ahead, 0.0, 1.0)
 
 
+@checks.inputs(values="always")
 def fab(
   key: AnyKey,
   logits_fn: Callable,
@@ -210,6 +212,7 @@ def fab(
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
   num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  checks.class_numbers("fab", "labels", labels, num_classes)
   num_targets = min(num_targets, num_classes - 1) if targeted else 1
   if restarts < 1 or num_targets < 1:
     raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mixboost_jax import registry
+from mixboost_jax import checks, registry
 from mixboost_jax.array_types import Labels, Logits, PerExample
 
 _TINY = 1e-12
@@ -17,6 +17,7 @@ _TINY = 1e-12
 
 def pick(logits: Logits, labels: Labels) -> PerExample:
   """Returns the logit of each label."""
+  checks.class_numbers("attacks", "labels", labels, logits.shape[-1])
   return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
 
 
@@ -96,6 +97,7 @@ def objective(loss: str | Callable, labels: Labels, *, targeted: bool) -> Callab
   return lambda logits: sign * function(logits, labels)
 
 
+@checks.inputs(values="always")
 def fooled(logits: Logits, labels: Labels, *, targeted: bool = False) -> jax.Array:
   """Returns whether the attack reached its aim: another label, or the target."""
   hit = jnp.argmax(logits, axis=-1) == labels

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from mixboost_jax import checks, loops
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import loops
 from mixboost_jax.array_types import AnyKey, Images, Labels, Logits, PRNGKeys
 
 KeyedLogitsFn = Callable[[Array, Array], Array]
@@ -42,6 +42,7 @@ class Randomized:
     return self.function(keys_lib.for_batch(key) if self.shares_key else key, images)
 
 
+@checks.inputs()
 def is_random(logits_fn: Callable) -> bool:
   """Returns whether a predictor asks for a key: `Randomized`, or two required arguments."""
   if isinstance(logits_fn, Randomized):
@@ -55,6 +56,7 @@ def is_random(logits_fn: Callable) -> bool:
   return len(required) == 2
 
 
+@checks.inputs()
 def keyed(logits_fn: Callable) -> KeyedLogitsFn:
   """Returns `(keys, images) -> logits` for either kind of predictor."""
   if is_random(logits_fn):
@@ -62,6 +64,7 @@ def keyed(logits_fn: Callable) -> KeyedLogitsFn:
   return lambda keys, images: logits_fn(images)
 
 
+@checks.inputs()
 def from_probabilities(probabilities_fn: Callable) -> Callable:
   """Turns a predictor of probabilities into one of logits: their logarithm.
 
@@ -77,6 +80,7 @@ def from_probabilities(probabilities_fn: Callable) -> Callable:
   return lambda images: log(probabilities_fn(images))
 
 
+@checks.inputs()
 def expectation(
   logits_fn: Callable,
   num_samples: int,
@@ -127,6 +131,7 @@ def expectation(
   return Randomized(averaged)
 
 
+@checks.inputs()
 def bpda(function: Callable, *, surrogate: Callable = lambda images: images) -> Callable:
   """Keeps the output of `function` and takes the gradient of `surrogate`.
 
@@ -160,11 +165,13 @@ def step_keys(keys: PRNGKeys, step: int | Array) -> PRNGKeys:
   return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)
 
 
+@checks.inputs()
 def predicted_labels(logits_fn: Callable, images: Images) -> Labels:
   """Returns the classes a deterministic predictor gives; an attack on them leaks no label."""
   return jnp.argmax(logits_fn(images), axis=-1)
 
 
+@checks.inputs()
 def random_targets(key: AnyKey, labels: Labels, *, num_classes: int) -> Labels:
   """Draws, for each example, a class other than its label, uniformly.
 
@@ -173,6 +180,7 @@ def random_targets(key: AnyKey, labels: Labels, *, num_classes: int) -> Labels:
   """
   if num_classes < 2:
     raise ValueError(f"attacks.random_targets: needs >= 2 classes, got {num_classes}.")
+  checks.class_numbers("random_targets", "labels", labels, num_classes)
   keys = keys_lib.per_example(key, labels.shape[0])
   offsets = jax.vmap(lambda k: jax.random.randint(k, (), 1, num_classes))(keys)
   return (labels + offsets) % num_classes

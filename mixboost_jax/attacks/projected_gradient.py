@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from mixboost_jax import checks, loops
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import loops
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import objectives, predictors, projections
 from mixboost_jax.attacks.projections import Epsilon
@@ -59,6 +59,7 @@ def starting_points(
   return jnp.clip(start, 0.0, 1.0) if clip else start
 
 
+@checks.inputs(values="always")
 def pgd(
   key: AnyKey,
   logits_fn: Callable,
@@ -206,6 +207,7 @@ def _search(
   return loops.repeat(turn, state, restarts * (num_steps + 1)).best
 
 
+@checks.inputs(values="always")
 def fgsm(
   key: AnyKey,
   logits_fn: Callable,
@@ -251,6 +253,7 @@ def fgsm(
   )
 
 
+@checks.inputs(values="always")
 def momentum_pgd(
   key: AnyKey,
   logits_fn: Callable,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Images, PerExample, PRNGKeys, Scalar
 
 NORMS = ("linf", "l2")
@@ -32,6 +33,7 @@ def per_image(values: Shaped[Array, " N"]) -> Shaped[Array, "N 1 1 1"]:
   return values[:, None, None, None]
 
 
+@checks.inputs(values="never")
 def norms(delta: Images, *, norm: str) -> PerExample:
   """Returns the norm of each perturbation, in pixel units of [0, 1]."""
   check_norm(norm)
@@ -41,11 +43,13 @@ def norms(delta: Images, *, norm: str) -> PerExample:
   return jnp.sqrt(jnp.sum(flat**2, axis=1))
 
 
+@checks.inputs(values="never")
 def project_linf(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
   """Moves each image into the cube of half-width `epsilon` around its centre, then into [0, 1]."""
   return jnp.clip(jnp.clip(images, centers - epsilon, centers + epsilon), 0.0, 1.0)
 
 
+@checks.inputs(values="never")
 def project_l2(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
   """Moves each image into the ball of radius `epsilon` around its centre, then into [0, 1].
 
@@ -59,6 +63,7 @@ def project_l2(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
 PROJECTIONS = {"linf": project_linf, "l2": project_l2}
 
 
+@checks.inputs(values="never")
 def project(images: Images, centers: Images, *, epsilon: Epsilon, norm: str) -> Images:
   """Returns the feasible image; `centers` are the clean images, in [0, 1].
 
@@ -99,6 +104,7 @@ def random_directions(keys: PRNGKeys, shape: Sequence[int], *, norm: str) -> Ima
   return jax.vmap(draw)(keys)
 
 
+@checks.inputs(values="never")
 def largest_violation(images: Images, centers: Images, *, epsilon: Epsilon, norm: str) -> Scalar:
   """Returns by how much the worst image leaves its ball or the box; <= 0 if none does."""
   outside = jnp.max(norms(images - centers, norm=norm)) - epsilon

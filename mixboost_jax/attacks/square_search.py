@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Image, Images, Labels, PerExample, PRNGKey, PRNGKeys
 from mixboost_jax.attacks import objectives, predictors, projections, square_search_l2, staged
@@ -179,6 +180,7 @@ def stage(
   )
 
 
+@checks.inputs(values="always")
 def square(
   key: AnyKey,
   logits_fn: Callable,
@@ -214,7 +216,8 @@ def square(
   """
   projections.check_budget(epsilon=epsilon)
   each = keys_lib.per_example(key, images.shape[0])
-  staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  num_classes = staged.num_classes_of(predictors.keyed(logits_fn), each, images)
+  checks.class_numbers("square", "labels", labels, num_classes)
   height, width, channels = images.shape[1:]
   one = stage(
     logits_fn,

@@ -13,10 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks, loops
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import loops
 from mixboost_jax.array_types import AnyKey, Images, Labels, PRNGKeys
-from mixboost_jax.attacks import diversity, objectives, predictors, projected_gradient, projections
+from mixboost_jax.attacks import (
+  diversity,
+  objectives,
+  predictors,
+  projected_gradient,
+  projections,
+  staged,
+)
 from mixboost_jax.attacks.projections import Epsilon
 
 TRANSFER_PRESETS: dict[str, dict[str, Any]] = {
@@ -92,6 +99,7 @@ def mean_loss(
   return loops.map_rows(copy, copies * num, max_rows=max_rows).reshape(copies, num).mean(axis=0)
 
 
+@checks.inputs(values="always")
 def transfer(
   key: AnyKey,
   logits_fn: Callable,
@@ -158,6 +166,8 @@ def transfer(
     )
   each = keys_lib.per_example(key, images.shape[0])
   predict = predictors.keyed(logits_fn)
+  num_classes = staged.num_classes_of(predict, each, images)
+  checks.class_numbers("transfer", "labels", labels, num_classes)
   kernel = gaussian_kernel(kernel_size) if kernel_size else None
   value = functools.partial(
     mean_loss,

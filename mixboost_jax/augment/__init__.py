@@ -4,12 +4,16 @@
 Every function takes one key, or one key per example; what happens to an example depends on its
 own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels; the
 partner of an example is its predecessor in the shuffled batch (see `mixing.py`).
+
+Bytes are refused. Floats of 0 to 255 are refused in NumPy arrays; in arrays of JAX only a run with
+`MIXBOOST_CHECKS=1` notices them (see `checks`), because to look would wait for the device.
 """
 
 import functools
 from collections.abc import Mapping
 from typing import Any
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, SoftLabels
 from mixboost_jax.augment import ops
 from mixboost_jax.augment.chains import augmix, augmix_views
@@ -64,11 +68,13 @@ MIXES_LABELS = frozenset({"cutmix", "mixup", "sample_pairing", "smote"})
 """Names whose function mixes examples, and takes and returns soft labels."""
 
 
+@checks.inputs()
 def policy_problem(policy: Mapping[str, Any]) -> str | None:
   """Returns what is wrong with a policy (name, keywords, their values), or None."""
   return problem_in(AUGMENTATIONS, policy)
 
 
+@checks.inputs()
 def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
   """Turns a policy into `fn(key, images, soft_labels) -> (images, soft_labels)`.
 
@@ -84,6 +90,7 @@ def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
   return build_from(AUGMENTATIONS, policy, resources)
 
 
+@checks.inputs()
 def explain(
   key: AnyKey,
   policy: Mapping[str, Any],

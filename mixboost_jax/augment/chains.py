@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.apply import is_serial, merged_step, one_step
@@ -123,6 +123,7 @@ def _merged(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, 
   return total
 
 
+@checks.inputs()
 def augmix(
   key: AnyKey,
   images: Images,
@@ -191,6 +192,7 @@ def _augmix(
   return mix_chains(images, chains, ops=ops_used(all_ops=all_ops), fill=value, serial=serial)
 
 
+@checks.inputs()
 def augmix_views(
   key: AnyKey, images: Images, *, num_views: int = 2, **options: Any
 ) -> tuple[Images, ...]:

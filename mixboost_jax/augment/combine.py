@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
 
@@ -41,12 +41,14 @@ def uniform(fn: Augmentation) -> Augmentation:
   return run
 
 
+@checks.inputs()
 def identity(key: jax.Array, images: jax.Array, *soft_labels: jax.Array) -> Any:
   """Returns the batch as it is, whatever the key."""
   del key
   return (images, *soft_labels) if soft_labels else images
 
 
+@checks.inputs()
 def compose(*fns: Augmentation) -> Augmentation:
   """Applies `fns` from left to right, each with its own keys."""
   members = [uniform(fn) for fn in fns]
@@ -63,6 +65,7 @@ def compose(*fns: Augmentation) -> Augmentation:
   return composed
 
 
+@checks.inputs()
 def with_probability(p: Number, fn: Augmentation, *, per: str = "example") -> Augmentation:
   """Applies `fn` with probability `p`, else nothing; `p=0` is the bitwise identity.
 
@@ -88,6 +91,7 @@ def with_probability(p: Number, fn: Augmentation, *, per: str = "example") -> Au
   return gated
 
 
+@checks.inputs()
 def choice(*fns: Augmentation, per: str = "example") -> Augmentation:
   """Applies one of `fns`, each equally likely, drawn per example or per batch."""
   parameters.check("choice", per=per)

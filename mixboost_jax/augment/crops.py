@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from mixboost_jax import checks, keys
 from mixboost_jax import image as kernels
-from mixboost_jax import keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
@@ -20,6 +20,7 @@ def draw_flips(each: PRNGKeys) -> Bool[Array, " N"]:
   return jax.vmap(jax.random.bernoulli)(each)
 
 
+@checks.inputs()
 def random_flip(key: AnyKey, images: Images) -> Images:
   """Mirrors each picture left to right with probability one half.
 
@@ -37,6 +38,7 @@ def draw_offsets(each: PRNGKeys, *, padding: int) -> Int[Array, "N 2"]:
   return jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2 * padding + 1))(each)
 
 
+@checks.inputs()
 def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0) -> Images:
   """Pads each picture by `padding` pixels and cuts out a window of the old size.
 
@@ -70,6 +72,7 @@ def draw_centres(each: PRNGKeys, *, height: int, width: int) -> Int[Array, "N 2"
   return jnp.stack([row, column], axis=1)
 
 
+@checks.inputs()
 def cutout(
   key: AnyKey, images: Images, *, length: int, fill: Number | tuple[float, ...] = 0.5
 ) -> Images:

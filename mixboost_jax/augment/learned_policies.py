@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
@@ -192,6 +192,7 @@ def draw_auto(each: PRNGKeys, table: tuple[Steps, Any]) -> Steps:
   return drawn._replace(op=jnp.where(applied, drawn.op, int(Op.IDENTITY)))
 
 
+@checks.inputs()
 def autoaugment(
   key: AnyKey,
   images: Images,

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks, keys
 from mixboost_jax import image as kernels
-from mixboost_jax import keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKey, SoftLabels
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
@@ -43,6 +43,7 @@ def mixing_weights(key: AnyKey, num_examples: int, *, alpha: Number, per: str) -
   return jax.vmap(draw)(keys.per_example(key, num_examples))
 
 
+@checks.inputs()
 def mixup(
   key: AnyKey,
   images: Images,
@@ -74,6 +75,7 @@ def mixup(
   return tuple(blend(own(x), other(x), weight) for x in (images, soft_labels))  # pyright: ignore
 
 
+@checks.inputs()
 def cutmix(
   key: AnyKey,
   images: Images,

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import Image, Images, PRNGKey, PRNGKeys
 from mixboost_jax.augment import fractals, parameters, textures
 from mixboost_jax.image.quantize import from_levels, to_levels
@@ -25,6 +25,7 @@ FAMILIES = {
 }
 
 
+@checks.inputs()
 def mixing_images(
   key: PRNGKey, num: int, *, size: int = 36, families: tuple[str, ...] = tuple(FAMILIES)
 ) -> Images:

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys, Scalar, SoftLabels
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.mixing import blend, mixing_weights, pair_functions
 from mixboost_jax.augment.parameters import Number
 
 
+@checks.inputs()
 def sample_pairing(
   key: AnyKey,
   images: Images,
@@ -44,6 +45,7 @@ def sample_pairing(
   return blend(own(images), other(images), shares), own(soft_labels)
 
 
+@checks.inputs()
 def sample_pairing_active(
   epoch: int | Int[Array, ""],
   *,
@@ -68,6 +70,7 @@ def sample_pairing_active(
   return (epoch >= first) & (epoch < last) & ((epoch - first) % (on + off) < on)
 
 
+@checks.inputs()
 def smote(
   key: AnyKey, images: Images, soft_labels: SoftLabels, *, num_neighbors: int = 5
 ) -> tuple[Images, SoftLabels]:
@@ -127,6 +130,7 @@ class ManifoldMix(NamedTuple):
   weight: Scalar
 
 
+@checks.inputs()
 def draw_manifold_mix(
   key: AnyKey, *, alpha: Number = 2.0, layers: tuple[int, ...] = (0, 1, 2)
 ) -> ManifoldMix:
@@ -140,12 +144,14 @@ def draw_manifold_mix(
   return ManifoldMix(layer, mixing_weights(key_weight, 1, alpha=alpha, per="batch")[0])
 
 
+@checks.inputs()
 def mix_with_partner(batch: Float[Array, "N *d"], weight: Scalar) -> Float[Array, "N *d"]:
   """Mixes images, hidden activations or soft labels with those of the partners."""
   weights = jnp.broadcast_to(weight, (len(batch),))
   return blend(batch, jnp.roll(batch, 1, axis=0), weights)
 
 
+@checks.inputs()
 def manifold_tap(mix: ManifoldMix, *, layer: int) -> Callable[[Array], Array]:
   """Returns the function to call on the activations of `layer`; it mixes if the layer was drawn.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Image, Images, PerExample, PRNGKey, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
@@ -21,6 +21,7 @@ _ATTEMPTS = 10
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 
+@checks.inputs()
 def random_resized_crop(
   key: AnyKey,
   images: Images,
@@ -109,6 +110,7 @@ def place_window(
   return xp.where(fits.any(), windows[:, xp.argmax(fits)], middle)
 
 
+@checks.inputs()
 def color_jitter(
   key: AnyKey,
   images: Images,
@@ -161,6 +163,7 @@ def draw_jitter(
   return jnp.asarray(_ORDERS)[which], low + (high - low) * u[:, :3], hue * (2 * u[:, 3] - 1)
 
 
+@checks.inputs()
 def random_grayscale(key: AnyKey, images: Images, *, prob: Number = 0.1) -> Images:
   """Makes each picture grey, in three channels, with probability `prob`."""
   parameters.check("random_grayscale", prob=prob)
@@ -174,6 +177,7 @@ def draw_grey(each: PRNGKeys, *, prob: Number) -> Bool[Array, " N"]:
   return jax.vmap(jax.random.uniform)(each) < prob
 
 
+@checks.inputs()
 def gaussian_noise(key: AnyKey, images: Images, *, sigma: Number) -> Images:
   """Adds independent Gaussian noise of standard deviation `sigma` (pixel units), then clips."""
   parameters.check("gaussian_noise", sigma=sigma)
@@ -184,6 +188,7 @@ def gaussian_noise(key: AnyKey, images: Images, *, sigma: Number) -> Images:
   return jnp.clip(images + sigma * noise, 0, 1)
 
 
+@checks.inputs()
 def gaussian_blur(
   key: AnyKey, images: Images, *, sigmas: tuple[float, ...] = (0.1, 2.0), radius: int
 ) -> Images:

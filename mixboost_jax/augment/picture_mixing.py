@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.apply import is_serial, merged_step, one_step
@@ -163,6 +163,7 @@ def _merged(
   return mixed
 
 
+@checks.inputs()
 def pixmix(
   key: AnyKey,
   images: Images,

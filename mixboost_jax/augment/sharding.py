@@ -11,10 +11,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images
 
 
+@checks.inputs()
 def over_mesh(
   fn: Callable[..., Any],
   *,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
@@ -112,6 +112,7 @@ def draw_trivial(each: PRNGKeys, table: Steps) -> Steps:
   )
 
 
+@checks.inputs()
 def trivial_augment_wide(
   key: AnyKey,
   images: Images,
@@ -163,6 +164,7 @@ def draw_rand(each: PRNGKeys, table: Steps, *, num_ops: int) -> Steps:
   return jax.tree.map(lambda leaf: jnp.asarray(leaf).reshape(-1, *leaf.shape[2:])[flat], table)
 
 
+@checks.inputs()
 def randaugment(
   key: AnyKey,
   images: Images,

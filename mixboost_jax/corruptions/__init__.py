@@ -7,6 +7,7 @@ photographs, `spatter_approximate` finds the rims of water drops in another way.
 gives the name under which the benchmark lists them.
 """
 
+from mixboost_jax import checks
 from mixboost_jax.corruptions.apply import choose_table, corrupt, parameters
 from mixboost_jax.corruptions.glass import glass_blur
 from mixboost_jax.corruptions.sequences import SEQUENCES, perturb_sequence
@@ -99,6 +100,7 @@ HELD_OUT = frozenset(CORRUPTIONS)
 """Corruptions that make a benchmark: a network trained on one must not be scored on it."""
 
 
+@checks.inputs()
 def training_warning(name: str) -> str | None:
   """Returns what to tell someone who trains on this corruption, or None if nothing is wrong."""
   if name not in HELD_OUT:

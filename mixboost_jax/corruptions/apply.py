@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.corruptions.severities import LARGEST_CIFAR_SIDE, SEVERITIES
 from mixboost_jax.corruptions.table import CORRUPTIONS
@@ -14,6 +15,7 @@ from mixboost_jax.keys import per_example
 from mixboost_jax.registry import lookup
 
 
+@checks.inputs()
 def choose_table(table: str, *, height: int, width: int) -> str:
   """Resolves "auto": "cifar" up to 96 pixels a side, "imagenet" above."""
   if table == "auto":
@@ -22,6 +24,7 @@ def choose_table(table: str, *, height: int, width: int) -> str:
   return table
 
 
+@checks.inputs()
 def parameters(name: str, *, severity: int, table: str) -> dict[str, Any]:
   """Returns the keywords of a corruption at a severity.
 
@@ -46,6 +49,7 @@ def parameters(name: str, *, severity: int, table: str) -> dict[str, Any]:
   return dict(zip(corruption.fields, values, strict=True))
 
 
+@checks.inputs(values="always")
 def corrupt(
   key: AnyKey, images: Images, *, name: str, severity: int, table: str = "auto"
 ) -> Images:
@@ -58,7 +62,8 @@ def corrupt(
 
   Args:
     key: one key, or one per example.
-    images: values in [0, 1], one or three channels, any size.
+    images: values in [0, 1] (others are refused, traced ones with `MIXBOOST_CHECKS=1` only), one or
+      three channels, any size.
     name: a key of `CORRUPTIONS`.
     severity: 1..5.
     table: "cifar" or "imagenet" constants; "auto" chooses by the size of the pictures.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.image.axes import gaussian_blur
 from mixboost_jax.image.quantize import from_levels, to_levels
@@ -75,6 +76,7 @@ def shuffle_pixels(image: Image, sources: Sources) -> Image:
   return flat.at[sources].get(mode="promise_in_bounds").reshape(image.shape)
 
 
+@checks.inputs()
 def glass_blur(
   key: PRNGKey,
   image: Image,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image, Images, PRNGKey
 from mixboost_jax.corruptions import noise, photometric, spatter, weather
 from mixboost_jax.corruptions.apply import choose_table
@@ -276,6 +277,7 @@ SEQUENCES: dict[str, Sequence] = {
 }
 
 
+@checks.inputs(values="always")
 def perturb_sequence(key: PRNGKey, image: Image, *, name: str, table: str = "auto") -> Images:
   """Makes the film of one picture; lift with `jax.vmap` over keys and pictures.
 

@@ -10,14 +10,15 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks, loops
 from mixboost_jax import keys as keys_lib
-from mixboost_jax import loops
 from mixboost_jax.array_types import AnyKey, Images, LogitsFn, PRNGKeys, Probabilities
 
 ViewFn = Callable[[Array, Array], Array]
 """`(keys[R], example[R]) -> images[R, H, W, C]`: one random version of each example asked for."""
 
 
+@checks.inputs()
 def draw_probabilities(
   key: AnyKey,
   logits_fn: LogitsFn,
@@ -57,6 +58,7 @@ def draw_probabilities(
   return outputs.reshape(num_draws, num_examples, -1)
 
 
+@checks.inputs()
 def average_over(
   key: AnyKey,
   logits_fn: LogitsFn,

@@ -7,10 +7,12 @@ has_gradient) -> probabilities`; see `average_over` for the last three.
 
 import functools
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, LogitsFn, Probabilities
 from mixboost_jax.defenses import averaging, transforms
 
 
+@checks.inputs()
 def gaussian_noise(
   key: AnyKey,
   logits_fn: LogitsFn,
@@ -34,6 +36,7 @@ def gaussian_noise(
   )
 
 
+@checks.inputs()
 def rotation(
   key: AnyKey,
   logits_fn: LogitsFn,
@@ -57,6 +60,7 @@ def rotation(
   )
 
 
+@checks.inputs()
 def crop_pad(
   key: AnyKey,
   logits_fn: LogitsFn,
@@ -81,6 +85,7 @@ def crop_pad(
   )
 
 
+@checks.inputs()
 def crop_resize(
   key: AnyKey,
   logits_fn: LogitsFn,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PerExample, Probabilities
 
 Scores = Float[np.ndarray, " N"] | PerExample
@@ -54,6 +55,7 @@ class Threshold(NamedTuple):
   count: int
 
 
+@checks.inputs()
 def detection_score(plain: Probabilities, defended: Probabilities) -> PerExample:
   """Returns `F_yhat(x) - F_MI,yhat(x)`: large for adversarial inputs.
 
@@ -63,6 +65,7 @@ def detection_score(plain: Probabilities, defended: Probabilities) -> PerExample
   return jnp.take_along_axis(plain - defended, predicted, axis=-1)[:, 0]
 
 
+@checks.inputs()
 def confidence_gap(plain: Probabilities, defended: Probabilities) -> PerExample:
   """Returns `max_k F - max_k F_MI`, the statistic of the published code and of MI-Combined.
 
@@ -71,6 +74,7 @@ def confidence_gap(plain: Probabilities, defended: Probabilities) -> PerExample:
   return jnp.max(plain, axis=-1) - jnp.max(defended, axis=-1)
 
 
+@checks.inputs()
 def detection_gap(clean_scores: Scores, adversarial_scores: OtherScores) -> Gap:
   """Returns the mean score of adversarial inputs minus that of clean ones; higher is better.
 
@@ -82,6 +86,7 @@ def detection_gap(clean_scores: Scores, adversarial_scores: OtherScores) -> Gap:
   return Gap(float(adversarial.mean() - clean.mean()), float(np.sqrt(variance)))
 
 
+@checks.inputs()
 def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
   """Returns the curve over all thresholds.
 
@@ -105,6 +110,7 @@ def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
   return Roc(thresholds, false_rate, true_rate, float(np.trapezoid(true_rate, false_rate)))
 
 
+@checks.inputs()
 def choose_threshold(clean_scores: Scores, *, false_positive_rate: float) -> Threshold:
   """Returns the lowest threshold that flags at most the stated share of held-out clean inputs.
 
@@ -132,6 +138,7 @@ def choose_threshold(clean_scores: Scores, *, false_positive_rate: float) -> Thr
   return Threshold(float(value), float((scores > value).mean()), len(scores))
 
 
+@checks.inputs()
 def flag(scores: Scores, threshold: float) -> np.ndarray:
   """Returns which inputs are taken for adversarial."""
   return np.asarray(scores) > threshold

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import (
   AnyKey,
@@ -49,12 +50,14 @@ def sample_weights(keys: PRNGKeys, mix_weight: MixWeight) -> Float[Array, " R"]:
   return jnp.broadcast_to(jnp.float32(mix_weight), keys.shape)
 
 
+@checks.inputs()
 def mix(images: Images, partners: Images, weights: Float[Array, " N"]) -> Float[Array, "N H W C"]:
   """Returns `weight * image + (1 - weight) * partner`."""
   weights = weights[:, None, None, None]
   return weights * images + (1 - weights) * partners
 
 
+@checks.inputs()
 def mixup_draws(
   key: AnyKey,
   logits_fn: LogitsFn,
@@ -108,6 +111,7 @@ def mixup_draws(
   return outputs
 
 
+@checks.inputs()
 def mixup_inference(
   key: AnyKey,
   logits_fn: LogitsFn,

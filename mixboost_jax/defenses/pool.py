@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from mixboost_jax import checks
 from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, ExampleIds, Images, Labels, PRNGKeys
 
@@ -48,6 +49,7 @@ jax.tree_util.register_dataclass(
 )
 
 
+@checks.inputs()
 def build_pool(
   images: Images | np.ndarray,
   labels: Labels | np.ndarray,
@@ -171,6 +173,7 @@ def partner_rows(
   return rows + (inside & (rows >= row))
 
 
+@checks.inputs()
 def partner_sampler(
   pool: Pool, predicted: Labels, *, mode: str, ids: ExampleIds | None = None
 ) -> Callable[[Array], Array]:
@@ -192,6 +195,7 @@ def partner_sampler(
   return sample
 
 
+@checks.inputs()
 def draw_partners(
   key: AnyKey,
   pool: Pool,

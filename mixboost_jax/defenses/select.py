@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mixboost_jax import registry
+from mixboost_jax import checks, registry
 from mixboost_jax.array_types import AnyKey, Images, LogitsFn, Probabilities
 from mixboost_jax.defenses import baselines, mixup
 from mixboost_jax.defenses import pool as pools
@@ -19,6 +19,7 @@ DEFENSES: dict[str, Callable] = {
 }
 
 
+@checks.inputs()
 def build(
   policy: Mapping[str, Any], logits_fn: LogitsFn, *, pool: pools.Pool | None = None
 ) -> Callable[[AnyKey, Images], Probabilities]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import (
   AnyKey,
   Images,
@@ -57,6 +58,7 @@ class Sweep(NamedTuple):
   improving: np.ndarray
 
 
+@checks.inputs()
 def change(plain: Probabilities, defended: Probabilities, labels: Labels) -> Change:
   """Returns DF_y and DF_yhat (eq. 9)."""
   difference = defended - plain
@@ -66,11 +68,13 @@ def change(plain: Probabilities, defended: Probabilities, labels: Labels) -> Cha
   )
 
 
+@checks.inputs()
 def improves_robustness(moved: Change) -> Bool[Array, " N"]:
   """Returns where the robustness improving condition holds: DF_y > 0 and DF_yhat < 0 (eq. 10)."""
   return (moved.true_class > 0) & (moved.predicted_class < 0)
 
 
+@checks.inputs()
 def ideal_prediction(
   *,
   mode: str,
@@ -106,6 +110,7 @@ def ideal_prediction(
   return mix_weight + rest / (num_classes - 1) + gain_true, gain_predicted
 
 
+@checks.inputs()
 def improvement_bounds(*, mode: str, mix_weight: float, num_classes: int) -> tuple[float, float]:
   """Returns `(upper, lower)`: the condition holds if G_y's shrinkage < upper, G_yhat's > lower.
 
@@ -121,6 +126,7 @@ def improvement_bounds(*, mode: str, mix_weight: float, num_classes: int) -> tup
   raise ValueError(f"defenses.improvement_bounds: mode must be 'pl' or 'ol', got {mode!r}.")
 
 
+@checks.inputs()
 def keeps_clean_decision(*, mix_weight: float, num_classes: int) -> bool:
   """Returns whether MI-OL keeps the decision of an ideal model on clean input: lambda > 1/L.
 
@@ -129,6 +135,7 @@ def keeps_clean_decision(*, mix_weight: float, num_classes: int) -> bool:
   return mix_weight > 1 / num_classes
 
 
+@checks.inputs()
 def sweep(
   key: AnyKey,
   logits_fn: LogitsFn,

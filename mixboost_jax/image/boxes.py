@@ -4,12 +4,14 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image
 
 Index = int | Int[Array, ""]
 Fill = float | int | Float[Array, " C"] | tuple[float, ...]
 
 
+@checks.inputs(values="never")
 def box_mask(
   top: Index, left: Index, bottom: Index, right: Index, *, height: int, width: int
 ) -> Bool[Array, "{height} {width}"]:
@@ -21,6 +23,7 @@ def box_mask(
   return jnp.broadcast_to(inside_rows, (height, width)) & inside_columns
 
 
+@checks.inputs(values="never")
 def upsample_grid(
   cells: Bool[Array, "P Q"], *, height: int, width: int
 ) -> Bool[Array, "{height} {width}"]:
@@ -40,6 +43,7 @@ def upsample_grid(
   return cells[row_of][:, column_of]
 
 
+@checks.inputs(values="never")
 def fill_where(image: Image, inside: Bool[Array, "H W"], *, fill: Fill) -> Image:
   """Writes `fill` (one number, or one per channel) where `inside` is True."""
   value = jnp.broadcast_to(jnp.asarray(fill, image.dtype), image.shape)

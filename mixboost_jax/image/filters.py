@@ -4,9 +4,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image
 
 
+@checks.inputs(values="never")
 def gaussian_kernel(sigma: Float[Array, ""] | float | int, *, radius: int) -> Float[Array, " K"]:
   """Returns 2 radius + 1 normalised weights; sigma in pixels, > 0."""
   offsets = jnp.arange(-radius, radius + 1)
@@ -14,6 +16,7 @@ def gaussian_kernel(sigma: Float[Array, ""] | float | int, *, radius: int) -> Fl
   return weights / weights.sum()
 
 
+@checks.inputs(values="never")
 def gaussian_blur(
   image: Image, sigma: Float[Array, ""] | float | int, *, radius: int, mode: str = "reflect"
 ) -> Image:

@@ -5,14 +5,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from mixboost_jax import checks
+
 Index = int | Int[Array, ""]
 
 
+@checks.inputs(values="never")
 def flip_left_right(image: Shaped[Array, "H W C"]) -> Shaped[Array, "H W C"]:
   """Mirrors a picture about its vertical axis."""
   return image[:, ::-1, :]
 
 
+@checks.inputs(values="never")
 def pad(
   image: Shaped[Array, "H W C"], *, padding: int, fill: float | int | Float[Array, " C"] = 0.0
 ) -> Shaped[Array, "H+2*{padding} W+2*{padding} C"]:
@@ -26,6 +30,7 @@ def pad(
   return frame.at[padding : padding + height, padding : padding + width].set(image)
 
 
+@checks.inputs(values="never")
 def crop(
   image: Shaped[Array, "H W C"], top: Index, left: Index, *, height: int, width: int
 ) -> Shaped[Array, "{height} {width} C"]:

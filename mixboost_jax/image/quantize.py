@@ -4,15 +4,19 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from mixboost_jax import checks
+
 LEVELS = 255
 _SLACK = 2.0**-10  # a level k that was stored as k / 255 must come back as k, not as k - 1
 
 
+@checks.inputs(values="never")
 def to_levels(images: Float[Array, "*n C"]) -> UInt8[Array, "*n C"]:
   """Returns floor(255 x) clipped to 0..255, as converting a float picture to 8 bits does."""
   return jnp.floor(jnp.clip(images * LEVELS, 0, LEVELS) + _SLACK).astype(jnp.uint8)
 
 
+@checks.inputs(values="never")
 def from_levels(levels: UInt8[Array, "*n C"]) -> Float[Array, "*n C"]:
   """Returns level / 255 as float32."""
   return levels.astype(jnp.float32) / LEVELS

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image
 
 Length = Float[Array, ""] | float | int
@@ -28,6 +29,7 @@ def triangle_weights(
   return weights / weights.sum(axis=1, keepdims=True)
 
 
+@checks.inputs(values="never")
 def resize_window(
   image: Image, top: Length, left: Length, height: Length, width: Length, *, size: tuple[int, int]
 ) -> Float[Array, "P Q C"]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mixboost_jax import loops
+from mixboost_jax import checks, loops
 from mixboost_jax.array_types import PRNGKey
 
 FeatureFn = Callable[[Array], Array]
@@ -85,6 +85,7 @@ def marginals(
   return jnp.stack(gains)
 
 
+@checks.inputs()
 def baseline_loss(
   key: PRNGKey,
   function: FeatureFn,
@@ -135,6 +136,7 @@ class LearnedBaseline(NamedTuple):
   losses: Float[Array, " steps"]
 
 
+@checks.inputs()
 def learn_baseline(
   key: PRNGKey,
   function: FeatureFn,

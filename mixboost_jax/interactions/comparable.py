@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mixboost_jax import loops
+from mixboost_jax import checks, loops
 from mixboost_jax.array_types import Images, Labels, LogitsFn, PRNGKey
 
 SMALLEST_STEP = 1e-6
 
 
+@checks.inputs(values="always")
 def comparable_attack(
   key: PRNGKey,
   logits_fn: LogitsFn,
@@ -42,7 +43,9 @@ def comparable_attack(
   """
   rows = jnp.arange(images.shape[0])
   start = jnp.clip(images + 1e-3 * jax.random.normal(key, images.shape), 0, 1)
-  before = logits_fn(images)[rows, labels]
+  logits = logits_fn(images)
+  checks.class_numbers("comparable_attack", "labels", labels, logits.shape[-1])
+  before = logits[rows, labels]
   low, high = drop
 
   def loss(x: Images) -> Float[Array, ""]:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mixboost_jax import checks
 from mixboost_jax.interactions.quantiles import student_quantile
 from mixboost_jax.interactions.strength import Strength
 
 Rows = list[dict[str, Any]]
 
 
+@checks.inputs()
 def utility_rows(
   utilities: Float[np.ndarray, "X M P"],
   *,
@@ -41,6 +43,7 @@ def utility_rows(
   return _rows(orders, columns)
 
 
+@checks.inputs()
 def outlier_rows(outliers: Strength, normal: Strength, *, confidence: float = 0.95) -> Rows:
   """Returns one row per order: Delta I_avg^(m) and Delta P^(m), outliers minus normal pictures.
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions import regression
 from mixboost_jax.interactions.ends import end_evaluations, total_evaluations
@@ -136,6 +137,7 @@ class _Setting:
     return _Draw(pairs, ends)
 
 
+@checks.inputs()
 def estimate_strength(
   key: PRNGKey,
   games: Sequence[Game],

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.interactions.quantiles import student_quantile
 
 Debias = Literal["none", "half", "jackknife"]
@@ -118,6 +119,7 @@ jax.tree_util.register_dataclass(
 )
 
 
+@checks.inputs()
 def to_json(result: MultiOrder) -> dict[str, Any]:
   """Returns plain lists: orders, pairs, mean, stderr, evaluations."""
   return {

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mixboost_jax import loops
+from mixboost_jax import checks, loops
 
 Coalitions = Bool[Array, "S n"]
 Values = Float[Array, " S"]
@@ -73,6 +73,7 @@ jax.tree_util.register_dataclass(
 )
 
 
+@checks.inputs()
 def table_game(table: Float[Array, " coalitions"]) -> Game:
   """Makes a game of its 2**n rewards; coalition S is entry `sum_{i in S} 2**i`.
 
@@ -91,6 +92,7 @@ def _look_up(coalitions: Coalitions, table: Float[Array, " coalitions"]) -> Valu
   return table[jnp.sum(jnp.where(coalitions, bits[None], 0), axis=1)]
 
 
+@checks.inputs()
 def coalitions_of(codes: Int[Array, " S"], num_players: int) -> Coalitions:
   """Turns binary codes into coalitions: player i is present where bit i is set."""
   return (codes[:, None] >> jnp.arange(num_players)[None, :]) % 2 == 1

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image, LogitsFn
 from mixboost_jax.interactions.game import Coalitions, Game, Values
 from mixboost_jax.interactions.rewards import REWARDS
@@ -49,6 +50,7 @@ def blurred(image: Image, *, sigma: float) -> Image:
   return jnp.einsum("ih,hwc,jw->ijc", kernel(height), image, kernel(width))
 
 
+@checks.inputs()
 def fill_image(image: Image, fill: Fill, *, blur_sigma: float = 4.0) -> Image:
   """Returns the picture of the empty coalition.
 
@@ -99,6 +101,7 @@ class _MaskedReward:
     return REWARDS[self.reward](network(inputs), label)
 
 
+@checks.inputs()
 def feature_game(
   logits_fn: LogitsFn,
   features: Array,
@@ -135,6 +138,7 @@ def feature_game(
   return Game(num_players, value_fn, (features, fill, players, jnp.asarray(label), network))
 
 
+@checks.inputs()
 def image_game(
   logits_fn: LogitsFn,
   image: Image,
@@ -189,6 +193,7 @@ def image_game(
   )
 
 
+@checks.inputs()
 def token_game(
   logits_fn: LogitsFn,
   tokens: Int[Array, " L"],

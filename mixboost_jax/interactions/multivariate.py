@@ -17,6 +17,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from mixboost_jax import checks
+
 Dividends = Float[np.ndarray, " coalitions"]
 Blocks = tuple[tuple[int, ...], ...]
 
@@ -83,6 +85,7 @@ class PartitionExtremes:
     return self.largest - self.smallest
 
 
+@checks.inputs()
 def partition_extremes(
   dividends: Dividends, group: Sequence[int], *, blocks: Literal["contiguous", "any"] = "contiguous"
 ) -> PartitionExtremes:
@@ -168,6 +171,7 @@ class Tree:
     }
 
 
+@checks.inputs()
 def tree(dividends: Dividends, players: Sequence[int]) -> Tree:
   """Merges the neighbours with the largest T per player, again and again, until one node is left.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 
 
@@ -41,18 +42,24 @@ class PairPopulation:
     return np.bincount(self.strata, self.weights, self.num_strata)
 
 
+@checks.inputs()
 def uniform_population(num_players: int) -> PairPopulation:
   """All pairs alike, in one stratum."""
+  if num_players < 2:
+    raise ValueError(f"uniform_population: num_players must be >= 2, got {num_players}.")
   pairs = np.array(list(itertools.combinations(range(num_players), 2)))
   return PairPopulation(pairs, np.full(len(pairs), 1 / len(pairs)), np.zeros(len(pairs), int))
 
 
+@checks.inputs()
 def grid_population(grid: int) -> PairPopulation:
   """All pairs of cells alike, as strata of distance: interactions fade with it.
 
   Strata: larger coordinate difference 1, 2, 3, 4, 5-6, 7-9, 10 and more cells (as far as the grid
   reaches). Cell (row, column) is player `row * grid + column`.
   """
+  if grid < 2:
+    raise ValueError(f"grid_population: grid must be >= 2 cells per side, got {grid}.")
   base = uniform_population(grid * grid)
   return dataclasses.replace(base, strata=_distance_strata(base.pairs, grid))
 
@@ -64,6 +71,7 @@ def _distance_strata(pairs: np.ndarray, grid: int) -> np.ndarray:
   return np.unique(labels, return_inverse=True)[1]
 
 
+@checks.inputs()
 def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
   """Pairs as the public protocol draws them: i uniform, j in a window around it, clamped.
 
@@ -91,6 +99,7 @@ def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
   return PairPopulation(pairs, counts / counts.sum(), strata)
 
 
+@checks.inputs()
 def window_population(grid: int, *, stride: int = 2) -> PairPopulation:
   """All pairs of cells at most `stride` apart in both coordinates, all alike."""
   population = neighbour_population(grid, stride=stride)
@@ -99,6 +108,7 @@ def window_population(grid: int, *, stride: int = 2) -> PairPopulation:
   )
 
 
+@checks.inputs()
 def sample_pairs(
   key: PRNGKey, population: PairPopulation, *, num_pairs: int, replace: bool = False
 ) -> Int[Array, "P 2"]:

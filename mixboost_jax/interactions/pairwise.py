@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.ends import total_evaluations, with_exact_ends
 from mixboost_jax.interactions.estimate import MultiOrder
@@ -22,6 +24,7 @@ PAPER_RATIOS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.
 """Orders of the public protocol as fractions of n - 2."""
 
 
+@checks.inputs()
 def orders_of(num_players: int, *, ratios: Sequence[float] = PAPER_RATIOS) -> tuple[int, ...]:
   """Returns `int((n - 2) * ratio)`: 0, 12, 25, 50, ..., 254 for 256 players.
 
@@ -70,6 +73,19 @@ def check(game: Game, orders: Sequence[int], num_contexts: int, block: int) -> N
     )
 
 
+def check_players(place: str, sets: Array | np.ndarray, num_players: int) -> None:
+  """Raises ValueError unless each row names different players 0 .. n - 1; traced ones pass."""
+  if isinstance(sets, Tracer) or not sets.size:
+    return
+  rows = np.sort(np.asarray(sets), axis=1)
+  wrong = (rows[:, 0] < 0) | (rows[:, -1] >= num_players) | (rows[:, 1:] == rows[:, :-1]).any(1)
+  if wrong.any():
+    raise ValueError(
+      f"{place} must be different players from 0 to {num_players - 1}, got "
+      f"{tuple(np.asarray(sets)[wrong][0].tolist())} in row {int(np.argmax(wrong))}."
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("num_contexts", "block", "chunk_size"))
 def _differences(
   key: PRNGKey,
@@ -103,6 +119,7 @@ def _differences(
   return jnp.moveaxis(flat.reshape(num_pairs, num_contexts, num_orders), 2, 0)
 
 
+@checks.inputs()
 def multi_order(
   key: PRNGKey,
   game: Game,
@@ -138,6 +155,7 @@ def multi_order(
     ValueError: if an order is out of range or `block` does not divide `num_contexts`.
   """
   check(game, orders, num_contexts, block)
+  check_players("multi_order: pairs", pairs, game.num_players)
   pairs = jnp.asarray(pairs)
 
   run = functools.partial(

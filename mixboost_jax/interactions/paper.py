@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.features import pair_features
 from mixboost_jax.interactions.game import Game, check_games
@@ -13,6 +14,7 @@ from mixboost_jax.interactions.pairs import PairPopulation, sample_pairs
 from mixboost_jax.interactions.strength import Strength
 
 
+@checks.inputs()
 def paper_strength(
   key: PRNGKey,
   games: Sequence[Game],

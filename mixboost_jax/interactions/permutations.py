@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.game import Game, map_chunks
 
@@ -74,6 +75,7 @@ def _gains(
   return jnp.take_along_axis(jnp.diff(walk, axis=1), places, axis=1)
 
 
+@checks.inputs()
 def shapley(
   key: PRNGKey, game: Game, *, num_orders: int, antithetic: bool = True, chunk_size: int = 256
 ) -> ShapleyEstimate:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Image, LogitsFn
 from mixboost_jax.interactions.game import Coalitions, Game, Values, map_chunks
 from mixboost_jax.interactions.image import grid_labels
@@ -31,6 +32,7 @@ class _Margin:
     return wrong.max(1) - logits[:, label]
 
 
+@checks.inputs()
 def perturbation_game(
   logits_fn: LogitsFn,
   image: Image,
@@ -55,6 +57,7 @@ def perturbation_game(
   return Game(grid * grid, _Margin(logits_fn), (image, perturbation, players, jnp.asarray(label)))
 
 
+@checks.inputs()
 def mean_interaction(game: Game, *, chunk_size: int = 256) -> Float[Array, ""]:
   """Returns the mean of the Shapley interaction index over all pairs, exactly, from 2 n + 2 values.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions import exact, multivariate
 from mixboost_jax.interactions.game import Game, map_chunks
@@ -18,6 +19,7 @@ MAP_RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Orders that stand for all in a map."""
 
 
+@checks.inputs()
 def strongest_player(game: Game, *, chunk_size: int = 256) -> int:
   """Returns the player whose gain alone and whose loss from the full set are largest together."""
   n = game.num_players
@@ -31,6 +33,7 @@ def strongest_player(game: Game, *, chunk_size: int = 256) -> int:
   return int(np.argmax(np.abs(alone[:n] - alone[n]) + np.abs(without[n] - without[:n])))
 
 
+@checks.inputs()
 def interaction_map(
   key: PRNGKey,
   game: Game,
@@ -77,6 +80,7 @@ def interaction_map(
   return mean, error
 
 
+@checks.inputs()
 def patch_tree(game: Game, *, grid: int) -> multivariate.Tree:
   """Merges patches into a tree by T([A]), exactly; grid * grid <= 16.
 
@@ -88,6 +92,7 @@ def patch_tree(game: Game, *, grid: int) -> multivariate.Tree:
   return multivariate.tree(exact.harsanyi(game), [int(cell) for cell in cells.ravel()])
 
 
+@checks.inputs()
 def tree_rows(tree: multivariate.Tree) -> list[dict[str, Any]]:
   """Returns the nodes of a tree, children before parents; "left" and "right" are row numbers.
 

@@ -14,11 +14,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 
 INDEX_RULES = ("order", "ratio", "interpolate")
 
 
+@checks.inputs()
 def proxy(
   strength: Float[np.ndarray, "*b M"] | Float[jax.Array, "*b M"],
   orders: Sequence[int],
@@ -136,6 +138,7 @@ def pearson(
   return unit(x) @ unit(y).T
 
 
+@checks.inputs()
 def search(
   key: PRNGKey,
   strengths: Float[np.ndarray, "models M"],

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.interactions.exact import efficiency_weights
 from mixboost_jax.interactions.game import Game
 
 Curve = Float[Array, " M"]
 
 
+@checks.inputs()
 def relative_strength(strength: Float[Array, "*b M"]) -> Float[Array, "*b M"]:
   """Returns J^(m) = F^(m): the strength of an order over the mean of the sampled orders.
 
@@ -29,6 +31,7 @@ def relative_strength(strength: Float[Array, "*b M"]) -> Float[Array, "*b M"]:
   return strength / strength.mean(-1, keepdims=True)
 
 
+@checks.inputs()
 def strength_change(noisy: Curve, clean: Curve) -> Curve:
   """Returns Delta F^(m) = |F^(m) with noise - F^(m)| from the two strengths.
 
@@ -37,11 +40,13 @@ def strength_change(noisy: Curve, clean: Curve) -> Curve:
   return jnp.abs(relative_strength(noisy) - relative_strength(clean))
 
 
+@checks.inputs()
 def average_interaction(interactions: Float[Array, "X M P"]) -> Curve:
   """Returns I_avg^(m) = E_x E_ij I^(m)(i, j | x)."""
   return interactions.mean((0, 2))
 
 
+@checks.inputs()
 def positive_ratio(interactions: Float[Array, "X M P"]) -> Curve:
   """Returns P^(m) = E max(I^(m), 0) / E |I^(m)|: a ratio of expectations; NaN where all are 0.
 
@@ -51,6 +56,7 @@ def positive_ratio(interactions: Float[Array, "X M P"]) -> Curve:
   return jnp.maximum(interactions, 0).mean((0, 2)) / jnp.abs(interactions).mean((0, 2))
 
 
+@checks.inputs()
 def disentanglement(differences: Float[Array, "X M P T"], *, form: str = "ratios") -> Curve:
   """Returns D^(m), how far Delta v keeps one sign over contexts: 1 if always, near 0 if never.
 
@@ -70,6 +76,7 @@ def disentanglement(differences: Float[Array, "X M P T"], *, form: str = "ratios
   raise ValueError(f"disentanglement: form must be 'ratios' or 'means', got {form!r}.")
 
 
+@checks.inputs()
 def attacking_utility(
   clean: Float[Array, "M P"], attacked: Float[Array, "M P"], *, orders: tuple[int, ...], n: int
 ) -> Float[Array, "M P"]:
@@ -88,6 +95,7 @@ def attacking_utility(
   return weights[:, None] * (clean - attacked)
 
 
+@checks.inputs()
 def under_attack(
   attack: Callable[[Array, Array], Array],
   images: Float[Array, "N H W C"],

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mixboost_jax import keys
+from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, PerExample, PRNGKey
 
 OutputsFn = Callable[[Array], Array]
@@ -33,6 +33,7 @@ def group_masks(key: PRNGKey, *, num_units: int, group_size: int) -> Bool[Array,
   return jnp.stack([context | first | second, context | first, context | second, context])
 
 
+@checks.inputs()
 def group_differences(
   key: AnyKey,
   outputs_fn: OutputsFn,
@@ -76,6 +77,7 @@ def group_differences(
   return both - first - second + neither
 
 
+@checks.inputs()
 def interaction_loss(
   key: AnyKey,
   outputs_fn: OutputsFn,

@@ -21,11 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions.ends import total_evaluations, with_exact_ends
 from mixboost_jax.interactions.estimate import MultiOrder
 from mixboost_jax.interactions.game import Game, map_chunks
-from mixboost_jax.interactions.pairwise import check, player_ranks, rotated_context
+from mixboost_jax.interactions.pairwise import check, check_players, player_ranks, rotated_context
 
 
 def set_evaluations(size: int) -> int:
@@ -130,6 +131,7 @@ def _differences(
   return table.transpose(2, 0, 3, 1).reshape(num_orders, num_sets * num_pairs, num_contexts)
 
 
+@checks.inputs()
 def multi_order_sets(
   key: PRNGKey,
   game: Game,
@@ -176,6 +178,7 @@ def multi_order_sets(
       chunk_size=chunk_size,
     )
 
+  check_players("multi_order_sets: sets", sets, game.num_players)
   first, second = np.triu_indices(size, 1)
   pairs = jnp.stack([sets[:, first], sets[:, second]], -1).reshape(-1, 2)
   return MultiOrder(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mixboost_jax import checks
 from mixboost_jax.interactions.proxies import proxy
 from mixboost_jax.interactions.quantiles import student_quantile
 from mixboost_jax.interactions.strength import Strength
@@ -32,6 +33,7 @@ class Estimate:
   high: float | None
 
 
+@checks.inputs()
 def curve_rows(
   result: Strength, *, confidence: float = 0.95, noisy: Strength | None = None
 ) -> list[dict[str, Any]]:
@@ -68,6 +70,7 @@ def curve_rows(
   ]
 
 
+@checks.inputs()
 def measures(
   result: Strength, *, confidence: float = 0.95, abc: tuple[float, float, float] = (0.2, 0.2, 0.8)
 ) -> dict[str, Estimate]:
@@ -116,6 +119,7 @@ def _estimate(column: Float[np.ndarray, " R"], confidence: float) -> Estimate:
   return Estimate(value, min(low, value), max(high, value))
 
 
+@checks.inputs()
 def permutation_p(
   x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, num_permutations: int = 4999
 ) -> tuple[float, float]:

@@ -8,10 +8,12 @@ cells add to the output (the high-order part) should not tell the classes apart.
 
 import jax
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
 from mixboost_jax.losses.classification import cross_entropy, entropy
 
 
+@checks.inputs()
 def boost_entropy(
   logits: Logits,
   masked_logits: Logits,
@@ -42,6 +44,7 @@ def boost_entropy(
   raise ValueError(f"difference must be 'logits' or 'probabilities', got {difference!r}.")
 
 
+@checks.inputs()
 def mixboost(
   logits: Logits,
   masked_logits: Logits,

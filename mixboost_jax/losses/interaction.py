@@ -6,6 +6,7 @@ the cells S; S1 within S2 with |S1| = r1 n, |S2| = r2 n -> `logits_small`, `logi
 Delta v -> `aligned_difference`; L+ -> mode "encourage", L- -> mode "penalize".
 """
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, PerExample, SoftLabels
 from mixboost_jax.losses.classification import cross_entropy, entropy
 
@@ -17,6 +18,7 @@ INTERACTION_PRESETS: dict[str, tuple[str, float, float]] = {
 """Networks of Deng et al. that come to encode mainly high, middle or low orders: (mode, r1, r2)."""
 
 
+@checks.inputs()
 def aligned_difference(
   logits_large: Logits, logits_small: Logits, *, r1: float, r2: float
 ) -> Logits:
@@ -29,6 +31,7 @@ def aligned_difference(
   return logits_large - (r2 / r1 if r1 else 1.0) * logits_small
 
 
+@checks.inputs()
 def interaction(
   logits_large: Logits,
   logits_small: Logits,

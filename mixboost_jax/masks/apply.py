@@ -4,9 +4,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Images
 
 
+@checks.inputs()
 def upsample(
   mask: Bool[Array, "*n grid grid"], *, height: int, width: int
 ) -> Bool[Array, "*n height width"]:
@@ -26,6 +28,7 @@ def upsample(
   return mask[..., rows[:, None], columns[None, :]]
 
 
+@checks.inputs()
 def apply(
   images: Images,
   mask: Bool[Array, "*n grid grid"],

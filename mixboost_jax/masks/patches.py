@@ -11,18 +11,25 @@ the larger mask, r1 < r2 -> their keep rates.
 import jax
 from jaxtyping import Array, Bool, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey
 
 
+@checks.inputs()
 def num_kept(*, grid: int, keep_rate: float) -> int:
   """Returns `int(keep_rate * grid**2)`, the exact number of kept cells (179 of 256 for 0.7)."""
-  if grid < 1:
-    raise ValueError(f"masks: grid must be >= 1 cell per side, got {grid}.")
+  _check_grid(grid)
   if not 0 <= keep_rate <= 1:
     raise ValueError(f"masks: keep_rate must be in [0, 1], got {keep_rate}.")
   return int(keep_rate * grid**2)
 
 
+def _check_grid(grid: int) -> None:
+  if grid < 1:
+    raise ValueError(f"masks: grid must be >= 1 cell per side, got {grid}.")
+
+
+@checks.inputs()
 def cell_ranks(key: AnyKey, *, grid: int) -> Int[Array, "*n grid grid"]:
   """Draws a uniformly random order of the cells: the rank 0 .. grid**2 - 1 of each.
 
@@ -30,11 +37,13 @@ def cell_ranks(key: AnyKey, *, grid: int) -> Int[Array, "*n grid grid"]:
     key: one key, or one key per example for one order per example.
     grid: cells per side.
   """
+  _check_grid(grid)
   if key.ndim:
     return jax.vmap(lambda k: cell_ranks(k, grid=grid))(key)
   return jax.random.permutation(key, grid**2).reshape(grid, grid)
 
 
+@checks.inputs()
 def keep_lowest(
   ranks: Int[Array, "*n grid grid"], *, keep_rate: float
 ) -> Bool[Array, "*n grid grid"]:
@@ -42,6 +51,7 @@ def keep_lowest(
   return ranks < num_kept(grid=ranks.shape[-1], keep_rate=keep_rate)
 
 
+@checks.inputs()
 def sample_patch_mask(key: AnyKey, *, grid: int, keep_rate: float) -> Bool[Array, "*n grid grid"]:
   """Keeps a uniformly random set of exactly `int(keep_rate * grid**2)` cells.
 
@@ -61,6 +71,7 @@ def sample_patch_mask(key: AnyKey, *, grid: int, keep_rate: float) -> Bool[Array
   return keep_lowest(cell_ranks(key, grid=grid), keep_rate=keep_rate)
 
 
+@checks.inputs()
 def nested_patch_masks(
   key: AnyKey, *, grid: int, r1: float, r2: float
 ) -> tuple[Bool[Array, "*n grid grid"], Bool[Array, "*n grid grid"]]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, PerExample, Probabilities, Scalar
 from mixboost_jax.metrics import classification
 
@@ -27,6 +28,7 @@ class Bins(NamedTuple):
     return jnp.abs(self.confidence_sum - self.correct_sum) / jnp.maximum(self.count, 1.0)
 
 
+@checks.inputs(values="always")
 def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins: int) -> Bins:
   """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence."""
   place = jnp.clip(jnp.ceil(confidence * num_bins) - 1, 0, num_bins - 1)
@@ -36,6 +38,7 @@ def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins
   return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
+@checks.inputs(values="always")
 def equal_mass_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, num_bins: int
 ) -> Bins:
@@ -50,6 +53,7 @@ def equal_mass_bins(
   return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
 
 
+@checks.inputs(values="always")
 def fixed_size_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, bin_size: int
 ) -> Bins:
@@ -79,16 +83,19 @@ def fixed_size_bins(
 
 def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, PerExample]:
   confidence = classification.confidence(probabilities)
-  is_correct = classification.correct(probabilities, labels).astype(confidence.dtype)
+  is_correct = classification.hits(probabilities, labels)
+  is_correct += 0.0 * is_correct.sum()  # NaN anywhere: not only in a bin that may be left out
   order = jnp.argsort(confidence)
   return confidence[order], is_correct[order]
 
 
+@checks.inputs(values="always")
 def mean_gap(bins: Bins) -> Scalar:
   """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]."""
   return (bins.count * bins.gap()).sum() / bins.count.sum()
 
 
+@checks.inputs(values="always")
 def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
@@ -113,6 +120,7 @@ def _without_last(values: Float[Array, " B"]) -> Float[Array, " B_less_one"]:
   return values[:-1]
 
 
+@checks.inputs(values="always")
 def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal width, in [0, 1].
 
@@ -126,10 +134,11 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
     num_bins: >= 1.
   """
   confidence = classification.confidence(probabilities)
-  is_correct = classification.correct(probabilities, labels).astype(confidence.dtype)
+  is_correct = classification.hits(probabilities, labels)
   return mean_gap(equal_width_bins(confidence, is_correct, num_bins=num_bins))
 
 
+@checks.inputs(values="always")
 def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
 
@@ -138,6 +147,7 @@ def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int 
   return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
 
 
+@checks.inputs(values="always")
 def rms_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -163,6 +173,7 @@ def rms_calibration_error(
   return rms_gap(bins, skip_last_bin=skip_last_bin)
 
 
+@checks.inputs(values="always")
 def mad_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -177,6 +188,7 @@ def mad_calibration_error(
   return kept.sum() / bins.count.sum()
 
 
+@checks.inputs(values="always")
 def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the area under the response rate accuracy curve, in [0, 1].
 
@@ -187,18 +199,20 @@ def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """
   confidence = classification.confidence(probabilities)
   order = jnp.argsort(confidence, descending=True)
-  is_correct = classification.correct(probabilities, labels)[order]
-  hits = jnp.cumsum(is_correct.astype(jnp.int32))
+  right = classification.correct(probabilities, labels)[order]
+  hits = jnp.cumsum(right.astype(jnp.int32))
   answered = jnp.arange(1, len(hits) + 1)
-  return (hits / answered).mean()
+  known = classification.usable(probabilities, labels).all()
+  return jnp.where(known, (hits / answered).mean(), jnp.nan)
 
 
+@checks.inputs(values="always")
 def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the soft F1 score of "doubt detects mistakes", in [0, 1]; higher is better.
 
   2 sum((1 - c) w) / sum(1 - c + w) with c the confidence and w = 1 for wrong predictions.
   """
   doubt = 1.0 - classification.confidence(probabilities)
-  wrong = 1.0 - classification.correct(probabilities, labels).astype(doubt.dtype)
+  wrong = 1.0 - classification.hits(probabilities, labels)
   total = (doubt + wrong).sum()
-  return jnp.where(total > 0, 2.0 * (doubt * wrong).sum() / jnp.maximum(total, 1e-30), 0.0)
+  return jnp.where(total == 0, 0.0, 2.0 * (doubt * wrong).sum() / jnp.maximum(total, 1e-30))

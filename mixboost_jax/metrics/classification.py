@@ -1,56 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a classifier is wrong, and how wrong its probabilities are."""
+"""How often a classifier is wrong, and how wrong its probabilities are.
+
+A NaN among the scores, or a label that is no class, makes every number here NaN (known labels and
+probabilities raise, see `checks`): nothing that looks plausible comes out.
+"""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, PerExample, Probabilities, Scalar
 
 
+@checks.inputs(values="always")
 def correct(scores: Probabilities, labels: Labels) -> Bool[Array, " N"]:
   """Returns whether the largest score is that of the label (first of equal scores wins).
+
+  False where a score is NaN or the label is no class.
 
   Args:
     scores: logits or probabilities.
     labels: class numbers in [0, K).
   """
-  return jnp.argmax(scores, axis=-1) == labels
+  return (jnp.argmax(scores, axis=-1) == labels) & usable(scores, labels)
 
 
+def usable(scores: Probabilities, labels: Labels) -> Bool[Array, " N"]:
+  """Returns whether no score of an example is NaN and its label is a class."""
+  return ~jnp.isnan(scores).any(axis=-1) & (labels >= 0) & (labels < scores.shape[-1])
+
+
+def hits(scores: Probabilities, labels: Labels) -> PerExample:
+  """Returns 1 where the prediction is right, 0 where it is wrong, NaN where nobody can say."""
+  right = (jnp.argmax(scores, axis=-1) == labels).astype(scores.dtype)
+  return jnp.where(usable(scores, labels), right, jnp.nan)
+
+
+@checks.inputs(values="always")
 def confidence(probabilities: Probabilities) -> PerExample:
   """Returns the largest probability of each row, in [1/K, 1]."""
   return probabilities.max(axis=-1)
 
 
+@checks.inputs(values="always")
 def accuracy(scores: Probabilities, labels: Labels) -> Scalar:
   """Returns the fraction of correct predictions, in [0, 1]."""
-  return correct(scores, labels).astype(jnp.float32).mean()
+  return hits(scores, labels).astype(jnp.float32).mean()
 
 
+@checks.inputs(values="always")
 def clean_error(scores: Probabilities, labels: Labels) -> Scalar:
   """Returns 100 (1 - accuracy), in %."""
-  wrong = ~correct(scores, labels)
-  return 100.0 * wrong.astype(jnp.float32).mean()
+  wrong = 1 - hits(scores, labels).astype(jnp.float32)
+  return 100.0 * wrong.mean()
 
 
+@checks.inputs(values="always")
 def nll_per_example(logits: Logits, labels: Labels) -> PerExample:
   """Returns -log softmax(logits)[label] of each example, in nats."""
   log_probabilities = jax.nn.log_softmax(logits, axis=-1)
-  return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+  own = jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+  return jnp.where(usable(logits, labels), -own, jnp.nan)
 
 
+@checks.inputs(values="always")
 def nll(logits: Logits, labels: Labels) -> Scalar:
   """Returns the mean negative log-likelihood, in nats."""
   return nll_per_example(logits, labels).mean()
 
 
+@checks.inputs(values="always")
 def brier_per_example(probabilities: Probabilities, labels: Labels) -> PerExample:
   """Returns sum_k (p_k - [k = label])^2 of each example, in [0, 2]."""
   truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=probabilities.dtype)
-  return jnp.square(probabilities - truth).sum(axis=-1)
+  squares = jnp.square(probabilities - truth).sum(axis=-1)
+  return jnp.where(usable(probabilities, labels), squares, jnp.nan)
 
 
+@checks.inputs(values="always")
 def brier(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the Brier score, the mean over examples of sum_k (p_k - [k = label])^2.
 

@@ -7,6 +7,8 @@ plain mean is usual; on ImageNet both the plain mean and that divided by AlexNet
 
 from collections.abc import Mapping, Sequence
 
+from mixboost_jax import checks
+
 Errors = Mapping[str, Sequence[float]]
 """Corruption -> error in % at each severity."""
 
@@ -31,6 +33,7 @@ ALEXNET_ERRORS = {
 github.com/google-research/augmix lists it."""
 
 
+@checks.inputs()
 def mean_corruption_error(errors: Errors, *, reference: Mapping[str, float] | None = None) -> float:
   """Returns the mean over corruptions of the error (mean over severities).
 
@@ -55,6 +58,7 @@ def mean_corruption_error(errors: Errors, *, reference: Mapping[str, float] | No
   return 100.0 * sum(mean / reference[name] for name, mean in means.items()) / len(means)
 
 
+@checks.inputs()
 def relative_corruption_error(
   errors: Errors,
   *,

@@ -2,7 +2,8 @@
 """Telling known pictures from foreign ones by a score.
 
 Everywhere: a higher score means "more in-distribution". `scores_in` are those of the known set,
-`scores_out` those of the foreign (out-of-distribution) set.
+`scores_out` those of the foreign (out-of-distribution) set. A NaN among the scores makes the result
+NaN.
 """
 
 from typing import Literal
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Logits, PerExample, Scalar
 
 Positive = Literal["id", "ood"]
@@ -18,6 +20,7 @@ ScoresIn = Float[Array, " N"]
 ScoresOut = Float[Array, " M"]
 
 
+@checks.inputs()
 def max_softmax(logits: Logits) -> PerExample:
   """Returns the maximum softmax probability.
 
@@ -26,6 +29,7 @@ def max_softmax(logits: Logits) -> PerExample:
   return jax.nn.softmax(logits, axis=-1).max(axis=-1)
 
 
+@checks.inputs()
 def max_logit(logits: Logits) -> PerExample:
   """Returns the largest logit.
 
@@ -34,6 +38,7 @@ def max_logit(logits: Logits) -> PerExample:
   return logits.max(axis=-1)
 
 
+@checks.inputs()
 def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
   """Returns T logsumexp(logits / T), minus the energy.
 
@@ -42,14 +47,17 @@ def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
   return temperature * jax.nn.logsumexp(logits / temperature, axis=-1)
 
 
+@checks.inputs()
 def auroc(scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar:
   """Returns P(in > out) + P(in = out) / 2, the area under the ROC curve, in [0, 1]."""
   ordered = jnp.sort(scores_out)
   below = jnp.searchsorted(ordered, scores_in, side="left")
   not_above = jnp.searchsorted(ordered, scores_in, side="right")
-  return ((below + not_above) / (2.0 * len(ordered))).mean()
+  area = ((below + not_above) / (2.0 * len(ordered))).mean()
+  return _or_nan(area, scores_in, scores_out)
 
 
+@checks.inputs()
 def aupr(scores_in: ScoresIn, scores_out: ScoresOut, *, positive: Positive = "ood") -> Scalar:
   """Returns the average precision, in [0, 1].
 
@@ -64,12 +72,13 @@ def aupr(scores_in: ScoresIn, scores_out: ScoresOut, *, positive: Positive = "oo
   Raises:
     ValueError: if `positive` is unknown.
   """
-  found, rest = _oriented(scores_in, scores_out, positive, place="aupr")
+  found, rest = _oriented(scores_in, scores_out, positive)
   hits = _count_at_least(found, found)
   false_alarms = _count_at_least(rest, found)
-  return (hits / (hits + false_alarms)).mean()
+  return _or_nan((hits / (hits + false_alarms)).mean(), scores_in, scores_out)
 
 
+@checks.inputs()
 def fpr_at_tpr(
   scores_in: ScoresIn, scores_out: ScoresOut, *, tpr: float = 0.95, positive: Positive = "id"
 ) -> Scalar:
@@ -95,20 +104,24 @@ def fpr_at_tpr(
   """
   if not 0 < tpr <= 1:
     raise ValueError(f"fpr_at_tpr: tpr must be in (0, 1], got {tpr}.")
-  found, rest = _oriented(scores_in, scores_out, positive, place="fpr_at_tpr")
+  found, rest = _oriented(scores_in, scores_out, positive)
   thresholds = jnp.sort(found)  # ascending: recall falls, so argmin meets the larger recall first
   num_found = _count_at_least(found, thresholds)
   threshold = thresholds[jnp.argmin(jnp.abs(num_found - tpr * len(found)))]
-  return (rest >= threshold).astype(jnp.float32).mean()
+  return _or_nan((rest >= threshold).astype(jnp.float32).mean(), scores_in, scores_out)
 
 
 def _oriented(
-  scores_in: ScoresIn, scores_out: ScoresOut, positive: str, *, place: str
+  scores_in: ScoresIn, scores_out: ScoresOut, positive: Positive
 ) -> tuple[Array, Array]:
   """Returns (scores of positives, scores of negatives), higher meaning positive."""
-  if positive not in ("id", "ood"):
-    raise ValueError(f'{place}: positive must be "id" or "ood", got {positive!r}.')
   return (scores_in, scores_out) if positive == "id" else (-scores_out, -scores_in)
+
+
+def _or_nan(value: Scalar, scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar:
+  """Returns the value; sorting puts NaN last, where it would pass for the best of scores."""
+  broken = jnp.isnan(scores_in).any() | jnp.isnan(scores_out).any()
+  return jnp.where(broken, jnp.nan, value)
 
 
 def _count_at_least(scores: Array, thresholds: Array) -> Array:

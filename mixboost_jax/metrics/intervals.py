@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mixboost_jax import checks
+
 
 class Interval(NamedTuple):
   """Both ends belong to the interval."""
@@ -15,6 +17,7 @@ class Interval(NamedTuple):
   high: float
 
 
+@checks.inputs()
 def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
   """Returns Wilson's score interval of a proportion: close to its nominal level on average.
 
@@ -39,6 +42,7 @@ def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
   return Interval(low, high)
 
 
+@checks.inputs()
 def clopper_pearson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
   """Returns the exact interval of a proportion: covers at least at its nominal level, always.
 

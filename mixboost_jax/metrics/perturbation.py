@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Scalar
 
 Predictions = Int[Array, "V F"]
@@ -33,12 +34,14 @@ ALEXNET_FLIP_RATES = {
 the authors' code does not list them: quote a number normalised by these as provisional."""
 
 
+@checks.inputs()
 def rank_classes(scores: Float[Array, "*frames K"]) -> Int[Array, "*frames K"]:
   """Returns the place of every class, 1 for the largest score (first of equal scores wins)."""
   order = jnp.argsort(scores, axis=-1, descending=True)
   return jnp.argsort(order, axis=-1) + 1
 
 
+@checks.inputs()
 def flip_rate(predictions: Predictions, *, noise: bool = False) -> Scalar:
   """Returns the fraction of frames whose prediction differs from that of its reference frame.
 
@@ -55,6 +58,7 @@ def flip_rate(predictions: Predictions, *, noise: bool = False) -> Scalar:
   return (predictions[:, 1:] != before).astype(jnp.float32).mean()
 
 
+@checks.inputs()
 def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
   """Returns the mean top-5 distance between the rankings of neighbouring frames, in [0, 15].
 
@@ -76,6 +80,7 @@ def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
   return distance.astype(jnp.float32).mean()
 
 
+@checks.inputs()
 def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
   """Returns the mean of sum_i |1/i - 1/sigma(i)| / i, `top5_distance` with Zipf's weights.
 
@@ -91,6 +96,7 @@ def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
   return (jnp.abs(weight - 1.0 / sigma) * weight).sum(axis=-1).mean()
 
 
+@checks.inputs()
 def mean_flip_rate(
   rates: Mapping[str, float], *, reference: Mapping[str, float] | None = None
 ) -> float:
@@ -110,6 +116,7 @@ def mean_flip_rate(
   return _mean_ratio(rates, reference, "mean_flip_rate")
 
 
+@checks.inputs()
 def mean_top5_distance(
   distances: Mapping[str, float], *, reference: Mapping[str, float] | None = None
 ) -> float:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.metrics.intervals import Interval
 
@@ -28,6 +29,7 @@ class PairedDifference(NamedTuple):
   """Two-sided: twice the smaller share of resamples on either side of 0."""
 
 
+@checks.inputs()
 def resample_indices(key: PRNGKey, num_examples: int, *, num_draws: int) -> Int[Array, " N"]:
   """Draws `num_draws` of `num_examples` places with replacement, in ascending order.
 
@@ -40,6 +42,7 @@ def resample_indices(key: PRNGKey, num_examples: int, *, num_draws: int) -> Int[
   return jnp.minimum(places, num_examples - 1)
 
 
+@checks.inputs()
 def replicate(
   key: PRNGKey,
   statistic_fn: Callable[..., Any],
@@ -94,6 +97,7 @@ def _replicate(
   return jax.lax.map(once, jnp.arange(num_resamples), batch_size=chunk_size)
 
 
+@checks.inputs()
 def interval_of(
   replicates: Any, estimate: float, *, confidence: float = 0.95, method: Method = "percentile"
 ) -> Interval:
@@ -119,12 +123,11 @@ def interval_of(
     return Interval(low, high)
   if method == "basic":
     return Interval(2 * estimate - high, 2 * estimate - low)
-  if method == "recentred":
-    shift = estimate - float(values.mean())
-    return Interval(low + shift, high + shift)
-  raise ValueError(f"bootstrap: unknown method {method!r}; choose percentile, basic or recentred.")
+  shift = estimate - float(values.mean())
+  return Interval(low + shift, high + shift)
 
 
+@checks.inputs()
 def bootstrap(
   key: PRNGKey,
   statistic_fn: Callable[..., Array],
@@ -141,6 +144,7 @@ def bootstrap(
   return interval_of(values, estimate, confidence=confidence, method=method)
 
 
+@checks.inputs()
 def paired_bootstrap(
   key: PRNGKey,
   statistic_fn: Callable[..., Array],

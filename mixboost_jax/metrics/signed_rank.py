@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-_ALTERNATIVES = ("less", "greater", "two-sided")
+from mixboost_jax import checks
 
 
 class SignedRank(NamedTuple):
@@ -19,6 +19,7 @@ class SignedRank(NamedTuple):
   """Pairs that differ."""
 
 
+@checks.inputs()
 def wilcoxon(
   a: Sequence[float] | Any,
   b: Sequence[float] | Any,
@@ -49,10 +50,6 @@ def wilcoxon(
       f"wilcoxon: expected two equally long lists of paired values, got shapes {a.shape} and "
       f"{b.shape}."
     )
-  if alternative not in _ALTERNATIVES:
-    raise ValueError(f"wilcoxon: alternative must be one of {_ALTERNATIVES}, got {alternative!r}.")
-  if zeros not in ("wilcox", "pratt"):
-    raise ValueError(f"wilcoxon: zeros must be 'wilcox' or 'pratt', got {zeros!r}.")
   differences = a - b
   if not np.isfinite(differences).all():
     raise ValueError("wilcoxon: every value must be finite; leave out runs that did not finish.")

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, Scalar
+from mixboost_jax.metrics import classification
 
 _WIDEST = 1e4  # the unrestricted search looks in [1 / _WIDEST, _WIDEST]
 
@@ -37,6 +39,7 @@ def _bisect(is_too_high: Callable[[Scalar], Array], low: float, high: float, tur
   return 0.5 * (left + right)
 
 
+@checks.inputs(values="always")
 def bisect_temperature(
   logits: Logits, labels: Labels, *, low: float = 0.2, high: float = 5.0, tolerance: float = 1e-4
 ) -> Scalar:
@@ -58,9 +61,11 @@ def bisect_temperature(
     raise ValueError(f"bisect_temperature: expected 0 < low < high, got low={low}, high={high}.")
   turns = max(0, math.ceil(math.log2((high - low) / tolerance)))
   # A negative slope in 1/T: the likelihood still grows towards lower temperatures.
-  return _bisect(lambda t: _nll_slope(logits, labels, t) <= 0, low, high, turns)
+  temperature = _bisect(lambda t: _nll_slope(logits, labels, t) <= 0, low, high, turns)
+  return jnp.where(classification.usable(logits, labels).all(), temperature, jnp.nan)
 
 
+@checks.inputs(values="always")
 def fit_temperature(logits: Logits, labels: Labels, *, num_steps: int = 60) -> Scalar:
   """Returns the temperature of least negative log-likelihood, without a narrow search range.
 
@@ -76,4 +81,5 @@ def fit_temperature(logits: Logits, labels: Labels, *, num_steps: int = 60) -> S
   log_temperature = _bisect(
     lambda log_t: _nll_slope(logits, labels, jnp.exp(log_t)) <= 0, -limit, limit, num_steps
   )
-  return jnp.exp(log_temperature)
+  known = classification.usable(logits, labels).all()
+  return jnp.where(known, jnp.exp(log_temperature), jnp.nan)

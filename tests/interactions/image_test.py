@@ -117,8 +117,8 @@ def test_pictures_and_parameters_share_one_program(picture):
   for scale in (1.0, 2.0):
     network = jax.tree_util.Partial(apply, jnp.float32(scale))
     for shift in (0.0, 0.1):
-      game = interactions.image_game(network, picture + shift, LABEL, grid=4, reward="logit")
-      expected = scale * logits_fn((picture + shift)[None])[:, LABEL]
+      game = interactions.image_game(network, picture * (1 - shift), LABEL, grid=4, reward="logit")
+      expected = scale * logits_fn((picture * (1 - shift))[None])[:, LABEL]
       np.testing.assert_allclose(evaluate(game, coalitions), np.repeat(expected, 2), atol=1e-5)
   assert len(traces) == 1
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mixboost_jax import losses
+from mixboost_jax import checks, losses
 
 # softmax([log 1, log 2, log 5]) = (1, 2, 5) / 8
 LOGITS = jnp.log(jnp.array([[1.0, 2.0, 5.0], [4.0, 4.0, 8.0]]))
@@ -217,3 +217,35 @@ def test_aligned_difference_holds_interactions_only(k1, k2):
   )
   expected = (1 - k2 / k1) * value[0] + sum(weight(m) * interaction_sum(m) for m in range(k2 - 1))
   np.testing.assert_allclose(aligned[0, 0], expected, atol=2e-6)
+
+
+def test_a_label_that_is_no_class_gives_nan_where_nobody_can_refuse_it(monkeypatch):
+  monkeypatch.setattr(checks, "DEBUG", False)
+  found = jax.jit(lambda z, y: losses.cross_entropy(z, y))(
+    jnp.zeros((3, 10)), jnp.array([10, -1, 9])
+  )
+  np.testing.assert_allclose(found, [jnp.nan, jnp.nan, jnp.log(10)], rtol=1e-6)
+
+
+def test_a_class_of_probability_zero_adds_nothing_even_at_minus_infinity():
+  """The value and gradient of K classes, one of them impossible, are those of K - 1 classes."""
+  few = jnp.array([[0.5, -1.0, 2.0]])
+  many = jnp.concatenate([few, jnp.array([[-jnp.inf]])], axis=1)
+  soft = jnp.array([[0.2, 0.3, 0.5]])
+  padded = jnp.concatenate([soft, jnp.zeros((1, 1))], axis=1)
+  pairs = {
+    "soft": (lambda z: losses.cross_entropy(z, padded), lambda z: losses.cross_entropy(z, soft)),
+    "entropy": (losses.entropy, losses.entropy),
+    "kl": (lambda z: losses.kl_divergence(z, many), lambda z: losses.kl_divergence(z, few)),
+    "js": (
+      lambda z: losses.jensen_shannon([z, many + 1]),
+      lambda z: losses.jensen_shannon([z, few + 1]),
+    ),
+  }
+  for of_many, of_few in pairs.values():
+    np.testing.assert_allclose(of_many(many), of_few(few), rtol=1e-6, atol=1e-7)
+    gradient = jax.grad(lambda z, f=of_many: f(z).sum())(many)
+    np.testing.assert_allclose(
+      gradient[:, :3], jax.grad(lambda z, f=of_few: f(z).sum())(few), atol=1e-6
+    )
+    assert float(gradient[0, 3]) == 0

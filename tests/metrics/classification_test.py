@@ -6,7 +6,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
-from mixboost_jax import metrics
+from mixboost_jax import checks, metrics
 
 # Three examples, three classes, worked by hand.
 PROBABILITIES = jnp.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
@@ -52,3 +52,38 @@ def test_jit_gives_the_same(name):
   np.testing.assert_allclose(
     jax.jit(function)(PROBABILITIES, LABELS), function(PROBABILITIES, LABELS), rtol=1e-6
   )
+
+
+OF_LOGITS = ("accuracy", "clean_error", "nll", "fit_temperature", "bisect_temperature")
+OF_PROBABILITIES = ("brier", "ece", "adaptive_ece", "aurra", "soft_f1")
+IN_BINS = ("rms_calibration_error", "mad_calibration_error")
+
+
+@pytest.mark.parametrize("name", [*OF_LOGITS, *OF_PROBABILITIES, *IN_BINS])
+def test_nonsense_is_nan_and_never_a_plausible_number(monkeypatch, name):
+  """Traced, so that nobody can refuse it: NaN looked like class 0, label -1 like the last."""
+  monkeypatch.setattr(checks, "DEBUG", False)
+  function, options = getattr(metrics, name), {"bin_size": 2} if name in IN_BINS else {}
+  measure = jax.jit(lambda scores, labels: function(scores, labels, **options))
+  logits = jax.random.normal(jax.random.key(0), (6, 10))
+  scores = logits if name in OF_LOGITS else jax.nn.softmax(logits)
+  labels = jnp.zeros(6, int)
+  assert jnp.isfinite(measure(scores, labels))
+  for row in range(6):
+    assert jnp.isnan(measure(scores.at[row].set(jnp.nan), labels))
+    assert jnp.isnan(measure(scores, labels.at[row].set(-1)))
+    assert jnp.isnan(measure(scores, labels.at[row].set(10)))
+
+
+@pytest.mark.parametrize("name", [*OF_LOGITS, *OF_PROBABILITIES, *IN_BINS])
+def test_numpy_arrays_are_as_good(name):
+  function, options = getattr(metrics, name), {"bin_size": 2} if name in IN_BINS else {}
+  scores = jax.nn.softmax(jax.random.normal(jax.random.key(0), (6, 10)))
+  labels = jnp.arange(6)
+  found = function(np.asarray(scores), np.asarray(labels), **options)
+  np.testing.assert_array_equal(found, function(scores, labels, **options))
+
+
+def test_nothing_is_right_about_nan():
+  scores = jnp.full((2, 3), jnp.nan)
+  np.testing.assert_array_equal(metrics.correct(scores, jnp.zeros(2, int)), [False, False])

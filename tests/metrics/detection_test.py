@@ -89,8 +89,8 @@ def test_scores_of_logits(key):
 
 @pytest.mark.parametrize("function", [metrics.aupr, metrics.fpr_at_tpr])
 def test_unknown_convention(function):
-  with pytest.raises(ValueError, match='positive must be "id" or "ood"'):
-    function.__wrapped__(jnp.ones(3), jnp.ones(3), positive="both")
+  with pytest.raises(ValueError, match="positive must be 'id' or 'ood', got 'both'"):
+    function(jnp.ones(3), jnp.ones(3), positive="both")
 
 
 def test_tpr_out_of_range():
@@ -101,3 +101,11 @@ def test_tpr_out_of_range():
 def test_jit_gives_the_same(scores):
   for function in (metrics.auroc, metrics.aupr, metrics.fpr_at_tpr):
     np.testing.assert_allclose(jax.jit(function)(*scores), function(*scores), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [metrics.auroc, metrics.aupr, metrics.fpr_at_tpr])
+def test_nan_among_the_scores_makes_the_result_nan(function):
+  good, broken = jnp.array([0.1, 0.2]), jnp.array([0.5, jnp.nan])
+  assert jnp.isfinite(function(good, good))
+  assert jnp.isnan(function(good, broken))
+  assert jnp.isnan(function(broken, good))

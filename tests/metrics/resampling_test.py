@@ -98,7 +98,9 @@ def test_lengths_are_checked(key, arrays):
 
 
 def test_options_are_checked():
-  with pytest.raises(ValueError, match="choose percentile, basic or recentred"):
-    metrics.interval_of.__wrapped__(np.ones(3), 1.0, method="bca")
+  with pytest.raises(
+    ValueError, match="method must be 'percentile' or 'basic' or 'recentred', got 'bca'"
+  ):
+    metrics.interval_of(np.ones(3), 1.0, method="bca")
   with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\)"):
     metrics.interval_of(np.ones(3), 1.0, confidence=95.0)
