@@ -82,6 +82,7 @@ class Checkpointer:
     except (FileNotFoundError, NotADirectoryError):
       return []
     found = {int(name) for name in names if _COMPLETE.fullmatch(name)}
+    found = {step for step in found if f"{step:08d}" in names}
     return sorted(found - self._damaged)
 
   def save(

@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mixboost_jax import settings as settings_lib
@@ -86,7 +86,11 @@ class Workdir:
 
 
 def open_run(
-  folder: str | os.PathLike, settings: Settings, *, versions: Mapping[str, str] | None = None
+  folder: str | os.PathLike,
+  settings: Settings,
+  *,
+  versions: Mapping[str, str] | None = None,
+  should_stop: Callable[[], bool] = lambda: False,
 ) -> Workdir:
   """Creates the folder of a run, or opens it to resume the same run.
 
@@ -97,6 +101,7 @@ def open_run(
     settings: the run; those parts that do not shape training may differ when resuming, and options
       that the version which made the folder did not have must be left out.
     versions: kept beside the settings, `environment.versions()`.
+    should_stop: asked while it waits for the lock of a process that another machine ran.
 
   Returns:
     The open folder; `resumed` tells whether it already held this run.
@@ -114,7 +119,7 @@ def open_run(
   atomic.make_folder(path)
   lock = FolderLock(path)
   try:
-    lock.acquire()
+    lock.acquire(should_stop=should_stop)
   except RuntimeError as error:
     raise WorkdirError(str(error)) from None
   try:
