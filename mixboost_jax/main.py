@@ -5,6 +5,7 @@ python -m mixboost_jax.main --config=configs/demo.py
 python -m mixboost_jax.main --config=configs/cifar10.py:boost --config.data.dir=DIR --workdir=RUN
 """
 
+import os
 import pathlib
 import shlex
 import signal
@@ -24,7 +25,7 @@ _EXAMPLE = flags.DEFINE_integer("example", 0, "Job show_augmentation: id of a tr
 def main(argv: list[str]) -> None:
   """Runs the job; a mistake of the user ends in one clear message and exit code 2."""
   from mixboost_jax import jobs
-  from mixboost_jax.runtime import peers
+  from mixboost_jax.runtime import log, peers
 
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {argv[1:]}; options are written --name=value.")
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
   try:
     code = jobs.run(_CONFIG.value, folder=workdir, command=command, **chosen)
   except jobs.USER_ERRORS as error:
-    print(f"error: {error}", file=sys.stderr)
+    log.say(f"error: {error}")
     code = EXIT_USER_ERROR
   peers.leave(code)
   sys.exit(code)
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """Entry point of the `mixboost` command."""
+  if sys.getfilesystemencoding() != "utf-8":  # the libraries below take paths as UTF-8
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
   # Ctrl-C ends the process at once until there is something to save. The imports come after this,
   # as an exception can get lost inside them.
   signal.signal(signal.SIGINT, signal.SIG_DFL)

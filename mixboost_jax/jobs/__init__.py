@@ -150,7 +150,9 @@ def _folders(
 ) -> list[pathlib.Path]:
   runs: Mapping[str, Any] = config.to_dict().get("runs") or {}
   names = list(runs)
-  if wrong := [name for name in names if name in ("", ".", "..") or pathlib.Path(name).name != name]:
+  if wrong := [
+    name for name in names if name in ("", ".", "..") or pathlib.Path(name).name != name
+  ]:
     raise ValueError(
       f"config.runs: each run gets a folder of its name, which {wrong[0]!r} cannot be; use a word."
     )

@@ -35,10 +35,11 @@ class Parts:
     if path is not None and path.exists():
       try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-      except ValueError:
+      except (OSError, ValueError, RecursionError):
         tree = {}
-      if isinstance(tree, dict) and tree.get("identity") == self._identity:
-        self._parts = tree["parts"]
+      kept = tree.get("parts") if isinstance(tree, dict) else None
+      if isinstance(kept, dict) and tree.get("identity") == self._identity:
+        self._parts = kept
 
   def get(self, name: str, measure: Callable[[], Any]) -> Any:
     """Returns a part; measures and saves it if it is missing. It must be JSON.

@@ -6,8 +6,9 @@ import os
 import pathlib
 import platform
 import re
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -120,7 +121,13 @@ def use_compile_cache(folder: str) -> pathlib.Path | None:
     path = pathlib.Path(given) if given else default_cache_folder() / _cpu_fingerprint()
   else:
     path = pathlib.Path(folder).expanduser()
-  if not (given and folder == "auto") and (problem := _not_writable(path)):
+  ours = folder == "auto" and not given
+  problem = None if given and folder == "auto" else _not_writable(path, private=ours)
+  if problem is None and (others := _who_else_may_write((path, *path.parents[: 2 * ours]))):
+    problem = others if ours else None
+    if not ours:
+      log.warn(f"compile cache: {others}; what lies there is run as machine code.")
+  if problem:
     log.warn(
       f"no compile cache, programs are compiled anew by every run: {path}: {problem}; set "
       "config.runtime.compile_cache to a folder that can be written, or to '' to silence this."
@@ -134,12 +141,16 @@ def use_compile_cache(folder: str) -> pathlib.Path | None:
 
 
 def default_cache_folder() -> pathlib.Path:
-  """Returns `$XDG_CACHE_HOME/mixboost_jax/xla`, usually `~/.cache/mixboost_jax/xla`."""
+  """Returns `$XDG_CACHE_HOME/mixboost_jax/xla`, usually `~/.cache/mixboost_jax/xla`.
+
+  Without a home folder, as in some containers, it is a temporary folder of this user; one that
+  another user has made there before is not used.
+  """
   base = os.environ.get("XDG_CACHE_HOME", "")
   try:
     root = pathlib.Path(base) if base else pathlib.Path.home() / ".cache"
-  except RuntimeError:  # no home folder, as in some containers
-    root = pathlib.Path(tempfile.gettempdir())
+  except RuntimeError:
+    return pathlib.Path(tempfile.gettempdir()) / f"mixboost_jax-{os.getuid()}" / "xla"
   return root / "mixboost_jax" / "xla"
 
 
@@ -155,13 +166,29 @@ def _cpu_fingerprint() -> str:
   return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"
 
 
-def _not_writable(folder: pathlib.Path) -> str | None:
+def _not_writable(folder: pathlib.Path, *, private: bool) -> str | None:
   try:
-    folder.mkdir(parents=True, exist_ok=True)
+    for path in (*reversed(folder.parents), folder):  # `parents=True` would make none private
+      if not path.exists():
+        path.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       return None
   except OSError as error:
     return error.strerror or str(error)
+
+
+def _who_else_may_write(folders: Sequence[pathlib.Path]) -> str | None:
+  """Returns through which folder other users can change what is in it, and why; or None."""
+  for path in folders:
+    try:
+      found = path.stat()
+    except OSError:
+      return None
+    if found.st_uid not in (os.getuid(), 0):
+      return f"{path} belongs to another user"
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+      return f"everyone may write to {path}"
+  return None
 
 
 def initialize_distributed(environment: Mapping[str, str] | None = None) -> bool:
@@ -170,8 +197,8 @@ def initialize_distributed(environment: Mapping[str, str] | None = None) -> bool
   In this order: `MIXBOOST_COORDINATOR` (host:port), `MIXBOOST_NUM_PROCESSES` and
   `MIXBOOST_PROCESS_ID`; `JAX_COORDINATOR_ADDRESS`; a SLURM step or an Open MPI job of more than one
   task; a TPU slice of more than one host, told by the environment or, on a Google Cloud TPU VM, by
-  the metadata server that JAX asks. Otherwise nothing happens. From then on the processes watch each
-  other, see `peers`.
+  the metadata server that JAX asks. Otherwise nothing happens. From then on the processes watch
+  each other, see `peers`.
 
   Args:
     environment: variables to look at; those of the process if None.

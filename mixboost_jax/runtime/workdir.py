@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -107,8 +108,8 @@ def open_run(
     The open folder; `resumed` tells whether it already held this run.
 
   Raises:
-    WorkdirError: if the folder holds a run of another config (the message lists what differs),
-      something that is not a run, or is in use by another process.
+    WorkdirError: if the folder holds a run of another config that has left a checkpoint or a result
+      (the message lists what differs), something that is not a run, or is in use by another process.
     WriteError: if it cannot be created or written.
   """
   path = pathlib.Path(folder).expanduser()
@@ -127,6 +128,7 @@ def open_run(
     for leftover in path.glob(f"{atomic.TEMPORARY_PREFIX}*"):
       leftover.unlink(missing_ok=True)
     if not resumed:
+      _clear(path)
       atomic.write_json(path / CONFIG_FILE, config_tree(settings, versions))
     else:
       _tell_what_differs(path, versions)
@@ -157,7 +159,7 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     tree = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise WorkdirError(f"{folder}: not a run folder, it has no {CONFIG_FILE}.") from None
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir.") from error
   if not isinstance(tree, dict) or not isinstance(tree.get("settings"), dict):
     raise WorkdirError(f"{path}: not the config of a run; choose another --workdir.")
@@ -171,6 +173,10 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
 
 def _check(path: pathlib.Path, settings: Settings) -> bool:
   """Returns whether the folder holds this run (True) or nothing (False)."""
+  try:
+    str(path).encode()
+  except UnicodeEncodeError:
+    raise WorkdirError(f"{str(path)!r}: not a UTF-8 name; choose another --workdir.") from None
   try:
     names = sorted(os.listdir(path))
   except FileNotFoundError:
@@ -192,12 +198,32 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
       "choose another --workdir."
     )
   changes = settings_lib.difference(read_config(path)["settings"], settings.to_json())
+  if changes and _holds_nothing(path):
+    return False  # a run that failed before it had anything to show does not claim the folder
   if changes:
     raise WorkdirError(
       f"{path}: holds a run of another config; choose another --workdir, or undo (run -> now):\n"
       + "\n".join(f"  - {change}" for change in changes)
     )
   return True
+
+
+def _holds_nothing(path: pathlib.Path) -> bool:
+  """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
+  names = set(os.listdir(path))
+  results = {"results.json", "interactions.json", "audit.json", "report.html"} & names
+  kept = [place for place in path.glob("checkpoints/[0-9]*") if ".partial" not in place.name]
+  return not results and not kept
+
+
+def _clear(path: pathlib.Path) -> None:
+  """Removes what a run that came to nothing has left, before another config begins here."""
+  if (path / CONFIG_FILE).exists():
+    log.info(f"{path}: began as a run of another config and holds no checkpoint; starting anew.")
+  for name in (CONFIG_FILE, "metrics.jsonl"):
+    (path / name).unlink(missing_ok=True)
+  for name in ("checkpoints", "evaluation", "samples", "tensorboard"):
+    shutil.rmtree(path / name, ignore_errors=True)
 
 
 def _tell_what_differs(path: pathlib.Path, versions: Mapping[str, str]) -> None:
