@@ -108,8 +108,8 @@ def open_run(
     The open folder; `resumed` tells whether it already held this run.
 
   Raises:
-    WorkdirError: if the folder holds a run of another config that has left a checkpoint or a result
-      (the message lists what differs), something that is not a run, or is in use by another process.
+    WorkdirError: if the folder holds a run of another config with a checkpoint or a result (the
+      message lists what differs), something that is not a run, or is in use by another process.
     WriteError: if it cannot be created or written.
   """
   path = pathlib.Path(folder).expanduser()
