@@ -175,6 +175,8 @@ class _Watch:
     then = "; the same command goes on from the last checkpoint" if end == EXIT_PREEMPTED else ""
     with contextlib.suppress(OSError):
       os.write(2, f"\nerror: {why}. Leaving with exit code {end}{then}.\n".encode())
+      # JAX has noticed as well, and is about to print pages and to abort.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for action in list(on_sudden_end):
       with contextlib.suppress(Exception):
         action()
