@@ -11,4 +11,15 @@ for rank in $(seq 0 $((num - 1))); do
   MIXBOOST_PROCESS_ID=$rank python -m mixboost_jax.main --config="$config" "$@" &
   pids+=($!)
 done
-for pid in "${pids[@]}"; do wait "$pid"; done
+trap : INT # Ctrl-C reaches the processes as well; wait for them to save
+trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM
+status=0
+for pid in "${pids[@]}"; do
+  while true; do
+    code=0
+    wait "$pid" || code=$?
+    kill -0 "$pid" 2>/dev/null || break # the wait was over because of a signal
+  done
+  if [ "$code" -gt "$status" ]; then status=$code; fi
+done
+exit "$status"

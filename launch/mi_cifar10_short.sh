@@ -8,7 +8,7 @@ data=${1:?usage: launch/mi_cifar10_short.sh DATA_DIR [RUNS_DIR] [options]}
 runs=${2:-runs/mi_cifar10_short}
 shift $(($# < 2 ? $# : 2))
 defenses=none,mi-pl,mi-ol,cifar10/iat:gaussian-noise,cifar10/iat:rotation
-declare -A local=([mixup]=none,mi-pl,mi-ol,gaussian-noise,rotation [at]=$defenses [iat]=$defenses)
+declare -A local=([mixup]="none,mi-pl,mi-ol,gaussian-noise,rotation" [at]="$defenses" [iat]="$defenses")
 for word in mixup at iat; do
   common=(--config="configs/mi_cifar10.py:$word+short" --config.data.dir="$data"
     --workdir="$runs/$word" "$@")

@@ -5,7 +5,8 @@ set -euo pipefail
 : "${TPU:?name of the TPU VM}" "${ZONE:?its zone}"
 config=${1:?usage: launch/tpu_vm.sh CONFIG[:words] [options]}
 shift
-command="cd mixboost_jax && .venv/bin/python -m mixboost_jax.main --config=$config"
-command+=" --config.model.compute_dtype=bfloat16 $*"
+# The remote shell reads the command once more: every word is quoted for it.
+printf -v words ' %q' "--config=$config" --config.model.compute_dtype=bfloat16 "$@"
+command="cd mixboost_jax && .venv/bin/python -m mixboost_jax.main$words"
 set -x
 gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$command"

@@ -5,11 +5,11 @@ from mixboost_jax.evaluate.audit_plan import KINDS, Plan
 from mixboost_jax.evaluate.auditor import audit
 from mixboost_jax.evaluate.budget import problem as budget_problem
 from mixboost_jax.evaluate.examples import Examples, from_dataset
-from mixboost_jax.evaluate.pieces import Stopped
 from mixboost_jax.evaluate.runner import evaluate, make_monitor, run
 from mixboost_jax.evaluate.scoring import Scorer, Scores, open_up
 from mixboost_jax.evaluate.suites import SUITES, Unit, expand, suite_problem
 from mixboost_jax.evaluate.summary import headline, reliability, summarise
+from mixboost_jax.runtime.interrupt import Stopped
 
 __all__ = [
   "KINDS",

@@ -53,11 +53,12 @@ def measure(
   seed: int,
   confidence: float,
   mesh: Mesh,
+  should_stop: Callable[[], bool] = lambda: False,
 ) -> Figures:
   """Measures what the words of `FIGURES` ask for; arguments as of `audit`."""
 
   def runner(plan: Plan) -> Runner:
-    return Runner(
+    made = Runner(
       logits_fn,
       pictures,
       pool=pool,
@@ -68,6 +69,8 @@ def measure(
       mesh=mesh,
       store=Store(None),
     )
+    made.should_stop = should_stop
+    return made
 
   found: tuple[Metric, ...] = ()
   curves: dict[str, Points] = {}

@@ -23,6 +23,7 @@ from mixboost_jax.evaluate.audit_plan import SHARED, Attack, Plan, applies
 from mixboost_jax.evaluate.examples import Examples
 from mixboost_jax.evaluate.store import Store, digest, network_digest
 from mixboost_jax.runtime import mesh as mesh_lib
+from mixboost_jax.runtime.interrupt import Stopped
 
 _TOLERANCE = 1e-5
 
@@ -61,6 +62,8 @@ class Runner:
     self._compiled: dict[str, Callable[..., jax.Array]] = {}
     self._identity: str | None = None
     self._seed = seed
+    self.should_stop: Callable[[], bool] = lambda: False
+    """Asked before every batch."""
 
   def attack_all(
     self, policy: Mapping[str, Any], chosen: Sequence[Attack]
@@ -188,6 +191,9 @@ class Runner:
     """Runs a compiled function on some rows, in batches of one size."""
     sharding, parts = mesh_lib.batch_sharding(self.mesh), []
     for start in range(0, len(rows), self.batch_size):
+      if self.should_stop():
+        kept = f"kept in {self._store.folder}" if self._store.folder else "not kept"
+        raise Stopped(f"audit: stopped on request; finished attacks are {kept}.")
       part = rows[start : start + self.batch_size]
       padded = np.pad(part, (0, self.batch_size - len(part)), mode="edge")
       chunk = (self.ids[padded], images[padded], self.labels[padded])

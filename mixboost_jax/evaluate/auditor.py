@@ -17,7 +17,7 @@ lowest of all these accuracies.
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -38,6 +38,7 @@ from mixboost_jax.evaluate.audit_runner import Runner
 from mixboost_jax.evaluate.clock import Clock
 from mixboost_jax.evaluate.examples import Examples
 from mixboost_jax.evaluate.store import Store
+from mixboost_jax.runtime import interrupt
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.progress import Progress
 from mixboost_jax.runtime.results import Results
@@ -62,6 +63,7 @@ def audit(
   mesh: Mesh | None = None,
   name: str = "model",
   folder: str | os.PathLike | None = None,
+  should_stop: Callable[[], bool] | None = None,
 ) -> Results:
   """Attacks every defense in every way and reports all accuracies; the claim is the lowest.
 
@@ -82,6 +84,7 @@ def audit(
     mesh: images are split over all its devices; all devices if None.
     name: what results and reports call the model.
     folder: where finished attacks are kept, so that a stopped audit goes on; None keeps nothing.
+    should_stop: asked before every batch; otherwise as for `evaluate`.
 
   Returns:
     Metrics `audit/DEFENSE/ATTACK` in % with intervals, beside each defense `clean`, `worst-case`
@@ -112,7 +115,9 @@ def audit(
     store=Store(folder),
   )
   found, curves = [], {f"{PREFIX}/plan": [{"step": 0, **numbers_of(dataclasses.asdict(plan))}]}
-  for label, outcomes in _all_outcomes(runner, policies, chosen, name=name):
+  for label, outcomes in _all_outcomes(
+    runner, policies, chosen, name=name, should_stop=should_stop
+  ):
     found += metrics_of(label, outcomes, pictures, confidence=confidence)
     curves[f"{PREFIX}/policy/{label}"] = [{"step": 0, **numbers_of(policies[label])}]
     for word, outcome in outcomes.items():
@@ -126,11 +131,13 @@ def _all_outcomes(
   chosen: Sequence[Attack],
   *,
   name: str,
+  should_stop: Callable[[], bool] | None,
 ) -> Iterator[tuple[str, dict[str, Outcome]]]:
   """Yields every defense with what each attack, and the worst of them, did to it."""
   steps = sum(1 + sum(applies(attack, policy) for attack in chosen) for policy in policies.values())
   done = 0
-  with Progress(f"audit {name}", steps, unit="attacks") as bar:
+  asking, bar = interrupt.asking(should_stop), Progress(f"audit {name}", steps, unit="attacks")
+  with asking as runner.should_stop, bar:
     for label, policy in policies.items():
       outcomes: dict[str, Outcome] = {}
       for word, outcome in runner.attack_all(policy, chosen):

@@ -18,15 +18,12 @@ from mixboost_jax.evaluate.measure import KINDS, passes, prepare
 from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate.suites import Unit
-from mixboost_jax.runtime import log
+from mixboost_jax.runtime import interrupt, log
+from mixboost_jax.runtime.interrupt import Stopped
 from mixboost_jax.runtime.progress import Progress
 
 FILMS_VERSION = 2
 """Raised when films of the same constants become others than before."""
-
-
-class Stopped(Exception):  # noqa: N818 (not an error: the evaluation goes on later)
-  """The evaluation was asked to stop; what is finished is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +113,7 @@ def measure(
   *,
   network: str,
   label: str,
-  should_stop: Callable[[], bool] = lambda: False,
+  should_stop: Callable[[], bool] | None = None,
 ) -> dict[Unit, Columns]:
   """Measures what is not yet in the store and returns the columns of every unit.
 
@@ -126,7 +123,7 @@ def measure(
     store: of finished pieces.
     network: hash of the network.
     label: first word of the progress line.
-    should_stop: asked between pieces.
+    should_stop: asked between pieces; None: see `interrupt.asking`.
 
   Raises:
     Stopped: if `should_stop` said so.
@@ -142,6 +139,7 @@ def measure(
   found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
   finished = 0.0
   with contextlib.ExitStack() as stack:
+    asked = stack.enter_context(interrupt.asking(should_stop))
     bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
     ahead_of = _Ahead(session, [p for p, was in zip(pieces, done, strict=True) if not was])
     stack.callback(ahead_of.close)
@@ -149,8 +147,9 @@ def measure(
       if was and before is not None:
         found[piece.unit].append(before)
         continue
-      if should_stop():
-        raise Stopped(f"stopped on request before {piece.unit.label}; what is done is kept.")
+      if asked():
+        kept_in = f"what is done is kept in {store.folder}" if store.folder else "nothing is kept"
+        raise Stopped(f"{label}: stopped on request before {piece.unit.label}; {kept_in}.")
       started = time.perf_counter()
       ahead_of.reach(piece)
       columns = KINDS[piece.unit.kind].run(session, piece.unit, piece.start, piece.stop)

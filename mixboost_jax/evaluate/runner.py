@@ -48,7 +48,7 @@ def evaluate(
   confidence: float = 0.95,
   mesh: Mesh | None = None,
   name: str = "model",
-  should_stop: Callable[[], bool] = lambda: False,
+  should_stop: Callable[[], bool] | None = None,
 ) -> Results:
   """Measures a network and says how sure the numbers are.
 
@@ -80,7 +80,8 @@ def evaluate(
     confidence: level of the intervals, in (0, 1).
     mesh: devices to use; all if None.
     name: what results and reports call the model.
-    should_stop: asked between pieces; if it says so, `pieces.Stopped` is raised.
+    should_stop: asked between pieces; if it says so, `Stopped` is raised, which ends a script with
+      exit code 75. If None, a first SIGTERM or Ctrl-C does that, and a second one acts at once.
 
   Raises:
     ValueError: if an argument or what the network returns is not as said here.
@@ -159,7 +160,7 @@ def run(
   *,
   mesh: Mesh | None = None,
   folder: str | os.PathLike | None = None,
-  should_stop: Callable[[], bool] = lambda: False,
+  should_stop: Callable[[], bool] | None = None,
 ) -> Results:
   """`evaluate` as the config says; the results carry the config and its hash.
 

@@ -22,6 +22,7 @@ from mixboost_jax.runtime import (
   environment,
   interrupt,
   log,
+  peers,
   platform,
   workdir,
 )
@@ -30,7 +31,7 @@ from mixboost_jax.schema import Settings
 __all__ = ["CHECKS", "JOBS", "USER_ERRORS", "Trained", "load_trained", "run"]
 
 OnTrained = Callable[..., None]
-"""`(run, open folder, trained state, *, command)`."""
+"""`(run, open folder, trained state, *, command, stop)`."""
 
 ON_TRAINED: Mapping[str, OnTrained] = {
   "evaluate": evaluation.run,
@@ -90,6 +91,16 @@ def run(
   Returns:
     The exit code: 0, or `interrupt.EXIT_PREEMPTED` if a stop request came and all is saved.
   """
+  try:
+    return _run(config, folder, job, command, epoch=epoch, example=example)
+  except BaseException:
+    peers.settle()
+    raise
+
+
+def _run(
+  config: ConfigDict, folder: pathlib.Path, job: str, command: str, *, epoch: int, example: int
+) -> int:
   every = settings_lib.resolve_runs(config, checks=CHECKS)
   folders = _folders(config, every, folder)
   if job == "report":
@@ -110,15 +121,26 @@ def run(
   with interrupt.StopRequest() as stop:
     for item in runs:
       try:
-        with workdir.open_run(item.folder, item.settings, versions=environment.versions()) as place:
+        if stop.agreed():
+          raise interrupt.Stopped(f"stopped on request before {item.settings.name}.")
+        with workdir.open_run(
+          item.folder,
+          item.settings,
+          versions=environment.versions(),
+          should_stop=lambda: stop.requested,
+        ) as place:
           if job in ON_TRAINED:
-            ON_TRAINED[job](item, place, prepared.load(item, place), command=command)
+            trained = prepared.load(item, place)
+            ON_TRAINED[job](item, place, trained, command=command, stop=stop)
             continue
           trained = training.run(item, place, stop)
           if job == "all":
-            evaluation.run(item, place, trained, command=command)
+            evaluation.run(item, place, trained, command=command, stop=stop)
       except train.Preempted as preempted:
         log.info(f"{item.settings.name}: {preempted}")
+        return interrupt.EXIT_PREEMPTED
+      except interrupt.Stopped as stopped:
+        log.info(f"{stopped} The same command goes on.")
         return interrupt.EXIT_PREEMPTED
   return _report(folders, folder) if job == "all" else 0
 
@@ -128,6 +150,12 @@ def _folders(
 ) -> list[pathlib.Path]:
   runs: Mapping[str, Any] = config.to_dict().get("runs") or {}
   names = list(runs)
+  if wrong := [
+    name for name in names if name in ("", ".", "..") or pathlib.Path(name).name != name
+  ]:
+    raise ValueError(
+      f"config.runs: each run gets a folder of its name, which {wrong[0]!r} cannot be; use a word."
+    )
   return [folder / name for name in names] if names else [folder] * len(every)
 
 

@@ -11,7 +11,7 @@ from mixboost_jax import data, defenses, evaluate
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.evaluate import audit_figures, audit_plan
 from mixboost_jax.jobs.prepared import Run
-from mixboost_jax.runtime import log, results, workdir
+from mixboost_jax.runtime import interrupt, log, results, workdir
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.schema import Audit, Settings
 
@@ -23,7 +23,14 @@ def check(item: Run) -> None:
   policies_of(item.settings.audit, preset_of(item.settings))
 
 
-def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -> None:
+def run(
+  item: Run,
+  place: workdir.Workdir,
+  trained: Restored,
+  *,
+  command: str,
+  stop: interrupt.StopRequest,
+) -> None:
   """Audits what `config.audit` names; finished attacks are kept and not run again."""
   chosen, settings = item.settings.audit, item.settings
   policies, plan = policies_of(chosen, preset_of(settings)), plan_of(chosen)
@@ -44,6 +51,7 @@ def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -
     mesh=item.mesh,
     name=settings.name,
     folder=place.path / FOLDER,
+    should_stop=stop.agreed,
   )
   figures = audit_figures.measure(
     predictor,
@@ -56,6 +64,7 @@ def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -
     seed=settings.seed,
     confidence=settings.evaluate.confidence,
     mesh=item.mesh,
+    should_stop=stop.agreed,
   )
   if not log.is_primary():
     return

@@ -3,27 +3,30 @@
 
 import dataclasses
 
-from mixboost_jax import evaluate, report, train
+from mixboost_jax import evaluate, report
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import interrupt, log, results, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
 
 
-def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -> None:
+def run(
+  item: Run,
+  place: workdir.Workdir,
+  trained: Restored,
+  *,
+  command: str,
+  stop: interrupt.StopRequest,
+) -> None:
   """Measures the trained network and writes `results.json`."""
   predictor = item.trainer.predictor(trained.state)
-  with interrupt.StopRequest() as stop:
-    try:
-      measured = evaluate.run(
-        predictor,
-        item.dataset,
-        item.settings,
-        mesh=item.mesh,
-        folder=place.path / "evaluation",
-        should_stop=stop.agreed,
-      )
-    except evaluate.Stopped:
-      raise train.Preempted(int(trained.metadata.get("step", item.trainer.num_steps))) from None
+  measured = evaluate.run(
+    predictor,
+    item.dataset,
+    item.settings,
+    mesh=item.mesh,
+    folder=place.path / "evaluation",
+    should_stop=stop.agreed,
+  )
   records = writers.read(place.metrics)
   curves = {
     name: points

@@ -25,7 +25,7 @@ from mixboost_jax.jobs import interaction_contrasts as contrasts
 from mixboost_jax.jobs import interaction_games as games
 from mixboost_jax.jobs.interaction_games import Pictures
 from mixboost_jax.jobs.prepared import Run
-from mixboost_jax.runtime import environment, log, results, workdir, writers
+from mixboost_jax.runtime import environment, interrupt, log, results, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.runtime.parts import Parts
 from mixboost_jax.runtime.results import Metric, Results
@@ -38,13 +38,22 @@ MAX_SHOWN = 32
 check = games.check
 
 
-def run(item: Run, place: workdir.Workdir, trained: Restored, *, command: str) -> None:
+def run(
+  item: Run,
+  place: workdir.Workdir,
+  trained: Restored,
+  *,
+  command: str,
+  stop: interrupt.StopRequest,
+) -> None:
   """Measures the interactions of the trained network and writes `interactions.json`."""
   parts = Parts(
     place.path / PARTS_FILE,
     identity=[item.settings.to_json(), trained.metadata.get("step", item.trainer.num_steps)],
+    should_stop=stop.agreed,
   )
-  found = measure(item, item.trainer.predictor(trained.state), parts=parts)
+  with stop.raising():  # one part may take very long
+    found = measure(item, item.trainer.predictor(trained.state), parts=parts)
   watched = writers.curve(writers.read(place.metrics), "interactions/")
   if not log.is_primary():
     return

@@ -53,7 +53,8 @@ def checkpointer(item: Run, place: workdir.Workdir) -> checkpoint.Checkpointer:
 
 def require(folder: pathlib.Path) -> None:
   """Raises ValueError if `--job=train` has not been in this folder."""
-  if not (folder / workdir.CONFIG_FILE).exists():
+  saver = checkpoint.Checkpointer(workdir.Workdir(folder, resumed=True).checkpoints)
+  if not (folder / workdir.CONFIG_FILE).exists() or not saver.steps():
     raise ValueError(f"{folder}: {_NOTHING_TRAINED}")
 
 

@@ -131,6 +131,10 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     raise WriteError(
       errno.EEXIST, f"cannot write {folder}: a file of that name is in the way"
     ) from error
+  except FileNotFoundError as error:  # missing parents would have been made
+    raise WriteError(
+      errno.ENOENT, f"cannot write {folder}: no folder can be made there; choose another folder"
+    ) from error
   except OSError as error:
     raise write_error(folder, error) from error
   return folder

@@ -17,7 +17,8 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -82,6 +83,7 @@ class Checkpointer:
     except (FileNotFoundError, NotADirectoryError):
       return []
     found = {int(name) for name in names if _COMPLETE.fullmatch(name)}
+    found = {step for step in found if f"{step:08d}" in names}
     return sorted(found - self._damaged)
 
   def save(
@@ -237,6 +239,8 @@ class Checkpointer:
 
       # Orbax logs pages of tracebacks for an error that it raises as well.
       logging.getLogger("absl").addFilter(_is_not_from_orbax)
+      if not isinstance(sys.unraisablehook, _AllButLateWrites):
+        sys.unraisablehook = _AllButLateWrites(sys.unraisablehook)
       self._writer = ocp.StandardCheckpointer()
     return self._writer
 
@@ -280,6 +284,19 @@ class Checkpointer:
     for step in self._damaged:
       retention.set_aside(self._path(step))
     self._damaged.clear()
+
+
+class _AllButLateWrites(NamedTuple):
+  """Leaves out what threads of TensorStore report after Orbax has given a failed save up.
+
+  It stays in place, as such threads may outlive the checkpointer.
+  """
+
+  before: Callable[[Any], Any]
+
+  def __call__(self, unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+      self.before(unraisable)
 
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:

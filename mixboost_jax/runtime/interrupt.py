@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stopping politely: a signal asks the training loop to save and leave.
+"""Stopping politely: a signal asks for what is finished to be saved, and to leave.
 
 `EXIT_PREEMPTED` tells a scheduler that the same command, run again, continues the run (75 is
 `EX_TEMPFAIL` of sysexits.h: "temporary failure, try again").
@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +20,18 @@ from mixboost_jax.runtime import log
 
 EXIT_PREEMPTED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+  """Work was left on request; the message says what is kept.
+
+  Nobody takes it for a failure by `except Exception`, and uncaught it ends a script with exit code
+  `EXIT_PREEMPTED`.
+  """
+
+  def __init__(self, message: str):
+    super().__init__(message)
+    self.code = EXIT_PREEMPTED
 
 
 class StopRequest:
@@ -41,6 +54,7 @@ class StopRequest:
     self.signal_name = ""
     """Which one, e.g. `SIGTERM`."""
     self._before: dict[signal.Signals, Any] = {}
+    self._raises = False
 
   def __enter__(self) -> "StopRequest":
     # Python allows handlers in the main thread only; elsewhere signals stay as they are.
@@ -51,6 +65,21 @@ class StopRequest:
 
   def __exit__(self, *_: Any) -> None:
     self._restore()
+
+  @contextlib.contextmanager
+  def raising(self) -> Iterator[None]:
+    """Within it a signal raises `Stopped` as well: for long work that never asks `requested`.
+
+    Raises:
+      Stopped: also at once if a signal arrived before.
+    """
+    self._raises = True
+    try:
+      if self.requested:
+        raise Stopped("stopped on request; what is finished is kept.")
+      yield
+    finally:
+      self._raises = False
 
   def agreed(self) -> bool:
     """Returns whether any process of a distributed run was asked to stop.
@@ -75,9 +104,25 @@ class StopRequest:
       message = f"\n{self.signal_name}: saving and leaving; once more to leave at once.\n"
       with contextlib.suppress(OSError):
         os.write(2, message.encode())
+    if self._raises:
+      raise Stopped("stopped on request; what is finished is kept.")
 
   def _restore(self) -> None:
     for number, handler in self._before.items():
       # None: the handler was not set from Python, so it cannot be put back but by the default.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
     self._before.clear()
+
+
+@contextlib.contextmanager
+def asking(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+  """Yields `should_stop`; if it is None, one that a first signal answers, as for `StopRequest`."""
+  if should_stop is not None:
+    yield should_stop
+    return
+  with StopRequest() as stop:
+    try:
+      yield stop.agreed
+    except Stopped as stopped:  # uncaught it ends the process without a word
+      log.info(str(stopped))
+      raise

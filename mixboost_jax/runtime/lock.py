@@ -3,7 +3,8 @@
 
 The file names the process that holds it. A lock whose process is gone is taken over: on the same
 machine that is known at once, for another machine (a shared disk, a restarted job) the holder
-touches the file now and then, and long silence means that it is gone.
+touches the file now and then, and long silence means that it is gone. So whoever finds the lock of
+another machine waits for the next touch or the end of the silence.
 """
 
 import contextlib
@@ -14,13 +15,15 @@ import pathlib
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from mixboost_jax.runtime import atomic, log
+from mixboost_jax.runtime import atomic, log, peers
+from mixboost_jax.runtime.interrupt import Stopped
 
 TOUCH_SECONDS = 20.0
 SILENT_SECONDS = 120.0
+LOOK_SECONDS = 1.0
 
 
 class FolderLock:
@@ -34,31 +37,56 @@ class FolderLock:
     self._stop = threading.Event()
     self._held = False
 
-  def acquire(self) -> None:
-    """Takes the lock.
+  def acquire(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Takes the lock; waits at most `SILENT_SECONDS` for a sign of life from another machine.
+
+    Args:
+      should_stop: asked while it waits.
 
     Raises:
       RuntimeError: if another process holds it.
+      Stopped: if that was asked for.
       WriteError: if the file cannot be written.
     """
+    touched: float | None = None
+    while not self._taken(touched):
+      if touched is None:
+        touched = self._touched()
+        log.info(
+          f"{self._folder}: locked by a process on another machine; waiting up to "
+          f"{max(SILENT_SECONDS - self._seconds_silent(), 0):.0f} s for a sign of life from it."
+        )
+      if should_stop():
+        raise Stopped(f"{self._folder}: stopped on request, nothing was begun.")
+      self._stop.wait(LOOK_SECONDS)
+    self._held = True
+    peers.on_sudden_end.append(self.release)
+    threading.Thread(target=self._touch, name="workdir-lock", daemon=True).start()
+
+  def _taken(self, touched: float | None) -> bool:
+    """Takes the lock unless a process of another machine may hold it, last touched at `touched`."""
     with _one_at_a_time(self._folder):
       if self._path.exists():
         holder = _read(self._path)
         reason = self._why_stale(holder)
         if reason is None:
-          where = "" if holder.get("machine") == _machine() else " on another machine"
+          here = holder.get("machine") == _machine()
+          if not here and touched in (None, self._touched()):
+            return False
           raise RuntimeError(
-            f"{self._folder}: in use by process {holder.get('pid')}{where}; wait for it, choose "
-            f"another --workdir, or remove {self._path} if it is gone for sure."
+            f"{self._folder}: in use by process {holder.get('pid')}"
+            f"{'' if here else ' on another machine'}; wait for it, choose another --workdir, or "
+            f"remove {self._path} if it is gone for sure."
           )
         log.info(f"{self._folder}: taking over from process {holder.get('pid')}: {reason}.")
       atomic.write_json(self._path, _identity(os.getpid()))
-    self._held = True
-    threading.Thread(target=self._touch, name="workdir-lock", daemon=True).start()
+    return True
 
   def release(self) -> None:
     """Gives the lock back; harmless if it is not held."""
     self._stop.set()
+    if self.release in peers.on_sudden_end:
+      peers.on_sudden_end.remove(self.release)
     if self._held and _read(self._path) == _identity(os.getpid()):
       self._path.unlink(missing_ok=True)
     self._held = False
@@ -83,7 +111,13 @@ class FolderLock:
     # The clock of the file system itself: those of two machines may disagree.
     with tempfile.TemporaryFile(dir=self._folder) as probe:
       now = os.fstat(probe.fileno()).st_mtime
-    return now - self._path.stat().st_mtime
+    return now - self._touched()
+
+  def _touched(self) -> float:
+    try:
+      return self._path.stat().st_mtime
+    except FileNotFoundError:  # given back in this moment
+      return 0.0
 
 
 def _identity(pid: int) -> dict[str, Any]:
@@ -122,7 +156,7 @@ def _machine() -> str:
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return {}
   return tree if isinstance(tree, dict) else {}
 

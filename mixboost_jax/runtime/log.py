@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plain lines on stderr, spoken by one process of a run only."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -19,12 +22,24 @@ def is_primary() -> bool:
   return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def say(text: str, *, stream: Any = None, end: str = "\n") -> None:
+  """Prints to stderr, or another stream. If nobody reads it any more (`| head -1`), to nobody."""
+  stream = sys.stderr if stream is None else stream
+  try:
+    print(text, file=stream, end=end, flush=True)
+  except BrokenPipeError:
+    with contextlib.suppress(OSError, ValueError):  # or whatever is flushed at the end would fail
+      nobody = os.open(os.devnull, os.O_WRONLY)
+      os.dup2(nobody, stream.fileno())
+      os.close(nobody)
+
+
 def info(message: str) -> None:
   """Prints one line."""
   if is_primary():
     for prepare_terminal in _before_line:
       prepare_terminal()
-    print(message, file=sys.stderr, flush=True)
+    say(message)
 
 
 def warn(message: str) -> None:

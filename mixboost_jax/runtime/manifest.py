@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mixboost_jax.runtime import atomic
@@ -55,7 +55,7 @@ def read(folder: pathlib.Path) -> Manifest:
   Raises:
     DamagedError: if it is missing, unreadable or altered.
   """
-  return _manifest(_read(folder))
+  return _manifest(_read(folder), folder)
 
 
 def verify(folder: pathlib.Path) -> Manifest:
@@ -76,7 +76,7 @@ def verify(folder: pathlib.Path) -> Manifest:
   for name, (_, checksum) in tree["files"].items():
     if _checksum(folder / name) != checksum:
       raise DamagedError(f"{name} was altered (its checksum differs)")
-  return _manifest(tree)
+  return _manifest(tree, folder)
 
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
@@ -84,16 +84,45 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
     tree = json.loads((folder / FILE_NAME).read_bytes())
   except FileNotFoundError:
     raise DamagedError(f"{FILE_NAME} is missing") from None
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise DamagedError(f"{FILE_NAME} cannot be read ({error})") from error
   if not isinstance(tree, dict) or tree.pop("digest", None) != _digest(tree):
     raise DamagedError(f"{FILE_NAME} was altered (its checksum differs)")
-  if tree["version"] != _VERSION:
-    raise DamagedError(f"{FILE_NAME} is of version {tree['version']}, expected {_VERSION}")
+  if tree.get("version") != _VERSION:
+    raise DamagedError(f"{FILE_NAME} is of version {tree.get('version')}, expected {_VERSION}")
+  if wrong := [name for name, fits in _FIELDS.items() if name not in tree or not fits(tree[name])]:
+    raise DamagedError(f"{FILE_NAME} lacks {', '.join(wrong)} as this version writes them")
   return tree
 
 
-def _manifest(tree: Mapping[str, Any]) -> Manifest:
+def _is_integer(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+  "step": _is_integer,
+  "metric": lambda value: value is None or isinstance(value, int | float),
+  "metadata": lambda value: isinstance(value, dict),
+  "leaves": lambda value: (
+    isinstance(value, dict) and all(isinstance(leaf, str) for leaf in value.values())
+  ),
+  "files": lambda value: (
+    isinstance(value, dict)
+    and all(
+      isinstance(entry, list)
+      and len(entry) == 2
+      and _is_integer(entry[0])
+      and isinstance(entry[1], str)
+      for entry in value.values()
+    )
+  ),
+}
+"""What a list of contents must hold."""
+
+
+def _manifest(tree: Mapping[str, Any], folder: pathlib.Path) -> Manifest:
+  if folder.name.isdecimal() and int(folder.name) != tree["step"]:
+    raise DamagedError(f"it is of step {tree['step']}: the folder was renamed or copied")
   return Manifest(**{field.name: tree[field.name] for field in dataclasses.fields(Manifest)})
 
 

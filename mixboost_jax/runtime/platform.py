@@ -6,15 +6,17 @@ import os
 import pathlib
 import platform
 import re
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jaxlib
+import numpy as np
 
 from mixboost_jax import schema
-from mixboost_jax.runtime import log
+from mixboost_jax.runtime import log, peers
 
 DEFAULT_CPU_DEVICES = 8
 """Virtual devices of a CPU host, for any number of cores.
@@ -25,6 +27,9 @@ steps ran 1.3 to 1.7 times faster on 2 cores. More would make the pieces of a us
 """
 CACHE_MIN_COMPILE_SECONDS = 0.0
 """Programs that compile faster are not kept. Many small ones together cost seconds: keep all."""
+
+START_SECONDS = 600
+"""How long the processes of a distributed run wait for the last of them to start."""
 
 _COUNT_FLAG = "--xla_force_host_platform_device_count"
 _FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -46,13 +51,21 @@ def prepare(settings: schema.Runtime) -> None:
   Nothing here changes a right result beyond rounding.
 
   Raises:
-    RuntimeError: if JAX has already started with another number of devices than the config wants.
+    RuntimeError: if JAX has already started with another number of devices than the config wants,
+      or the other hosts of a TPU slice cannot be joined.
     ValueError: if the variables of a distributed run contradict each other.
   """
   _set_cpu_devices(settings.cpu_devices)
   _switch_wrong_fusions_off()
-  initialize_distributed()
+  joined = initialize_distributed()
   use_compile_cache(settings.compile_cache)
+  if joined:
+    _meet()
+  elif jax.process_count() > 1:
+    raise RuntimeError(
+      f"this host is one of {jax.process_count()} of a TPU slice, but could not join the others: "
+      "set MIXBOOST_COORDINATOR, MIXBOOST_NUM_PROCESSES and MIXBOOST_PROCESS_ID on each of them."
+    )
 
 
 def num_cores() -> int:
@@ -127,7 +140,13 @@ def use_compile_cache(folder: str) -> pathlib.Path | None:
     path = pathlib.Path(given) if given else default_cache_folder() / _cpu_fingerprint()
   else:
     path = pathlib.Path(folder).expanduser()
-  if not (given and folder == "auto") and (problem := _not_writable(path)):
+  ours = folder == "auto" and not given
+  problem = None if given and folder == "auto" else _not_writable(path, private=ours)
+  if problem is None and (others := _who_else_may_write((path, *path.parents[: 2 * ours]))):
+    problem = others if ours else None
+    if not ours:
+      log.warn(f"compile cache: {others}; what lies there is run as machine code.")
+  if problem:
     log.warn(
       f"no compile cache, programs are compiled anew by every run: {path}: {problem}; set "
       "config.runtime.compile_cache to a folder that can be written, or to '' to silence this."
@@ -141,12 +160,16 @@ def use_compile_cache(folder: str) -> pathlib.Path | None:
 
 
 def default_cache_folder() -> pathlib.Path:
-  """Returns `$XDG_CACHE_HOME/mixboost_jax/xla`, usually `~/.cache/mixboost_jax/xla`."""
+  """Returns `$XDG_CACHE_HOME/mixboost_jax/xla`, usually `~/.cache/mixboost_jax/xla`.
+
+  Without a home folder, as in some containers, it is a temporary folder of this user; one that
+  another user has made there before is not used.
+  """
   base = os.environ.get("XDG_CACHE_HOME", "")
   try:
     root = pathlib.Path(base) if base else pathlib.Path.home() / ".cache"
-  except RuntimeError:  # no home folder, as in some containers
-    root = pathlib.Path(tempfile.gettempdir())
+  except RuntimeError:
+    return pathlib.Path(tempfile.gettempdir()) / f"mixboost_jax-{os.getuid()}" / "xla"
   return root / "mixboost_jax" / "xla"
 
 
@@ -162,13 +185,29 @@ def _cpu_fingerprint() -> str:
   return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"
 
 
-def _not_writable(folder: pathlib.Path) -> str | None:
+def _not_writable(folder: pathlib.Path, *, private: bool) -> str | None:
   try:
-    folder.mkdir(parents=True, exist_ok=True)
+    for path in (*reversed(folder.parents), folder):  # `parents=True` would make none private
+      if not path.exists():
+        path.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       return None
   except OSError as error:
     return error.strerror or str(error)
+
+
+def _who_else_may_write(folders: Sequence[pathlib.Path]) -> str | None:
+  """Returns through which folder other users can change what is in it, and why; or None."""
+  for path in folders:
+    try:
+      found = path.stat()
+    except OSError:
+      return None
+    if found.st_uid not in (os.getuid(), 0):
+      return f"{path} belongs to another user"
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+      return f"everyone may write to {path}"
+  return None
 
 
 def initialize_distributed(environment: Mapping[str, str] | None = None) -> bool:
@@ -176,7 +215,9 @@ def initialize_distributed(environment: Mapping[str, str] | None = None) -> bool
 
   In this order: `MIXBOOST_COORDINATOR` (host:port), `MIXBOOST_NUM_PROCESSES` and
   `MIXBOOST_PROCESS_ID`; `JAX_COORDINATOR_ADDRESS`; a SLURM step or an Open MPI job of more than one
-  task; a TPU slice of more than one host. Otherwise nothing happens.
+  task; a TPU slice of more than one host, told by the environment or, on a Google Cloud TPU VM, by
+  the metadata server that JAX asks. Otherwise nothing happens. From then on the processes watch
+  each other, see `peers`.
 
   Args:
     environment: variables to look at; those of the process if None.
@@ -189,11 +230,14 @@ def initialize_distributed(environment: Mapping[str, str] | None = None) -> bool
   """
   if jax.distributed.is_initialized():
     return True
-  environment = os.environ if environment is None else environment
-  arguments = distributed_arguments(environment)
+  given = os.environ if environment is None else environment
+  arguments = distributed_arguments(given)
+  if arguments is None and environment is None and _jax_knows_tpu_hosts():
+    arguments = {}
   if arguments is None:
     return False
-  jax.distributed.initialize(**arguments)
+  jax.distributed.initialize(**arguments, initialization_timeout=START_SECONDS)
+  peers.start()
   return True
 
 
@@ -211,14 +255,59 @@ def distributed_arguments(environment: Mapping[str, str]) -> dict[str, Any] | No
   if environment.get("JAX_COORDINATOR_ADDRESS"):
     return {}
   # SLURM_STEP_NODELIST exists inside `srun` only; a bare sbatch script is one process.
-  if environment.get("SLURM_STEP_NODELIST") and _count(environment, "SLURM_STEP_NUM_TASKS") > 1:
-    return {}
+  tasks = _count(environment, "SLURM_STEP_NUM_TASKS")
+  if environment.get("SLURM_STEP_NODELIST") and tasks > 1:
+    # JAX gives each task the one GPU of its number on the node. A task that is alone there takes
+    # all that SLURM lets it see: no restriction is said by an empty list.
+    alone = tasks == _count(environment, "SLURM_STEP_NUM_NODES")
+    return {"local_device_ids": []} if alone else {}
   if _count(environment, "OMPI_COMM_WORLD_SIZE") > 1:
     return {}
   hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
   if "," in hosts or environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
     return {}
   return None
+
+
+def _jax_knows_tpu_hosts() -> bool:
+  """Returns whether JAX finds other hosts of a TPU slice; asks a server on Google Cloud TPU VMs."""
+  try:
+    from jax._src.clusters import cloud_tpu_cluster  # what `jax.distributed.initialize` uses
+
+    kinds = (cloud_tpu_cluster.GceTpuCluster, cloud_tpu_cluster.GkeTpuCluster)
+    return any(kind.is_env_present() and kind.get_process_count() > 1 for kind in kinds)
+  except Exception as error:  # no network, no such module: `prepare` finds hosts left alone
+    log.warn(f"cannot ask for other hosts of a TPU slice ({type(error).__name__}: {error}).")
+    return False
+
+
+def _meet() -> None:
+  """Lets all processes exchange something at the same time.
+
+  On CPUs the first exchange fails if a process comes more than 30 s after another, as it may where
+  compilation is slow; later ones wait 30 minutes.
+  """
+  from jax._src import distributed  # JAX offers no public barrier with a time limit
+
+  devices = jax.devices()
+  mesh = jax.sharding.Mesh(np.asarray(devices), ("all",))
+  split, whole = (
+    jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("all",), ())
+  )
+  total = jax.jit(lambda ones: ones.sum(), out_shardings=whole)
+  for attempt in range(2):
+    client: Any = distributed.global_state.client
+    client.wait_at_barrier(f"mixboost_jax/meet{attempt}", START_SECONDS * 1000)
+    try:
+      ones = jax.make_array_from_callback(
+        (len(devices),), split, lambda index: np.ones(len(devices), np.float32)[index]
+      )
+      total(ones).block_until_ready()
+      return
+    except jax.errors.JaxRuntimeError:
+      if attempt:
+        raise
+      log.warn("the processes of this run could not exchange data; trying once more.")
 
 
 def _own_arguments(own: Mapping[str, str]) -> dict[str, Any]:

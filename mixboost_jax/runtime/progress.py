@@ -165,7 +165,7 @@ class Progress:
       self._show(self._clock(), *self._unseen)
     self._remove_hook()
     if self._terminal and self._shown_length:
-      print(file=self._stream, flush=True)
+      log.say("", stream=self._stream)
       self._shown_length = 0
 
   def __enter__(self) -> "Progress":
@@ -193,14 +193,14 @@ class Progress:
       return
     self._last_text, self._shown_at = text, now
     if not self._terminal:
-      print(text, file=self._stream, flush=True)
+      log.say(text, stream=self._stream)
       return
     text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be rewritten
-    print("\r" + text.ljust(self._shown_length), end="", file=self._stream, flush=True)
+    log.say("\r" + text.ljust(self._shown_length), end="", stream=self._stream)
     self._shown_length = len(text)
 
   def _clear(self) -> None:
     """Wipes the bar so that a message can take its line; the next update draws it again."""
     if self._shown_length:
-      print("\r" + " " * self._shown_length + "\r", end="", file=self._stream, flush=True)
+      log.say("\r" + " " * self._shown_length + "\r", end="", stream=self._stream)
       self._shown_length, self._last_text, self._shown_at = 0, "", -math.inf

@@ -12,8 +12,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mixboost_jax import settings as settings_lib
@@ -86,7 +87,11 @@ class Workdir:
 
 
 def open_run(
-  folder: str | os.PathLike, settings: Settings, *, versions: Mapping[str, str] | None = None
+  folder: str | os.PathLike,
+  settings: Settings,
+  *,
+  versions: Mapping[str, str] | None = None,
+  should_stop: Callable[[], bool] = lambda: False,
 ) -> Workdir:
   """Creates the folder of a run, or opens it to resume the same run.
 
@@ -97,13 +102,14 @@ def open_run(
     settings: the run; those parts that do not shape training may differ when resuming, and options
       that the version which made the folder did not have must be left out.
     versions: kept beside the settings, `environment.versions()`.
+    should_stop: asked while it waits for the lock of a process that another machine ran.
 
   Returns:
     The open folder; `resumed` tells whether it already held this run.
 
   Raises:
-    WorkdirError: if the folder holds a run of another config (the message lists what differs),
-      something that is not a run, or is in use by another process.
+    WorkdirError: if the folder holds a run of another config with a checkpoint or a result (the
+      message lists what differs), something that is not a run, or is in use by another process.
     WriteError: if it cannot be created or written.
   """
   path = pathlib.Path(folder).expanduser()
@@ -114,7 +120,7 @@ def open_run(
   atomic.make_folder(path)
   lock = FolderLock(path)
   try:
-    lock.acquire()
+    lock.acquire(should_stop=should_stop)
   except RuntimeError as error:
     raise WorkdirError(str(error)) from None
   try:
@@ -122,6 +128,7 @@ def open_run(
     for leftover in path.glob(f"{atomic.TEMPORARY_PREFIX}*"):
       leftover.unlink(missing_ok=True)
     if not resumed:
+      _clear(path)
       atomic.write_json(path / CONFIG_FILE, config_tree(settings, versions))
     else:
       _tell_what_differs(path, versions)
@@ -152,7 +159,7 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     tree = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise WorkdirError(f"{folder}: not a run folder, it has no {CONFIG_FILE}.") from None
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir.") from error
   if not isinstance(tree, dict) or not isinstance(tree.get("settings"), dict):
     raise WorkdirError(f"{path}: not the config of a run; choose another --workdir.")
@@ -166,6 +173,10 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
 
 def _check(path: pathlib.Path, settings: Settings) -> bool:
   """Returns whether the folder holds this run (True) or nothing (False)."""
+  try:
+    str(path).encode()
+  except UnicodeEncodeError:
+    raise WorkdirError(f"{str(path)!r}: not a UTF-8 name; choose another --workdir.") from None
   try:
     names = sorted(os.listdir(path))
   except FileNotFoundError:
@@ -187,12 +198,32 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
       "choose another --workdir."
     )
   changes = settings_lib.difference(read_config(path)["settings"], settings.to_json())
+  if changes and _holds_nothing(path):
+    return False  # a run that failed before it had anything to show does not claim the folder
   if changes:
     raise WorkdirError(
       f"{path}: holds a run of another config; choose another --workdir, or undo (run -> now):\n"
       + "\n".join(f"  - {change}" for change in changes)
     )
   return True
+
+
+def _holds_nothing(path: pathlib.Path) -> bool:
+  """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
+  names = set(os.listdir(path))
+  results = {"results.json", "interactions.json", "audit.json", "report.html"} & names
+  kept = [place for place in path.glob("checkpoints/[0-9]*") if ".partial" not in place.name]
+  return not results and not kept
+
+
+def _clear(path: pathlib.Path) -> None:
+  """Removes what a run that came to nothing has left, before another config begins here."""
+  if (path / CONFIG_FILE).exists():
+    log.info(f"{path}: began as a run of another config and holds no checkpoint; starting anew.")
+  for name in (CONFIG_FILE, "metrics.jsonl"):
+    (path / name).unlink(missing_ok=True)
+  for name in ("checkpoints", "evaluation", "samples", "tensorboard"):
+    shutil.rmtree(path / name, ignore_errors=True)
 
 
 def _tell_what_differs(path: pathlib.Path, versions: Mapping[str, str]) -> None:

@@ -163,7 +163,7 @@ def _number(name: str, value: Any) -> float:
 def _parse(line: bytes) -> Record | None:
   try:
     record = json.loads(line)
-  except ValueError:
+  except (ValueError, RecursionError):
     return None
   return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 

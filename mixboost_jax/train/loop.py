@@ -125,6 +125,11 @@ def run(
   return loop.run(state if state is not None else jax.tree.map(jnp.copy, trainer.state))
 
 
+def steps_of(epochs: float, steps_per_epoch: int) -> int:
+  """Returns a period in steps: at least one for any part of an epoch, 0 (never) for 0 alone."""
+  return max(round(epochs * steps_per_epoch), 1) if epochs else 0
+
+
 class _Loop:
   """State of one pass of the host loop."""
 
@@ -139,8 +144,8 @@ class _Loop:
     self.pending: tuple[int, dict[str, jax.Array]] | None = None
     self.clock, self.clock_step, self.waited = time.perf_counter(), 0, 0.0
     train, per_epoch = trainer.settings.train, trainer.parts.steps_per_epoch
-    self.evaluate_every = round(train.evaluate_every_epochs * per_epoch)
-    self.save_every = round(train.checkpoint_every_epochs * per_epoch)
+    self.evaluate_every = steps_of(train.evaluate_every_epochs, per_epoch)
+    self.save_every = steps_of(train.checkpoint_every_epochs, per_epoch)
     self.log_every = train.log_every_steps
     self.saved_at = -1
     self.shown: dict[str, float] = {}

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import errno
+import json
 import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from typing import NamedTuple
 
 import jax
@@ -229,6 +231,58 @@ def test_the_warning_says_what_is_wrong(tmp_path, two_checkpoints):
     manifest.verify(folder)
 
 
+@pytest.mark.parametrize("name", ["00000030", "00000015", "00000005"])
+@pytest.mark.parametrize("how", [os.rename, shutil.copytree])
+def test_a_renamed_or_copied_checkpoint_is_not_taken_for_another_step(
+  tmp_path, two_checkpoints, name, how, capsys
+):
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(two_checkpoints, folder)
+  how(folder / "00000020", folder / name)
+  with Checkpointer(folder) as saver:
+    restored = saver.restore(example(0))
+  assert restored is not None
+  newest = 20 if how is shutil.copytree else 10
+  assert restored.metadata["step"] == newest
+  assert bits(restored.state) == bits(example(newest))
+  said = f"{name} is damaged (it is of step 20: the folder was renamed or copied)"
+  assert (said in capsys.readouterr().err) == (int(name) > newest)
+
+
+def test_another_way_to_write_a_step_is_no_checkpoint(tmp_path, two_checkpoints):
+  shutil.copytree(two_checkpoints / "00000020", tmp_path / "000000020")
+  assert Checkpointer(tmp_path).steps() == []
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("files", None),
+    ("files", [1]),
+    ("files", {"x": 1}),
+    ("files", {"x": ["1", "2"]}),
+    ("leaves", None),
+    ("leaves", {"w": 1}),
+    ("metadata", None),
+    ("metadata", []),
+    ("metric", "best"),
+    ("step", None),
+    ("step", "20"),
+    ("version", None),
+  ],
+)
+def test_a_list_of_contents_of_another_shape_is_damage(tmp_path, two_checkpoints, field, value):
+  folder = tmp_path / "00000020"
+  shutil.copytree(two_checkpoints / "00000020", folder)
+  path = folder / manifest.FILE_NAME
+  tree = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("digest", field)}
+  tree |= {} if value is None else {field: value}
+  path.write_text(json.dumps({**tree, "digest": manifest._digest(tree)}))
+  for look in (manifest.read, manifest.verify):
+    with pytest.raises(manifest.DamagedError, match=rf"lacks {field} as|of version None"):
+      look(folder)
+
+
 def test_several_damaged_ones_are_all_named(tmp_path, capsys):
   save_all(tmp_path, [1, 2, 3])
   for step in (2, 3):
@@ -324,6 +378,18 @@ def test_orbax_does_not_log_what_it_raises(tmp_path):
     assert not is_shown("/x/orbax/checkpoint/future.py")
     assert is_shown("/x/other/future.py")
   assert is_shown("/x/orbax/checkpoint/future.py")
+
+
+def test_threads_that_write_after_a_failed_save_say_nothing(tmp_path, monkeypatch):
+  said = []
+  monkeypatch.setattr(sys, "unraisablehook", said.append)
+  with Checkpointer(tmp_path) as saver:
+    saver.save(1, {"x": jnp.int32(1)})
+  late = types.SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))
+  other = types.SimpleNamespace(exc_value=RuntimeError("something else"))
+  sys.unraisablehook(late)
+  sys.unraisablehook(other)
+  assert said == [other]
 
 
 def test_a_failed_save_is_not_forgotten(tmp_path, monkeypatch):

@@ -65,6 +65,39 @@ def test_other_threads_are_left_alone():
   assert seen == [False]
 
 
+def test_within_raising_a_signal_stops_work_that_never_asks():
+  with interrupt.StopRequest() as stop:
+    with stop.raising():
+      pass
+    with pytest.raises(interrupt.Stopped, match="what is finished is kept"), stop.raising():
+      os.kill(os.getpid(), signal.SIGTERM)
+      raise AssertionError("not stopped")
+    assert stop.requested
+    with pytest.raises(interrupt.Stopped), stop.raising():  # it was asked for before
+      raise AssertionError("not stopped")
+
+
+def test_asking_answers_signals_only_if_nobody_else_does(capfd):
+  before = signal.getsignal(signal.SIGTERM)
+  with interrupt.asking(lambda: True) as should_stop:
+    assert should_stop()
+    assert signal.getsignal(signal.SIGTERM) == before
+  with pytest.raises(interrupt.Stopped), interrupt.asking(None) as should_stop:
+    assert not should_stop()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert should_stop()
+    raise interrupt.Stopped("half is kept.")
+  assert "half is kept.\n" in capfd.readouterr().err
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_stopped_ends_a_script_with_the_code_for_again():
+  script = "from mixboost_jax.runtime import interrupt; raise interrupt.Stopped('x')"
+  done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+  assert done.returncode == interrupt.EXIT_PREEMPTED
+  assert done.stderr == b""
+
+
 @pytest.mark.parametrize(("times", "code"), [("once", 75), ("twice", -signal.SIGTERM)])
 def test_exit_codes(times, code):
   child = subprocess.Popen(

@@ -2,11 +2,15 @@
 import dataclasses
 import os
 import pathlib
+import stat
 import subprocess
 import sys
+import tempfile
+import types
 
 import jax
 import pytest
+from jax._src.clusters import cloud_tpu_cluster
 
 from mixboost_jax import schema
 from mixboost_jax.runtime import platform
@@ -179,7 +183,22 @@ def test_default_cache_folder(monkeypatch):
     ({}, None),
     ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"}, None),  # sbatch script without srun
     ({"SLURM_STEP_NODELIST": "n1", "SLURM_STEP_NUM_TASKS": "1"}, None),
-    ({"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "2"}, {}),
+    (
+      {
+        "SLURM_STEP_NODELIST": "n[1-2]",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "2",
+      },
+      {"local_device_ids": []},  # alone on its node: all GPUs
+    ),
+    (
+      {
+        "SLURM_STEP_NODELIST": "n[1-2]",
+        "SLURM_STEP_NUM_TASKS": "8",
+        "SLURM_STEP_NUM_NODES": "2",
+      },
+      {},  # one of four there: JAX takes the GPU of its number
+    ),
     ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
     ({"OMPI_COMM_WORLD_SIZE": "4"}, {}),
     ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
@@ -207,6 +226,97 @@ def test_contradictory_variables(values):
   names = ("MIXBOOST_COORDINATOR", "MIXBOOST_NUM_PROCESSES", "MIXBOOST_PROCESS_ID")
   with pytest.raises(ValueError, match="MIXBOOST_NUM_PROCESSES"):
     platform.initialize_distributed(dict(zip(names, values, strict=True)))
+
+
+class FakeTpuHost:
+  """A Google Cloud TPU VM with as many hosts as its metadata server names."""
+
+  def __init__(self, hosts):
+    self.hosts = hosts
+
+  def get(self, url, **_):
+    key = url.rpartition("/")[2]
+    answers = {"agent-worker-number": "1", "worker-network-endpoints": self.hosts, "tpu-env": ""}
+    return types.SimpleNamespace(text=answers[key], status_code=200)
+
+
+@pytest.mark.parametrize(
+  ("hosts", "joins"),
+  [("a:b:10.0.0.1", False), ("a:b:10.0.0.1,c:d:10.0.0.2", True), ("host1,host2", True)],
+)
+def test_hosts_of_a_tpu_slice_are_known_from_the_metadata_server(monkeypatch, hosts, joins):
+  monkeypatch.setitem(sys.modules, "requests", FakeTpuHost(hosts))
+  monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+  for name in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"):
+    monkeypatch.delenv(name, raising=False)
+  asked = []
+  monkeypatch.setattr(jax.distributed, "initialize", lambda **given: asked.append(given))
+  monkeypatch.setattr(platform.peers, "start", lambda: None)
+  assert platform.initialize_distributed() == joins
+  assert asked == [{"initialization_timeout": platform.START_SECONDS}] * joins
+
+
+def test_a_metadata_server_that_does_not_answer_is_said(monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, "requests", None)
+  monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+  monkeypatch.delenv("TPU_SKIP_MDS_QUERY", raising=False)
+  assert platform.initialize_distributed() is False
+  assert "warning: cannot ask for other hosts of a TPU slice" in capsys.readouterr().err
+
+
+def test_a_host_of_a_slice_that_did_not_join_is_refused(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 4)
+  with pytest.raises(RuntimeError, match="one of 4 of a TPU slice, but could not join the others"):
+    platform.prepare(RUNTIME)
+
+
+def test_without_a_home_the_cache_is_a_folder_of_this_user(monkeypatch, tmp_path):
+  def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+  monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+  monkeypatch.setattr(pathlib.Path, "home", no_home)
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+  jax.config.update("jax_compilation_cache_dir", None)
+  place = platform.use_compile_cache("auto")
+  assert place is not None
+  assert place.parents[1] == tmp_path / f"mixboost_jax-{os.getuid()}"
+  for folder in (place, *place.parents[:2]):
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("how", ["owner", "mode"])
+def test_a_cache_that_others_may_fill_is_not_used(monkeypatch, tmp_path, capsys, level, how):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  jax.config.update("jax_compilation_cache_dir", None)
+  place = platform.use_compile_cache("auto")
+  assert place is not None
+  assert capsys.readouterr().err == ""
+  if how == "mode":
+    (place, *place.parents)[level].chmod(0o777)
+  else:
+    real = os.stat
+    theirs = str((place, *place.parents)[level])
+
+    def owned_by_another(path, **options):
+      found = real(path, **options)
+      if os.fspath(path) != theirs:
+        return found
+      return types.SimpleNamespace(st_mode=found.st_mode, st_uid=os.getuid() + 1)
+
+    monkeypatch.setattr(os, "stat", owned_by_another)
+  jax.config.update("jax_compilation_cache_dir", None)
+  assert platform.use_compile_cache("auto") is None
+  assert jax.config.jax_compilation_cache_dir is None
+  said = {"mode": "everyone may write to", "owner": "belongs to another user"}[how]
+  assert said in capsys.readouterr().err
+
+
+def test_a_shared_cache_that_the_user_chose_is_used_with_a_word(tmp_path, capsys):
+  tmp_path.chmod(0o777)
+  assert platform.use_compile_cache(str(tmp_path)) == tmp_path
+  assert "what lies there is run as machine code" in capsys.readouterr().err
 
 
 def test_one_process_stays_alone():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from configs import base
 from mixboost_jax import settings
-from mixboost_jax.runtime import atomic, workdir
+from mixboost_jax.runtime import atomic, interrupt, workdir
 from mixboost_jax.runtime import lock as lock_lib
 
 FILES = (".lock", "config.json")
@@ -53,6 +54,7 @@ def test_the_folder_of_an_older_version_is_used_without_its_missing_options(tmp_
   tree = workdir.read_config(tmp_path)
   del tree["settings"]["adversary"], tree["settings"]["augment"]["mixing_dir"]
   (tmp_path / "config.json").write_text(json.dumps(tree))
+  (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
   with workdir.open_run(tmp_path, resolved()) as run:
     assert run.resumed
   assert (
@@ -65,13 +67,48 @@ def test_the_folder_of_an_older_version_is_used_without_its_missing_options(tmp_
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
   workdir.open_run(tmp_path, resolved()).close()
+  (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
   before = (tmp_path / "config.json").read_bytes()
   changed = resolved(**{"train.batch_size": 64, "mask.grid": 8})
   with pytest.raises(workdir.WorkdirError, match="holds a run of another config") as info:
     workdir.open_run(tmp_path, changed)
   assert "  - mask.grid: 16 -> 8\n  - train.batch_size: 128 -> 64" in str(info.value)
-  assert os.listdir(tmp_path) == ["config.json"]
+  assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json"]
   assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", ["nothing", "00000001.partial", "metrics.jsonl"])
+def test_a_run_that_came_to_nothing_does_not_claim_its_folder(tmp_path, capsys, left):
+  workdir.open_run(tmp_path, resolved()).close()
+  (tmp_path / "checkpoints").mkdir()
+  (tmp_path / "notes.txt").write_text("kept")
+  if left.endswith("partial"):
+    (tmp_path / "checkpoints" / left).mkdir()
+  if left.endswith("jsonl"):
+    (tmp_path / left).write_text('{"step": 7}\n')
+  changed = resolved(**{"train.batch_size": 64})
+  with workdir.open_run(tmp_path, changed) as run:
+    assert not run.resumed
+  assert "holds no checkpoint; starting anew" in capsys.readouterr().err
+  assert sorted(os.listdir(tmp_path)) == ["config.json", "notes.txt"]
+  assert workdir.read_config(tmp_path)["settings"] == changed.to_json()
+
+
+@pytest.mark.parametrize(
+  "left", ["checkpoints/00000002", "checkpoints/00000002.damaged", "results.json", "audit.json"]
+)
+def test_a_run_that_has_something_to_show_claims_its_folder(tmp_path, left):
+  workdir.open_run(tmp_path, resolved()).close()
+  (tmp_path / left).mkdir(parents=True)
+  with pytest.raises(workdir.WorkdirError, match="holds a run of another config"):
+    workdir.open_run(tmp_path, resolved(**{"train.batch_size": 64}))
+
+
+def test_a_path_that_is_not_text_is_refused_at_once(tmp_path):
+  path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+  with pytest.raises(workdir.WorkdirError, match=r"udcff': not a UTF-8 name; choose another"):
+    workdir.open_run(path, resolved())
+  assert os.listdir(tmp_path) == []
 
 
 def test_foreign_folders_are_refused_and_left_alone(tmp_path):
@@ -171,17 +208,55 @@ def test_the_loser_of_a_take_over_does_not_remove_the_lock_of_the_winner(tmp_pat
   assert (tmp_path / ".lock").exists()
 
 
-def test_locks_of_other_machines_count_until_they_fall_silent(tmp_path, capsys):
+def test_locks_of_other_machines_count_until_they_fall_silent(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(lock_lib, "LOOK_SECONDS", 0.01)
   path = tmp_path / ".lock"
   path.write_text('{"pid": 7, "started": "5", "machine": "elsewhere"}')
+  looks = []
+
+  def touched_by_its_holder():
+    looks.append(1)
+    if len(looks) == 3:
+      os.utime(path)
+    return False
+
   with pytest.raises(RuntimeError, match="process 7 on another machine"):
-    lock_lib.FolderLock(tmp_path).acquire()
+    lock_lib.FolderLock(tmp_path).acquire(should_stop=touched_by_its_holder)
+  assert len(looks) == 3
+  assert "waiting up to 120 s for a sign of life" in capsys.readouterr().err
   past = path.stat().st_mtime - lock_lib.SILENT_SECONDS - 60
   os.utime(path, (past, past))
   lock = lock_lib.FolderLock(tmp_path)
   lock.acquire()
   assert "it has been silent for 18" in capsys.readouterr().err
   lock.release()
+
+
+def test_the_lock_of_a_dead_host_is_taken_over_after_its_silence(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(lock_lib, "LOOK_SECONDS", 0.01)
+  monkeypatch.setattr(lock_lib, "SILENT_SECONDS", 0.3)
+  path = tmp_path / ".lock"
+  here = lock_lib.FolderLock(tmp_path)
+  with monkeypatch.context() as other_host:
+    other_host.setattr(socket, "gethostname", lambda: "node2")
+    lock_lib.FolderLock(tmp_path).acquire()  # and is never heard of again
+  with workdir.open_run(tmp_path, resolved()) as run:
+    assert not run.resumed
+    assert json.loads(path.read_text())["machine"] == lock_lib._machine()
+  lines = capsys.readouterr().err.splitlines()
+  assert "locked by a process on another machine; waiting up to 0 s" in lines[0]
+  assert "it has been silent for 0 s" in lines[1]
+  here.release()
+
+
+def test_waiting_for_a_lock_ends_on_request(tmp_path, monkeypatch):
+  monkeypatch.setattr(lock_lib, "LOOK_SECONDS", 0.01)
+  text = '{"pid": 7, "started": "5", "machine": "elsewhere"}'
+  (tmp_path / ".lock").write_text(text)
+  with pytest.raises(interrupt.Stopped) as caught:
+    workdir.open_run(tmp_path, resolved(), should_stop=lambda: True)
+  assert caught.value.code == interrupt.EXIT_PREEMPTED
+  assert (tmp_path / ".lock").read_text() == text
 
 
 def test_a_held_lock_is_touched(tmp_path, monkeypatch):
