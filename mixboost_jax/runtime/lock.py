@@ -122,7 +122,7 @@ def _machine() -> str:
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
     tree = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return {}
   return tree if isinstance(tree, dict) else {}
 

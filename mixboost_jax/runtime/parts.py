@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax.runtime import atomic, log
 
 
@@ -25,11 +26,11 @@ class Parts:
     self._parts: dict[str, Any] = {}
     if path is not None and path.exists():
       try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-      except ValueError:
+        tree = files.read_json(path)
+      except (OSError, ValueError):
         tree = {}
       if isinstance(tree, dict) and tree.get("identity") == self._identity:
-        self._parts = tree["parts"]
+        self._parts = tree.get("parts", {})
 
   def get(self, name: str, measure: Callable[[], Any]) -> Any:
     """Returns a part; measures and saves it if it is missing. It must be JSON."""

@@ -9,13 +9,13 @@ metrics.jsonl  tensorboard/  checkpoints/  samples/*.png  results.json
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import types
 from collections.abc import Mapping
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.runtime import atomic, log
 from mixboost_jax.runtime.lock import FolderLock
@@ -149,7 +149,7 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
   """
   path = pathlib.Path(folder) / CONFIG_FILE
   try:
-    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree = files.read_json(path)
   except FileNotFoundError:
     raise WorkdirError(f"{folder}: not a run folder, it has no {CONFIG_FILE}.") from None
   except (OSError, ValueError) as error:
