@@ -36,7 +36,7 @@ from PIL import Image
 
 from configs import base, imagenet
 from mixboost_jax import data, settings
-from mixboost_jax.data import writing
+from mixboost_jax.data import pictures, writing
 from mixboost_jax.runtime import environment
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.train import feed
@@ -191,7 +191,7 @@ def _make_batch(slot: int, seed: int, names: list[str]) -> float:
   begin = time.process_time()
   rng = np.random.default_rng(seed)
   for i, name in enumerate(names):
-    picture = Image.open(name).convert("RGB")
+    picture = Image.open(name, formats=pictures.FORMATS).convert("RGB")
     left, top, width, height = _window(rng, *picture.size)
     picture = picture.crop((left, top, left + width, top + height))
     picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)

@@ -158,8 +158,9 @@ def test_parts_belong_to_one_identity(tmp_path):
   assert Parts(path, identity=1).get("a", lambda: [1, 2]) == [1, 2]
   assert Parts(path, identity=1).get("a", lambda: 1 / 0) == [1, 2]
   assert Parts(path, identity=2).get("a", lambda: 3) == 3
-  path.write_text("{")
-  assert Parts(path, identity=2).get("a", lambda: 4) == 4
+  for text in ("{", "[" * 10**5):
+    path.write_text(text)
+    assert Parts(path, identity=2).get("a", lambda: 4) == 4
 
 
 def test_pictures_are_correct_ones_of_all_classes_in_turn(trained):

@@ -9,16 +9,19 @@ uint8[N, H, W], labels integers from 0. The order is kept: shuffle before saving
 import math
 import pathlib
 import zipfile
-import zlib
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.data import limits
-from mixboost_jax.data.dataset import Split, make_split, num_wanted
+from mixboost_jax.data.dataset import Split, as_text, make_split, num_wanted
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
-_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError)
+_NAMES = "class_names"
+_SMALL_BYTES = 2**26
+"""No labels or names of classes take more; pictures above it cannot be packed without limit:"""
+_MAX_RATIO = 200
 
 
 def read(
@@ -34,7 +37,8 @@ def read(
   Raises:
     ValueError: naming the file and the remedy.
   """
-  content = _open_folder(place) if place.is_dir() else _open_npz(place)
+  content = _open_folder(place) if place.is_dir() else read_npz(place, (*REQUIRED, _NAMES))
+  _complete(content, place)
   names = _class_names(content, place)
   splits = []
   for split, wanted in (("train", train_examples), ("test", test_examples)):
@@ -55,61 +59,102 @@ def read(
   return splits[0], splits[1], names
 
 
+def open_npy(file: pathlib.Path) -> np.ndarray:
+  """Maps an array: only what is asked for is read.
+
+  Raises:
+    ValueError: if it is damaged, no regular file, or holds Python objects.
+  """
+  try:
+    with files.open_regular(file):
+      return np.load(file, mmap_mode="r", allow_pickle=False)
+  except Exception as error:  # the parser of NumPy's headers raises almost anything
+    raise ValueError(
+      f"{file}: unreadable or truncated ({files.reason(error)}); write it again."
+    ) from error
+
+
 def _class_names(content: dict[str, np.ndarray], place: pathlib.Path) -> tuple[str, ...]:
-  if "class_names" in content:
-    names = content["class_names"]
+  if _NAMES in content:
+    names = content[_NAMES]
     if names.ndim != 1 or names.dtype.kind not in "US":
       raise ValueError(
         f"{place}: class_names must be a list of text, got {names.dtype}{list(names.shape)}."
       )
-    return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist())
+    return tuple(as_text(n, place=str(place)) for n in names.tolist())
   labels = content["train_labels"]
   highest = int(labels.max()) if labels.size and labels.dtype.kind in "iu" else 0
+  if highest >= limits.MAX_CLASSES:
+    raise ValueError(
+      f"{place}: expected train_labels below {limits.MAX_CLASSES}, got {highest}; number the "
+      "classes from 0 without gaps."
+    )
   return tuple(str(i) for i in range(highest + 1))
 
 
 def _open_folder(place: pathlib.Path) -> dict[str, np.ndarray]:
   content = {}
-  for name in (*REQUIRED, "class_names"):
+  for name in (*REQUIRED, _NAMES):
     file = place / f"{name}.npy"
     if file.is_file():
-      try:  # mapped, not read: only the examples that are asked for are copied
-        content[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-      except _ERRORS as error:
-        raise ValueError(f"{file}: unreadable or truncated ({error}); write it again.") from error
-  return _complete(content, place)
+      content[name] = open_npy(file)
+  return content
 
 
-def _open_npz(place: pathlib.Path) -> dict[str, Any]:
+def read_npz(place: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+  """Unpacks arrays of a `.npz`, which cannot be done in parts, after looking at all headers.
+
+  Args:
+    place: the file.
+    names: which of its arrays; those that are missing are left out. Empty: all.
+
+  Raises:
+    ValueError: if it is damaged, no regular file, larger than it may be, or holds Python objects.
+  """
   try:
-    with zipfile.ZipFile(place) as archive:
-      stored = {name.removesuffix(".npy") for name in archive.namelist()}
-      for name in sorted(stored & {"train_images", "test_images"}):
-        _check_stored_size(archive, name, place)
-    with np.load(place, allow_pickle=False) as file:
-      content = {name: file[name] for name in (*REQUIRED, "class_names") if name in file.files}
+    with files.open_regular(place) as raw, zipfile.ZipFile(raw) as archive:
+      stored = {entry.filename: entry for entry in archive.infolist()}
+      found = [name.removesuffix(".npy") for name in stored if name.endswith(".npy")]
+      wanted = [name for name in found if not names or name in names]
+      for name in wanted:
+        _check_header(archive, stored[f"{name}.npy"], place)
+      content = {}
+      for name in wanted:
+        with archive.open(f"{name}.npy") as member:
+          content[name] = np.lib.format.read_array(member, allow_pickle=False)
   except limits.TooLargeError:
     raise
-  except _ERRORS as error:
-    raise ValueError(f"{place}: unreadable or truncated .npz ({error}); write it again.") from error
-  return _complete(content, place)
+  except Exception as error:  # zipfile, zlib and NumPy each raise their own
+    raise ValueError(
+      f"{place}: unreadable or truncated .npz ({files.reason(error)}); write it again."
+    ) from error
+  return content
 
 
-def _check_stored_size(archive: zipfile.ZipFile, name: str, place: pathlib.Path) -> None:
-  """Reads the header only: an array of a .npz has to be unpacked as a whole."""
-  with archive.open(f"{name}.npy") as member:
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: pathlib.Path) -> None:
+  """Refuses an array that is larger than it may be, before it is unpacked."""
+  with archive.open(entry) as member:
     version = np.lib.format.read_magic(member)
     reader = np.lib.format.read_array_header_1_0
-    shape = (reader if version == (1, 0) else np.lib.format.read_array_header_2_0)(member)[0]
-  if shape:
-    limits.check_size(shape[0], (math.prod(shape[1:]), 1, 1), place=f"{place}: {name}")
+    header = (reader if version == (1, 0) else np.lib.format.read_array_header_2_0)(member)
+  shape, _, dtype = header
+  num_bytes = dtype.itemsize * math.prod(shape)
+  if not 0 <= num_bytes <= entry.file_size:
+    raise ValueError(f"{entry.filename} claims {list(shape)}, which its data cannot hold")
+  is_images = entry.filename.endswith("images.npy")
+  if shape and is_images:
+    limits.check_size(shape[0], (math.prod(shape[1:]), 1, 1), place=f"{place}: {entry.filename}")
+  most = _MAX_RATIO * entry.compress_size if is_images else 0
+  if num_bytes > max(_SMALL_BYTES, most):
+    raise ValueError(
+      f"{entry.filename} unpacks from {entry.compress_size} to {num_bytes} bytes, as no set does"
+    )
 
 
-def _complete(content: dict[str, np.ndarray], place: pathlib.Path) -> dict[str, np.ndarray]:
+def _complete(content: dict[str, np.ndarray], place: pathlib.Path) -> None:
   absent = [name for name in REQUIRED if name not in content]
   if absent:
     raise ValueError(
       f"{place}: lacks {', '.join(absent)}; expected arrays {', '.join(REQUIRED)} "
       "and optionally class_names."
     )
-  return content

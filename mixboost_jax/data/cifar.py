@@ -2,6 +2,7 @@
 """CIFAR-10 and CIFAR-100 from the python archives, extracted or not."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from mixboost_jax.data import archive, unpickle
-from mixboost_jax.data.dataset import Split, make_split
+from mixboost_jax.data.dataset import Split, as_text, make_split
 
 SIZE = 32
+SEAL = "official.sha256"
+"""Beside a prepared copy of the official archive: a checksum of its pictures and labels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +115,27 @@ def is_official(place: pathlib.Path, layout: Layout) -> bool:
   return all(file.is_file() and archive.md5(file) == md5 for file, md5 in files)
 
 
-def title_of(layout: Layout, num_train: int, num_test: int) -> str:
-  """Returns the name for reports, which says so if a copy is only a part of the published set."""
-  if (num_train, num_test) == (layout.num_train, layout.num_test):
-    return layout.title
-  return f"{layout.title} (copy with {num_train} training and {num_test} test pictures)"
+def seal(train: Split, test: Split) -> str:
+  """Returns a checksum of all pictures and labels, whatever form they are stored in."""
+  digest = hashlib.sha256()
+  for split in (train, test):
+    digest.update(np.ascontiguousarray(split.images).data)
+    digest.update(np.ascontiguousarray(split.labels, np.int32).data)
+  return digest.hexdigest()
+
+
+def note_of(layout: Layout, train: Split, test: Split, *, official: bool | None) -> str:
+  """Returns what must be said about a copy wherever it is named; "" for the published set itself.
+
+  Args:
+    layout: which set.
+    train: training pictures.
+    test: test pictures.
+    official: whether checksums say that it is what the authors publish; None: there are none.
+  """
+  if (len(train), len(test)) != (layout.num_train, layout.num_test):
+    return f"copy with {len(train)} training and {len(test)} test pictures"
+  return {True: "", False: "unofficial copy", None: "unverified copy"}[official]
 
 
 def _value(content: dict[str, Any], key: str, *, place: str) -> Any:
@@ -127,7 +146,7 @@ def _value(content: dict[str, Any], key: str, *, place: str) -> Any:
 
 def _class_names(content: dict[str, Any], layout: Layout, *, place: str) -> tuple[str, ...]:
   raw = _value(content, layout.names_key, place=place)
-  names = [n.decode() if isinstance(n, bytes) else n for n in raw] if isinstance(raw, list) else []
+  names = [as_text(n, place=place) for n in raw] if isinstance(raw, list) else []
   if len(names) != layout.num_classes or not all(isinstance(n, str) for n in names):
     raise ValueError(
       f"{place}: expected {layout.num_classes} names in {layout.names_key!r}, got {len(names)}."

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every reader returns: pictures at rest, as bytes in host memory."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from mixboost_jax import files
 from mixboost_jax.data.stored import StoredLabels, StoredPictures
 
 Pictures = UInt8[np.ndarray, "N H W C"] | UInt8[StoredPictures, "N H W C"]
@@ -117,6 +119,43 @@ def make_split(images: np.ndarray, labels: Any, *, num_classes: int, place: str)
   return Split(np.ascontiguousarray(images), values.astype(np.int32), ids)
 
 
+def as_text(name: Any, *, place: str) -> Any:
+  """Returns the name of a class as text if it is bytes, else unchanged.
+
+  Raises:
+    ValueError: if the bytes are not UTF-8.
+  """
+  if not isinstance(name, bytes):
+    return name
+  try:
+    return name.decode()
+  except UnicodeDecodeError:
+    raise ValueError(f"{place}: expected class names in UTF-8, got {name!r}; rename it.") from None
+
+
+def check_class_names(names: Sequence[str], *, place: str) -> None:
+  """Checks that classes can be told apart, and that reports can name them.
+
+  Raises:
+    ValueError: if there is one class only, two have one name, or a name is no text.
+  """
+  if len(names) < 2:
+    found = f"only {names[0]!r}" if names else "none"
+    raise ValueError(
+      f"{place}: expected at least 2 classes to tell apart, got {found}; add pictures of another "
+      "class, or check which folder or file config.data.dir names."
+    )
+  if not all(map(files.is_text, names)):
+    wrong = next(name for name in names if not files.is_text(name))
+    raise ValueError(f"{place}: expected class names in UTF-8, got {wrong!r}; rename it.")
+  if len(set(names)) < len(names):
+    twice = [name for name, n in collections.Counter(names).items() if n > 1][:3]
+    raise ValueError(
+      f"{place}: expected a name of its own for each class, got {', '.join(map(repr, twice))} more "
+      "than once; rename one."
+    )
+
+
 def num_wanted(available: int, wanted: int, *, field: str, place: str) -> int:
   """Returns how many examples to read: `wanted`, or all of them if that is 0.
 
@@ -154,8 +193,10 @@ def assemble(
   """Holds the validation part out of `train` and returns the data set.
 
   Raises:
-    ValueError: if nothing would be left to train on, or the splits differ in picture shape.
+    ValueError: if nothing would be left to train on, the splits differ in picture shape, or the
+      class names are not good.
   """
+  check_class_names(class_names, place=title)
   kept = len(train) - validation_examples
   if kept < 1:
     raise ValueError(

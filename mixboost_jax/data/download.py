@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ Progress = Callable[[int, int], None]
 
 _BLOCK = 2**18
 _TIMEOUT_S = 60.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def fetch(
@@ -29,7 +31,7 @@ def fetch(
   gets its name only after its checksum was found right.
 
   Args:
-    url: https (or http) address of the file.
+    url: https address of the file; http is for a server on this very machine.
     target: file to make; its folder is made if needed.
     md5: checksum in hexadecimal.
     progress: called now and then.
@@ -41,8 +43,7 @@ def fetch(
     ValueError: if the server cannot be reached, the connection ends early (what came is kept), the
       checksum is wrong (nothing is kept), or the disk refuses.
   """
-  if not url.startswith(("https://", "http://")):
-    raise ValueError(f"{url!r}: expected an address that starts with https://.")
+  _check_address(url)
   part = target.with_name(target.name + ".part")
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,12 +67,35 @@ def fetch(
   return target
 
 
+def _check_address(url: str) -> None:
+  try:
+    parts = urllib.parse.urlsplit(url)
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+  except ValueError:
+    is_safe = False
+  if not is_safe:
+    raise ValueError(
+      f"{url!r}: expected an address that starts with https://; fetch the file by hand and give it "
+      "as --source."
+    )
+
+
+class _Redirections(urllib.request.HTTPRedirectHandler):
+  """Follows only to where a download may come from."""
+
+  def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str):
+    """Checks the new address first."""
+    _check_address(newurl)
+    return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _receive(url: str, part: pathlib.Path, progress: Progress) -> None:
   """Appends what is missing to `part`."""
   start = part.stat().st_size if part.exists() else 0
   request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
   try:
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+    opener = urllib.request.build_opener(_Redirections)
+    with opener.open(request, timeout=_TIMEOUT_S) as response:
       start = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
       total = start + int(response.headers.get("Content-Length") or 0)
       with part.open("ab" if start else "wb") as file:

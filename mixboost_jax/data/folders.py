@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Picture folders: `root/train/CLASS/x.png` with `root/test/...`, or plain `root/CLASS/x.png`.
 
-Without a test folder, every example is put into one of the splits by a hash of its relative path
+Without split folders, every example is put into one of the splits by a hash of its relative path
 (`splitting.TEST_SHARE` of them are test examples). Within a split the order is by another hash, so
 the first N are a fair sample of all classes.
 """
@@ -10,16 +10,19 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.data import pictures, splitting
-from mixboost_jax.data.dataset import Split, make_split, num_wanted
+from mixboost_jax.data.dataset import Split, check_class_names, make_split, num_wanted
 from mixboost_jax.data.stored import StoredPictures
 
-TEST_FOLDERS = ("test", "val", "validation")
-"""The first of these beside `train` is the test split; the others are not read."""
+TRAIN_FOLDERS = ("train", "training")
+"""Names of split folders, in any case. A folder so named that holds no folders is a class."""
+TEST_FOLDERS = ("test", "testing", "eval", "val", "valid", "validation")
+"""The first of these beside a training folder is the test split; the others are not read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +38,13 @@ def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
   """Returns the training files, the test files and the class names, without opening a picture.
 
   Raises:
-    ValueError: if the folder holds no such tree, or a split would be empty.
+    ValueError: if the folder holds no such tree, one split of two, or only one class; or a split
+      would be empty.
   """
-  test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-  if (root / "train").is_dir() and test_root is not None:
-    train_root = root / "train"
-    train_names, test_names = (_names(place, all_full=True) for place in (train_root, test_root))
+  found = _split_roots(root)
+  if found is not None:
+    train_root, test_root = found
+    train_names, test_names = (_names(place, all_full=True) for place in found)
   else:
     names = _names(root)
     train_names = [name for name in names if not splitting.is_test(name)]
@@ -61,12 +65,66 @@ def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
         f"{split_root}: no {what} pictures at CLASS/FILE ({', '.join(pictures.SUFFIXES)}); "
         f"expected {root}/train/CLASS/FILE with {root}/test/CLASS/FILE, or {root}/CLASS/FILE."
       )
+  check_class_names(class_names, place=str(train_root))
   number = {name: i for i, name in enumerate(class_names)}
   train, test = (
     Listing(split_root, tuple(names), tuple(number[_class_of(name)] for name in names))
     for split_root, names in ((train_root, train_names), (test_root, test_names))
   )
   return train, test, tuple(class_names)
+
+
+def _split_roots(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
+  """Returns the folders of the two splits, or None if `root` holds classes."""
+  named = [
+    entry
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name)
+    if entry.is_dir() and entry.name.lower() in (*TRAIN_FOLDERS, *TEST_FOLDERS)
+  ]
+  nested = [entry.name for entry in named if _holds_folders(entry.path)]
+  train, test = _both(nested, root)
+  if train and test:
+    return root / train, root / test
+  if not nested:
+    flat, other = _both([entry.name for entry in named], root)
+    if flat and other:
+      raise ValueError(
+        f"{root}: expected {flat}/CLASS/FILE and {other}/CLASS/FILE, got pictures without a class "
+        "folder; put those of each class into a folder of its name."
+      )
+    return None
+  missing = f"{root}/{TEST_FOLDERS[0] if train else TRAIN_FOLDERS[0]}/CLASS/FILE"
+  raise ValueError(
+    f"{root}: expected two splits, got {train or test}/ without {missing}; add it, or set "
+    f"config.data.dir={root / (train or test)} to have {splitting.TEST_SHARE:.0%} of its pictures "
+    "kept for testing."
+  )
+
+
+def _both(names: Sequence[str], root: pathlib.Path) -> tuple[str, str]:
+  """Returns the training and the test folder among these, "" for none.
+
+  Raises:
+    ValueError: if two differ in nothing but their case.
+  """
+  folded = {name.lower(): name for name in names}
+  if len(folded) < len(names):
+    raise ValueError(f"{root}: expected one folder of a name, got {', '.join(names)}; rename one.")
+  train, test = (
+    next((folded[name] for name in choices if name in folded), "")
+    for choices in (TRAIN_FOLDERS, TEST_FOLDERS)
+  )
+  return train, test
+
+
+def _holds_folders(folder: str) -> bool:
+  """Whether a folder is a level above classes."""
+  with os.scandir(folder) as entries:
+    return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+  return entry.name.lower().endswith(pictures.SUFFIXES) and not entry.name.startswith(".")
 
 
 def read(
@@ -156,12 +214,13 @@ class FolderSource:
   def read(self, row: int) -> tuple[bytes, int]:
     """Returns a file and its label."""
     try:
-      with open(self.name(row), "rb") as file:
-        return file.read(), self._listing.labels[row]
-    except OSError as error:
+      return pictures.read_file(self.name(row)), self._listing.labels[row]
+    except ValueError as error:
+      if not isinstance(error.__cause__, OSError):
+        raise
       raise ValueError(
-        f"{self.name(row)}: {error.strerror or error}, but it was listed when the run started; put "
-        "it back, then the same command resumes the run."
+        f"{self.name(row)}: {files.reason(error.__cause__)}, but it was listed when the run "
+        "started; put it back, then the same command resumes the run."
       ) from error
 
   def name(self, row: int) -> str:
@@ -189,7 +248,7 @@ def _files(folder: str, prefix: str) -> Iterator[str]:
   for entry in os.scandir(folder):
     if entry.is_dir(follow_symlinks=False):
       yield from _files(entry.path, f"{prefix}{entry.name}/")
-    elif entry.name.lower().endswith(pictures.SUFFIXES) and not entry.name.startswith("."):
+    elif _is_picture(entry):
       yield f"{prefix}{entry.name}"
 
 
@@ -208,7 +267,7 @@ def _read_split(
   place = str(listing.root)
   count = num_wanted(len(listing.names), wanted, field=field, place=place)
   images = pictures.read_all(
-    lambda rows: [(listing.root / listing.names[i]).read_bytes() for i in rows],
+    lambda rows: [pictures.read_file(listing.root / listing.names[i]) for i in rows],
     count,
     num_channels=3,
     image_size=image_size,

@@ -5,6 +5,8 @@ import math
 
 MAX_BYTES = 8 * 2**30
 """Largest split held in memory: 8 GiB of uint8 pictures (CIFAR-10 takes 0.15 GiB)."""
+MAX_CLASSES = 2**17
+"""More than any set has (ImageNet-21k: 21,841), and than a network could tell apart."""
 
 
 class TooLargeError(ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mixboost_jax import registry, schema
+from mixboost_jax import files, registry, schema
 from mixboost_jax.data import (
   arrays,
   cifar,
@@ -130,8 +130,26 @@ def _load_cifar(settings: schema.Data) -> Dataset:
       f"{found.path}: expected {layout.num_classes} classes of {cifar.SIZE}x{cifar.SIZE}x3 "
       f"pictures, got {len(names)} of {list(train.images.shape[1:])}; this is not {layout.title}."
     )
-  title = cifar.title_of(layout, len(train), len(test))
-  return _from_files(settings, title, train, test, names, place=found.path)
+  official = _is_official(found, layout, train, test)
+  note = cifar.note_of(layout, train, test, official=official)
+  return _from_files(settings, layout.title, train, test, names, place=found.path, note=note)
+
+
+def _is_official(
+  found: cifar_places.Found, layout: cifar.Layout, train: Split, test: Split
+) -> bool | None:
+  """Whether a copy is the published set; None if nothing beside it says so."""
+  if found.form == "raw":
+    return cifar.is_official(found.path, layout)
+  seal = found.path / cifar.SEAL
+  if not seal.is_file():
+    return None
+  if files.read_bytes(seal, limit=2**10).strip() != cifar.seal(train, test).encode():
+    raise ValueError(
+      f"{found.path}: pictures or labels differ from the official ones that {cifar.SEAL} stands "
+      "for; damaged? Prepare it again."
+    )
+  return True
 
 
 def _read_cifar(found: cifar_places.Found, layout: cifar.Layout) -> Splits:
@@ -225,7 +243,9 @@ def _from_files(
   class_names: tuple[str, ...],
   *,
   place: pathlib.Path,
+  note: str = "",
 ) -> Dataset:
+  note = settings.note or note
   num_train = num_wanted(
     len(train), settings.train_examples, field="train_examples", place=f"{place}, training split"
   )
@@ -233,8 +253,8 @@ def _from_files(
     len(test), settings.test_examples, field="test_examples", place=f"{place}, test split"
   )
   return assemble(
-    name=f"{settings.name} ({settings.note})" if settings.note else settings.name,
-    title=f"{title} ({settings.note})" if settings.note else title,
+    name=f"{settings.name} ({note})" if note else settings.name,
+    title=f"{title} ({note})" if note else title,
     source="files",
     class_names=class_names,
     train=train.part(0, num_train),

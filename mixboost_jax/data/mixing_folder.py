@@ -14,7 +14,7 @@ import tempfile
 import numpy as np
 from jaxtyping import UInt8
 
-from mixboost_jax.data import locate, pictures
+from mixboost_jax.data import arrays, locate, pictures
 
 _FORMAT = 1  # of the cached files
 
@@ -46,7 +46,7 @@ def read(
   if found is not None:
     return found
   images = pictures.read_all(
-    lambda rows: [files[i].read_bytes() for i in rows],
+    lambda rows: [pictures.read_file(files[i]) for i in rows],
     len(files),
     num_channels=num_channels,
     image_size=size,
@@ -91,10 +91,10 @@ def _digest(files: list[pathlib.Path], size: int, num_channels: int) -> str:
 
 def _load(stored: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
   try:
-    images = np.load(stored, allow_pickle=False)
-  except (OSError, ValueError):
+    images = arrays.open_npy(stored)
+  except ValueError:
     return None
-  return images if images.shape == shape and images.dtype == np.uint8 else None
+  return np.array(images) if images.shape == shape and images.dtype == np.uint8 else None
 
 
 def _store(stored: pathlib.Path, images: np.ndarray) -> None:

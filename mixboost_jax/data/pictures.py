@@ -3,16 +3,21 @@
 
 import concurrent.futures
 import io
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.data import limits
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """File names that count as pictures, in any case."""
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""What such a file may hold. Pillow would open any other by its content: EPS starts Ghostscript."""
+_MAX_FILE_BYTES = 2**28
 _CHUNK = 256  # pictures decoded ahead
 
 Place = Callable[[int, int], tuple[int, int, int, int]]
@@ -42,7 +47,7 @@ def decode(
   Raises:
     ValueError: if it is not a readable 8-bit picture.
   """
-  picture = _open(raw, place=place).convert("RGB" if num_channels == 3 else "L")
+  picture = open_picture(raw, place=place).convert("RGB" if num_channels == 3 else "L")
   if window is not None:
     picture = _cut(picture, window(picture.height, picture.width), image_size)
   elif image_size:
@@ -61,7 +66,7 @@ def normalise(raw: bytes, *, image_size: int, place: str) -> bytes:
   Raises:
     ValueError: see `decode`.
   """
-  picture = _open(raw, place=place)
+  picture = open_picture(raw, place=place)
   resized = image_size and picture.size != (image_size, image_size)
   if picture.format in ("PNG", "JPEG") and picture.mode == "RGB" and not resized:
     return raw
@@ -74,19 +79,45 @@ def size_of(raw: bytes, *, place: str) -> tuple[int, int]:
   Raises:
     ValueError: see `decode`.
   """
-  picture = _open(raw, place=place)
+  picture = open_picture(raw, place=place)
   return picture.height, picture.width
 
 
-def _open(raw: bytes, *, place: str) -> Any:
-  """Returns the decoded Pillow image."""
+def read_file(file: str | os.PathLike) -> bytes:
+  """Returns the content of a picture file.
+
+  Raises:
+    ValueError: if it cannot be read, is no regular file, or is larger than any picture.
+  """
+  try:
+    return files.read_bytes(file, limit=_MAX_FILE_BYTES)
+  except (OSError, ValueError) as error:
+    place = os.fspath(file)
+    raise ValueError(
+      f"{place}: not a readable picture ({files.reason(error)}); remove or replace it."
+    ) from error
+
+
+def open_picture(raw: bytes, *, place: str) -> Any:
+  """Returns the decoded Pillow image.
+
+  Raises:
+    ValueError: see `decode`.
+  """
   from PIL import Image
 
   try:
-    picture = Image.open(io.BytesIO(raw))
+    picture = Image.open(io.BytesIO(raw), formats=FORMATS)
+    if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+      raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
     picture.load()
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise ValueError(f"{place}: not a readable picture ({error}); remove or replace it.") from error
+  except Exception as error:  # Pillow's readers raise almost anything on damaged files
+    reason = files.reason(error)
+    if isinstance(error, Image.UnidentifiedImageError):
+      reason = f"no {', '.join(FORMATS)} file, whatever its name says"
+    raise ValueError(
+      f"{place}: not a readable picture ({reason}); remove or replace it."
+    ) from error
   if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
     raise ValueError(f"{place}: {picture.mode} pixels; expected 8 bits per channel.")
   return picture

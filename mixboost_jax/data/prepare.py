@@ -63,7 +63,8 @@ def prepare_cifar(
       target = out / layout.archive
       source = download.fetch(address, target, md5=layout.md5, progress=download.show_progress)
     place = _raw_place(source, layout)
-    log(_verdict(place, layout))
+    is_official = cifar.is_official(place, layout)
+    log(_verdict(place, layout, is_official))
     train, test, names = cifar.read(place, layout)
     log(f"writing {len(train)} training and {len(test)} test pictures as {file_format}")
     if file_format == "npy":
@@ -74,6 +75,9 @@ def prepare_cifar(
         "test": writing.examples_of(test, "test"),
       }
       _write_records(folder, splits, name, CIFAR_VERSION, names, (32, 32, 3), layout.title)
+    if is_official:
+      target = folder if file_format == "npy" else folder / CIFAR_VERSION
+      (target / cifar.SEAL).write_text(cifar.seal(train, test) + "\n")
   log(f"done: {out / name}; use it with --config.data.name={name} --config.data.dir={out}")
   return out / name
 
@@ -139,13 +143,13 @@ def _raw_place(source: pathlib.Path, layout: cifar.Layout) -> pathlib.Path:
   return found.path
 
 
-def _verdict(place: pathlib.Path, layout: cifar.Layout) -> str:
+def _verdict(place: pathlib.Path, layout: cifar.Layout, is_official: bool) -> str:
   """Returns what the checksums say about a raw copy.
 
   Raises:
     ValueError: for an archive that is not the official one: it is damaged or something else.
   """
-  if cifar.is_official(place, layout):
+  if is_official:
     return f"{place}: official {layout.title}, MD5 verified"
   if not place.is_dir():
     raise ValueError(
@@ -187,7 +191,7 @@ def _write_records(
 def _examples(listing: folders.Listing, split: str, image_size: int) -> Iterator[writing.Example]:
   for name, label in zip(listing.names, listing.labels, strict=True):
     file = listing.root / name
-    picture = pictures.normalise(file.read_bytes(), image_size=image_size, place=str(file))
+    picture = pictures.normalise(pictures.read_file(file), image_size=image_size, place=str(file))
     yield writing.Example(f"{split}/{name}", picture, label)
 
 

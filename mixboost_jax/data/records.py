@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from mixboost_jax.data import pictures, splitting
+from mixboost_jax.data import limits, pictures, splitting
 from mixboost_jax.data.dataset import Split, make_split, num_wanted
 
 INFO = "dataset_info.json"
 TEST_SPLITS = ("test", "validation")
+_MANY = 2**24
+"""Examples above which it is worth asking whether the files can hold them."""
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -154,6 +156,11 @@ def open_set(folder: pathlib.Path) -> tuple[Any, tuple[str, str, int], tuple[str
   builder = _builder(folder)
   keys = _features(builder, folder)
   label = builder.info.features[keys[1]]
+  if not 0 < (label.num_classes or 0) <= limits.MAX_CLASSES:
+    raise ValueError(
+      f"{folder}: expected 1 to {limits.MAX_CLASSES} classes, got {label.num_classes}; prepare it "
+      "again."
+    )
   return builder, keys, tuple(label.names or (str(i) for i in range(label.num_classes)))
 
 
@@ -171,6 +178,14 @@ def _builder(folder: pathlib.Path) -> Any:
       "reads; prepare it again with --file_format=array_record (tfds build or "
       "tfds.builder(..., file_format='array_record'))."
     )
+  for split, info in builder.info.splits.items():
+    if info.num_examples > _MANY:
+      stored = sum(path.stat().st_size for path in map(pathlib.Path, info.filepaths))
+      if info.num_examples > stored:
+        raise ValueError(
+          f"{folder}: split {split!r} claims {info.num_examples} examples in {stored} bytes; "
+          "prepare it again."
+        )
   return builder
 
 

@@ -11,6 +11,8 @@ import pathlib
 
 import numpy as np
 
+from mixboost_jax import files
+from mixboost_jax.data import arrays
 from mixboost_jax.data.dataset import Split
 from mixboost_jax.data.released_units import (
   SEVERITIES,
@@ -25,7 +27,6 @@ SIDE = 32
 PUBLISHED_ROWS = 10_000
 LABELS = "labels"
 _AGAIN = "extract the published archive again"
-_ERRORS = (OSError, ValueError, EOFError)
 
 
 def open_corrupted(request: Request) -> Opened:
@@ -53,7 +54,7 @@ def open_corrupted(request: Request) -> Opened:
     assert labels is not None  # open_set has raised otherwise
     rows = range(num_rows)[start:stop]
     first = num_rows * (unit.severity - 1)
-    stored = np.load(root / f"{unit.corruption}.npy", mmap_mode="r", allow_pickle=False)
+    stored = arrays.open_npy(root / f"{unit.corruption}.npy")
     images = np.array(stored[first + rows.start : first + rows.stop])
     ids = np.arange(rows.start, rows.stop, dtype=np.int32)
     return Split(images, labels[rows.start : rows.stop], ids)
@@ -97,7 +98,7 @@ def open_sequences(request: Request) -> Opened:
     )
 
   def load(unit: ReleasedUnit, start: int, stop: int | None) -> np.ndarray:
-    stored = np.load(root / f"{unit.corruption}.npy", mmap_mode="r", allow_pickle=False)
+    stored = arrays.open_npy(root / f"{unit.corruption}.npy")
     return np.array(stored[start:stop])
 
   return Opened(
@@ -145,13 +146,13 @@ def _open(request: Request, file: pathlib.Path) -> np.ndarray | None:
   if not file.is_file():
     return None
   try:
-    return np.load(file, mmap_mode="r", allow_pickle=False)
-  except _ERRORS as error:
+    return arrays.open_npy(file)
+  except ValueError as error:
     request.check.expect(
       False,
       file,
       expected="a complete .npy array without pickled objects",
-      got=str(error).partition("\n")[0].rstrip("."),
+      got=files.reason(error.__cause__ or error),
       remedy=_AGAIN,
     )
     return None

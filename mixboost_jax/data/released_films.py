@@ -5,6 +5,8 @@ import pathlib
 
 import numpy as np
 
+from mixboost_jax.data import arrays
+
 
 def decode_film(file: pathlib.Path) -> np.ndarray:
   """Returns uint8[frames, H, W, 3] in RGB.
@@ -16,20 +18,13 @@ def decode_film(file: pathlib.Path) -> np.ndarray:
   Raises:
     ValueError: if the file is damaged, or it is a film and there is no OpenCV.
   """
-  frames = _array(file) if file.suffix.lower() == ".npy" else _video(file)
+  frames = arrays.open_npy(file) if file.suffix.lower() == ".npy" else _video(file)
   if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
     raise ValueError(
       f"{file}: expected uint8[2 or more frames, H, W, 3], got {frames.dtype}{list(frames.shape)}; "
       "extract the published archive again."
     )
-  return frames
-
-
-def _array(file: pathlib.Path) -> np.ndarray:
-  try:
-    return np.load(file, allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise ValueError(f"{file}: unreadable or truncated ({error}); write it again.") from error
+  return np.array(frames)
 
 
 def _video(file: pathlib.Path) -> np.ndarray:

@@ -13,11 +13,11 @@ not taken on trust: an evaluation compares all labels with those of its own test
 
 import functools
 import hashlib
-import json
 import pathlib
 
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.data import records
 from mixboost_jax.data.dataset import Split
 from mixboost_jax.data.released_units import (
@@ -81,7 +81,7 @@ def published_rows(count: int) -> np.ndarray:
 
 
 def _keeps_order(place: pathlib.Path) -> bool:
-  info = json.loads((place / records.INFO).read_text(encoding="utf-8"))
+  info = files.read_json(place / records.INFO)
   return bool(info.get("disableShuffling", False))
 
 
@@ -103,10 +103,10 @@ def _find(request: Request, unit: ReleasedUnit) -> pathlib.Path | None:
 def _num_rows(request: Request, place: pathlib.Path) -> int | None:
   """Returns what the metadata says; None after noting that it is unreadable."""
   try:
-    info = json.loads((place / records.INFO).read_text(encoding="utf-8"))
+    info = files.read_json(place / records.INFO)
     splits = {split["name"]: split for split in info["splits"]}
     return sum(int(n) for n in splits[SPLIT]["shardLengths"])
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
     request.check.expect(
       False,
       place / records.INFO,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.corruptions import SEVERITIES as LEVELS
 from mixboost_jax.data import pictures, splitting
 from mixboost_jax.data.dataset import Split
@@ -165,7 +166,7 @@ def class_names(
     if source.is_dir():
       names = _folders(source)
     elif source.is_file():
-      names = source.read_text(encoding="utf-8").split()
+      names = _words(request, source)
     else:
       request.check.expect(
         False,
@@ -190,6 +191,20 @@ def class_names(
     remedy="extract the published archive again, or give `wnids`",
   )
   return tuple(sorted(names))
+
+
+def _words(request: Request, source: pathlib.Path) -> list[str]:
+  try:
+    return files.read_bytes(source, limit=2**20).decode().split()
+  except (OSError, ValueError) as error:
+    request.check.expect(
+      False,
+      source,
+      expected="a text file with one wnid per line",
+      got=files.reason(error),
+      remedy="give the path of ImageNet's validation folder",
+    )
+    return []
 
 
 def _corruption_folders(request: Request) -> dict[str, pathlib.Path]:
@@ -273,7 +288,7 @@ def _read(
   number: Mapping[str, int] = {wnid: i for i, wnid in enumerate(wnids)}
   wanted = names[rows.start : rows.stop]
   images = pictures.read_all(
-    lambda part: [(place / wanted[i]).read_bytes() for i in part],
+    lambda part: [pictures.read_file(place / wanted[i]) for i in part],
     len(wanted),
     num_channels=3,
     image_size=image_size,
@@ -291,7 +306,7 @@ def _lister(wnids: Sequence[str], suffixes: Sequence[str]) -> Callable[[pathlib.
 
 
 def _names(place: pathlib.Path, wnids: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-  files = [
+  found = [
     f"{wnid}/{file.name}"
     for wnid in wnids
     if (place / wnid).is_dir()
@@ -299,8 +314,8 @@ def _names(place: pathlib.Path, wnids: Sequence[str], suffixes: Sequence[str]) -
     if file.suffix.lower() in suffixes and not file.name.startswith(".")
   ]
   if suffixes is not FILMS:
-    return splitting.shuffled(files)
-  pictures_of = {f"{name.rpartition('.')[0]}.JPEG": name for name in files}
+    return splitting.shuffled(found)
+  pictures_of = {f"{name.rpartition('.')[0]}.JPEG": name for name in found}
   return [pictures_of[name] for name in splitting.shuffled(list(pictures_of))]
 
 

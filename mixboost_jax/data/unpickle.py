@@ -7,10 +7,15 @@ for is refused, so a tampered archive cannot start a program.
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+
+class _ArrayType:
+  """Stands for numpy.ndarray, which files name but which none has a reason to call."""
 
 
 def _array(kind: object, shape: object, typecode: object) -> np.ndarray:
@@ -29,7 +34,7 @@ def _dtype(spec: Any, align: object = False, copy: object = False) -> np.dtype:
   # Old files say align=0, which numpy >= 2.4 warns about.
   text = spec.decode("ascii") if isinstance(spec, bytes) else spec
   if not isinstance(text, str):
-    raise pickle.UnpicklingError(f"it holds an array of unusual type {spec!r}")
+    raise pickle.UnpicklingError(f"it holds an array of an unusual type ({type(spec).__name__})")
   return np.dtype(text, align=bool(align), copy=bool(copy))
 
 
@@ -50,7 +55,7 @@ def _no_bytes() -> bytes:
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-  ("numpy", "ndarray"): np.ndarray,
+  ("numpy", "ndarray"): _ArrayType,
   ("numpy", "dtype"): _dtype,
   ("numpy.core.multiarray", "_reconstruct"): _array,
   ("numpy._core.multiarray", "_reconstruct"): _array,
@@ -73,7 +78,15 @@ class _Unpickler(pickle.Unpickler):
     return _ALLOWED[module, name]
 
   def persistent_load(self, pid: Any) -> Any:
-    raise pickle.UnpicklingError(f"refused: it refers to an object elsewhere, {pid!r}")
+    del pid
+    raise pickle.UnpicklingError("refused: it refers to an object elsewhere")
+
+
+def _check_places(raw: bytes) -> None:
+  """Refuses a memo with more places than the file has bytes: the loader would make them all."""
+  for code, argument, _ in pickletools.genops(raw):
+    if code.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(raw):
+      raise pickle.UnpicklingError(f"it asks for {argument} places in memory")
 
 
 def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
@@ -87,6 +100,7 @@ def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
     ValueError: if it is damaged, asks for anything but data, or is not a dict.
   """
   try:
+    _check_places(raw)
     value = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
   except Exception as error:  # a damaged pickle can raise almost anything
     reason = str(error) or type(error).__name__

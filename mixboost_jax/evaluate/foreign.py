@@ -5,7 +5,6 @@ Papers: Hendrycks & Gimpel 2017, arXiv:1610.02136; Hendrycks et al. 2019, arXiv:
 synthetic sets (Gaussian, Rademacher, blobs) these follow. Values are those of [0, 1] pixels.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -13,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import keys
+from mixboost_jax import files, keys
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.augment import textures
-from mixboost_jax.data import pictures, records, splitting
+from mixboost_jax.data import arrays, pictures, records, splitting
 from mixboost_jax.image import axes
 from mixboost_jax.image.quantize import from_levels, to_levels
 
@@ -83,7 +82,7 @@ def read_sets(
     images = from_folder(place, image_shape=image_shape, limit=limit)
     name = path.stem
     if (path / records.INFO).is_file():
-      name = str(json.loads((path / records.INFO).read_text(encoding="utf-8")).get("name", name))
+      name = str(files.read_json(path / records.INFO).get("name", name))
     if name in found or name in SYNTHETIC:
       raise ValueError(
         f"evaluate.ood_dirs: {path}: expected a name of its own, got {name!r}, which is also "
@@ -114,17 +113,17 @@ def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) ->
     return _from_array(path, image_shape, limit)
   if (path / records.INFO).is_file():
     return _from_records(path, image_shape, limit)
-  files = [file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES]
-  if not files or height != width:
-    found = "no picture files" if not files else f"known pictures of {height}x{width}"
+  found = [file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES]
+  if not found or height != width:
+    got = "no picture files" if not found else f"known pictures of {height}x{width}"
     raise ValueError(
       f"evaluate.ood_dirs: {path}: expected a folder of {', '.join(pictures.SUFFIXES)} files"
-      f" and square known pictures, got {found}."
+      f" and square known pictures, got {got}."
     )
-  named = {file.relative_to(path).as_posix(): file for file in files}
+  named = {file.relative_to(path).as_posix(): file for file in found}
   chosen = [named[name] for name in splitting.shuffled(list(named))[:limit]]
   return pictures.read_all(
-    lambda rows: [chosen[i].read_bytes() for i in rows],
+    lambda rows: [pictures.read_file(chosen[i]) for i in rows],
     len(chosen),
     num_channels=channels,
     image_size=height,
@@ -156,9 +155,9 @@ def _from_records(
 
 def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) -> np.ndarray:
   try:
-    images = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise ValueError(f"evaluate.ood_dirs: {path}: unreadable ({error}).") from error
+    images = arrays.open_npy(path)
+  except ValueError as error:
+    raise ValueError(f"evaluate.ood_dirs: {error}") from error
   if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
     raise ValueError(
       f"evaluate.ood_dirs: {path}: expected uint8[N, {', '.join(map(str, image_shape))}], got "

@@ -25,6 +25,8 @@ from mixboost_jax.runtime.results import Flag
 
 NUM_EXAMPLES = 64
 """Correctly classified examples that are looked at."""
+FEWEST = 8
+"""With fewer of them nothing is concluded."""
 SEARCHED = 512
 """Examples among which these are looked for."""
 SMALL, USUAL, HUGE = 2 / 255, 8 / 255, 0.5
@@ -81,7 +83,7 @@ def flags(session: Session, store: Store, network: str) -> list[Flag]:
     if log.is_primary():
       values = np.array(dataclasses.astuple(found), np.float64)
       store.write(name, {"findings": values}, {"unit": "sanity"})
-  raised = judge(found)
+  raised = judge(found, searched=len(part))
   for flag in raised:
     log.info(f"[{flag.level}] {flag.message} {flag.remedy}")
   return raised
@@ -166,16 +168,24 @@ def _accuracy(apply_fn: Callable[..., jax.Array], name: str) -> Callable[..., ja
   return jax.jit(remaining)
 
 
-def judge(found: Findings) -> list[Flag]:
-  """Turns findings into flags, red ones first."""
-  if found.num_examples < 8:
+def judge(found: Findings, *, searched: int = SEARCHED) -> list[Flag]:
+  """Turns findings into flags, red ones first.
+
+  Args:
+    found: from `examine`.
+    searched: examples among which correctly classified ones were looked for.
+  """
+  if found.num_examples < FEWEST:
+    remedy = "Check the checkpoint, the normalisation and the labels."
+    if searched < SEARCHED:
+      remedy = f"Evaluate more examples ({SEARCHED} are looked at), or check the checkpoint."
     return [
       Flag(
         "too_few_correct",
         "amber",
-        f"Attacks were not checked: the network is right on only {found.num_examples:.0f} of the "
-        f"first {SEARCHED} examples.",
-        "Check the checkpoint, the normalisation and the labels.",
+        f"Attacks were not checked: the network is right on {found.num_examples:.0f} of the first "
+        f"{searched} examples, fewer than {FEWEST}.",
+        remedy,
       )
     ]
   raised = [

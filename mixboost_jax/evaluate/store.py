@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.runtime import atomic
 
 Columns = dict[str, np.ndarray]
@@ -82,7 +83,7 @@ class Store:
     found = []
     for line in (self.folder / "units.jsonl").read_bytes().split(b"\n"):
       try:
-        found.append(str(json.loads(line)["piece"]))
+        found.append(str(files.parse_json(line)["piece"]))
       except (ValueError, KeyError, TypeError):  # cut short by a kill
         continue
     return found
@@ -129,7 +130,7 @@ class Store:
     if self.folder is None:
       return None
     try:
-      tree = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+      tree = files.read_json(self.folder / "plan.json")
       return dict(tree["sizes"]) if tree["question"] == question else None
     except (OSError, ValueError, KeyError, TypeError):
       return None

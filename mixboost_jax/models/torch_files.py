@@ -4,13 +4,14 @@
 Nothing here unpickles: `.npz` is read without objects and `.pth` with `weights_only=True`.
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from mixboost_jax import files
 
 _SAFETENSORS_DTYPES = {
   "F64": np.dtype("<f8"),
@@ -57,7 +58,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     header_end = 8 + int.from_bytes(content[:8], "little")
     if not 8 < header_end <= len(content):
       raise ValueError("the header does not fit into the file")
-    header = json.loads(content[8:header_end])
+    header = files.parse_json(content[8:header_end])
     data = memoryview(content)[header_end:]
     return {
       name: _tensor(name, entry, data) for name, entry in header.items() if name != "__metadata__"

@@ -41,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
       print(writing.write(options.results, options.out or _default_out(options.results)))
       if options.figures:
-        groups = aggregate.group(aggregate.load(options.results))
-        for file in paper_figures.write(groups, pathlib.Path(options.figures)):
-          print(file)
+        runs = aggregate.load(options.results)
+        with aggregate.explaining(runs):
+          drawn = paper_figures.write(aggregate.group(runs), pathlib.Path(options.figures))
+        print(*drawn, sep="\n")
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_USER_ERROR

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From results files to groups: the runs of one config under several seeds belong together."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -8,10 +9,12 @@ import math
 import os
 import pathlib
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax.report import titles
+from mixboost_jax.runtime import log
 from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.runtime.results import Metric, Results
 
@@ -138,16 +141,44 @@ def best_groups(groups: Sequence[Group], key: MetricId) -> set[str]:
 def load(sources: Source | Iterable[Source]) -> list[Run]:
   """Reads whatever names results, in the given order.
 
+  Of several sources, JSON files of another kind (which `results/*.json` also names) are passed by,
+  with a warning.
+
   Raises:
     ResultsError: if a file is missing or not a results file.
     ValueError: if there is nothing to read.
   """
   if isinstance(sources, Results | str | os.PathLike):
     sources = [sources]
-  runs = [run for source in sources for run in _load_one(source)]
+  sources = list(sources)
+  runs = []
+  for source in sources:
+    try:
+      runs += _load_one(source)
+    except results_lib.ForeignFileError as error:
+      if len(sources) == 1:
+        raise
+      log.warn(f"report: passed by: {error}")
   if not runs:
     raise ValueError("report: no results were given; name at least one run folder.")
   return runs
+
+
+@contextlib.contextmanager
+def explaining(runs: Sequence[Run]) -> Iterator[None]:
+  """Names the runs where what the schema leaves open (settings, curves) has an unknown shape.
+
+  Raises:
+    ResultsError: in place of what the code that draws a report raises then.
+  """
+  try:
+    yield
+  except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    names = titles.listing(list(dict.fromkeys(run.results.name for run in runs)))
+    raise results_lib.ResultsError(
+      f"report: settings, environment or curves of {names} are not as this version writes them "
+      f"({type(error).__name__}: {files.reason(error)}); evaluate the runs again."
+    ) from error
 
 
 def _load_one(source: Source) -> list[Run]:
@@ -156,9 +187,9 @@ def _load_one(source: Source) -> list[Run]:
   path = pathlib.Path(source)
   if not path.is_dir():
     return [Run(results_lib.read(path), path.parent)]
-  files = [path / name for name in _FILES if (path / name).exists()]
-  if files:
-    return [Run(_joined([results_lib.read(file) for file in files]), path)]
+  found = [path / name for name in _FILES if (path / name).exists()]
+  if found:
+    return [Run(_joined([results_lib.read(file) for file in found]), path)]
   inner = sorted({child.parent for name in _FILES for child in path.glob(f"*/{name}")})
   if not inner:
     raise ValueError(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixboost_jax import augment
+from mixboost_jax.data import arrays, pictures
 
 POLICIES: Mapping[str, Mapping[str, Any]] = {
   "flip": {"name": "random_flip"},
@@ -68,8 +69,8 @@ def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[
   for i, (title, policy) in enumerate(POLICIES.items()):
     fn = jax.jit(augment.build(in_pixels(policy, size), mixing_images=mixing))
     rows.append((title, np.asarray(fn(jax.random.fold_in(key, i), batch, soft)[0])))
-  for family, pictures in made.items():
-    rows.append((family.replace("_", " "), np.asarray(pictures[:, :size, :size])))
+  for family, mixed in made.items():
+    rows.append((family.replace("_", " "), np.asarray(mixed[:, :size, :size])))
   return rows
 
 
@@ -79,7 +80,7 @@ def mixing_rows(*, number: int, size: int, seed: int) -> list[tuple[str, np.ndar
     family: augment.mixing_images(jax.random.key(seed), number, size=size, families=(family,))
     for family in augment.FAMILIES
   }
-  return [(family.replace("_", " "), np.asarray(pictures)) for family, pictures in made.items()]
+  return [(family.replace("_", " "), np.asarray(images)) for family, images in made.items()]
 
 
 def draw(rows: Sequence[tuple[str, np.ndarray]], *, zoom: int) -> Any:
@@ -90,9 +91,9 @@ def draw(rows: Sequence[tuple[str, np.ndarray]], *, zoom: int) -> Any:
   cell = size * zoom + 2
   sheet = Image.new("RGB", (_LABEL_WIDTH + number * cell, len(rows) * cell), "white")
   pen = ImageDraw.Draw(sheet)
-  for r, (title, pictures) in enumerate(rows):
+  for r, (title, images) in enumerate(rows):
     pen.text((4, r * cell + cell // 2 - 6), title, fill="black")
-    for c, picture in enumerate(pictures):
+    for c, picture in enumerate(images):
       pixels = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
       tile = Image.fromarray(pixels).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
       sheet.paste(tile, (_LABEL_WIDTH + c * cell, r * cell))
@@ -107,26 +108,25 @@ def load(path: str, *, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
   """
   place = pathlib.Path(path)
   if place.suffix == ".npz":
-    with np.load(place) as stored:
-      arrays = {name: stored[name] for name in stored.files}
-    images = next((a for a in arrays.values() if a.ndim == 4), None)
-    labels = next((a for a in arrays.values() if a.ndim == 1), None)
+    stored = arrays.read_npz(place)
+    images = next((a for a in stored.values() if a.ndim == 4), None)
+    labels = next((a for a in stored.values() if a.ndim == 1), None)
     if images is None or images.dtype != np.uint8 or images.shape[-1] != 3:
-      raise ValueError(f"{place}: expected an array uint8[N, H, W, 3], found {sorted(arrays)}.")
+      raise ValueError(f"{place}: expected an array uint8[N, H, W, 3], found {sorted(stored)}.")
     labels = np.zeros(len(images), int) if labels is None else labels
     return images[:number] / 255, labels[:number]
-  files = sorted(f for f in place.rglob("*") if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
+  files = sorted(f for f in place.rglob("*") if f.suffix.lower() in pictures.SUFFIXES)
   if not files:
-    raise ValueError(f"{place}: expected an .npz file or a folder with .png or .jpg pictures.")
-  from PIL import Image
-
+    raise ValueError(
+      f"{place}: expected an .npz file or a folder with {', '.join(pictures.SUFFIXES)} pictures."
+    )
   chosen = files[:: max(1, len(files) // number)][:number]
-  pictures = []
+  rows = []
   for file in chosen:
-    with Image.open(file) as picture:
-      pictures.append(np.asarray(picture.convert("RGB").resize((size, size))))
+    picture = pictures.open_picture(pictures.read_file(file), place=str(file))
+    rows.append(np.asarray(picture.convert("RGB").resize((size, size))))
   folders = sorted({f.parent for f in chosen})
-  return np.stack(pictures) / 255, np.array([folders.index(f.parent) for f in chosen])
+  return np.stack(rows) / 255, np.array([folders.index(f.parent) for f in chosen])
 
 
 def procedural(seed: int, *, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:

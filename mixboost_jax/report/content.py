@@ -3,7 +3,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mixboost_jax.report import (
   aggregate,
@@ -17,7 +17,7 @@ from mixboost_jax.report import (
   tables,
   titles,
 )
-from mixboost_jax.report.aggregate import Group, Source
+from mixboost_jax.report.aggregate import Group, Run, Source
 from mixboost_jax.runtime.results import Flag
 
 
@@ -60,6 +60,11 @@ def gather(
     ValueError: if there is nothing to report, or a file is not a results file.
   """
   runs = aggregate.load(sources)
+  with aggregate.explaining(runs):
+    return _gathered(runs, sample_folder)
+
+
+def _gathered(runs: Sequence[Run], sample_folder: pathlib.Path | None) -> Content:
   groups = aggregate.group(runs)
   keys = aggregate.metric_ids(groups)
   differences = compare.differences(groups, keys) if len(groups) > 1 else []

@@ -13,6 +13,12 @@ from mixboost_jax.report.style import CSS
 from mixboost_jax.report.tables import Cell, Table
 from mixboost_jax.runtime.results import Flag
 
+_POLICY = (
+  "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+  "form-action 'none'"
+)
+"""What a browser may load for the page: nothing but the styles and pictures inside it."""
+
 
 def render(content: Content) -> str:
   """Returns the whole document."""
@@ -20,6 +26,7 @@ def render(content: Content) -> str:
   head = element(
     "head",
     element("meta", charset="utf-8"),
+    element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
     element("meta", name="viewport", content="width=device-width, initial-scale=1"),
     element("meta", name="color-scheme", content="light dark"),
     element("title", f"{content.title} | mixboost_jax report"),

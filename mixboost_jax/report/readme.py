@@ -90,17 +90,20 @@ def _filled(match: re.Match[str], runs: Sequence[Run], place: str) -> str:
     )
   if "table" in options:
     field = f"{place}: results:{name}: table"
-    data = paper_table(registry.lookup(_TABLES, options["table"], field=field), name, runs)
+    kind = registry.lookup(_TABLES, options["table"], field=field)
+    with aggregate.explaining(runs):
+      data = paper_table(kind, name, runs)
     body = "\n\n".join(text for text in (markdown.table(data), data.caption) if text)
     return f"{match['open']}\n{body}\n{match['close']}"
   chosen = {key: value.split(",") for key, value in options.items()}
-  data = readme_table(
-    name,
-    runs,
-    wanted=tuple(chosen.get("runs", ())),
-    metrics=tuple(chosen.get("metrics", ())),
-    datasets=tuple(chosen.get("datasets", ())),
-  )
+  with aggregate.explaining(runs):
+    data = readme_table(
+      name,
+      runs,
+      wanted=tuple(chosen.get("runs", ())),
+      metrics=tuple(chosen.get("metrics", ())),
+      datasets=tuple(chosen.get("datasets", ())),
+    )
   return f"{match['open']}\n{markdown.table(data)}\n{match['close']}"
 
 

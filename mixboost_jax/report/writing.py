@@ -51,5 +51,7 @@ def robustness_table(results: Source | Iterable[Source]) -> str | None:
   Raises:
     ValueError: if there is nothing to read, or a file is not a results file.
   """
-  data = robustness.standard_table(aggregate.group(aggregate.load(results)))
+  runs = aggregate.load(results)
+  with aggregate.explaining(runs):
+    data = robustness.standard_table(aggregate.group(runs))
   return None if data is None else f"{markdown.table(data)}\n\n{data.caption}"

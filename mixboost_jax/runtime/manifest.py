@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax.runtime import atomic
 
 FILE_NAME = "contents.json"
@@ -81,7 +82,7 @@ def verify(folder: pathlib.Path) -> Manifest:
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
   try:
-    tree = json.loads((folder / FILE_NAME).read_bytes())
+    tree = files.read_json(folder / FILE_NAME)
   except FileNotFoundError:
     raise DamagedError(f"{FILE_NAME} is missing") from None
   except (OSError, ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax.runtime import atomic, log
 from mixboost_jax.runtime.interrupt import Stopped
 
@@ -34,8 +35,8 @@ class Parts:
     self._parts: dict[str, Any] = {}
     if path is not None and path.exists():
       try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-      except (OSError, ValueError, RecursionError):
+        tree = files.read_json(path)
+      except (OSError, ValueError):
         tree = {}
       kept = tree.get("parts") if isinstance(tree, dict) else None
       if isinstance(kept, dict) and tree.get("identity") == self._identity:

@@ -10,9 +10,11 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax.runtime import atomic
 
 SCHEMA_VERSION = 1
@@ -21,8 +23,15 @@ BETTER = ("lower", "higher", "none")
 LEVELS = ("red", "amber", "note")
 
 
+_MOST_PROBLEMS = 20
+
+
 class ResultsError(ValueError):
   """A results file (or what should become one) does not have the agreed shape."""
+
+
+class ForeignFileError(ResultsError):
+  """A JSON file that does not claim to be a results file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,16 +125,16 @@ def read(path: str | os.PathLike) -> Results:
   """
   place = os.fspath(path)
   try:
-    tree = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    tree = files.read_json(path)
   except OSError as error:
     raise ResultsError(f"cannot read results {place}: {error.strerror or error}.") from error
   except ValueError as error:
-    raise ResultsError(f"results {place}: not a JSON file ({error}).") from error
+    raise ResultsError(f"results {place}: not a JSON file ({files.reason(error)}).") from error
   if not isinstance(tree, dict) or "schema_version" not in tree:
-    raise ResultsError(f"results {place}: not a results file, it has no schema_version.")
+    raise ForeignFileError(f"results {place}: not a results file, it has no schema_version.")
   if tree["schema_version"] != SCHEMA_VERSION:
     raise ResultsError(
-      f"results {place}: schema version {tree['schema_version']!r}, but this version of "
+      f"results {place}: schema version {_shown(tree['schema_version'])}, but this version of "
       f"mixboost_jax reads {SCHEMA_VERSION}; evaluate the run again."
     )
   tree.setdefault("flags", [])
@@ -142,13 +151,27 @@ def read(path: str | os.PathLike) -> Results:
 
 def _message(place: str, problems: Sequence[str]) -> str:
   count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-  return f"{place}: {count}:\n" + "\n".join(f"  - {p}" for p in problems)
+  lines = [f"  - {p}" for p in problems[:_MOST_PROBLEMS]]
+  if len(problems) > _MOST_PROBLEMS:
+    lines.append(f"  ... and {len(problems) - _MOST_PROBLEMS} more")
+  return f"{place}: {count}:\n" + "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+  """Returns a value as it is read, cut to a length that a message can bear."""
+  text = repr(value)
+  return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _finite(tree: Any) -> Any:
-  """Copies a tree with None for numbers that JSON cannot say, lists for tuples."""
+  """Copies a tree with None for numbers that JSON cannot say, lists for tuples, whole characters.
+
+  A path on the command line may hold bytes that are no text.
+  """
   if isinstance(tree, Mapping):
-    return {str(key): _finite(value) for key, value in tree.items()}
+    return {_finite(str(key)): _finite(value) for key, value in tree.items()}
+  if isinstance(tree, str):
+    return tree.encode(errors="backslashreplace").decode()
   if isinstance(tree, list | tuple):
     return [_finite(value) for value in tree]
   if isinstance(tree, float) and not math.isfinite(tree):
@@ -164,11 +187,21 @@ def _plain_number(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)
+  """Whether a value is a number that float64 can hold; JSON also says 10**400, 1e999 and NaN."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  return -sys.float_info.max <= value <= sys.float_info.max
+
+
+def _is_count(value: Any) -> bool:
+  """Whether a value is an integer that a counter of 64 bits can hold."""
+  return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _problems(tree: Mapping[str, Any]) -> list[str]:
   """Lists everything in which a parsed file differs from the schema."""
+  if problems := list(_text_problems(tree, "results")):
+    return problems
   fields = [f.name for f in dataclasses.fields(Results)]
   problems = _key_problems(tree, ["schema_version", *fields], "")
   kinds = {
@@ -179,12 +212,12 @@ def _problems(tree: Mapping[str, Any]) -> list[str]:
   words = {str: "text", dict: "a mapping", list: "a list"}
   for name, kind in kinds.items():
     if name in tree and not isinstance(tree[name], kind):
-      problems.append(f"{name}: expected {words[kind]}, got {tree[name]!r}")
+      problems.append(f"{name}: expected {words[kind]}, got {_shown(tree[name])}")
   if problems:
     return problems
   for phase, seconds in tree["seconds"].items():
     if not _is_number(seconds) or seconds < 0:
-      problems.append(f"seconds.{phase}: expected a number >= 0, got {seconds!r}")
+      problems.append(f"seconds.{phase}: expected a number >= 0, got {_shown(seconds)}")
   for i, metric in enumerate(tree["metrics"]):
     problems += _metric_problems(metric, f"metrics[{i}]")
   for name, points in tree["curves"].items():
@@ -196,6 +229,18 @@ def _problems(tree: Mapping[str, Any]) -> list[str]:
   return problems
 
 
+def _text_problems(tree: Any, place: str) -> Iterator[str]:
+  """Yields where half characters are, with which no report could be written."""
+  if isinstance(tree, str):
+    if not files.is_text(tree):
+      yield f"{place}: expected text in Unicode, got {_shown(tree)}"
+  elif isinstance(tree, dict | list):
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in pairs:
+      yield from _text_problems(key, f"{place}: key")
+      yield from _text_problems(value, f"{place}.{key}")
+
+
 def _key_problems(tree: Mapping[str, Any], known: Sequence[str], place: str) -> list[str]:
   missing = [f"{place}{key}: missing" for key in known if key not in tree]
   return missing + [f"{place}{key}: unknown key" for key in tree if key not in known]
@@ -203,18 +248,18 @@ def _key_problems(tree: Mapping[str, Any], known: Sequence[str], place: str) -> 
 
 def _metric_problems(metric: Any, place: str) -> list[str]:
   if not isinstance(metric, dict):
-    return [f"{place}: expected a mapping, got {metric!r}"]
+    return [f"{place}: expected a mapping, got {_shown(metric)}"]
   problems = _key_problems(metric, [f.name for f in dataclasses.fields(Metric)], f"{place}.")
   if problems:
     return problems
   for key in ("name", "interval", "unit", "better", "dataset", "split", "source"):
     if not isinstance(metric[key], str):
-      problems.append(f"{place}.{key}: expected text, got {metric[key]!r}")
+      problems.append(f"{place}.{key}: expected text, got {_shown(metric[key])}")
   for key in ("value", "low", "high", "confidence"):
     if metric[key] is not None and not _is_number(metric[key]):
-      problems.append(f"{place}.{key}: expected a number or null, got {metric[key]!r}")
-  if not isinstance(metric["count"], int) or isinstance(metric["count"], bool):
-    problems.append(f"{place}.count: expected an integer, got {metric['count']!r}")
+      problems.append(f"{place}.{key}: expected a number or null, got {_shown(metric[key])}")
+  if not _is_count(metric["count"]):
+    problems.append(f"{place}.count: expected an integer, got {_shown(metric['count'])}")
   elif metric["count"] < 0:
     problems.append(f"{place}.count: expected a number >= 0, got {metric['count']}")
   if metric["better"] not in BETTER:
@@ -231,10 +276,10 @@ def _metric_problems(metric: Any, place: str) -> list[str]:
 
 def _flag_problems(flag: Any, place: str) -> list[str]:
   if not isinstance(flag, dict):
-    return [f"{place}: expected a mapping, got {flag!r}"]
+    return [f"{place}: expected a mapping, got {_shown(flag)}"]
   problems = _key_problems(flag, [f.name for f in dataclasses.fields(Flag)], f"{place}.")
   problems += [
-    f"{place}.{key}: expected text, got {value!r}"
+    f"{place}.{key}: expected text, got {_shown(value)}"
     for key, value in flag.items()
     if not isinstance(value, str)
   ]
@@ -245,14 +290,14 @@ def _flag_problems(flag: Any, place: str) -> list[str]:
 
 def _curve_problems(points: Any, place: str) -> list[str]:
   if not isinstance(points, list):
-    return [f"{place}: expected a list of points, got {points!r}"]
+    return [f"{place}: expected a list of points, got {_shown(points)}"]
   for i, point in enumerate(points):
     step = point.get("step") if isinstance(point, dict) else None
-    if not isinstance(step, int) or isinstance(step, bool):
-      return [f'{place}[{i}]: expected {{"step": integer, ...numbers}}, got {point!r}']
+    if not _is_count(step):
+      return [f'{place}[{i}]: expected {{"step": integer, ...numbers}}, got {_shown(point)}']
     for key, value in point.items():
       if value is not None and not _is_number(value):
-        return [f"{place}[{i}].{key}: expected a number or null, got {value!r}"]
+        return [f"{place}[{i}].{key}: expected a number or null, got {_shown(value)}"]
   return []
 
 
@@ -260,8 +305,8 @@ def _sample_problems(kind: str, path: Any) -> list[str]:
   if kind not in SAMPLE_KINDS:
     return [f"samples.{kind}: unknown kind; known: {', '.join(SAMPLE_KINDS)}"]
   if not isinstance(path, str) or not path:
-    return [f"samples.{kind}: expected a path, got {path!r}"]
+    return [f"samples.{kind}: expected a path, got {_shown(path)}"]
   pure = pathlib.PurePosixPath(path)
   if pure.is_absolute() or ".." in pure.parts:
-    return [f"samples.{kind}: expected a path inside the run folder, got {path!r}"]
+    return [f"samples.{kind}: expected a path inside the run folder, got {_shown(path)}"]
   return []

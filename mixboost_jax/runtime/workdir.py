@@ -9,7 +9,6 @@ metrics.jsonl  tensorboard/  checkpoints/  samples/*.png  results.json
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -17,6 +16,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.runtime import atomic, log
 from mixboost_jax.runtime.lock import FolderLock
@@ -156,7 +156,7 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
   """
   path = pathlib.Path(folder) / CONFIG_FILE
   try:
-    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree = files.read_json(path)
   except FileNotFoundError:
     raise WorkdirError(f"{folder}: not a run folder, it has no {CONFIG_FILE}.") from None
   except (OSError, ValueError, RecursionError) as error:

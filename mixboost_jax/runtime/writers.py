@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.runtime import atomic, log
 
 Record = dict[str, Any]
@@ -162,8 +163,8 @@ def _number(name: str, value: Any) -> float:
 
 def _parse(line: bytes) -> Record | None:
   try:
-    record = json.loads(line)
-  except (ValueError, RecursionError):
+    record = files.parse_json(line)
+  except ValueError:
     return None
   return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import zipfile
 
 import numpy as np
 import pytest
 
 from mixboost_jax import data
+from mixboost_jax.data import arrays as arrays_lib
 from mixboost_jax.data import limits
 
 
@@ -81,6 +83,17 @@ def test_names_and_channels_are_optional(settings, tmp_path, packed):
     ({"train_images": np.zeros((6, 64), np.uint8)}, r"got \(6, 64\)"),
     ({"class_names": np.arange(3)}, r"class_names must be a list of text, got int64"),
     ({"class_names": np.array(["a"])}, r"labels must lie in \[0, 1\)"),
+    (
+      {"class_names": np.array([b"\xe9", b"b", b"c"])},
+      r"expected class names in UTF-8, got b'.xe9'",
+    ),
+    ({"class_names": np.array(["a", "b", "a"])}, r"a name of its own for each class, got 'a' more"),
+    ({"class_names": None, "train_labels": np.full(6, 2**31)}, "train_labels below 131072, got 21"),
+    ({"class_names": None, "train_labels": np.full(6, 2**40)}, "train_labels below 131072, got 10"),
+    (
+      {"class_names": None, "train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)},
+      "expected at least 2 classes to tell apart, got only '0'",
+    ),
   ],
 )
 def test_wrong_arrays_give_one_error(settings, tmp_path, packed, changes, message):
@@ -101,6 +114,40 @@ def test_truncated_files_give_one_error(settings, tmp_path, packed):
   os.truncate(file, file.stat().st_size // 2)
   with pytest.raises(ValueError, match="unreadable or truncated"):
     data.load(settings(name="npz", dir=place))
+
+
+@pytest.mark.parametrize("change", [(b"'shape'", b"'shape("), (b"(6, 8", b"(9, 8"), (b"}", b" ")])
+def test_damaged_headers_give_one_error(settings, tmp_path, packed, change):
+  place = tmp_path / "set.npz" if packed else tmp_path
+  save(tmp_path, content(), packed=False)
+  file = tmp_path / "train_images.npy"
+  file.write_bytes(file.read_bytes().replace(*change, 1))
+  if packed:
+    with zipfile.ZipFile(place, "w") as archive:
+      for one in tmp_path.glob("*.npy"):
+        archive.write(one, one.name)
+  with pytest.raises(ValueError, match="unreadable or truncated"):
+    data.load(settings(name="npz", dir=place))
+
+
+def test_an_npz_that_unpacks_without_end_is_refused_before(settings, tmp_path, monkeypatch):
+  zeros = np.zeros((4000, 32, 32, 3), np.uint8)
+  cases = {
+    "train_images": content(train_images=zeros, train_labels=np.arange(4000) % 3),
+    "test_labels": content(test_labels=np.zeros(10**6, int)),
+    "class_names": content(class_names=np.array(["a" * 10**6])),
+  }
+  monkeypatch.setattr(arrays_lib, "_SMALL_BYTES", 2**20)
+  for name, arrays in cases.items():
+    place = save(tmp_path, arrays, packed=True)
+    with pytest.raises(ValueError, match=rf"{name}.npy unpacks from \d+ to \d+ bytes, as no set"):
+      data.load(settings(name="npz", dir=place))
+
+
+def test_a_pipe_is_not_waited_for(settings, tmp_path):
+  os.mkfifo(tmp_path / "set.npz")
+  with pytest.raises(ValueError, match=r"unreadable .*expected a regular file, got a folder, pipe"):
+    data.load(settings(name="npz", dir=tmp_path / "set.npz"))
 
 
 def test_resizing_is_refused(settings, tmp_path, packed):

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import io
 import os
 import tarfile
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import data
-from mixboost_jax.data import cifar
+from mixboost_jax.data import archive, cifar, prepare
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -33,8 +35,96 @@ def test_a_note_stands_behind_the_name(settings, write_cifar):
   assert dataset.title.endswith(" (JPEG)")
 
 
-def test_the_title_is_plain_for_a_copy_of_the_right_size():
-  assert cifar.title_of(cifar.LAYOUTS["cifar10"], 50_000, 10_000) == "CIFAR-10"
+@pytest.fixture
+def whole(monkeypatch):
+  """Makes the tiny copy one of full size."""
+  layout = dataclasses.replace(cifar.LAYOUTS["cifar10"], num_train=20, num_test=4)
+  monkeypatch.setitem(cifar.LAYOUTS, "cifar10", layout)
+  return layout
+
+
+@pytest.fixture
+def authentic(whole, monkeypatch):
+  """Returns a function that makes a written copy the official one."""
+
+  def declare(place):
+    if place.is_dir():
+      sums = {file: archive.md5(place / file) for file in whole.checksums}
+      layout = dataclasses.replace(whole, checksums=sums)
+    else:
+      layout = dataclasses.replace(whole, md5=archive.md5(place))
+    monkeypatch.setitem(cifar.LAYOUTS, "cifar10", layout)
+    return place
+
+  return declare
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_only_the_official_copy_has_the_plain_title(settings, write_cifar, authentic, packed):
+  place = write_cifar(packed=packed)
+  unofficial = data.load(settings(name="cifar10", dir=place))
+  assert unofficial.title == "CIFAR-10 (unofficial copy)"
+  assert unofficial.name == "cifar10 (unofficial copy)"
+  noted = data.load(settings(name="cifar10", dir=place, note="JPEG"))
+  assert (noted.title, noted.name) == ("CIFAR-10 (JPEG)", "cifar10 (JPEG)")
+  official = data.load(settings(name="cifar10", dir=authentic(place)))
+  assert (official.title, official.name) == ("CIFAR-10", "cifar10")
+
+
+@pytest.mark.parametrize("file_format", prepare.FORMATS)
+def test_a_prepared_copy_keeps_what_is_known_of_it(
+  settings, write_cifar, authentic, tmp_path, file_format
+):
+  options = {"source": write_cifar(), "file_format": file_format, "log": lambda line: None}
+  prepare.prepare_cifar("cifar10", out=tmp_path / "unknown", **options)
+  unknown = data.load(settings(name="cifar10", dir=tmp_path / "unknown"))
+  assert unknown.title == "CIFAR-10 (unverified copy)"
+  authentic(options["source"])
+  prepare.prepare_cifar("cifar10", out=tmp_path / "known", **options)
+  assert data.load(settings(name="cifar10", dir=tmp_path / "known")).title == "CIFAR-10"
+  seal = next((tmp_path / "known").rglob(cifar.SEAL))
+  seal.write_text("0" * 64)
+  with pytest.raises(ValueError, match=r"differ from the official ones that .* damaged"):
+    data.load(settings(name="cifar10", dir=tmp_path / "known"))
+
+
+def test_no_flipped_bit_of_an_archive_is_read(settings, write_cifar):
+  place = write_cifar(packed=True)
+  sound = data.load(settings(name="cifar10", dir=place))
+  raw, refused = place.read_bytes(), []
+  for bit in np.random.default_rng(0).integers(0, 8 * len(raw), 40).tolist():
+    damaged = bytearray(raw)
+    damaged[bit // 8] ^= 1 << bit % 8
+    place.write_bytes(damaged)
+    try:
+      found = data.load(settings(name="cifar10", dir=place))
+    except ValueError as error:
+      refused.append(str(error))
+    else:  # in a field that says nothing about the content, as the time of writing
+      np.testing.assert_array_equal(found.train.images, sound.train.images)
+      np.testing.assert_array_equal(found.test.labels, sound.test.labels)
+  assert len(refused) >= 39
+  assert all(str(place) in message for message in refused)
+
+
+def test_archives_that_unpack_without_end_are_refused(settings, tmp_path, monkeypatch):
+  monkeypatch.setattr(archive, "MAX_BYTES", 2**20)
+  place = tmp_path / "cifar-10-python.tar.gz"
+  for name in ("cifar-10-batches-py/test_batch", "something/else"):
+    with tarfile.open(place, "w:gz") as tar:
+      member = tarfile.TarInfo(name)
+      member.size = 2**21
+      tar.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(ValueError, match=r"unreadable or truncated archive \(.*(claims|more than)"):
+      data.load(settings(name="cifar10", dir=place))
+
+
+def test_a_pipe_in_place_of_a_batch(settings, write_cifar):
+  place = write_cifar()
+  (place / "data_batch_3").unlink()
+  os.mkfifo(place / "data_batch_3")
+  with pytest.raises(ValueError, match=r"data_batch_3: unreadable .*regular file"):
+    data.load(settings(name="cifar10", dir=place))
 
 
 def test_cuts_and_holds_out(settings, write_cifar, expected):
@@ -137,3 +227,10 @@ def test_links_in_an_archive_are_not_followed(settings, write_cifar, tmp_path):
     tar.addfile(link)
   with pytest.raises(ValueError, match="lacks test_batch"):
     data.load(settings(name="cifar10", dir=other))
+
+
+def test_names_that_are_not_utf8(settings, write_cifar):
+  names = [b"caf\xe9", *(f"class {i}".encode() for i in range(9))]
+  place = write_cifar(change=change_file("batches.meta", label_names=names))
+  with pytest.raises(ValueError, match=r"batches.meta: expected class names in UTF-8, got b'caf"):
+    data.load(settings(name="cifar10", dir=place))

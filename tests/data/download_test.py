@@ -32,6 +32,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server = self.server
     asked = self.headers.get("Range")
     server.ranges.append(asked)
+    if self.path == "/moved.tar.gz":
+      self.send_response(302)
+      self.send_header("Location", "http://example.invalid/a")
+      self.end_headers()
+      return
     if self.path != "/archive.tar.gz":
       self.send_error(404)
       return
@@ -118,6 +123,10 @@ def test_a_wrong_file_in_place_is_replaced(server, tmp_path):
     (lambda url: url + "x", "the server answers 404"),
     (lambda url: "http://127.0.0.1:9/a", "cannot be downloaded .*fetch it by hand"),
     (lambda url: "file:///etc/hostname", "starts with https://"),
+    (lambda url: "http://example.org/archive.tar.gz", "starts with https://.*by hand"),
+    (lambda url: "http://127.0.0.1.example.org/a", "starts with https://.*by hand"),
+    (lambda url: "http://[::1/a", "starts with https://.*by hand"),
+    (lambda url: url.replace("archive", "moved"), "'http://example.invalid/.*starts with https://"),
   ],
 )
 def test_unreachable_addresses(server, tmp_path, tree, change, message):

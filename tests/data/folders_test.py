@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import os
+import pathlib
+import re
 import shutil
+import struct
+import warnings
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from mixboost_jax import data
 from mixboost_jax.data import folders, limits, pictures, splitting
@@ -26,14 +32,80 @@ def test_reads_train_and_test_folders(settings, write_pictures):
   np.testing.assert_array_equal(dataset.train.ids, np.arange(6))
 
 
-@pytest.mark.parametrize("name", ["val", "validation"])
-def test_other_names_of_the_test_folder(settings, write_pictures, name):
-  root = write_pictures("train/cat", "train/dog", f"{name}/dog")
+@pytest.mark.parametrize(
+  ("train", "test"),
+  [
+    ("train", "val"),
+    ("train", "valid"),
+    ("train", "validation"),
+    ("train", "testing"),
+    ("train", "eval"),
+    ("training", "test"),
+    ("Train", "Test"),
+    ("TRAIN", "Val"),
+  ],
+)
+def test_other_names_of_the_split_folders(settings, write_pictures, train, test):
+  root = write_pictures(f"{train}/cat", f"{train}/dog", f"{test}/dog", "notes")
+  dataset = data.load(settings(name="folder", dir=root))
+  assert dataset.class_names == ("cat", "dog")
+  assert dataset.test.labels.tolist() == [1, 1, 1]
+
+
+def test_the_test_folder_is_preferred_to_the_validation_folder(settings, write_pictures):
+  root = write_pictures("train/cat", "train/dog", "val/cat", "Test/dog")
   assert data.load(settings(name="folder", dir=root)).test.labels.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+  ("layout", "message"),
+  [
+    (("train/a", "train/b"), r"got train/ without .*/test/CLASS/FILE; add it, or set .*/train to"),
+    (("Train/a", "Train/b"), r"got Train/ without .*/test/CLASS/FILE; add it, or set .*/Train to"),
+    (("val/a", "val/b"), r"got val/ without .*/train/CLASS/FILE"),
+    (("cat", "dog", "eval/cat"), r"got eval/ without .*/train/CLASS/FILE"),
+    (("train", "test"), r"expected train/CLASS/FILE and test/CLASS/FILE, got pictures without"),
+    (("train/a", "Train/b", "test/a"), r"expected one folder of a name, got Train, test, train"),
+    (("train/a", "test/a"), r"train: expected at least 2 classes to tell apart, got only 'a'"),
+    (("cat",), r"expected at least 2 classes to tell apart, got only 'cat'"),
+  ],
+)
+def test_splits_do_not_become_classes(settings, write_pictures, layout, message):
+  root = write_pictures(*layout, count=9)
+  with pytest.raises(ValueError, match=message):
+    data.load(settings(name="folder", dir=root))
+
+
+def test_the_way_out_for_a_lone_split_works(settings, write_pictures):
+  root = write_pictures("train/a", "train/b", count=9)
+  assert data.load(settings(name="folder", dir=root / "train")).class_names == ("a", "b")
+
+
+def test_a_class_may_be_called_train(settings, write_pictures):
+  root = write_pictures("bus", "train", count=9)
+  assert data.load(settings(name="folder", dir=root)).class_names == ("bus", "train")
+
+
+def test_names_of_classes_are_text(settings, write_pictures):
+  root = write_pictures("a", "b", count=9)
+  (root / "b").rename(os.fsdecode(os.fsencode(root) + b"/caf\xe9"))
+  with pytest.raises(ValueError, match=r"expected class names in UTF-8, got 'caf.*rename it"):
+    data.load(settings(name="folder", dir=root))
+
+
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_a_pipe_is_no_picture(settings, write_pictures, stream):
+  root = write_pictures("train/a", "train/b", "test/a", count=1)
+  os.mkfifo(root / "train/a/pipe.png")
+  with pytest.raises(
+    ValueError, match=r"pipe.png: not a readable picture \(expected a regular fil"
+  ):
+    np.asarray(data.load(settings(name="folder", dir=root, stream=stream)).train.images)
 
 
 def test_plain_folders_are_split_by_name(settings, write_pictures):
   root = write_pictures("a", "b", count=60)
+  write_pictures("c", count=60, root=root.with_name("more"))
   train, test, names = folders.list_files(root)
   assert names == ("a", "b")
   assert not set(train.names) & set(test.names)
@@ -41,9 +113,10 @@ def test_plain_folders_are_split_by_name(settings, write_pictures):
   share = len(test.names) / 120
   assert abs(share - splitting.TEST_SHARE) < 4 * np.sqrt(0.2 * 0.8 / 120)
   shutil.rmtree(root / "b")
+  shutil.move(root.with_name("more") / "c", root / "c")
   again, _, _ = folders.list_files(root)
-  kept = [name for name in train.names if name.startswith("a/")]
-  assert list(again.names) == kept, "order and split of a file do not depend on the others"
+  kept, now = ([n for n in one.names if n.startswith("a/")] for one in (train, again))
+  assert now == kept, "order and split of a file do not depend on the others"
   first = train.labels[:30]
   assert 4 <= sum(first) <= 26, "the beginning mixes the classes"
 
@@ -59,10 +132,12 @@ def test_resizing_keeps_the_middle_square(settings, tmp_path):
   picture[:, 10:20] = 200  # the middle square
   for split in ("train", "test"):
     (tmp_path / split / "x").mkdir(parents=True)
+    (tmp_path / split / "y").mkdir()
+    Image.fromarray(picture).save(tmp_path / split / "y" / "wide.png")
     Image.fromarray(picture).save(tmp_path / split / "x" / "wide.png")
     Image.fromarray(picture.transpose(1, 0, 2)).save(tmp_path / split / "x" / "high.png")
   dataset = data.load(settings(name="folder", dir=tmp_path, image_size=5))
-  assert dataset.train.images.shape == (2, 5, 5, 3)
+  assert dataset.train.images.shape == (3, 5, 5, 3)
   assert np.all(dataset.train.images == 200)
 
 
@@ -73,6 +148,8 @@ def test_a_margin_of_test_pictures_is_cut_off(settings, tmp_path, stream):
   picture[:2] = picture[-2:] = picture[:, :10] = picture[:, 22:] = 0
   for split in ("train", "test"):
     (tmp_path / split / "x").mkdir(parents=True)
+    (tmp_path / split / "y").mkdir()
+    Image.fromarray(picture).save(tmp_path / split / "y" / "wide.png")
     Image.fromarray(picture).save(tmp_path / split / "x" / "wide.png")
   chosen = settings(name="folder", dir=tmp_path, image_size=6, test_margin=2, stream=stream)
   dataset = data.load(chosen)
@@ -82,21 +159,21 @@ def test_a_margin_of_test_pictures_is_cut_off(settings, tmp_path, stream):
 
 
 def test_grey_palette_and_transparent_files_become_colour(settings, write_pictures):
-  root = write_pictures("train/a", "test/a", count=1)
+  root = write_pictures("train/a", "train/b", "test/a", count=1)
   for i, mode in enumerate(("L", "P", "RGBA", "LA", "1")):
     Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(root / f"train/a/{i + 5}.png")
   images = data.load(settings(name="folder", dir=root)).train.images
-  assert images.shape == (6, 8, 8, 3)
+  assert images.shape == (7, 8, 8, 3)
   assert np.sum(images.min(axis=(1, 2, 3)) == 255) == 5
 
 
 def test_hidden_and_foreign_files_are_skipped(settings, write_pictures):
-  root = write_pictures("train/a", "test/a", "train/.cache", count=2)
+  root = write_pictures("train/a", "test/a", "train/.cache", "train/b", count=2)
   (root / "train/a/._0.png").write_bytes(b"x")
   (root / "train/a/notes.txt").write_text("x")
   (root / "train/README.png").write_bytes(b"x")
   dataset = data.load(settings(name="folder", dir=root))
-  assert (len(dataset.train), dataset.class_names) == (2, ("a",))
+  assert (len(dataset.train), dataset.class_names) == (4, ("a", "b"))
 
 
 def broken(root):
@@ -123,13 +200,14 @@ def sixteen_bits(root):
     (truncated, r"0.png: not a readable picture"),
     (other_size, r"different shapes: .*x3.*config.data.image_size to resize all"),
     (sixteen_bits, r"deep.png: I;16 pixels; expected 8 bits"),
-    (lambda root: shutil.rmtree(root / "test/a"), r"test: no test pictures at CLASS/FILE"),
+    (lambda root: shutil.rmtree(root / "test/a"), r"expected two splits, got train/ without"),
     (lambda root: (root / "train/empty").mkdir(), r"train/empty: a class without pictures"),
     (lambda root: shutil.rmtree(root / "train/a"), r"classes a have no training pictures"),
+    (lambda root: (root / "test/c").mkdir(), r"test/c: a class without pictures"),
   ],
 )
 def test_wrong_folders_give_one_error(settings, write_pictures, harm, message):
-  root = write_pictures("train/a", "test/a")
+  root = write_pictures("train/a", "train/b", "test/a")
   harm(root)
   with pytest.raises(ValueError, match=message):
     data.load(settings(name="folder", dir=root))
@@ -163,3 +241,45 @@ def test_png_keeps_every_byte():
     np.testing.assert_array_equal(again, image)
     if channels == 3:
       assert pictures.normalise(raw, image_size=0, place="x") is raw
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "TIFF", "PPM", "ICO"])
+@pytest.mark.parametrize("stream", ["off", "on"])
+def test_what_is_in_a_file_decides_not_its_name(
+  settings, write_pictures, tmp_path, monkeypatch, kind, stream
+):
+  """EPS would start Ghostscript, whose place a stand-in takes here."""
+  called = tmp_path / "called"
+  (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {called}\nexit 1\n")
+  (tmp_path / "gs").chmod(0o755)
+  monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+  monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+  root = write_pictures("train/a", "train/b", "test/a", count=1)
+  Image.new("RGB", (8, 8)).save(root / "train/a/x.png", kind)
+  with pytest.raises(ValueError, match=r"x.png: not a readable picture \(no PNG, JPEG, BMP, WEBP"):
+    np.asarray(data.load(settings(name="folder", dir=root, stream=stream)).train.images)
+  assert not called.exists()
+
+
+def test_every_reader_of_pictures_names_its_formats():
+  top = pathlib.Path(folders.__file__).parents[2]
+  opening = re.compile(r"Image\.open\((?:[^()]|\([^()]*\))*\)")
+  calls = [
+    call
+    for folder in ("mixboost_jax", "benchmarks")
+    for file in (top / folder).rglob("*.py")
+    for call in opening.findall(file.read_text())
+  ]
+  assert calls
+  assert all(re.search(r"formats=(pictures\.)?FORMATS\)", call) for call in calls), calls
+
+
+def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded():
+  raw = bytearray(pictures.encode_png(np.zeros((4, 4, 3), np.uint8)))
+  for side in (10_000, 30_000):  # Pillow warns of the first, stops at the second
+    raw[16:24] = struct.pack(">II", side, side)
+    raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      with pytest.raises(ValueError, match=r"x: not a readable picture \(.*pixels"):
+        pictures.decode(bytes(raw), num_channels=3, image_size=8, place="x")

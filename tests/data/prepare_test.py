@@ -101,7 +101,7 @@ def test_folder_round_trip(settings, write_pictures, tmp_path, file_format, imag
 
 
 def test_the_name_of_a_folder_becomes_the_name_of_the_set(write_pictures, tmp_path):
-  root = write_pictures("train/a", "test/a", root=tmp_path / "My Pets-2")
+  root = write_pictures("train/a", "train/b", "test/a", root=tmp_path / "My Pets-2")
   place = prepare.prepare_folder(
     source=root, out=tmp_path / "out", file_format="npy", log=lambda line: None
   )

@@ -3,6 +3,7 @@ import builtins
 import os
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -96,3 +97,21 @@ def test_unusual_bytes_encodings_are_refused():
   assert unpickle.load_dict(raw, place="x") == {"a": b"\xff"}
   with pytest.raises(ValueError, match="text encoding 'rot13'"):
     unpickle.load_dict(raw.replace(b"\x06\0\0\0latin1", b"\x05\0\0\0rot13"), place="x")
+
+
+@pytest.mark.parametrize(
+  ("raw", "message"),
+  [
+    (b"cnumpy\nndarray\n(J\xff\xff\xff\x7ftR.", "_ArrayType"),
+    (b"}r\xff\xff\xff\x7f.", "2147483647 places in memory"),
+    (b"}p9999999999\n.", "9999999999 places in memory"),
+  ],
+)
+def test_small_files_take_little_memory(raw, message):
+  tracemalloc.start()
+  try:
+    with pytest.raises(ValueError, match=f"not a readable pickle .*{message}"):
+      unpickle.load_dict(raw, place="x")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+  finally:
+    tracemalloc.stop()

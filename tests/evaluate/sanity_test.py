@@ -46,6 +46,16 @@ def scorer(linear_fn, mesh):
   return evaluate.Scorer(apply_fn, batch_size=32, mesh=mesh)
 
 
+def test_the_number_of_pictures_that_were_there_is_named():
+  none = sanity.Findings(0.0, *9 * [0.0])
+  (few,) = sanity.judge(none, searched=4)
+  assert few.message.endswith("right on 0 of the first 4 examples, fewer than 8.")
+  assert few.remedy.startswith("Evaluate more examples (512 are looked at)")
+  (many,) = sanity.judge(none)
+  assert "0 of the first 512 examples" in many.message
+  assert many.remedy.startswith("Check the checkpoint")
+
+
 def names(scorer, variables, pair):
   examples = evaluate.from_dataset(pair, split="test")
   session = Session(scorer, scorer.placed(variables), examples, {})

@@ -54,6 +54,7 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     (struct.pack("<Q", 10**12) + b"{}", "header does not fit"),
     (struct.pack("<Q", 2) + b"{x", "not a whole safetensors file"),
     (header([]) + b"", "not a whole safetensors file"),
+    (struct.pack("<Q", 10**5) + b"[" * 10**5, r"not a whole safetensors file \(.*at most 50 lists"),
     (header({"a": ONE}) + b"1234", r"a \[2\] does not fit its data"),
     (header({"a": {**ONE, "shape": [3]}}) + b"12345678", r"a \[3\] does not fit its data"),
     (header({"a": {**ONE, "dtype": "F8_E4M3"}}) + b"12345678", "dtype F8_E4M3"),

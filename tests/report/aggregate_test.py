@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mixboost_jax.report import aggregate
+from mixboost_jax.report import aggregate, writing
 from mixboost_jax.runtime import results as results_lib
 
 ERROR = ("shapes", "test", "error")
@@ -33,6 +33,38 @@ def test_another_setting_is_another_group(make):
   other = dataclasses.replace(make.results(), settings=make.settings("erm", 0, epochs=12.0))
   labels = [group.label for group in groups_of(make.results(), other)]
   assert labels == ["demo ERM", "demo ERM (2)"]
+
+
+def test_files_of_another_kind_are_passed_by(make, tmp_path, capsys):
+  results_lib.write(tmp_path / "erm.json", make.results())
+  (tmp_path / "package.json").write_text('{"name": "x"}')
+  found = aggregate.load(sorted(tmp_path.glob("*.json")))
+  assert [run.results.name for run in found] == ["demo_erm"]
+  assert "warning: report: passed by: results" in capsys.readouterr().err
+  with pytest.raises(results_lib.ForeignFileError, match="it has no schema_version"):
+    aggregate.load(tmp_path / "package.json")
+  (tmp_path / "erm.json").write_text('{"schema_version": 1')
+  with pytest.raises(results_lib.ResultsError, match=r"erm\.json: not a JSON file"):
+    aggregate.load(sorted(tmp_path.glob("*.json")))
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"settings": {"data": 5}},
+    {"environment": {"git": "abc"}},
+    {"environment": {"hardware": [1]}},
+    {"curves": {"interactions": [{"step": 0}]}},
+    {"curves": {"audit/roc/mi-pl": [{"step": 0}]}},
+  ],
+)
+def test_shapes_that_the_schema_leaves_open_give_one_error(make, tmp_path, changes):
+  results_lib.write(tmp_path / "erm.json", make.results(**changes))
+  with pytest.raises(
+    results_lib.ResultsError, match="settings, environment or curves of demo_erm are not as"
+  ):
+    writing.write(tmp_path / "erm.json", tmp_path)
+  assert not (tmp_path / "report.html").exists()
 
 
 def test_models_of_strangers_stay_apart(make):

@@ -57,9 +57,30 @@ def test_the_page_is_well_formed_for_both_kinds_of_parser(both):
   assert text.startswith("<!DOCTYPE html>\n<html lang=")
 
 
+def test_a_browser_may_load_nothing(both):
+  text, _ = both
+  policies = [
+    attributes["content"]
+    for tag, attributes in parsed(text).seen
+    if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+  ]
+  assert len(policies) == 1
+  allowed = dict(part.strip().split(" ", 1) for part in policies[0].split(";"))
+  assert allowed["default-src"] == "'none'"
+  assert allowed["img-src"] == "data:"
+  assert not {"script-src", "connect-src", "frame-src"} & set(allowed)
+  assert text.index("Content-Security-Policy") < text.index("<style")
+
+
+def parsed(text):
+  tags = Tags()
+  tags.feed(text)
+  return tags
+
+
 def test_the_page_needs_nothing_else(both):
   text, _ = both
-  assert "http" not in text
+  assert "http" not in text.replace("http-equiv", "")
   assert "<script" not in text
   assert "<link" not in text
   assert "@import" not in text

@@ -174,6 +174,7 @@ DAMAGE = {
   "index emptied": lambda f: (f / "manifest.ocdbt").write_bytes(b""),
   "every file emptied": lambda f: [p.write_bytes(b"") for p in files_of(f)],
   "contents deleted": lambda f: (f / manifest.FILE_NAME).unlink(),
+  "contents without end": lambda f: (f / manifest.FILE_NAME).write_text("[" * 10**5),
   "contents truncated": lambda f: os.truncate(f / manifest.FILE_NAME, 30),
   "contents altered": lambda f: (f / manifest.FILE_NAME).write_text(
     (f / manifest.FILE_NAME).read_text().replace('"step": 20', '"step": 21')

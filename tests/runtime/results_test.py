@@ -110,6 +110,69 @@ def test_lists_all_problems_at_once_and_writes_nothing(tmp_path):
   assert os.listdir(tmp_path) == []
 
 
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda t: t["metrics"][0].update(value=HUGE), r"metrics\[0\]\.value: .* got 10+\.\.\."),
+    (lambda t: t["metrics"][0].update(value=math.inf), r"metrics\[0\]\.value: .* got inf"),
+    (lambda t: t["metrics"][0].update(high=math.nan), r"metrics\[0\]\.high: .* got nan"),
+    (lambda t: t["metrics"][0].update(count=HUGE), r"metrics\[0\]\.count: expected an integer"),
+    (lambda t: t["seconds"].update(train=HUGE), r"seconds\.train: expected a number >= 0"),
+    (lambda t: t["curves"]["train"][0].update(step=HUGE), r"curves\.train\[0\]: expected"),
+    (lambda t: t["curves"]["train"][0].update(loss=-HUGE), r"curves\.train\[0\]\.loss: expected"),
+    (lambda t: t.update(name="\ud800"), r"results\.name: expected text in Unicode, got '.ud800'"),
+    (lambda t: t["settings"].update({"\udcff": 1}), r"settings: key: expected text in Unicode"),
+    (
+      lambda t: t["settings"].update(a=nested(60)),
+      r"not a JSON file .*at most 50 lists or mappings",
+    ),
+    (lambda t: t.update(metrics=[1] * 100), r"100 problems:[\s\S]*and 80 more$"),
+    (lambda t: t.update(name=["x" * 10**6]), r"name: expected text, got .{80}$"),
+  ],
+)
+def test_what_no_report_could_show_is_refused(tmp_path, change, message):
+  path = tmp_path / "r.json"
+  results.write(path, example())
+  tree = json.loads(path.read_text())
+  change(tree)
+  path.write_text(json.dumps(tree))
+  with pytest.raises(results.ResultsError, match=message):
+    results.read(path)
+
+
+def nested(levels):
+  tree = 1
+  for _ in range(levels):
+    tree = [tree]
+  return tree
+
+
+def test_bytes_of_a_command_line_that_are_no_text_are_written_as_escapes(tmp_path):
+  results.write(tmp_path / "r.json", example(command="--workdir=caf\udce9"))
+  assert results.read(tmp_path / "r.json").command == "--workdir=caf\\udce9"
+
+
+def test_numbers_that_float64_cannot_hold_are_not_written(tmp_path):
+  with pytest.raises(results.ResultsError, match=r"metrics\[0\]\.value: expected a number"):
+    results.write(tmp_path / "r.json", example(metrics=(metric(value=HUGE),)))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "r.json")
+  with pytest.raises(results.ResultsError, match=r"r\.json: not a JSON file .*regular file"):
+    results.read(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"schema_version": 1, "a":' * 10**5, b"\xff\xfe{}"])
+def test_text_that_python_cannot_parse(tmp_path, text):
+  (tmp_path / "r.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+  with pytest.raises(results.ResultsError, match=r"r\.json: not a JSON file"):
+    results.read(tmp_path / "r.json")
+
+
 @pytest.mark.parametrize("text", ["", '{"schema_version": 1, "na', "[1]"])
 def test_unreadable_files(tmp_path, text):
   (tmp_path / "r.json").write_text(text)

@@ -124,6 +124,7 @@ def test_foreign_folders_are_refused_and_left_alone(tmp_path):
     ("", "cannot be read"),
     ('{"settings": {', "cannot be read"),
     ("[]", "not the config of a run"),
+    ('{"settings": ' + "[" * 10**5, "cannot be read .*at most 50 lists or mappings"),
     ('{"settings": {}, "config_version": 9}', "config version 9"),
   ],
 )

@@ -67,6 +67,15 @@ def test_a_line_cut_by_a_kill_is_dropped(tmp_path):
   assert [record["step"] for record in writers.read(path)] == [1, 2, 4]
 
 
+def test_a_line_that_python_cannot_parse_is_dropped(tmp_path):
+  path = tmp_path / "m.jsonl"
+  write_steps(path, range(1, 3))
+  with path.open("ab") as file:
+    file.write(b"[" * 10**5 + b"\n")
+  write_steps(path, [3], last_step=2)
+  assert [record["step"] for record in writers.read(path)] == [1, 2, 3]
+
+
 def test_dropping_is_atomic(tmp_path, monkeypatch):
   path = tmp_path / "m.jsonl"
   write_steps(path, range(1, 4))
