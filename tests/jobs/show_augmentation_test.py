@@ -21,7 +21,6 @@ TINY = {
   "data.test_examples": 16,
   "model.name": "tiny-cnn",
   "model.dropout": 0.0,
-  "mask.grid": 8,
   "train.batch_size": 8,
   "train.epochs": 3.0,
   "train.batchnorm_views": "both",

@@ -21,7 +21,6 @@ TINY = {
   "data.test_examples": 16,
   "model.name": "tiny-cnn",  # has batch norm and dropout, and compiles fastest
   "model.dropout": 0.0,
-  "mask.grid": 8,
   "train.batch_size": 16,
   "train.epochs": 0.0,
   "train.steps": 8,
