@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every key that a config may set, with its default, unit and meaning.
 
-The other files of this folder start from `get_config` and state only what differs.
+The other files of this folder start from `get_config` and state only what differs; so may a file of
+yours, anywhere: `from mixboost_jax.configs import base`. A key that nothing reads under the other
+settings (`mixboost_jax.rules.READ_WHEN`) must keep its default.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.seed = 0  # root of all randomness
 
   config.data = data = ConfigDict()
-  data.name = "shapes"  # shapes | cifar10 | cifar100 | tfds | folder | npz
+  data.name = "shapes"  # shapes | cifar10 | cifar100 | tfds | folder | npz; NAME-or-shapes: NAME
+  # if data.dir or data.download is given, otherwise shapes
   data.dir = ""  # folder (or archive) with the files; "" looks in the default places
   data.download = False  # cifar10, cifar100: fetch the official archive if it is missing
   data.tfds_name = ""  # tfds: builder name, optionally name/config:version
@@ -286,34 +289,43 @@ def vary(
     ValueError: naming the unknown word and the known ones.
   """
   words = [word for word in arg.split("+") if word]
+  chosen: dict[str, Any] = {}
   unknown = sorted(set(words) - set(table) - {"smoke"})
   if unknown:
     known = ", ".join(["smoke", *table])
     raise ValueError(f"config variant {arg!r}: unknown {', '.join(unknown)}; choose from {known}.")
   for word in words:
     if word != "smoke":
-      override(config, table[word])
+      chosen |= table[word]
       config.name = f"{config.name}_{word}"
+  if chosen.get("adversary.name", config.adversary.name) == "none":  # `short` shrinks attacks too
+    chosen = {key: value for key, value in chosen.items() if not key.startswith("adversary.")}
+  override(config, chosen)
   return smoke(config) if "smoke" in words else config
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
-  """Shrinks any experiment to about a minute on two CPU cores, on the procedural set."""
+  """Shrinks any experiment to about a minute on two CPU cores.
+
+  The procedural set stands in for the pictures, unless `data.dir` says where they are.
+  """
   config.name = f"{config.name}_smoke"
-  config.data.name = "shapes"
-  config.data.image_size = 0
+  if config.data.name != "shapes":
+    config.data.name = f"{config.data.name}-or-shapes"
+  config.data.image_size = 32 if config.data.image_size else 0
   config.data.test_margin = 0
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.augment.resized_crop = 32 if config.augment.resized_crop else 0
   config.model.name = "wrn-10-1"
-  config.adversary.num_steps = min(config.adversary.num_steps, 3)
+  if config.adversary.name != "none":
+    config.adversary.num_steps = min(config.adversary.num_steps, 3)
   config.train.batch_size = 50
   config.train.accumulate = 1
   config.train.epochs = 2.0
   config.train.steps = 0
   config.train.log_every_steps = 10
   config.train.evaluate_every_epochs = 1.0
-  small = {"num_images": 32, "figure_images": 16, "eot_steps": 3, "samples": 2, "num_queries": 10}
+  small = {"num_images": 32, "eot_steps": 3, "samples": 2, "num_queries": 10}
   config.audit.update({**small, "num_draws": 3, "pool_examples": 500})
   return config

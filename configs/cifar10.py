@@ -3,7 +3,8 @@
 
   python -m mixboost_jax.main --config=configs/cifar10.py:boost --config.data.dir=DIR
   python -m mixboost_jax.main --config=configs/cifar10.py:mixup+boost    # any policy, with boost
-  python -m mixboost_jax.main --config=configs/cifar10.py:boost+smoke    # a minute, no download
+  python -m mixboost_jax.main --config=configs/cifar10.py:boost+smoke    # a minute, no download;
+                                       # with --config.data.dir=DIR on 2,000 pictures of CIFAR-10
 
 Words: baseline cutout mixup cutmix autoaugment randaugment trivial augmix augmix_jsd pixmix, and
 mixup_each (a weight per example) manifold samplepairing smote at iat trades reduce (the
@@ -17,7 +18,7 @@ Measured here: see the table in README.md, generated from results/.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from mixboost_jax.configs import base
 
 WORDS = {
   **base.VARIANTS,

@@ -9,7 +9,7 @@ Paper, clean error in %, 500 epochs: baseline 20.5, boost alone 21.1, PixMix 19.
 
 from ml_collections import ConfigDict
 
-from configs import base, cifar10
+from mixboost_jax.configs import base, cifar10
 
 WORDS = {
   **cifar10.WORDS,

@@ -16,8 +16,7 @@ config.runtime.decode_threads). Smaller sets, such as 50,000 pictures, lie on th
 pixels. The small network of `smoke` on pictures of your own, streamed:
 
   python -m mixboost_jax.main --config=configs/imagenet.py:pixmix+boost+smoke \
-    --config.data.name=folder --config.data.dir=DIR --config.data.image_size=32 \
-    --config.data.stream=on --config.data.train_examples=0 --config.data.test_examples=0
+    --config.data.dir=DIR --config.data.stream=on
 
 Words: baseline pixmix augmix augmix_jsd autoaugment trivial randaugment mixup cutmix, each with
 boost, mask70, aligned; scratch (schedule of Hendrycks et al. 2020, AugMix: rate 0.1, divided by 10
@@ -33,7 +32,7 @@ full size.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from mixboost_jax.configs import base
 
 AUGMIX = {"name": "augmix", "severity": 1, "width": 3}
 KEPT = ("baseline", "boost", "mask70", "aligned", "trivial", "randaugment")
@@ -59,7 +58,6 @@ def get_config(arg: str = "") -> ConfigDict:
   config = base.get_config()
   config.name = "imagenet"
   config.data.name = "folder"
-  config.data.dir = "imagenet"
   config.data.image_size = 224
   config.data.test_margin = 32
   config.model.name = "resnet-50"

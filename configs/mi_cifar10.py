@@ -19,7 +19,7 @@ Deviation: TRADES is not in that paper; its rate and beta are those of Zhang et 
 
 from ml_collections import ConfigDict
 
-from configs import base
+from mixboost_jax.configs import base
 
 KEPT = ("baseline", "boost", "mask70", "aligned", "at")
 WORDS = {

@@ -8,7 +8,7 @@ Words and hyper-parameters: those of configs/mi_cifar10.py.
 
 from ml_collections import ConfigDict
 
-from configs import base, mi_cifar10
+from mixboost_jax.configs import base, mi_cifar10
 
 WORDS = mi_cifar10.WORDS
 

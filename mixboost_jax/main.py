@@ -7,16 +7,32 @@ python -m mixboost_jax.main --config=configs/cifar10.py:boost --config.data.dir=
 
 import os
 import pathlib
+import re
 import shlex
 import signal
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+
+from mixboost_jax import settings
 
 EXIT_USER_ERROR = 2
 
+
+class _ConfigFile(flags.ArgumentParser):
+  """Loads a file by its path, or a shipped one by its name."""
+
+  def parse(self, path: str) -> ConfigDict:
+    config = ConfigDict(settings.load(path)).lock()
+    for key in re.findall(r"^--?(?:no)?config\.([^=\n]+)", "\n".join(sys.argv[1:]), re.MULTILINE):
+      if problem := settings.key_problem(config, key):
+        raise ValueError(problem)
+    return config
+
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: FILE.py[:word+word].")
+flags.FLAGS["config"].parser = _ConfigFile()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Run folder; default runs/<name of the config>.")
 _EPOCH = flags.DEFINE_integer("epoch", 0, "Job show_augmentation: which epoch, from 0.")
 _EXAMPLE = flags.DEFINE_integer("example", 0, "Job show_augmentation: id of a training example.")
@@ -43,6 +59,14 @@ def main(argv: list[str]) -> None:
   sys.exit(code)
 
 
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
 def run() -> None:
   """Entry point of the `mixboost` command."""
   if sys.getfilesystemencoding() != "utf-8":  # the libraries below take paths as UTF-8
@@ -53,8 +77,8 @@ def run() -> None:
   from mixboost_jax import jobs
 
   flags.DEFINE_enum("job", "all", jobs.JOBS, "What to do.")
-  sys.path.insert(0, "")  # config files import their neighbours as `configs.<name>`
-  app.run(main)
+  sys.path.insert(0, "")  # a config file may import its neighbours in the working folder
+  app.run(main, flags_parser=_parse)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """Rules between keys of a config: each names both keys and what to change."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mixboost_jax.schema import (
   Adversary,
@@ -16,6 +16,114 @@ from mixboost_jax.schema import (
   Optimizer,
   Train,
 )
+
+
+class When(NamedTuple):
+  """A condition on another key, without which nothing reads a key."""
+
+  key: str
+  holds: Callable[[Any], bool]
+  wanted: str
+  """The condition in words, after the key."""
+
+
+ReadWhen = tuple[tuple[tuple[str, ...], tuple[When, ...]], ...]
+"""Keys, and the conditions that must all hold for them to be read."""
+
+
+def _is(key: str, *values: Any) -> When:
+  return When(key, lambda value: value in values, f"={' or '.join(map(repr, values))}")
+
+
+def _is_not(key: str, value: Any) -> When:
+  return When(key, lambda given: given != value, f" other than {value!r}")
+
+
+def _above_zero(key: str) -> When:
+  return When(key, lambda value: value > 0, " > 0")
+
+
+_MASKED = _is_not("objective.name", "erm")
+_MIXBOOST = _is("objective.name", "mixboost")
+_POLICY = When("augment.policy", lambda policy: policy.get("name") != "none", " with a name")
+_PIXMIX = When("augment.policy", lambda policy: "'pixmix'" in repr(policy), " with pixmix")
+_IAT = _is("adversary.name", "iat")
+_FILES = _is("data.name", "folder", "tfds")
+READ_WHEN: ReadWhen = (
+  (("data.dir", "data.note"), (_is_not("data.name", "shapes"),)),
+  (("data.download",), (_is("data.name", "cifar10", "cifar100"),)),
+  (("data.tfds_name",), (_is("data.name", "tfds"),)),
+  (("data.texture_agreement",), (_is("data.name", "shapes"),)),
+  (("data.outlier_noise",), (_above_zero("data.outliers"),)),
+  (("data.stream",), (_FILES,)),
+  (("data.test_margin",), (_FILES, _above_zero("data.image_size"))),
+  (("augment.mixing_dir",), (_PIXMIX,)),
+  (("augment.num_mixing_images",), (_PIXMIX, _is("augment.mixing_dir", ""))),
+  (("augment.start", "augment.end", "augment.off_epochs"), (_POLICY,)),
+  (("augment.on_epochs",), (_POLICY, _above_zero("augment.off_epochs"))),
+  (("augment.manifold_layers",), (_above_zero("augment.manifold_alpha"),)),
+  (("mask.grid", "mask.fill"), (_MASKED,)),
+  (("mask.keep_rate", "mask.mask_rate"), (_MIXBOOST,)),
+  (("objective.boost_on",), (_MASKED,)),
+  (("objective.boost_weight", "objective.align", "objective.difference"), (_MIXBOOST,)),
+  (("objective.stop_gradient_clean",), (_MIXBOOST,)),
+  (("objective.low_rates",), (_above_zero("objective.low_weight"),)),
+  (("objective.mid_rates",), (_above_zero("objective.mid_weight"),)),
+  (("objective.high_rates",), (_above_zero("objective.high_weight"),)),
+  (
+    tuple(f"objective.reduction_{key}" for key in ("stage", "units", "fraction", "draws")),
+    (_above_zero("objective.reduction_weight"),),
+  ),
+  (
+    tuple(
+      f"adversary.{key}"
+      for key in ("epsilon", "step_size", "num_steps", "random_start", "labels", "network")
+    ),
+    (_is_not("adversary.name", "none"),),
+  ),
+  (("adversary.clean_weight",), (_is("adversary.name", "at", "iat"),)),
+  (("adversary.beta",), (_is("adversary.name", "trades"),)),
+  (("adversary.mixup_alpha", "adversary.mixup_per", "adversary.mixup_partner"), (_IAT,)),
+  (("optimizer.momentum", "optimizer.nesterov"), (_is("optimizer.name", "sgd"),)),
+  (("optimizer.final_learning_rate",), (_is("optimizer.schedule", "cosine"),)),
+  (("optimizer.milestones", "optimizer.step_factor"), (_is("optimizer.schedule", "step"),)),
+  (("train.view_forward", "train.batchnorm_views"), (_MASKED,)),
+  (("train.share_dropout",), (_MASKED, _above_zero("model.dropout"))),
+  (("interactions.stride",), (_is("interactions.pairs", "neighbour", "window"),)),
+  (("interactions.max_rounds",), (_above_zero("interactions.target_stderr"),)),
+  (
+    tuple(f"interactions.attack_{key}" for key in ("epsilon", "step_size", "steps", "drop")),
+    (_is("interactions.attack", True),),
+  ),
+  (
+    ("interactions.monitor_images", "interactions.monitor_share"),
+    (_above_zero("interactions.monitor_every_steps"),),
+  ),
+  (("audit.figure_images",), (_is_not("audit.figures", ""),)),
+  (("runtime.decode_threads", "runtime.batches_ahead"), (_FILES, _is_not("data.stream", "off"))),
+)
+"""What reads a key only sometimes. Another value than the default of `configs/base.py` is an error
+where a condition does not hold, so that no setting is ignored without a word. A key that is not
+named here is read by every run, or by the job of its section."""
+
+
+def unread(tree: Mapping[str, Any], *, more: ReadWhen = ()) -> dict[str, When]:
+  """Returns the keys that nothing reads, each with the condition that does not hold.
+
+  Args:
+    tree: section -> key -> value, each value right by itself. A condition on a key that is missing
+      counts as met.
+    more: conditions that need a registry, beside `READ_WHEN`.
+  """
+  found = {}
+  for keys, conditions in (*READ_WHEN, *more):
+    for when in conditions:
+      section, _, name = when.key.partition(".")
+      values = tree.get(section, {})
+      if name in values and not when.holds(values[name]):
+        found.update(dict.fromkeys(keys, when))
+        break
+  return found
 
 
 def contradictions(sections: Mapping[str, Any]) -> list[str]:
@@ -33,27 +141,10 @@ def contradictions(sections: Mapping[str, Any]) -> list[str]:
 
 
 def _data(data: Data) -> Iterator[str]:
-  if (data.name == "tfds") != bool(data.tfds_name):
-    yield (
-      f"config.data.tfds_name: needed with, and only with, config.data.name='tfds'; "
-      f"got name={data.name!r}, tfds_name={data.tfds_name!r}"
-    )
+  if data.name == "tfds" and not data.tfds_name:
+    yield "config.data.tfds_name: needed with config.data.name='tfds'; got ''"
   if data.name in ("folder", "npz", "tfds") and not data.dir:
     yield f"config.data.dir: needed with config.data.name={data.name!r}; got ''"
-  if data.download and not data.name.startswith("cifar"):
-    yield f"config.data.download: only cifar10 and cifar100 can be downloaded, not {data.name!r}"
-  if data.test_margin and (data.name not in ("folder", "tfds") or not data.image_size):
-    yield (
-      f"config.data.test_margin={data.test_margin}: only picture files (folder, tfds) that are "
-      "resized (config.data.image_size) have one; leave it 0"
-    )
-  if data.stream == "on" and data.name not in ("folder", "tfds"):
-    yield (
-      f"config.data.stream='on': only picture files (folder, tfds) are streamed, not "
-      f"{data.name!r}; leave it 'auto'"
-    )
-  if data.note and data.name == "shapes":
-    yield f"config.data.note={data.note!r}: the procedural set is always the same; leave it ''"
   if 0 < data.train_examples <= data.validation_examples:
     yield (
       f"config.data.validation_examples: leaves nothing to train on: "
@@ -132,8 +223,6 @@ def _objective_and_mask(objective: Objective, mask: Mask) -> Iterator[str]:
       f"config.mask.keep_rate={mask.keep_rate:g}: MixBoost compares two different views; "
       "give a rate strictly between 0 and 1"
     )
-  if objective.name == "erm" and mask.fill == "learned":
-    yield "config.mask.fill='learned' needs an objective with masks; config.objective.name is 'erm'"
 
 
 def _adversary_and_model(adversary: Adversary, model: Model) -> Iterator[str]:
@@ -180,6 +269,8 @@ def _augment(augment: Augment) -> Iterator[str]:
 
 
 def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Iterator[str]:
+  if objective.name == "erm":
+    return
   changed = adversary.name != "none" or objective.jsd_weight > 0
   clean = not (adversary.name == "at" and adversary.clean_weight == 0)
   if objective.boost_on != "clean" and not changed:
@@ -187,8 +278,6 @@ def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Itera
       f"config.objective.boost_on={objective.boost_on!r} needs adversarial or augmented "
       "pictures; config.adversary.name is 'none' and config.objective.jsd_weight is 0"
     )
-  if objective.name == "erm":
-    return
   if objective.boost_on == "clean" and not clean:
     yield (
       "config.objective.boost_on='clean' needs clean pictures, but config.adversary.clean_weight=0 "

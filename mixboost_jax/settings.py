@@ -8,8 +8,11 @@ module imports no other box.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
+import importlib.util
 import json
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
@@ -33,6 +36,8 @@ _SECTIONS: dict[str, Any] = {
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 _FREE_KEYS = ("data.note",)
+STAND_IN = "-or-shapes"
+"""End of `data.name`: the procedural set stands in until the place of the data is given."""
 _OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
   "adversary.name": ("none", "adversary."),
   "augment.manifold_alpha": (0, "augment.manifold_"),
@@ -55,45 +60,171 @@ added to the schema needs an entry here, or folders without it are refused.
 """
 
 
-def resolve_runs(config: Any, *, checks: Mapping[str, Check] | None = None) -> tuple[Settings, ...]:
+def load(text: str) -> Any:
+  """Returns the config that `--config=text` names. Its file is executed, as any Python module.
+
+  Args:
+    text: `FILE.py[:word+word]`, or the name of a shipped config in place of the file. A file that
+      does not exist in this folder is looked for among the shipped ones: `configs/demo.py` works
+      everywhere.
+
+  Raises:
+    ValueError: if there is no such file, or it refuses the words.
+  """
+  name, colon, words = text.partition(":")
+  path = _config_file(name)
+  spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+  assert spec is not None
+  assert spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise ValueError(f"{path}: expected a function get_config, as in configs/base.py.")
+  config = module.get_config(*([words] if colon else []))
+  if not hasattr(config, "items"):
+    raise ValueError(f"{path}: get_config returned {_shown(config)}; expected a ConfigDict.")
+  return config
+
+
+def key_problem(config: Any, key: str) -> str | None:
+  """Returns why a dotted key cannot be set in a config, or None."""
+  tree, place = _plain(config), "config"
+  for name in key.split("."):
+    if not isinstance(tree, dict):
+      return f"{place} is {_shown(tree)}, which has no key {name!r}"
+    if wrong := _unknown_keys([name], tree, place):
+      return wrong[0]
+    tree, place = tree[name], f"{place}.{name}"
+  return None
+
+
+def _config_file(name: str) -> pathlib.Path:
+  path = pathlib.Path(name).expanduser()
+  if path.suffix == ".py" and path.is_file():
+    return path
+  shipped = {found.stem: found for found in sorted(_shipped_folder().glob("*.py"))}
+  here = path.parent in (pathlib.Path(), pathlib.Path("configs"))
+  if here and path.suffix in ("", ".py") and path.stem in shipped:
+    return shipped[path.stem]
+  raise ValueError(
+    f"no config file {name!r} (in {pathlib.Path.cwd()}); give FILE.py[:word+word], or one of the "
+    f"shipped ones: {', '.join(shipped)}."
+  )
+
+
+def _shipped_folder() -> pathlib.Path:
+  from mixboost_jax import configs
+
+  return pathlib.Path(next(iter(configs.__path__)))
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+  from mixboost_jax.configs import base  # pyright: ignore[reportAttributeAccessIssue]
+
+  return _plain(base.get_config())
+
+
+def resolve_runs(
+  config: Any, *, checks: Mapping[str, Check] | None = None, read_when: rules.ReadWhen = ()
+) -> tuple[Settings, ...]:
   """Resolves every run of a config: one per entry of `config.runs`, or the config itself.
+
+  A key that is set for all runs must be read by one of them, a key of one run by this run.
+
+  Args:
+    config: see `resolve`.
+    checks: see `resolve`.
+    read_when: see `resolve`.
 
   Raises:
     ConfigError: naming all problems of all runs.
   """
   tree = _plain(config)
-  runs = tree.pop("runs", {})
-  if not runs:
-    return (resolve(tree, checks=checks),)
-  resolved, problems = [], []
-  for run_name, overrides in runs.items():
-    try:
-      resolved.append(resolve(_override(tree, run_name, overrides), checks=checks))
-    except ConfigError as error:
-      problems += [f"runs.{run_name}: {p}" for p in error.problems]
-  if problems:
-    raise ConfigError(list(dict.fromkeys(problems)), str(tree.get("name", "")))
-  return tuple(resolved)
+  runs = tree.pop("runs", None)
+  if runs is None or runs == {}:
+    return (resolve(tree, checks=checks, read_when=read_when),)
+  wrong = (
+    [("", runs)]
+    if not isinstance(runs, dict)
+    else [(f".{name}", given) for name, given in runs.items() if not isinstance(given, dict)]
+  )
+  if wrong:
+    raise ConfigError(
+      [
+        f"config.runs{place}: expected a mapping {'of sections' if place else 'of runs'}, e.g. "
+        f"{{'boost': {{'objective': {{'name': 'mixboost'}}}}}}, got {_shown(given)}"
+        for place, given in wrong
+      ],
+      str(tree.get("name", "")),
+    )
+  tried = {name: _resolve(_override(tree, name, runs[name]), checks, read_when) for name in runs}
+  by_none = set.intersection(*(set(found.unread) for found in tried.values()))
+  problems = {
+    name: found.problems
+    + [line for key, line in found.unread.items() if key in by_none | _flatten(runs[name]).keys()]
+    for name, found in tried.items()
+  }
+  if any(problems.values()):
+    first, *others = problems.values()
+    shared = [line for line in first if all(line in found for found in others)]
+    own = [
+      f"runs.{name}: {p}" for name, found in problems.items() for p in found if p not in shared
+    ]
+    raise ConfigError(shared + own, str(tree.get("name", "")))
+  return tuple(found.settings() for found in tried.values())
 
 
-def resolve(config: Any, *, checks: Mapping[str, Check] | None = None) -> Settings:
+def resolve(
+  config: Any,
+  *,
+  checks: Mapping[str, Check] | None = None,
+  read_when: rules.ReadWhen = (),
+  stored: bool = False,
+) -> Settings:
   """Turns one config (a ConfigDict or nested dict) into frozen dataclasses.
 
   Args:
     config: every key of `configs/base.py`, none beside them.
     checks: extra checks by dotted key, e.g. `{"model.name": models.name_problem}`.
+    read_when: conditions that need a registry, beside `rules.READ_WHEN`.
+    stored: whether it comes from a run folder. Older versions allowed keys that nothing reads.
 
   Raises:
-    ConfigError: listing all problems: unknown and missing keys, types, ranges, contradictions.
+    ConfigError: listing all problems: unknown and missing keys, types, ranges, contradictions, keys
+      that are set but not read.
   """
-  tree = _plain(config)
+  found = _resolve(_plain(config), checks, read_when)
+  problems = found.problems + ([] if stored else list(found.unread.values()))
+  if problems:
+    raise ConfigError(problems, found.name)
+  return found.settings()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Resolved:
+  """A config that was looked through, right or not; `unread` has one line for each such key."""
+
+  name: str
+  seed: Any
+  sections: Mapping[str, Any]
+  problems: list[str]
+  unread: Mapping[str, str]
+
+  def settings(self) -> Settings:
+    return Settings(name=self.name, seed=self.seed, **self.sections)
+
+
+def _resolve(
+  tree: dict[str, Any], checks: Mapping[str, Check] | None, read_when: rules.ReadWhen
+) -> _Resolved:
   tree.pop("runs", None)
   name, seed = tree.get("name"), tree.get("seed")
   problems = _unknown_keys(tree, [*_SECTIONS, "name", "seed"], "config")
-  if not isinstance(name, str) or not name or set(name) & set('/\\:*?"<>| '):
-    problems.append(f"config.name: expected a word that can name a folder, got {name!r}")
+  if not isinstance(name, str) or not name or set(name) & set('/\\:*?"<>| ') or _unwritable(name):
+    problems.append(f"config.name: expected a word that can name a folder, got {_shown(name)}")
   if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-    problems.append(f"config.seed: expected an integer in [0, 2**31), got {seed!r}")
+    problems.append(f"config.seed: expected an integer in [0, 2**31), got {_shown(seed)}")
   sections: dict[str, Any] = {}
   for section, kind in _SECTIONS.items():
     given = tree.get(section)
@@ -102,14 +233,32 @@ def resolve(config: Any, *, checks: Mapping[str, Check] | None = None) -> Settin
       continue
     if section == "mask":
       given = _complete_mask(given, problems)
+    if section == "data":
+      given = _complete_data(given)
     values, found = _section(kind, given, f"config.{section}", checks or {})
     problems += found
     if not found:
       sections[section] = kind(**values)
   problems += rules.contradictions(sections)
-  if problems:
-    raise ConfigError(problems, str(name or ""))
-  return Settings(name=str(name), seed=int(seed or 0), **sections)
+  return _Resolved(str(name or ""), seed, sections, problems, _unread(tree, sections, read_when))
+
+
+def _unread(
+  tree: Mapping[str, Any], sections: Mapping[str, Any], read_when: rules.ReadWhen
+) -> dict[str, str]:
+  """Returns what to say of each key that is set (not as `configs/base.py` has it) but not read."""
+  valid = {name: vars(section) for name, section in sections.items()}
+  lines = {}
+  for key, when in rules.unread(valid, more=read_when).items():
+    (section, name), (other, its_name) = (k.split(".") for k in (key, when.key))
+    default = _defaults()[section][name]
+    if section in valid and tree[section][name] != default:
+      lines[key] = (
+        f"config.{key}={_shown(tree[section][name])} is set but not read: that needs "
+        f"config.{when.key}{when.wanted}, got {_shown(valid[other][its_name])}; change that, or "
+        f"leave config.{key} at {default!r}"
+      )
+  return lines
 
 
 def config_hash(settings: Settings) -> str:
@@ -121,9 +270,13 @@ def config_hash(settings: Settings) -> str:
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
   """Lists `key: before -> after` for all keys that shape training and differ.
 
-  A key of `_OPTIONS` that one side does not name has the value there that leaves the option out.
+  A key of `_OPTIONS` that one side does not name has the value there that leaves the option out. A
+  key that neither side reads is no difference.
   """
   old, new = _training_keys(before), _training_keys(after)
+  for key in rules.unread(before).keys() & rules.unread(after).keys():
+    old.pop(key, None)
+    new.pop(key, None)
   for key, (out, below) in _OPTIONS.items():
     if (key in old) != (key in new):  # the keys of the option would only repeat that it changed
       for side in (old, new):
@@ -219,7 +372,7 @@ def _override(tree: dict[str, Any], run_name: str, overrides: Mapping[str, Any])
   return merged
 
 
-def _unknown_keys(given: Mapping[str, Any], known: Iterable[str], place: str) -> list[str]:
+def _unknown_keys(given: Iterable[str], known: Iterable[str], place: str) -> list[str]:
   problems = []
   for key in given:
     if key not in known:
@@ -254,6 +407,8 @@ def _section(
 
 def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
   """Returns the value as `kind` (an int is a float too), and what is wrong with it."""
+  if wrong := _unwritable(value):
+    return value, wrong
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value), None
   if kind in (int, float, bool, str):
@@ -272,6 +427,37 @@ def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
     fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
     return value, None if fits else f"expected a tuple of words, got {value!r}"
   return value, None if isinstance(value, dict) else f"expected a mapping, got {value!r}"
+
+
+def _unwritable(value: Any) -> str | None:
+  """Returns why no file can hold a value, or None; looks into mappings and sequences."""
+  if isinstance(value, str) and ("\0" in value or value != value.encode(errors="ignore").decode()):
+    return f"expected text that UTF-8 can hold, got {_shown(value)}"
+  if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    return f"expected an integer of at most 64 bits, got {_shown(value)}"
+  parts = (*value, *value.values()) if isinstance(value, dict) else value
+  if isinstance(parts, tuple):
+    return next(filter(None, map(_unwritable, parts)), None)
+  return None
+
+
+def _shown(value: Any) -> str:
+  """Returns `repr`, but short."""
+  try:
+    text = repr(value)
+  except ValueError:  # Python writes no integer of more than 4,300 digits
+    return "a number of more than 4,300 digits"
+  return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _complete_data(given: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads `NAME-or-shapes`: the procedural set, until the place of the data is given."""
+  data = dict(given)
+  name = data.get("name")
+  if isinstance(name, str) and name.endswith(STAND_IN):
+    named = data.get("dir") or data.get("download")
+    data["name"] = name.removesuffix(STAND_IN) if named else "shapes"
+  return data
 
 
 def _complete_mask(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every cell of every notebook runs, with small numbers; what is committed was run to its end."""
 
+import importlib.util
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -13,7 +15,6 @@ TRAINING = {
   "data.train_examples": 32,
   "data.test_examples": 16,
   "model.name": "tiny-cnn",
-  "mask.grid": 8,
   "train.batch_size": 16,
   "train.epochs": 0.0,
   "train.steps": 2,
@@ -64,6 +65,40 @@ def test_runs_with_small_numbers(name, tmp_path, monkeypatch, capsys):
 
   plt.close("all")
   assert capsys.readouterr().out
+
+
+def set_up(name, folder, monkeypatch, *, missing=()):
+  """Runs the setup cell in `folder` and returns the commands that it started."""
+  started = []
+
+  def run(command, *, check):
+    assert check
+    started.append(command)
+    if command[0] == "git":
+      pathlib.Path(command[-1]).symlink_to(COLABS.parent)
+
+  found = importlib.util.find_spec
+  monkeypatch.setattr(subprocess, "run", run)
+  monkeypatch.setattr(
+    importlib.util, "find_spec", lambda name: None if name in missing else found(name)
+  )
+  monkeypatch.setattr(sys, "path", list(sys.path))
+  monkeypatch.chdir(folder)
+  (cell,) = (cell for cell in cells(name) if "setup" in tags(cell))
+  lines = [line for line in cell["source"] if not line.startswith("%")]
+  exec(compile("".join(lines), f"{name}.ipynb, setup", "exec"), {})
+  assert pathlib.Path(sys.path[0]).resolve() == pathlib.Path.cwd() == COLABS.parent
+  return started
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_setup_finds_the_project(name, tmp_path, monkeypatch):
+  assert set_up(name, COLABS, monkeypatch) == []
+  (clone,) = set_up(name, tmp_path, monkeypatch)
+  assert clone[:2] == ["git", "clone"]
+  assert set_up(name, tmp_path, monkeypatch) == []  # after a restart of the runtime
+  (install,) = set_up(name, tmp_path, monkeypatch, missing=["clu"])
+  assert install[-1] == f"{tmp_path / 'mixboost_jax'}[notebooks]"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -7,27 +7,56 @@ import pathlib
 
 import pytest
 
-from configs import base
-from mixboost_jax import jobs, schema, settings
+from mixboost_jax import jobs, rules, schema, settings
+from mixboost_jax.configs import base
 from mixboost_jax.train import optimizer
 
-FILES = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
+NEEDS_BOOST = ("mask70", "aligned")
+
+
+OWN = """
+from mixboost_jax.configs import base
+
+
+def get_config(arg=""):
+  return base.get_config(arg)
+"""
+
+
+def module_of(name):
+  return importlib.import_module(f"mixboost_jax.configs.{name}")
 
 
 def words(name):
-  return ["", "smoke", *getattr(importlib.import_module(f"configs.{name}"), "WORDS", base.VARIANTS)]
+  every = ["", "smoke", *getattr(module_of(name), "WORDS", base.VARIANTS)]
+  return [f"boost+{word}" if word in NEEDS_BOOST else word for word in every]
+
+
+def with_data(config):
+  """ImageNet has no default place."""
+  if config.data.name == "folder":
+    config.data.dir = "imagenet"
+  return config
 
 
 @pytest.mark.parametrize(("name", "word"), [(name, word) for name in FILES for word in words(name)])
 def test_resolves(name, word):
-  config = importlib.import_module(f"configs.{name}").get_config(word)
-  for run in settings.resolve_runs(config, checks=jobs.CHECKS):
+  config = with_data(module_of(name).get_config(word))
+  for run in settings.resolve_runs(config, checks=jobs.CHECKS, read_when=jobs.READ_WHEN):
     assert run.name.startswith(name)
+
+
+@pytest.mark.parametrize("word", NEEDS_BOOST)
+def test_a_word_that_nothing_reads_is_refused(word):
+  with pytest.raises(settings.ConfigError, match=r"set but not read: that needs config.objective"):
+    settings.resolve(base.get_config(f"pixmix+{word}"))
 
 
 @pytest.mark.parametrize("name", ["base", "cifar10", "cifar100"])
 def test_boost_combines_with_every_policy(name):
-  module = importlib.import_module(f"configs.{name}")
+  module = module_of(name)
   for word, keys in base.VARIANTS.items():
     if "augment.policy" in keys:
       run = settings.resolve_runs(module.get_config(f"{word}+boost"))[-1]
@@ -37,9 +66,10 @@ def test_boost_combines_with_every_policy(name):
 
 @pytest.mark.parametrize("name", ["imagenet", "mi_cifar10", "mi_cifar100"])
 def test_boost_combines_with_every_recipe(name):
-  module = importlib.import_module(f"configs.{name}")
+  module = module_of(name)
   for word, keys in module.WORDS.items():
-    (run,) = settings.resolve_runs(module.get_config(f"{word}+boost"), checks=jobs.CHECKS)
+    config = with_data(module.get_config(f"{word}+boost"))
+    (run,) = settings.resolve_runs(config, checks=jobs.CHECKS)
     assert run.objective.name == "mixboost"
     assert run.adversary.name == keys.get("adversary.name", "none")
 
@@ -47,7 +77,7 @@ def test_boost_combines_with_every_recipe(name):
 def test_schedule_of_the_mixup_inference_paper():
   """Rate 0.01 (0.1 for IAT), divided by 10 at epochs 100 and 150 of 200."""
   for word, peak in (("mixup", 0.01), ("at", 0.01), ("iat", 0.1)):
-    (run,) = settings.resolve_runs(importlib.import_module("configs.mi_cifar10").get_config(word))
+    (run,) = settings.resolve_runs(module_of("mi_cifar10").get_config(word))
     rate = optimizer.schedule(run.optimizer, 200)
     seen = [float(rate(epoch)) for epoch in (0, 99, 100, 149, 150, 199)]
     expected = [peak, peak, peak / 10, peak / 10, peak / 100, peak / 100]
@@ -56,9 +86,68 @@ def test_schedule_of_the_mixup_inference_paper():
 
 @pytest.mark.parametrize("name", FILES)
 def test_smoke_is_small_and_needs_no_download(name):
-  for run in settings.resolve_runs(importlib.import_module(f"configs.{name}").get_config("smoke")):
-    assert (run.data.name, run.data.image_size) == ("shapes", 0)
+  for run in settings.resolve_runs(module_of(name).get_config("smoke")):
+    assert run.data.name == "shapes"
+    assert run.data.image_size == (32 if name == "imagenet" else 0)
     assert run.train.epochs * run.data.train_examples <= 5_000
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"base", "demo"}))
+@pytest.mark.parametrize("place", [{"data.dir": "here"}, {"data.dir": "x", "data.note": "JPEG"}])
+def test_smoke_uses_the_data_that_it_is_given(name, place):
+  module = module_of(name)
+  (run,) = settings.resolve_runs(base.override(module.get_config("smoke"), place))
+  assert run.data.name == module.get_config().data.name != "shapes"
+  assert run.data.dir == place["data.dir"]
+  assert run.data.train_examples == 2_000
+
+
+def test_smoke_of_a_set_without_files_refuses_a_folder():
+  for name in ("base", "demo"):
+    config = base.override(module_of(name).get_config("smoke"), {"data.dir": "here"})
+    with pytest.raises(settings.ConfigError, match=r"config.data.dir='here' is set but not read"):
+      settings.resolve_runs(config)
+
+
+def test_smoke_changes_no_attack_that_is_not_made():
+  plain = module_of("mi_cifar10").get_config("mixup+short+smoke").adversary
+  assert plain == base.get_config().adversary
+  attacked = module_of("mi_cifar10").get_config("short+at+smoke").adversary
+  assert (attacked.num_steps, attacked.step_size) == (3, 2.5 / 255)
+
+
+def test_every_condition_names_keys_of_the_schema():
+  known = settings._flatten(base.get_config().to_dict()).keys() | {"augment.policy"}
+  for keys, conditions in (*rules.READ_WHEN, *jobs.READ_WHEN):
+    for name in (*keys, *(when.key for when in conditions)):
+      assert name in known
+
+
+@pytest.mark.parametrize(
+  ("text", "stem"),
+  [("demo", "demo"), ("demo.py:smoke", "demo"), ("configs/demo.py:smoke", "demo"),
+   ("cifar10:pixmix+boost", "cifar10")],
+)  # fmt: skip
+def test_shipped_configs_are_found_from_any_folder(text, stem, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = settings.load(text)
+  words = text.partition(":")[2]
+  assert config.to_dict() == module_of(stem).get_config(words).to_dict()
+
+
+def test_a_file_of_the_folder_comes_before_a_shipped_one(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "configs").mkdir()
+  (tmp_path / "configs/demo.py").write_text(OWN)
+  assert settings.load("configs/demo.py:boost").name == "base_boost"
+  assert settings.load("demo").name == "demo"
+
+
+@pytest.mark.parametrize("text", ["dmo", "mine/demo.py", "demo.txt", "", "configs/"])
+def test_a_config_that_does_not_exist_names_the_shipped_ones(text, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match=r"no config file .*: base, cifar10, .*demo"):
+    settings.load(text)
 
 
 def test_schema_and_base_declare_the_same_keys():

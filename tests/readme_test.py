@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What README.md shows is what happens."""
 
-import importlib
 import json
 import pathlib
 import re
@@ -48,13 +47,12 @@ def test_commands_name_configs_that_resolve(command):
   (chosen,) = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
   path, _, variant = chosen.partition(":")
   assert (ROOT / path).is_file()
-  module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-  config = module.get_config(variant)
+  config = settings.load(str(ROOT / path) + (f":{variant}" if variant else ""))
   for word in words:
     if word.startswith("--config."):
       key, _, value = word.removeprefix("--config.").partition("=")
       config.update_from_flattened_dict({key: float(value)})
-  assert settings.resolve_runs(config, checks=jobs.CHECKS)
+  assert settings.resolve_runs(config, checks=jobs.CHECKS, read_when=jobs.READ_WHEN)
 
 
 def test_links_lead_somewhere():

@@ -16,7 +16,6 @@ TINY = {
   "data.test_examples": 16,
   "model.name": "tiny-cnn",
   "model.dropout": 0.0,
-  "mask.grid": 8,
   "train.batch_size": 16,
   "train.epochs": 0.0,
   "train.steps": 8,

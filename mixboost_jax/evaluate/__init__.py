@@ -7,7 +7,7 @@ from mixboost_jax.evaluate.budget import problem as budget_problem
 from mixboost_jax.evaluate.examples import Examples, from_dataset
 from mixboost_jax.evaluate.runner import evaluate, make_monitor, run
 from mixboost_jax.evaluate.scoring import Scorer, Scores, open_up
-from mixboost_jax.evaluate.suites import SUITES, Unit, expand, suite_problem
+from mixboost_jax.evaluate.suites import SUITES, Unit, asks_for, expand, suite_problem
 from mixboost_jax.evaluate.summary import headline, reliability, summarise
 from mixboost_jax.runtime.interrupt import Stopped
 
@@ -20,6 +20,7 @@ __all__ = [
   "Scores",
   "Stopped",
   "Unit",
+  "asks_for",
   "audit",
   "budget_problem",
   "evaluate",

@@ -153,6 +153,13 @@ def members_of(family: str, *, large: bool) -> tuple[str, ...]:
   return _families(large=large)[family].members
 
 
+def asks_for(suite: str, *, kinds: Sequence[str]) -> bool:
+  """Returns whether a word of a suite is of one of the kinds; `c_generated` reads no files."""
+  families = _families(large=False)
+  words = [word.strip().partition(":")[0] for word in SUITES.get(suite, suite).split(",")]
+  return any(word in families and families[word].kind in kinds for word in words)
+
+
 def suite_problem(suite: str) -> str | None:
   """Returns what is wrong with a suite, or None: a check for `settings.resolve_runs`.
 

@@ -4,6 +4,7 @@
 A job that needs a trained network is an entry of `ON_TRAINED`.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mixboost_jax import evaluate, models, report, train
+from mixboost_jax import evaluate, models, report, rules, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.evaluate import audit_plan
 from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
@@ -28,7 +29,7 @@ from mixboost_jax.runtime import (
 )
 from mixboost_jax.schema import Settings
 
-__all__ = ["CHECKS", "JOBS", "USER_ERRORS", "Trained", "load_trained", "run"]
+__all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
 
 OnTrained = Callable[..., None]
 """`(run, open folder, trained state, *, command, stop)`."""
@@ -67,6 +68,21 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "audit.attacks": audit_plan.attacks_problem,
   "audit.figures": audit_plan.figures_problem,
 }
+_SUITE = "evaluate.suite"
+_PUBLISHED = ("corruption", "sequence", "renditions")
+READ_WHEN: rules.ReadWhen = (
+  (
+    ("evaluate.ood_dirs",),
+    (rules.When(_SUITE, functools.partial(evaluate.asks_for, kinds=("ood",)), " with ood"),),
+  ),
+  (
+    ("evaluate.released_dir",),
+    (
+      rules.When(_SUITE, functools.partial(evaluate.asks_for, kinds=_PUBLISHED), " with c, p, ..."),
+    ),
+  ),
+)
+"""Keys that a run reads only sometimes, beside `rules.READ_WHEN`."""
 
 
 def run(
@@ -101,7 +117,7 @@ def run(
 def _run(
   config: ConfigDict, folder: pathlib.Path, job: str, command: str, *, epoch: int, example: int
 ) -> int:
-  every = settings_lib.resolve_runs(config, checks=CHECKS)
+  every = settings_lib.resolve_runs(config, checks=CHECKS, read_when=READ_WHEN)
   folders = _folders(config, every, folder)
   if job == "report":
     return _report(folders, folder)

@@ -56,7 +56,7 @@ def load_trained(
     folder: of one run.
     data_dir: where the data lie here; "" keeps what the run says.
     defaults: a config, for keys that a folder of an older version does not name:
-      `configs.base.get_config()`.
+      `mixboost_jax.configs.base.get_config()`.
     changes: section -> key -> value, laid over what the run says.
 
   Raises:
@@ -71,7 +71,7 @@ def load_trained(
   for section, values in laid.items():
     tree[section] = {**tree[section], **values}
   try:
-    settings = settings_lib.resolve(tree)
+    settings = settings_lib.resolve(tree, stored=True)
   except settings_lib.ConfigError as error:
     hint = "" if defaults else "; for a run of an older version give defaults=base.get_config()"
     count = len(error.problems)

@@ -21,12 +21,11 @@ TINY = {
   "data.test_examples": 16,
   "model.name": "tiny-cnn",
   "model.dropout": 0.0,
-  "mask.grid": 8,
   "train.batch_size": 8,
   "train.epochs": 3.0,
-  "train.batchnorm_views": "both",
   "runtime.tensorboard": False,
 }
+BOOST = {"objective.name": "mixboost", "train.batchnorm_views": "both"}
 MIXES = {"name": "compose", "steps": ({"name": "mixup", "per": "example"}, {"name": "smote"})}
 
 
@@ -74,7 +73,7 @@ def test_pixmix_and_mask_are_what_the_network_gets(tmp_path, mixing_dir, monkeyp
     **{
       "augment.policy": base.VARIANTS["pixmix"]["augment.policy"],
       "augment.mixing_dir": str(mixing_dir),
-      "objective.name": "mixboost",
+      **BOOST,
     },
   )
   order = np.asarray(item.trainer.order(item.trainer.root, jnp.int32(4)))
@@ -117,7 +116,7 @@ def test_the_account_tells_of_the_whole_augmentation_of_a_run(tmp_path):
 
 def test_the_job_prints_the_chain_and_writes_pictures(tmp_path, capsys):
   policy = base.VARIANTS["trivial"]["augment.policy"]
-  cfg = config(**{"augment.policy": policy, "objective.name": "mixboost"})
+  cfg = config(**{"augment.policy": policy, **BOOST})
   options = {"job": "show_augmentation", "command": "test", "epoch": 2}
   with pytest.raises(ValueError, match=r"--example=99: not a training example; their 36 ids"):
     jobs.run(cfg, folder=tmp_path / "run", **options, example=99)

@@ -69,10 +69,10 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
   workdir.open_run(tmp_path, resolved()).close()
   (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
   before = (tmp_path / "config.json").read_bytes()
-  changed = resolved(**{"train.batch_size": 64, "mask.grid": 8})
+  changed = resolved(**{"train.batch_size": 64, "augment.crop_padding": 8})
   with pytest.raises(workdir.WorkdirError, match="holds a run of another config") as info:
     workdir.open_run(tmp_path, changed)
-  assert "  - mask.grid: 16 -> 8\n  - train.batch_size: 128 -> 64" in str(info.value)
+  assert "  - augment.crop_padding: 4 -> 8\n  - train.batch_size: 128 -> 64" in str(info.value)
   assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json"]
   assert (tmp_path / "config.json").read_bytes() == before
 

@@ -85,7 +85,10 @@ def test_sample_pairing_follows_its_schedule():
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
-    ({"augment.start": 0.8, "augment.end": 0.8}, "leave no epoch with the policy"),
+    (
+      {**base.VARIANTS["cutout"], "augment.start": 0.8, "augment.end": 0.8},
+      "leave no epoch with the policy",
+    ),
     ({"augment.off_epochs": -1}, "config.augment.off_epochs: expected a number >= 0"),
     ({"augment.manifold_layers": (2, 1)}, "expected increasing numbers of layers"),
     (
