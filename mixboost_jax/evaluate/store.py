@@ -51,10 +51,15 @@ def network_digest(apply_fn: Any, variables: Any, image_shape: tuple[int, ...]) 
   """Returns a hash of what a network computes: its program for one picture, and its parameters."""
   picture = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
   program = jax.make_jaxpr(apply_fn)(variables, picture)
-  text = _ADDRESS.sub("", str(program))
+  text = program_text(program)
   leaves = [np.asarray(_whole(leaf)) for leaf in jax.tree.leaves(variables)]
   constants = [np.asarray(_whole(constant)) for constant in program.consts]
   return digest(text, *leaves, *constants)
+
+
+def program_text(program: Any) -> str:
+  """Returns a traced program as text, without the addresses of this process."""
+  return _ADDRESS.sub("", str(program))
 
 
 def _whole(leaf: Any) -> Any:
