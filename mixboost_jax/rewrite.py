@@ -53,13 +53,13 @@ def fast_on_cpu(fn: Callable, *, differentiated: bool = False) -> Callable:
 
 def _rewrite(value: Any, differentiated: bool) -> Any:
   """Rewrites a program, or all that a parameter of an equation holds; the same object if none."""
-  if isinstance(value, core.ClosedJaxpr):
-    inner = _rewrite(value.jaxpr, differentiated)
-    return value if inner is value.jaxpr else value.replace(jaxpr=inner)
-  if isinstance(value, core.Jaxpr):
+  if isinstance(value, core.Jaxpr):  # from JAX 0.11 on closed programs too, so it goes first
     equations = [_rewrite_equation(equation, differentiated) for equation in value.eqns]
     changed = _differ(equations, value.eqns)
     return value.replace(eqns=equations) if changed else value
+  if isinstance(value, core.ClosedJaxpr):
+    inner = _rewrite(value.jaxpr, differentiated)
+    return value if inner is value.jaxpr else value.replace(jaxpr=inner)
   if type(value) is tuple:
     parts = tuple(_rewrite(part, differentiated) for part in value)
     return parts if _differ(parts, value) else value
