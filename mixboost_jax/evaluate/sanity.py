@@ -40,6 +40,15 @@ VANISHING = 1e-7
 MANY = 0.25
 """Share of examples without such a gradient that is worth a word."""
 
+MASKED = (
+  "zero_gradients",
+  "survives_anything",
+  "larger_radius_is_weaker",
+  "more_steps_are_weaker",
+  "black_box_beats_gradients",
+)
+"""Flags by which attacks that follow the gradient prove nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Findings:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from mixboost_jax.evaluate import scoring
 from mixboost_jax.evaluate.examples import Examples
 from mixboost_jax.evaluate.released import Released
 from mixboost_jax.evaluate.scoring import Scorer
-from mixboost_jax.evaluate.store import Columns, program_text
+from mixboost_jax.evaluate.store import Columns, constants_of, program_text
 from mixboost_jax.evaluate.suites import Unit
 from mixboost_jax.runtime.mesh import AXES
 
@@ -126,7 +126,7 @@ def open_network(logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh) 
   apply_fn, given = scoring.open_up(_held_weakly(logits_fn), batch_shape)
   one = jax.ShapeDtypeStruct((1, *batch_shape[1:]), jnp.float32)
   program = jax.make_jaxpr(apply_fn)(given, one)
-  identity, constants = program_text(program), list(_constants(program))
+  identity, constants = program_text(program), list(constants_of(program))
   try:
     known = _NETWORKS.setdefault(logits_fn, {})
   except TypeError:  # cannot be hashed or weakly referenced
@@ -159,15 +159,6 @@ def _held_weakly(logits_fn: LogitsFn) -> LogitsFn:
     return function(images)
 
   return run
-
-
-def _constants(program: Any) -> Iterator[Any]:
-  """Yields the arrays that inner programs hold."""
-  yield from getattr(program, "consts", ())
-  for equation in program.eqns:
-    for value in jax.tree.leaves(list(equation.params.values())):
-      if hasattr(value, "eqns"):
-        yield from _constants(value)
 
 
 def _same(one: list[Any], other: list[Any]) -> bool:

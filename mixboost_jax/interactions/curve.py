@@ -4,7 +4,8 @@
 The public protocol (Deng et al. 2022, arXiv:2111.06236; `paper_strength`) spends 100 contexts on
 each of 200 pairs of a picture. Here
 
-- a pair gets a few contexts, and the bias of |I| is removed (`MultiOrder.absolute`);
+- a pair gets a few contexts, and the bias of |I| is removed (`MultiOrder.absolute`); where too
+  much of it is left, contexts are doubled;
 - pairs are spread evenly over the picture and over strata of like pairs;
 - a pilot run says how many pairs each picture and stratum deserves;
 - orders 0 and n - 2 are exact for a pair at 2 evaluations, so they get many more pairs, and their
@@ -150,6 +151,7 @@ def estimate_strength(
   batch: int = 16,
   target_stderr: float | None = None,
   max_rounds: int = 64,
+  max_contexts: int = 64,
   chunk_size: int = 256,
 ) -> Strength:
   """Estimates E_x E_ij |I^(m)| and J^(m) with few contexts, many pairs, and no bias of |I|.
@@ -173,6 +175,9 @@ def estimate_strength(
     batch: pairs per compiled call.
     target_stderr: repeat rounds until no J^(m) has a larger standard error; one round if None.
     max_rounds: most rounds.
+    max_contexts: where the bias of |I| that is left is not small (`Strength.is_biased`), contexts
+      are doubled and everything is drawn anew, up to this many; no more than `num_contexts` if it
+      is not larger. `Strength.num_contexts` says how many it became.
     chunk_size: evaluations per call of the network.
 
   Raises:
@@ -189,12 +194,20 @@ def estimate_strength(
     draws.append(setting.draw(pilot_key, sizes[0]))
     ideal = neyman(population, _spread(setting, draws[0]), num_pairs=num_pairs)
   counts = whole_batches(ideal, batch=batch)
+  number, has_pilot, spent = len(draws), bool(pilot_pairs), 0
   while True:
     sizes.append(counts)
-    draws.append(setting.draw(jax.random.fold_in(run_key, len(draws)), counts))
-    result = _combine(setting, draws, sizes, pilot=bool(pilot_pairs))
+    draws.append(setting.draw(jax.random.fold_in(run_key, number), counts))
+    number += 1
+    result = _combine(setting, draws, sizes, pilot=has_pilot)
+    result = dataclasses.replace(result, evaluations=result.evaluations + spent)
+    if result.is_biased.any() and 2 * setting.num_contexts <= max_contexts:
+      spent, has_pilot = result.evaluations, False
+      setting = dataclasses.replace(setting, num_contexts=2 * setting.num_contexts)
+      draws, sizes = [], []
+      continue
     settled = target_stderr is None or result.relative_stderr.max() <= target_stderr
-    if settled or len(draws) >= max_rounds + bool(pilot_pairs):
+    if settled or len(draws) >= max_rounds + has_pilot:
       return result
 
 
