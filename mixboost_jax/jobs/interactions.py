@@ -267,7 +267,6 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
       orders=games.orders_of(item.settings),
       num_pairs=16,
       num_contexts=4,
-      max_contexts=4,
       pilot_pairs=0,
       chunk_size=chosen.chunk_size,
     )
