@@ -253,7 +253,7 @@ def test_l2_audits_stay_in_the_l2_ball(key):
     num_queries=3, num_targets=1,
   )  # fmt: skip
   target = audit_attacks.Target(logits_fn, logits_fn, MI_OL, pool)
-  for word in ("adaptive", "eot-ce", "apgd-ce", "square"):
+  for word in ("adaptive", "apgd-ce", "square"):
     attack = audit_plan.parse_attack(word)
     craft = jax.jit(functools.partial(audit_attacks.craft, target=target, attack=attack, plan=plan))
     keys = jax.random.split(key, 10)
