@@ -139,8 +139,11 @@ def _checked(
     if not np.issubdtype(images.dtype, np.floating):
       raise ValueError(f"evaluate: images must be uint8, or float in [0, 1], got {images.dtype}.")
     low, high = float(images.min()), float(images.max())
-    if not np.isfinite([low, high]).all():
-      raise ValueError("evaluate: images must be finite, got NaN or infinity; check the data.")
+    if not (np.isfinite(low) and np.isfinite(high)):
+      raise ValueError(
+        f"evaluate: float images must be finite, got [{low:g}, {high:g}]; look for a division by 0 "
+        "in what made them."
+      )
     if not (low >= 0 and high <= 1):
       raise ValueError(
         f"evaluate: float images must lie in [0, 1], got [{low:g}, {high:g}]; divide 8-bit values "

@@ -54,7 +54,8 @@ IMAGES, LABELS = np.zeros((3, 2, 2, 1), np.uint8), np.zeros(3, int)
     ((IMAGES, LABELS - 1), "labels must be >= 0"),
     ((IMAGES.astype(int), LABELS), "uint8, or float"),
     ((IMAGES + 255.0, LABELS), r"lie in \[0, 1\], got \[255, 255\]"),
-    ((IMAGES + np.nan, LABELS), "must be finite, got NaN"),
+    ((IMAGES + np.nan, LABELS), r"must be finite, got \[nan, nan\]; look for a division"),
+    ((IMAGES + np.inf, LABELS), r"must be finite, got \[inf, inf\]"),
   ],
 )
 def test_wrong_arrays(pair, message):

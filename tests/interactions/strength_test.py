@@ -197,6 +197,7 @@ def test_all_games_and_orders_share_one_program():
     orders=ORDERS,
     num_pairs=48,
     num_contexts=4,
+    max_contexts=4,
     chunk_size=4096,
   )
   assert features.pair_features._cache_size() == 1
