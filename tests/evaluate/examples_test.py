@@ -79,3 +79,10 @@ def test_padding_is_marked(kind):
   np.testing.assert_array_equal(labels[:11], split.labels)
   ids = np.concatenate([batch.ids for batch in batches])
   np.testing.assert_array_equal(ids, [*range(11), data.PADDING_ID])
+
+
+@pytest.mark.parametrize("as_split", [False, True])
+def test_a_misspelt_split_is_refused_for_arrays_too(as_split):
+  split = make_split(3)
+  with pytest.raises(ValueError, match=r"one of test, validation, train, got 'tset'"):
+    evaluate.from_dataset(split if as_split else (split.images, split.labels), split="tset")
