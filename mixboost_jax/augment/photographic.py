@@ -16,6 +16,7 @@ from mixboost_jax.array_types import AnyKey, Image, Images, PerExample, PRNGKey,
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
 from mixboost_jax.image import colour, filters, resize
+from mixboost_jax.image.quantize import rounded
 
 _ATTEMPTS = 10
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
@@ -139,7 +140,7 @@ def color_jitter(
     for position in range(4):
       adjusted = (
         colour.towards(image, jnp.zeros(()), factors[0]),
-        colour.towards(image, colour.grey(image).mean(), factors[1]),
+        colour.towards(image, colour.mean_grey(image), factors[1]),
         colour.towards(image, colour.grey(image), factors[2]),
         image if hue == 0 else colour.shift_hue(image, turn),
       )
@@ -158,7 +159,8 @@ def draw_jitter(
   u = jax.vmap(lambda k: jax.random.uniform(k, (4,)))(key_amounts)
   low = jnp.maximum(0.0, 1 - jnp.array(strengths))[None]
   high = 1 + jnp.array(strengths)[None]
-  return jnp.asarray(_ORDERS)[which], low + (high - low) * u[:, :3], hue * (2 * u[:, 3] - 1)
+  factors = low + rounded((high - low) * u[:, :3])
+  return jnp.asarray(_ORDERS)[which], factors, rounded(hue * (2 * u[:, 3] - 1))
 
 
 def random_grayscale(key: AnyKey, images: Images, *, prob: Number = 0.1) -> Images:

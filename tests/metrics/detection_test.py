@@ -101,3 +101,13 @@ def test_tpr_out_of_range():
 def test_jit_gives_the_same(scores):
   for function in (metrics.auroc, metrics.aupr, metrics.fpr_at_tpr):
     np.testing.assert_allclose(jax.jit(function)(*scores), function(*scores), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [metrics.auroc, metrics.aupr, metrics.fpr_at_tpr])
+def test_the_order_of_ties_does_not_matter(function):
+  rng = np.random.default_rng(0)
+  known, foreign = rng.integers(3, 9, 60) / 8, rng.integers(1, 7, 40) / 8
+  want = function(jnp.asarray(np.sort(known)), jnp.asarray(np.sort(foreign)))
+  assert 0 < want < 1
+  mixed = (jnp.asarray(rng.permutation(scores)) for scores in (known, foreign))
+  np.testing.assert_allclose(function(*mixed), want, rtol=1e-6)
