@@ -4,6 +4,12 @@
 Every function takes one key, or one key per example; what happens to an example depends on its
 own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels; the
 partner of an example is its predecessor in the shuffled batch (see `mixing.py`).
+
+Gradients with respect to the pictures: policies of Pillow's operations (`autoaugment`,
+`randaugment`, `trivial_augment_wide`, `ops`) have none, since they work on 8-bit levels; `augmix`
+has that of the picture's own share alone and `pixmix` none. `attacks.bpda(fn)` differentiates any
+of them straight through. The others (flip, crops, cutout, `color_jitter`, noise, blur, grey and
+mixes) have the gradient of their formula.
 """
 
 import functools

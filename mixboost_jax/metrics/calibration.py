@@ -4,8 +4,8 @@
 Every metric here is a function of `confidence` (largest probability) and `correct` alone; the
 functions that take probabilities and labels are the same ones with that first step included.
 
-Where examples are put in order of confidence, those of equal confidence (1 exactly, above all) share
-their mean correctness, so that no result depends on the order of the input.
+Where examples are put in order of confidence, those of equal confidence (1 exactly, above all)
+share their mean correctness, so that no result depends on the order of the input.
 """
 
 from typing import Any, NamedTuple
