@@ -7,6 +7,12 @@ partner of an example is its predecessor in the shuffled batch (see `mixing.py`)
 
 Bytes are refused. Floats of 0 to 255 are refused in NumPy arrays; in arrays of JAX only a run with
 `MIXBOOST_CHECKS=1` notices them (see `checks`), because to look would wait for the device.
+
+Gradients with respect to the pictures: policies of Pillow's operations (`autoaugment`,
+`randaugment`, `trivial_augment_wide`, `ops`) have none, since they work on 8-bit levels; `augmix`
+has that of the picture's own share alone and `pixmix` none. `attacks.bpda(fn)` differentiates any
+of them straight through. The others (flip, crops, cutout, `color_jitter`, noise, blur, grey and
+mixes) have the gradient of their formula.
 """
 
 import functools

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms of photographs: resized crops, colour jitter, noise, blur, grey. Not cut to levels."""
+"""Transforms of photographs: resized crops, colour jitter, noise, blur, grey.
+
+Not cut to levels, and each has a gradient with respect to the pictures. Resized crops alone are
+rounded to levels, which their gradient ignores.
+"""
 
 import functools
 import itertools
@@ -16,6 +20,7 @@ from mixboost_jax.array_types import AnyKey, Image, Images, PerExample, PRNGKey,
 from mixboost_jax.augment import parameters
 from mixboost_jax.augment.parameters import Number
 from mixboost_jax.image import colour, filters, resize
+from mixboost_jax.image.quantize import rounded, to_nearest
 
 _ATTEMPTS = 10
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
@@ -33,7 +38,8 @@ def random_resized_crop(
   """Cuts out a window of random area and shape and resizes it to `size` x `size`.
 
   Paper: Szegedy et al. 2015, arXiv:1409.4842, Sec. 6. As in common code, ten windows are tried; if
-    none fits, the largest central one of an allowed shape is taken.
+    none fits, the largest central one of an allowed shape is taken. The result is rounded to 8-bit
+    levels, as common code does: a policy that follows would cut it, half a level darker.
 
   Args:
     key: one key, or one per example.
@@ -50,7 +56,7 @@ def random_resized_crop(
   )
 
   def one(window: Array, image: Image) -> Array:
-    return jnp.clip(resize.resize_window(image, *window, size=(size, size)), 0, 1)
+    return to_nearest(resize.resize_window(image, *window, size=(size, size)))
 
   return jax.vmap(one)(windows, images)
 
@@ -141,7 +147,7 @@ def color_jitter(
     for position in range(4):
       adjusted = (
         colour.towards(image, jnp.zeros(()), factors[0]),
-        colour.towards(image, colour.grey(image).mean(), factors[1]),
+        colour.towards(image, colour.mean_grey(image), factors[1]),
         colour.towards(image, colour.grey(image), factors[2]),
         image if hue == 0 else colour.shift_hue(image, turn),
       )
@@ -160,7 +166,8 @@ def draw_jitter(
   u = jax.vmap(lambda k: jax.random.uniform(k, (4,)))(key_amounts)
   low = jnp.maximum(0.0, 1 - jnp.array(strengths))[None]
   high = 1 + jnp.array(strengths)[None]
-  return jnp.asarray(_ORDERS)[which], low + (high - low) * u[:, :3], hue * (2 * u[:, 3] - 1)
+  factors = low + rounded((high - low) * u[:, :3])
+  return jnp.asarray(_ORDERS)[which], factors, rounded(hue * (2 * u[:, 3] - 1))
 
 
 @checks.inputs()

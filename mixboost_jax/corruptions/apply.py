@@ -10,7 +10,7 @@ from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.corruptions.severities import LARGEST_CIFAR_SIDE, SEVERITIES
 from mixboost_jax.corruptions.table import CORRUPTIONS
-from mixboost_jax.image.quantize import from_levels, to_levels
+from mixboost_jax.image.quantize import cut, from_levels, to_levels
 from mixboost_jax.keys import per_example
 from mixboost_jax.registry import lookup
 
@@ -51,7 +51,13 @@ def parameters(name: str, *, severity: int, table: str) -> dict[str, Any]:
 
 @checks.inputs(values="always")
 def corrupt(
-  key: AnyKey, images: Images, *, name: str, severity: int, table: str = "auto"
+  key: AnyKey,
+  images: Images,
+  *,
+  name: str,
+  severity: int,
+  table: str = "auto",
+  straight_through: bool = False,
 ) -> Images:
   """Corrupts a batch; each picture's draws depend on its own key only.
 
@@ -67,6 +73,10 @@ def corrupt(
     name: a key of `CORRUPTIONS`.
     severity: 1..5.
     table: "cifar" or "imagenet" constants; "auto" chooses by the size of the pictures.
+    straight_through: pass gradients through the final cut to levels as if it were not there; the
+      values are the same. Otherwise the gradient is 0. A corruption that cuts to levels on its way
+      (JPEG, glass, snow and others) loses that part of the gradient in any case: `attacks.bpda`
+      replaces all of it.
 
   Returns:
     Same shape; multiples of 1/255, cut and not rounded, as the benchmarks store them.
@@ -80,14 +90,17 @@ def corrupt(
   if channels not in (1, 3):
     raise ValueError(f"corrupt: expected 1 or 3 channels, got {channels}.")
   keys = per_example(key, number)
-  return _corrupt(keys, images, name=name, severity=severity, table=table)
+  options = {"table": table, "straight_through": straight_through}
+  return _corrupt(keys, images, name=name, severity=severity, **options)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "severity", "table"))
-def _corrupt(keys: PRNGKeys, images: Images, *, name: str, severity: int, table: str) -> Images:
+@functools.partial(jax.jit, static_argnames=("name", "severity", "table", "straight_through"))
+def _corrupt(
+  keys: PRNGKeys, images: Images, *, name: str, severity: int, table: str, straight_through: bool
+) -> Images:
   corruption = CORRUPTIONS[name]
   change = functools.partial(
     corruption.function, **parameters(name, severity=severity, table=table)
   )
   changed = jax.vmap(change)(keys, images) if corruption.samples else jax.vmap(change)(images)
-  return from_levels(to_levels(changed))
+  return cut(changed) if straight_through else from_levels(to_levels(changed))

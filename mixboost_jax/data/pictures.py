@@ -19,6 +19,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """What such a file may hold. Pillow would open any other by its content: EPS starts Ghostscript."""
 _MAX_FILE_BYTES = 2**28
 _CHUNK = 256  # pictures decoded ahead
+_LONGEST = 16  # times the shorter side; the middle is kept of anything longer
 
 Place = Callable[[int, int], tuple[int, int, int, int]]
 """`(height, width) of a picture -> (top, left, height, width)` of a window in it, in pixels."""
@@ -38,11 +39,11 @@ def decode(
   Args:
     raw: a PNG, JPEG, BMP or WebP file.
     num_channels: 3 (colour) or 1 (grey); others are converted.
-    image_size: side in px; the middle square is cut out and resized to it (bilinear with
-      antialiasing). 0: as stored.
+    image_size: side in px; the shorter side is resized to it (bilinear with antialiasing) and the
+      middle square is cut out, as torchvision's Resize and CenterCrop do. 0: as stored.
     place: its name, for the message.
-    margin: resize to so many px more and keep the middle `image_size` px.
-    window: what to cut out instead of the middle square; needs `image_size`.
+    margin: resize to so many px more before the middle square of `image_size` px is cut out.
+    window: what to cut out and resize instead of the middle square; needs `image_size`.
 
   Raises:
     ValueError: if it is not a readable 8-bit picture.
@@ -126,19 +127,20 @@ def open_picture(raw: bytes, *, place: str) -> Any:
 def _to_square(picture: Any, size: int, margin: int) -> Any:
   from PIL import Image
 
-  side = min(picture.size)
-  middle, whole = _middle(picture, side), size + margin
-  if side != whole:
-    middle = middle.resize((whole, whole), Image.Resampling.BILINEAR)
-  return _middle(middle, size)
+  short = min(picture.size)
+  if max(picture.size) > _LONGEST * short:  # would be resized to a picture of any length
+    picture = _middle(picture, *(min(side, _LONGEST * short) for side in picture.size))
+  if short != size + margin:
+    # The whole picture: what lies beyond the square counts at its edges, and the square may begin
+    # between two pixels.
+    sides = [int((size + margin) * side / short) for side in picture.size]
+    picture = picture.resize(sides, Image.Resampling.BILINEAR)
+  return _middle(picture, size, size)
 
 
-def _middle(picture: Any, side: int) -> Any:
-  width, height = picture.size
-  if width == height == side:
-    return picture
-  left, top = (width - side) // 2, (height - side) // 2
-  return picture.crop((left, top, left + side, top + side))
+def _middle(picture: Any, width: int, height: int) -> Any:
+  left, top = (round((a - b) / 2) for a, b in zip(picture.size, (width, height), strict=True))
+  return picture.crop((left, top, left + width, top + height))
 
 
 def _cut(picture: Any, window: tuple[int, int, int, int], size: int) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mixboost_jax import metrics
 from mixboost_jax.evaluate.replicates import (
   NUM_BINNED_RESAMPLES,
   Place,
@@ -59,15 +60,19 @@ def _rms_of(
   confidence = np.concatenate([cell["confidence"] for cell in group]).astype(np.float64)
   correct = np.concatenate([cell["correct"] for cell in group]).astype(np.float64)
   order = np.argsort(confidence, kind="stable")
-  gaps, owner = (confidence - correct)[order], order % draws.counts.shape[1]
-  replicates = [
-    _rms(np.repeat(gaps, row[owner]), skip_last_bin=skip_last_bin) for row in draws.counts
-  ]
-  return _rms(gaps, skip_last_bin=skip_last_bin), np.array(replicates)
+  confidence, correct, owner = confidence[order], correct[order], order % draws.counts.shape[1]
+
+  def rms(times: np.ndarray) -> float:
+    values = (np.repeat(array, times) for array in (confidence, correct))
+    return _rms(*values, skip_last_bin=skip_last_bin)
+
+  replicates = [rms(row[owner]) for row in draws.counts]
+  return rms(np.ones_like(owner)), np.array(replicates)
 
 
-def _rms(gaps: np.ndarray, *, skip_last_bin: bool) -> float:
-  """As `metrics.rms_calibration_error`, of confidence - correct in order of confidence, in %."""
+def _rms(confidence: np.ndarray, correct: np.ndarray, *, skip_last_bin: bool) -> float:
+  """As `metrics.rms_calibration_error`, of examples in order of confidence, in %."""
+  gaps = confidence - metrics.tied_means(confidence, correct, xp=np)
   starts = np.arange(max(len(gaps) // BIN_SIZE, 1)) * BIN_SIZE  # the remainder joins the last bin
   sizes = np.diff(np.append(starts, len(gaps)))
   squares = np.square(np.add.reduceat(gaps, starts)) / sizes

@@ -40,13 +40,12 @@ def statistics(
   """Returns every bootstrapped metric; the examples come in ascending order of confidence."""
   equal_width = metrics.equal_width_bins(confidence, correct, num_bins=ece_bins)
   equal_mass = metrics.equal_mass_bins(confidence, correct, num_bins=ece_bins)
-  hits = jnp.cumsum(correct[::-1])
   found = {
     "nll": nll.mean(),
     "brier": brier.mean(),
     "ece": 100 * metrics.mean_gap(equal_width),
     "adaptive_ece": 100 * metrics.mean_gap(equal_mass),
-    "aurra": 100 * (hits / jnp.arange(1, len(hits) + 1)).mean(),
+    "aurra": 100 * metrics.sorted_aurra(confidence, correct),
   }
   if (
     len(confidence) >= 2 * BIN_SIZE

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between pictures in [0, 1] and the 8-bit levels on which the classical operations are defined."""
+"""Between pictures in [0, 1] and the 8-bit levels on which the classical operations are defined.
 
+A level has no useful gradient: whatever goes through `to_levels` has the gradient 0. `cut` and
+`to_nearest` keep the picture and pass gradients on as if they did nothing (straight-through).
+"""
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -20,6 +25,22 @@ def to_levels(images: Float[Array, "*n C"]) -> UInt8[Array, "*n C"]:
 def from_levels(levels: UInt8[Array, "*n C"]) -> Float[Array, "*n C"]:
   """Returns level / 255 as float32."""
   return levels.astype(jnp.float32) / LEVELS
+
+
+@jax.custom_jvp
+def cut(images: Float[Array, "*n C"]) -> Float[Array, "*n C"]:
+  """Returns `from_levels(to_levels(images))`; its gradient is that of the identity."""
+  return from_levels(to_levels(images))
+
+
+@jax.custom_jvp
+def to_nearest(images: Float[Array, "*n C"]) -> Float[Array, "*n C"]:
+  """Rounds to the nearest level, halves up as Pillow; its gradient is that of the identity."""
+  return from_levels(to_levels(images + 0.5 / LEVELS))
+
+
+cut.defjvps(lambda tangent, result, images: tangent)
+to_nearest.defjvps(lambda tangent, result, images: tangent)
 
 
 def rounded(product: Float[Array, "*n"]) -> Float[Array, "*n"]:

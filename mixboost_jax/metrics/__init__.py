@@ -14,6 +14,8 @@ from mixboost_jax.metrics.calibration import (
   rms_calibration_error,
   rms_gap,
   soft_f1,
+  sorted_aurra,
+  tied_means,
 )
 from mixboost_jax.metrics.classification import (
   accuracy,
@@ -113,6 +115,8 @@ __all__ = [
   "rms_calibration_error",
   "rms_gap",
   "soft_f1",
+  "sorted_aurra",
+  "tied_means",
   "top5_distance",
   "wilcoxon",
   "wilson",

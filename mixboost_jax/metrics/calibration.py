@@ -3,9 +3,12 @@
 
 Every metric here is a function of `confidence` (largest probability) and `correct` alone; the
 functions that take probabilities and labels are the same ones with that first step included.
+
+Where examples are put in order of confidence, those of equal confidence (1 exactly, above all)
+share their mean correctness, so that no result depends on the order of the input.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,11 +41,31 @@ def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins
   return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
+def tied_means(sorted_confidence: Any, is_correct: Any, *, xp: Any = jnp) -> Any:
+  """Replaces each value by its mean over the examples of equal confidence.
+
+  It is what an example at this place is worth on average when ties are put in random order.
+
+  Args:
+    sorted_confidence: in ascending order.
+    is_correct: 0 or 1 each, in the same order.
+    xp: `jax.numpy`, or `numpy` for float64 on the host.
+  """
+  changes = sorted_confidence[1:] != sorted_confidence[:-1]
+  tie = xp.concatenate([xp.zeros(1, changes.dtype), changes]).cumsum()
+  options = {"length": len(tie)} if xp is jnp else {}
+  sums, counts = (xp.bincount(tie, weights, **options) for weights in (is_correct, None))
+  return (sums / xp.maximum(counts, 1))[tie]
+
+
 @checks.inputs(values="always")
 def equal_mass_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, num_bins: int
 ) -> Bins:
-  """Cuts the examples, already in order of confidence, into `num_bins` runs of equal size +-1."""
+  """Cuts the examples, already in order of confidence, into `num_bins` runs of equal size +-1.
+
+  Examples of equal confidence count with `tied_means`, on whichever side of an edge they fall.
+  """
   num_examples = len(sorted_confidence)
   place = jnp.asarray(np.arange(num_examples) * num_bins // max(num_examples, 1))
 
@@ -50,7 +73,8 @@ def equal_mass_bins(
     return jnp.zeros(num_bins, values.dtype).at[place].add(values, indices_are_sorted=True)
 
   ones = jnp.ones_like(sorted_confidence)
-  return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
+  correct = tied_means(sorted_confidence, is_correct)
+  return Bins(add_up(ones), add_up(sorted_confidence), add_up(correct))
 
 
 @checks.inputs(values="always")
@@ -59,7 +83,8 @@ def fixed_size_bins(
 ) -> Bins:
   """Cuts the examples, already in order of confidence, into runs of `bin_size`.
 
-  The remainder joins the last run.
+  The remainder joins the last run. Examples of equal confidence count with `tied_means`, on
+  whichever side of an edge they fall.
 
   Raises:
     ValueError: if there are fewer than `bin_size` examples.
@@ -78,7 +103,8 @@ def fixed_size_bins(
     return sums.at[-1].add(values[whole:].sum())
 
   ones = jnp.ones_like(sorted_confidence)
-  return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
+  correct = tied_means(sorted_confidence, is_correct)
+  return Bins(add_up(ones), add_up(sorted_confidence), add_up(correct))
 
 
 def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, PerExample]:
@@ -142,7 +168,7 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
 def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
 
-  Equal confidences at an edge are split by their order in the input.
+  Equal confidences on both sides of an edge count with their mean correctness, see `tied_means`.
   """
   return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
 
@@ -157,8 +183,10 @@ def rms_calibration_error(
   noise floor of a calibrated model with accuracy p is about sqrt(p (1 - p) / bin_size).
 
   Paper: Hendrycks et al. 2022, arXiv:2112.05135 (RMS calibration error, adaptive bins).
-  Deviation: none with `skip_last_bin=True`, which repeats the published code: its loop leaves the
-    bin of highest confidence out of the sum. `skip_last_bin=False` is the definition itself.
+  Deviation: `skip_last_bin=True` repeats the published code, whose loop leaves the
+    bin of highest confidence out of the sum. `skip_last_bin=False` is the definition itself. The
+    published code leaves equal confidences in whatever order a sort gives them; here they count
+    with their mean correctness, so the noise between bins of one and the same confidence is gone.
 
   Args:
     probabilities: rows are probability vectors.
@@ -192,18 +220,20 @@ def mad_calibration_error(
 def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the area under the response rate accuracy curve, in [0, 1].
 
-  The mean over k = 1..N of the accuracy on the k most confident examples; equal confidences are
-  taken in input order.
+  The mean over k = 1..N of the accuracy on the k most confident examples.
 
   Paper: Hendrycks et al. 2021, arXiv:1907.07174 (AURRA).
+  Deviation: equal confidences count with their mean correctness, which gives the expected value
+    over all orders of them; the published code takes the order that a sort happens to give.
   """
-  confidence = classification.confidence(probabilities)
-  order = jnp.argsort(confidence, descending=True)
-  right = classification.correct(probabilities, labels)[order]
-  hits = jnp.cumsum(right.astype(jnp.int32))
-  answered = jnp.arange(1, len(hits) + 1)
   known = classification.usable(probabilities, labels).all()
-  return jnp.where(known, (hits / answered).mean(), jnp.nan)
+  return jnp.where(known, sorted_aurra(*_sorted(probabilities, labels)), jnp.nan)
+
+
+def sorted_aurra(sorted_confidence: PerExample, is_correct: PerExample) -> Scalar:
+  """Returns `aurra` of examples in ascending order of confidence."""
+  hits = jnp.cumsum(tied_means(sorted_confidence, is_correct)[::-1])
+  return (hits / jnp.arange(1, len(hits) + 1)).mean()
 
 
 @checks.inputs(values="always")

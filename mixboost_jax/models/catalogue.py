@@ -20,6 +20,8 @@ NAMES: Mapping[str, str] = {
   "preact-resnet-10": "pre-activation ResNet for 32 px with one block per stage, for tests",
   "preact-resnet-18": "pre-activation ResNet-18 for 32 px",
   "preact-resnet-50": "pre-activation ResNet-50 (bottlenecks) for 32 px",
+  "preact-resnet-D-activated": "the same as preact-resnet-D; says it of weights from a file",
+  "preact-resnet-D-raw": "the same with shortcut convolutions before bn-relu: preact-resnet-18-raw",
   "mi-resnet-50": "three-stage ResNet of the Mixup Inference experiments for 32 px",
   "resnet-14": "ResNet-50 with one block per stage, for tests",
   "resnet-50": "ResNet-50 v1.5 for 224 px (give image_size=224)",
@@ -28,7 +30,7 @@ NAMES: Mapping[str, str] = {
 }
 """Name (or pattern of names) -> what it is."""
 
-_BUILDERS: dict[str, Callable[[Weights, Spec], Network]] = {
+_BUILDERS: dict[str, Callable[..., Network]] = {
   "preact-resnet-10": partial(PreactResNet, depths=(1, 1, 1, 1), bottleneck=False),
   "preact-resnet-18": partial(PreactResNet, depths=(2, 2, 2, 2), bottleneck=False),
   "preact-resnet-50": partial(PreactResNet, depths=(3, 4, 6, 3), bottleneck=True),
@@ -39,11 +41,14 @@ _BUILDERS: dict[str, Callable[[Weights, Spec], Network]] = {
   "tiny-cnn": TinyCnn,
 }
 _WIDE = re.compile(r"wrn-(\d+)-(\d+)")
+_PREACT = re.compile(r"(preact-resnet-(?:10|18|50))-(activated|raw)")
 
 
 def name_problem(name: str) -> str | None:
   """Returns what is wrong with the name of a network, or None."""
   if name in _BUILDERS:
+    return None
+  if _PREACT.fullmatch(name):
     return None
   wide = _WIDE.fullmatch(name)
   if wide is None:
@@ -107,4 +112,6 @@ def build(name: str, weights: Weights, spec: Spec) -> Network:
     raise ValueError(f"models.create: {problem}")
   if wide := _WIDE.fullmatch(name):
     return WideResNet(weights, spec, depth=int(wide[1]), widen=int(wide[2]))
+  if preact := _PREACT.fullmatch(name):
+    return _BUILDERS[preact[1]](weights, spec, raw_shortcut=preact[2] == "raw")
   return _BUILDERS[name](weights, spec)

@@ -21,13 +21,22 @@ Hidden = Float[Array, "N H W C"]
 class PreactBlock(nnx.Module):
   """bn-relu-conv twice (3 x 3, 3 x 3) or, as a bottleneck, three times (1 x 1, 3 x 3, 1 x 1).
 
-  Where the shape changes, the first bn-relu also feeds a 1 x 1 shortcut convolution.
+  Where the shape changes, the first bn-relu also feeds a 1 x 1 shortcut convolution, or with
+  `raw_shortcut` the input itself does.
   """
 
   def __init__(
-    self, weights: Weights, inputs: int, width: int, outputs: int, *, stride: int, bottleneck: bool
+    self,
+    weights: Weights,
+    inputs: int,
+    width: int,
+    outputs: int,
+    *,
+    stride: int,
+    bottleneck: bool,
+    raw_shortcut: bool,
   ):
-    self.bottleneck = bottleneck
+    self.bottleneck, self.raw_shortcut = bottleneck, raw_shortcut
     first, second = ((1, 1), (3, stride)) if bottleneck else ((3, stride), (3, 1))
     self.bn1 = BatchNorm(inputs)
     self.conv1 = Conv(weights, inputs, width, first[0], stride=first[1])
@@ -41,7 +50,8 @@ class PreactBlock(nnx.Module):
   def __call__(self, inputs: Hidden, mode: Mode) -> Float[Array, "N P Q D"]:
     """Returns the sum of both branches."""
     hidden = nnx.relu(self.bn1(inputs, mode))
-    shortcut = inputs if self.shortcut is None else self.shortcut(hidden)
+    shortcut = inputs if self.raw_shortcut else hidden
+    shortcut = inputs if self.shortcut is None else self.shortcut(shortcut)
     hidden = self.conv2(nnx.relu(self.bn2(self.conv1(hidden), mode)))
     if self.bn3 is not None and self.conv3 is not None:
       hidden = self.conv3(nnx.relu(self.bn3(hidden, mode)))
@@ -62,11 +72,20 @@ class PreactResNet(Network):
     spec: see `Spec`; there is no dropout.
     depths: blocks per stage.
     bottleneck: three convolutions per block and four times as many output channels.
+    raw_shortcut: shortcut convolutions see the input of the block, before bn-relu; not the paper's.
   """
 
   has_dropout: ClassVar[bool] = False
 
-  def __init__(self, weights: Weights, spec: Spec, *, depths: tuple[int, ...], bottleneck: bool):
+  def __init__(
+    self,
+    weights: Weights,
+    spec: Spec,
+    *,
+    depths: tuple[int, ...],
+    bottleneck: bool,
+    raw_shortcut: bool = False,
+  ):
     super().__init__(spec, num_stages=len(depths))
     self.conv1 = Conv(weights, spec.num_channels, 64, 3)
     inputs = 64
@@ -76,9 +95,8 @@ class PreactResNet(Network):
       blocks = []
       for i in range(depth):
         stride = 2 if i == 0 and stage > 0 else 1
-        blocks.append(
-          PreactBlock(weights, inputs, width, outputs, stride=stride, bottleneck=bottleneck)
-        )
+        options = {"bottleneck": bottleneck, "raw_shortcut": raw_shortcut}
+        blocks.append(PreactBlock(weights, inputs, width, outputs, stride=stride, **options))
         inputs = outputs
       setattr(self, self.stages[stage], Sequence(blocks))
     self.bn = BatchNorm(inputs)

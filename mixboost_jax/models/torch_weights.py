@@ -12,6 +12,7 @@ from mixboost_jax.models import torch_names
 from mixboost_jax.models.catalogue import build
 from mixboost_jax.models.functional import functional, merge
 from mixboost_jax.models.network import Network, Spec
+from mixboost_jax.models.preact_resnet import PreactResNet
 from mixboost_jax.models.torch_files import read_arrays
 from mixboost_jax.models.torch_names import Path
 from mixboost_jax.models.weights import ZeroWeights
@@ -25,7 +26,9 @@ def from_torch(
   Understands the usual WideResNet (`block1.layer.0.bn1.weight`; shortcuts named `convShortcut`,
   `conv_shortcut` or `shortcut`), torchvision's and timm's ResNet-50 (`layer1.0.conv1.weight`,
   `downsample.0`, `fc`), pre-activation ResNets (`layer1.0.bn1`, `shortcut.0`, `bn`, `linear`) and
-  the three-stage ResNet (`fc_dense`). A prefix of all names (`module.`, `model.`, ...) is
+  the three-stage ResNet (`fc_dense`). A pre-activation ResNet must be named
+  `preact-resnet-18-activated` or `preact-resnet-18-raw`: public code has both, with the same
+  tensors and other logits. A prefix of all names (`module.`, `model.`, ...) is
   dropped; counters and unused blocks are ignored. A normaliser stored in the file must agree with
   `mean` and `std`.
 
@@ -45,6 +48,13 @@ def from_torch(
   if not torch_names.supports(network):
     raise ValueError(
       f"models.from_torch: no PyTorch layout is known for {name!r}; choose wrn-D-K or a ResNet."
+    )
+  if isinstance(network, PreactResNet) and not name.endswith(("-activated", "-raw")):
+    raise ValueError(
+      f"models.from_torch: the tensors of a {name} fit two networks with different logits. Say "
+      f"which one was trained: '{name}-activated' if its shortcut convolutions see relu(bn1(x)) "
+      f"(He et al.; RobustBench's out_shortcut=True), '{name}-raw' if they see x "
+      "(out_shortcut=False)."
     )
   found = read_arrays(path)
   pure = functional(network)
@@ -114,8 +124,17 @@ def _matched(
         f"{full_name}: expected shape {list(expected)}, got {list(found[full_name].shape)}"
       )
     arrays[name] = array
-  missing = [f"{prefix}{name}: missing" for name in wanted if name not in arrays]
+  missing = [f"{prefix}{name}: missing{_remedy(name)}" for name in wanted if name not in arrays]
   return arrays, [*missing, *problems]
+
+
+def _remedy(name: str) -> str:
+  """Says what to do about tensors that public variants of the networks leave out."""
+  if name in ("fc.bias", "linear.bias"):
+    return " (a head without a bias is one of zeros: add them to the file under this name)"
+  if name == "bn.weight":
+    return " (a variant without bn-relu before the head, bn_before_fc=False, cannot be expressed)"
+  return ""
 
 
 def _prefix(found: dict[str, np.ndarray]) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixboost_jax import augment
+from mixboost_jax import attacks, augment
 from mixboost_jax import image as kernels
 from mixboost_jax.augment import photographic
 from tests.augment import pil_reference
@@ -53,6 +53,25 @@ def test_no_window_fits_takes_the_centre():
     jax.random.key(0), height=10, width=100, scale=(0.99, 1.0), ratio=(3 / 4, 4 / 3)
   )
   np.testing.assert_array_equal(window, [0, (100 - 13) // 2, 10, 13])
+
+
+def test_resized_crops_are_rounded_as_pillow_does(key):
+  """A policy that cuts to levels must not darken them by half a level."""
+  pixels = pil_reference.pictures(32, 40)[:6]
+  each = jax.random.split(key, len(pixels))
+  images = jnp.asarray(pixels, jnp.float32) / 255
+  crops = augment.random_resized_crop(each, images, size=20)
+  windows = photographic.draw_windows(
+    each, height=32, width=40, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)
+  )
+  want = []
+  for picture, (top, left, height, width) in zip(pixels, np.asarray(windows), strict=True):
+    part = Image.fromarray(picture).crop((left, top, left + width, top + height))
+    want.append(np.asarray(part.resize((20, 20), Image.Resampling.BILINEAR), np.int32))
+  difference = np.asarray(kernels.to_levels(crops), np.int32) - np.stack(want)
+  assert np.abs(difference).max() <= 1
+  assert abs(difference.mean()) < 0.05
+  np.testing.assert_array_equal(kernels.from_levels(kernels.to_levels(crops)), crops)
 
 
 def test_resized_crop_changes_the_size(key, images):
@@ -118,3 +137,18 @@ def test_blur_keeps_the_mean_of_a_constant_and_rejects_small_pictures(key):
   np.testing.assert_allclose(augment.gaussian_blur(key, flat, radius=4), flat, rtol=1e-6)
   with pytest.raises(ValueError, match="radius 4 cannot be reflected in a picture of 4x4"):
     augment.gaussian_blur(key, jnp.zeros((1, 4, 4, 3)), radius=4)
+
+
+def test_photographs_have_gradients_and_policies_have_none(key):
+  """Sums of the output by pixel: a resized crop spreads one unit per output pixel."""
+  images = jnp.full((2, 8, 8, 3), 100 / 255) + jnp.linspace(0, 0.3, 8)[None, :, None, None]
+
+  def gradient(fn):
+    return jax.grad(lambda pictures: fn(key, pictures).sum())(images)
+
+  cropped = gradient(lambda key, pictures: augment.random_resized_crop(key, pictures, size=8))
+  np.testing.assert_allclose(cropped.sum(), images.size, rtol=1e-5)
+  assert np.abs(gradient(augment.color_jitter)).min() > 0
+  assert not gradient(augment.trivial_augment_wide).any()
+  straight = attacks.bpda(lambda pictures: augment.trivial_augment_wide(key, pictures))
+  np.testing.assert_array_equal(gradient(lambda key, pictures: straight(pictures)), 1)

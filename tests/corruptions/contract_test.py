@@ -53,6 +53,25 @@ def test_every_corruption(name, pictures):
   assert np.array_equal(other, out) != corruptions.CORRUPTIONS[name].samples
 
 
+@pytest.mark.parametrize("name", ["gaussian_noise", "defocus_blur"])
+def test_gradients_are_zero_unless_straight_through(name):
+  """In the middle of the range noise adds and blur spreads: a unit per pixel, on average."""
+  pictures = jnp.full((1, 16, 16, 3), 0.5)
+
+  def run(pictures, **options):
+    return corruptions.corrupt(jax.random.key(0), pictures, name=name, severity=1, **options)
+
+  def gradient(**options):
+    return np.asarray(jax.grad(lambda pictures: run(pictures, **options).sum())(pictures))
+
+  assert not gradient().any()
+  straight = gradient(straight_through=True)
+  assert straight.mean() == pytest.approx(1, rel=1e-4)
+  if name == "gaussian_noise":
+    np.testing.assert_allclose(straight, 1, rtol=1e-6)
+  np.testing.assert_array_equal(run(pictures), run(pictures, straight_through=True))
+
+
 @pytest.mark.parametrize("name", ["glass_blur", "jpeg_compression"])
 def test_inside_another_program(name, pictures):
   def apply(key, images):

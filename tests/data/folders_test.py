@@ -127,18 +127,30 @@ def test_the_split_never_changes():
   assert splitting.shuffled(names)[:3] == ["cat/7.png", "cat/9.png", "cat/6.png"]
 
 
-def test_resizing_keeps_the_middle_square(settings, tmp_path):
-  picture = np.zeros((10, 30, 3), np.uint8)
-  picture[:, 10:20] = 200  # the middle square
-  for split in ("train", "test"):
-    (tmp_path / split / "x").mkdir(parents=True)
-    (tmp_path / split / "y").mkdir()
-    Image.fromarray(picture).save(tmp_path / split / "y" / "wide.png")
-    Image.fromarray(picture).save(tmp_path / split / "x" / "wide.png")
-    Image.fromarray(picture.transpose(1, 0, 2)).save(tmp_path / split / "x" / "high.png")
-  dataset = data.load(settings(name="folder", dir=tmp_path, image_size=5))
-  assert dataset.train.images.shape == (3, 5, 5, 3)
-  assert np.all(dataset.train.images == 200)
+@pytest.mark.parametrize(
+  ("height", "width"),
+  [(300, 451), (427, 640), (451, 300), (256, 301), (57, 91), (224, 224), (91, 91), (10, 150)],
+)
+def test_the_shorter_side_is_resized_and_the_middle_square_cut_out(height, width):
+  """As torchvision's Resize(32) and CenterCrop(28), of any size of picture, down to the bits."""
+  rng = np.random.default_rng(height)
+  pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+  sides = (32, int(32 * width / height)) if height <= width else (int(32 * height / width), 32)
+  whole = Image.fromarray(pixels).resize(sides[::-1], Image.Resampling.BILINEAR)
+  top, left = (round((side - 28) / 2.0) for side in sides)
+  want = np.asarray(whole)[top : top + 28, left : left + 28]
+  raw = pictures.encode_png(pixels)
+  found = pictures.decode(raw, num_channels=3, image_size=28, place="x", margin=4)
+  np.testing.assert_array_equal(found, want)
+
+
+def test_the_middle_is_kept_of_an_extremely_long_picture():
+  """Two pixels high: resized whole it would be 60,000 pixels wide."""
+  pixels = np.zeros((2, 12_000, 3), np.uint8)
+  pixels[:, 5_900:6_100] = 200
+  raw = pictures.encode_png(pixels)
+  found = pictures.decode(raw, num_channels=3, image_size=10, place="x")
+  np.testing.assert_array_equal(found, np.full((10, 10, 3), 200))
 
 
 @pytest.mark.parametrize("stream", ["off", "on"])

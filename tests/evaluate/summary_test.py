@@ -35,6 +35,7 @@ def test_values_are_those_of_the_metrics(calibrated):
     "rms_calibration_error_exact": 100 * exact,
     "ece": 100 * metrics.ece(probabilities, labels),
     "brier": metrics.brier(probabilities, labels),
+    "aurra": 100 * metrics.aurra(probabilities, labels),
   }
   for name, value in want.items():
     assert found[name].value == pytest.approx(float(value), rel=1e-4), name
@@ -58,3 +59,23 @@ def test_level_and_bins_matter(calibrated):
 
 def test_the_same_scores_give_the_same_intervals(calibrated):
   assert summarise(calibrated) == summarise(calibrated)
+
+
+def test_the_order_of_equal_confidences_does_not_matter(calibrated):
+  """Certain answers of which every third is wrong: stored first, last or as they come."""
+  scores, examples, *_ = calibrated
+  correct = (np.arange(1500) % 3 > 0).astype(np.float32)
+  ones = np.ones(1500, np.float32)
+  found = [
+    evaluate.summarise(
+      scores._replace(correct=correct[order], confidence=ones),
+      examples,
+      ece_bins=15,
+      confidence=0.95,
+    )
+    for order in (np.arange(1500), np.argsort(correct, kind="stable"), np.argsort(-correct))
+  ]
+  values = [{metric.name: metric.value for metric in one} for one in found]
+  for other in values[1:]:
+    assert other == pytest.approx(values[0], rel=1e-5)
+  assert values[0]["aurra"] == pytest.approx(200 / 3, rel=1e-5)

@@ -116,6 +116,36 @@ def test_aurra_of_a_perfect_model_is_one():
   np.testing.assert_allclose(metrics.aurra(probabilities, labels), 1.0)
 
 
+def test_ties_count_with_their_mean():
+  # 1 is said three times (right, right, wrong) and .75 twice (right, wrong).
+  probabilities, labels = two_class([1.0, 0.75, 1.0, 0.75, 1.0], [0, 1, 1, 0, 1])
+  want = (2 / 3 + 2 / 3 + 2 / 3 + 2.5 / 4 + 3 / 5) / 5
+  np.testing.assert_allclose(metrics.aurra(probabilities, labels), want, rtol=1e-6)
+  # Runs of 2 by confidence: .75 .75 | 1 1 1.
+  want = (2 * abs(0.75 - 0.5) + 3 * abs(1 - 2 / 3)) / 5
+  options = {"bin_size": 2, "skip_last_bin": False}
+  value = metrics.mad_calibration_error(probabilities, labels, **options)
+  np.testing.assert_allclose(value, want, rtol=1e-6)
+
+
+TIED = ("adaptive_ece", "aurra", "ece", "mad_calibration_error", "rms_calibration_error", "soft_f1")
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_the_order_of_ties_does_not_matter(name):
+  """300 certain answers, of which 250 are right: first the right ones, last, or mixed."""
+  rng = np.random.default_rng(0)
+  confidence = np.concatenate([np.ones(300), rng.choice([0.6, 0.7, 0.8], 150)])
+  correct = np.concatenate([np.ones(250), np.zeros(50), rng.integers(0, 2, 150)])
+  ascending = np.lexsort((correct, confidence))
+  orders = (ascending, np.lexsort((-correct, confidence)), rng.permutation(450))
+  values = [
+    float(getattr(metrics, name)(*two_class(confidence[order], correct[order]))) for order in orders
+  ]
+  np.testing.assert_allclose(values, values[0], rtol=1e-5)
+  assert values[0] > 0
+
+
 def test_soft_f1_by_hand():
   # Doubts .4 .2 .1, mistakes 1 0 0: 2 * .4 / (.7 + 1).
   probabilities, labels = two_class([0.6, 0.8, 0.9], [0, 1, 1])
@@ -133,9 +163,9 @@ def test_jit_gives_the_same(name, predictions):
 
 
 def test_calibrated_model_meets_the_noise_floor(key):
-  # Confidence .9 everywhere, right 90 % of the time: E[gap^2] = p (1 - p) / 100 per bin.
+  # Confidence about .9, never the same twice, right 90 % of the time: E[gap^2] = p (1 - p) / 100.
   is_correct = jax.random.bernoulli(key, 0.9, (10_000,))
-  probabilities, labels = two_class(np.full(10_000, 0.9), is_correct)
+  probabilities, labels = two_class(np.linspace(0.899, 0.901, 10_000), is_correct)
   value = metrics.rms_calibration_error(probabilities, labels, skip_last_bin=False)
   floor = 0.9 * 0.1 / 100
   # The mean of 100 squared gaps; a squared normal variable has variance 2 floor^2.

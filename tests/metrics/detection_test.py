@@ -109,3 +109,13 @@ def test_nan_among_the_scores_makes_the_result_nan(function):
   assert jnp.isfinite(function(good, good))
   assert jnp.isnan(function(good, broken))
   assert jnp.isnan(function(broken, good))
+
+
+@pytest.mark.parametrize(\"function\", [metrics.auroc, metrics.aupr, metrics.fpr_at_tpr])
+def test_the_order_of_ties_does_not_matter(function):
+  rng = np.random.default_rng(0)
+  known, foreign = rng.integers(3, 9, 60) / 8, rng.integers(1, 7, 40) / 8
+  want = function(jnp.asarray(np.sort(known)), jnp.asarray(np.sort(foreign)))
+  assert 0 < want < 1
+  mixed = (jnp.asarray(rng.permutation(scores)) for scores in (known, foreign))
+  np.testing.assert_allclose(function(*mixed), want, rtol=1e-6)

@@ -75,6 +75,19 @@ class NumpyForward:
         x, inputs = x + self.conv(f"{block}.conv2", hidden), outputs
     return self.linear("fc", self.bn_relu("bn1", x))
 
+  def preact_resnet(self, x, depths, *, out_shortcut):
+    """As RobustBench's PreActResNet of PreActBlocks with `bn_before_fc`."""
+    x = self.conv("conv1", x)
+    for group, depth in enumerate(depths, 1):
+      for i in range(depth):
+        block, stride = f"layer{group}.{i}", 2 if i == 0 and group > 1 else 1
+        hidden = self.bn_relu(f"{block}.bn1", x)
+        if f"{block}.shortcut.0.weight" in self.state:
+          x = self.conv(f"{block}.shortcut.0", hidden if out_shortcut else x, stride)
+        hidden = self.bn_relu(f"{block}.bn2", self.conv(f"{block}.conv1", hidden, stride))
+        x = x + self.conv(f"{block}.conv2", hidden)
+    return self.linear("linear", self.bn_relu("bn", x))
+
   def resnet(self, x, depths):
     x = self.bn_relu("bn1", self.conv("conv1", x, 2))
     x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
@@ -122,8 +135,44 @@ def test_resnet_equals_numpy(tmp_path, rng):
   np.testing.assert_allclose(jax.jit(network)(images), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "out_shortcut"), [("activated", True), ("raw", False)])
+def test_pre_activation_resnet_equals_numpy(tmp_path, rng, kind, out_shortcut):
+  name, depths = "preact-resnet-10", (1, 1, 1, 1)
+  state = random_state(name, rng, num_classes=4, image_size=8)
+  np.savez(tmp_path / "w.npz", **state)
+  images = rng.uniform(size=(2, 8, 8, 3)).astype(np.float32)
+  options = {"num_classes": 4, "image_size": 8}
+  network = from_torch(tmp_path / "w.npz", f"{name}-{kind}", **options)
+  forward = NumpyForward(state)
+  expected, other = (
+    forward.preact_resnet(nchw(images), depths, out_shortcut=which)
+    for which in (out_shortcut, not out_shortcut)
+  )
+  np.testing.assert_allclose(jax.jit(network)(images), expected, atol=1e-4)
+  assert np.abs(expected - other).max() > 0.01
+  with pytest.raises(ValueError, match=r"'preact-resnet-10-activated' if .* '\S+-raw' if"):
+    from_torch(tmp_path / "w.npz", name, **options)
+
+
 @pytest.mark.parametrize(
-  "name", ["wrn-16-2", "preact-resnet-10", "preact-resnet-50", "resnet-14", "mi-resnet-50"]
+  ("name", "left_out", "message"),
+  [
+    ("wrn-10-1", "fc.bias", "fc.bias: missing .a head without a bias is one of zeros: add them"),
+    ("preact-resnet-10-raw", "linear.bias", "linear.bias: missing .a head without a bias"),
+    ("preact-resnet-10-raw", "bn.", "bn.weight: missing .a variant without bn-relu before"),
+  ],
+)
+def test_what_public_variants_leave_out(tmp_path, rng, name, left_out, message):
+  state = random_state(name, rng, num_classes=4)
+  kept = {name: array for name, array in state.items() if not name.startswith(left_out)}
+  np.savez(tmp_path / "w.npz", **kept)
+  with pytest.raises(ValueError, match=message):
+    from_torch(tmp_path / "w.npz", name, num_classes=4)
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["wrn-16-2", "preact-resnet-10-raw", "preact-resnet-50-activated", "resnet-14", "mi-resnet-50"],
 )
 def test_there_and_back(tmp_path, rng, name):
   state = random_state(name, rng, num_classes=3)
