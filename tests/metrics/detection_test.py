@@ -111,7 +111,7 @@ def test_nan_among_the_scores_makes_the_result_nan(function):
   assert jnp.isnan(function(broken, good))
 
 
-@pytest.mark.parametrize(\"function\", [metrics.auroc, metrics.aupr, metrics.fpr_at_tpr])
+@pytest.mark.parametrize("function", [metrics.auroc, metrics.aupr, metrics.fpr_at_tpr])
 def test_the_order_of_ties_does_not_matter(function):
   rng = np.random.default_rng(0)
   known, foreign = rng.integers(3, 9, 60) / 8, rng.integers(1, 7, 40) / 8
