@@ -77,6 +77,8 @@ def test_names_missing_folders_and_files_in_the_way(tmp_path):
     atomic.make_folder(tmp_path / "file" / "below")
   with pytest.raises(atomic.WriteError, match="a file of that name is in the way"):
     atomic.make_folder(tmp_path / "file")
-  with pytest.raises(atomic.WriteError, match=r"write /proc/x: no folder can be made there; choose"):
+  with pytest.raises(
+    atomic.WriteError, match=r"write /proc/x: no folder can be made there; choose"
+  ):
     atomic.make_folder("/proc/x")
   assert atomic.make_folder(tmp_path / "x" / "y").is_dir()
