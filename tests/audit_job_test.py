@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--job=audit` on a network that was trained for a moment."""
 
+import os
+import signal
+
 import pytest
 
 from configs import base
 from mixboost_jax import jobs, settings
+from mixboost_jax.evaluate import audit_runner
 from mixboost_jax.jobs import audit
-from mixboost_jax.runtime import results
+from mixboost_jax.runtime import interrupt, results
 
 TINY = {
   "name": "tiny",
@@ -29,6 +33,46 @@ TINY = {
 
 def config(**overrides):
   return base.override(base.get_config(), {**TINY, **overrides})
+
+
+def signal_when(monkeypatch, place, name, *, call):
+  """Sends SIGTERM to this process at the given call of a function."""
+  real, calls = getattr(place, name), []
+
+  def counted(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == call:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return real(*args, **kwargs)
+
+  monkeypatch.setattr(place, name, counted)
+
+
+def test_audit_stops_on_request_and_goes_on(tmp_path, monkeypatch, capfd):
+  assert jobs.run(config(), folder=tmp_path, job="train", command="train") == 0
+  for call, finished in ((1, 1), (3, 3)):  # in the first batch of all, and after two attacks
+    with monkeypatch.context() as patched:
+      signal_when(patched, audit_runner.Runner, "_outcome", call=call)
+      code = jobs.run(config(), folder=tmp_path, job="audit", command="audit")
+    assert code == interrupt.EXIT_PREEMPTED
+    assert not (tmp_path / "audit.json").exists()
+    kept = tmp_path / "audit" / "units.jsonl"
+    assert (len(kept.read_text().splitlines()) if kept.exists() else 0) == finished - 1
+    said = capfd.readouterr().err
+    assert "SIGTERM: saving and leaving" in said
+    assert "finished attacks are kept in" in said
+    assert "The same command goes on." in said
+  assert jobs.run(config(), folder=tmp_path, job="audit", command="audit") == 0
+  assert (tmp_path / "audit.json").exists()
+
+
+def test_a_request_to_stop_leaves_the_figures_as_well(tmp_path, monkeypatch):
+  changed = config(**{"audit.figures": "tradeoff", "audit.defenses": "cifar10/at:mi-ol"})
+  assert jobs.run(changed, folder=tmp_path, job="train", command="train") == 0
+  signal_when(monkeypatch, audit.audit_figures, "measure", call=1)
+  code = jobs.run(changed, folder=tmp_path, job="audit", command="audit")
+  assert code == interrupt.EXIT_PREEMPTED
+  assert not (tmp_path / "audit.json").exists()
 
 
 def test_audit_writes_results_that_the_report_reads(tmp_path):

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--job=interactions` and the training monitor on a tiny run, from config to report."""
 
+import json
+import os
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -109,11 +113,13 @@ def test_a_stopped_run_resumes_with_the_distance_it_had(trained, tmp_path, monke
     np.testing.assert_array_equal(a, b)
 
 
-def test_the_job_writes_what_the_report_shows(trained, monkeypatch):
-  # Stop after the curve: the next run goes on with the map and measures the curve no more.
-  monkeypatch.setattr(interactions, "_map", lambda *_: 1 / 0)
-  with pytest.raises(ZeroDivisionError):
-    run(trained, "interactions", **WATCHED)
+def test_the_job_writes_what_the_report_shows(trained, monkeypatch, capfd):
+  # Stop after the curve, in the middle of the map, which never asks whether to stop: the next run
+  # goes on with the map and measures the curve no more.
+  monkeypatch.setattr(interactions, "_map", lambda *_: [os.kill(os.getpid(), signal.SIGTERM)])
+  assert run(trained, "interactions", **WATCHED) == interrupt.EXIT_PREEMPTED
+  assert "what is finished is kept. The same command goes on." in capfd.readouterr().err
+  assert "map" not in json.loads((trained / interactions.PARTS_FILE).read_text())["parts"]
   assert (trained / interactions.PARTS_FILE).exists()
   monkeypatch.undo()
   monkeypatch.setattr(interactions, "_strength", lambda *_: 1 / 0)
@@ -159,9 +165,11 @@ def test_parts_belong_to_one_identity(tmp_path):
   assert Parts(path, identity=1).get("a", lambda: [1, 2]) == [1, 2]
   assert Parts(path, identity=1).get("a", lambda: 1 / 0) == [1, 2]
   assert Parts(path, identity=2).get("a", lambda: 3) == 3
-  for text in ("{", "[" * 10**5):
-    path.write_text(text)
+  for damaged in ("{", "[" * 10**5, '{"identity": 1}', "[]"):
+    path.write_text(damaged)
     assert Parts(path, identity=2).get("a", lambda: 4) == 4
+  with pytest.raises(interrupt.Stopped, match="before b; what is finished is kept"):
+    Parts(path, identity=2, should_stop=lambda: True).get("b", lambda: 5)
 
 
 def test_pictures_are_correct_ones_of_all_classes_in_turn(trained):

@@ -201,6 +201,31 @@ def test_evaluate_needs_a_checkpoint(tmp_path):
   with pytest.raises(ValueError, match="no checkpoint to evaluate; run --job=train first"):
     run(tmp_path / "empty", job="evaluate")
   assert not (tmp_path / "empty").exists()
+  (resolved,) = settings.resolve_runs(config())
+  workdir.open_run(tmp_path / "begun", resolved).close()
+  with pytest.raises(ValueError, match="no checkpoint to evaluate; run --job=train first"):
+    run(tmp_path / "begun", job="evaluate", **{"train.steps": 7})  # takes nothing over
+
+
+def test_a_run_without_a_name_has_no_folder(tmp_path):
+  changed = config()
+  changed.runs = {"": {"seed": 1}}
+  with pytest.raises(ValueError, match="each run gets a folder of its name, which"):
+    jobs.run(changed, folder=tmp_path / "here", job="train", command="test")
+  assert os.listdir(tmp_path) == []
+
+
+def test_parts_of_an_epoch_are_at_least_one_step():
+  assert [train.loop.steps_of(epochs, 10) for epochs in (0.05, 0.03, 0.0, 0.25, 2.0)] == [
+    1, 1, 0, 2, 20
+  ]  # fmt: skip
+
+
+def test_checkpoints_more_often_than_every_step_are_every_step(tmp_path):
+  often = {"train.checkpoint_every_epochs": 0.03, "train.evaluate_every_epochs": 0.0}
+  assert run(tmp_path, **often, **{"train.steps": 4, "train.keep_checkpoints": 9}) == 0
+  names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+  assert names == [f"{step:08d}" for step in (1, 2, 3, 4)]
 
 
 def test_selects_the_best_checkpoint_on_the_validation_split(tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 
 from mixboost_jax import schema
@@ -116,7 +116,7 @@ def _set_cpu_devices(wanted: int) -> None:
 
 def _switch_wrong_fusions_off() -> None:
   first, end = _FUSING_JAXLIBS
-  version = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
+  version = tuple(int(part) for part in re.findall(r"\d+", jaxlib.version.__version__)[:3])
   flags = os.environ.get("XLA_FLAGS", "")
   if first <= version < end and _FUSION_FLAG not in flags and not backend_is_initialized():
     os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}=".strip()

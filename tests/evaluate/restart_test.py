@@ -2,6 +2,8 @@
 import dataclasses
 import functools
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -89,6 +91,28 @@ def test_stop_anywhere_and_resume(linear_fn, easy, whole, one, tmp_path, monkeyp
   again = evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert measured == []
   assert numbers(again) == numbers(whole)
+
+
+def test_a_signal_stops_an_evaluation_that_nobody_else_can_stop(
+  linear_fn, easy, whole, one, tmp_path, monkeypatch, capfd
+):
+  options = {"batch_size": 32, "folder": tmp_path, "mesh": one}
+  before = signal.getsignal(signal.SIGTERM)
+  with monkeypatch.context() as patched:
+    name, kind = next(iter(measure.KINDS.items()))
+
+    def interrupted(*given):
+      os.kill(os.getpid(), signal.SIGTERM)
+      return kind.run(*given)
+
+    patched.setitem(measure.KINDS, name, kind._replace(run=interrupted))
+    with pytest.raises(evaluate.Stopped) as caught:
+      evaluate.evaluate(linear_fn, easy, SUITE, **options)
+  assert caught.value.code == 75
+  assert f"what is done is kept in {tmp_path}." in capfd.readouterr().err
+  assert signal.getsignal(signal.SIGTERM) == before
+  assert len(lines(tmp_path)) >= 2  # sanity and the piece during which it was asked
+  assert numbers(evaluate.evaluate(linear_fn, easy, SUITE, **options)) == numbers(whole)
 
 
 def test_another_network_or_other_pictures_are_measured_anew(linear_weights, easy, tmp_path):

@@ -66,27 +66,35 @@ def test_other_threads_are_left_alone():
 
 
 def test_within_raising_a_signal_stops_work_that_never_asks():
+  def work():
+    with stop.raising():
+      os.kill(os.getpid(), signal.SIGTERM)
+      raise AssertionError("not stopped")
+
   with interrupt.StopRequest() as stop:
     with stop.raising():
       pass
-    with pytest.raises(interrupt.Stopped, match="what is finished is kept"), stop.raising():
-      os.kill(os.getpid(), signal.SIGTERM)
-      raise AssertionError("not stopped")
+    with pytest.raises(interrupt.Stopped, match="what is finished is kept"):
+      work()
     assert stop.requested
     with pytest.raises(interrupt.Stopped), stop.raising():  # it was asked for before
-      raise AssertionError("not stopped")
+      raise AssertionError
 
 
 def test_asking_answers_signals_only_if_nobody_else_does(capfd):
+  def work():
+    with interrupt.asking(None) as should_stop:
+      assert not should_stop()
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert should_stop()
+      raise interrupt.Stopped("half is kept.")
+
   before = signal.getsignal(signal.SIGTERM)
   with interrupt.asking(lambda: True) as should_stop:
     assert should_stop()
     assert signal.getsignal(signal.SIGTERM) == before
-  with pytest.raises(interrupt.Stopped), interrupt.asking(None) as should_stop:
-    assert not should_stop()
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert should_stop()
-    raise interrupt.Stopped("half is kept.")
+  with pytest.raises(interrupt.Stopped):
+    work()
   assert "half is kept.\n" in capfd.readouterr().err
   assert signal.getsignal(signal.SIGTERM) == before
 

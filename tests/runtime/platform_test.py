@@ -10,6 +10,7 @@ import types
 
 import jax
 import pytest
+from jax._src import distributed
 from jax._src.clusters import cloud_tpu_cluster
 
 from mixboost_jax import schema
@@ -317,6 +318,27 @@ def test_a_shared_cache_that_the_user_chose_is_used_with_a_word(tmp_path, capsys
   tmp_path.chmod(0o777)
   assert platform.use_compile_cache(str(tmp_path)) == tmp_path
   assert "what lies there is run as machine code" in capsys.readouterr().err
+
+
+def test_processes_meet_before_they_exchange_and_try_twice(monkeypatch, capsys):
+  waited = []
+  client = types.SimpleNamespace(wait_at_barrier=lambda *given: waited.append(given))
+  monkeypatch.setattr(distributed.global_state, "client", client)
+  real, failures = jax.make_array_from_callback, [1]
+
+  def fails_once(*given):
+    if failures:
+      failures.pop()
+      raise jax.errors.JaxRuntimeError("Gloo context initialization failed: DEADLINE_EXCEEDED")
+    return real(*given)
+
+  monkeypatch.setattr(jax, "make_array_from_callback", fails_once)
+  platform._meet()
+  assert waited == [(f"mixboost_jax/meet{i}", platform.START_SECONDS * 1000) for i in range(2)]
+  assert "could not exchange data; trying once more" in capsys.readouterr().err
+  failures += [1, 1]
+  with pytest.raises(jax.errors.JaxRuntimeError, match="DEADLINE_EXCEEDED"):
+    platform._meet()
 
 
 def test_one_process_stays_alone():

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def executable(path, text):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(f"#!/bin/sh\n{text}\n")
+  path.chmod(0o755)
+
+
+def run(tmp_path, script, *arguments, **variables):
+  return subprocess.run(
+    ["bash", ROOT / "launch" / script, *arguments],
+    env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **variables},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+
+
+def test_words_reach_the_workers_of_a_slice_as_they_were_typed(tmp_path):
+  executable(tmp_path / "bin" / "gcloud", 'for last; do :; done; sh -c "${last#--command=}"')
+  executable(tmp_path / "mixboost_jax" / ".venv" / "bin" / "python", 'printf "%s\\n" "$@"')
+  words = ["--workdir=my run; touch owned", "--config.data.note=$(touch owned) 'x'", "--epoch=*"]
+  done = run(tmp_path, "tpu_vm.sh", "configs/cifar10.py:boost", *words, TPU="t", ZONE="z")
+  assert done.stdout.splitlines()[-3:] == words, done.stderr
+  assert not list(tmp_path.rglob("owned"))
+
+
+@pytest.mark.parametrize(
+  ("code", "restarts", "again"), [(0, "0", False), (2, "0", False), (75, "99", True),
+                                  (137, "0", True), (137, "10", False)]
+)  # fmt: skip
+def test_slurm_runs_again_what_may_go_on(tmp_path, code, restarts, again):
+  executable(tmp_path / "bin" / "srun", f"exit {code}")
+  executable(tmp_path / "bin" / "scontrol", 'echo "$@"')
+  variables = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts}
+  done = run(tmp_path, "slurm.sbatch", "configs/cifar10.py", **variables)
+  assert done.returncode == code
+  assert done.stdout == ("requeue 7\n" if again else "")
+
+
+def test_the_exit_code_of_local_processes_is_the_highest(tmp_path):
+  executable(tmp_path / "bin" / "python", 'exit "$((MIXBOOST_PROCESS_ID * 70))"')
+  assert run(tmp_path, "local_processes.sh", "2", "configs/demo.py").returncode == 70
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+def test_launch_scripts_are_sound():
+  scripts = [*ROOT.glob("launch/*.sh"), ROOT / "launch" / "slurm.sbatch"]
+  done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, timeout=60)
+  assert done.returncode == 0, done.stdout
