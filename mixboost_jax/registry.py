@@ -27,6 +27,6 @@ def lookup(table: Mapping[str, T], name: str, *, field: str) -> T:
   Raises:
     ValueError: if the name is unknown; the message lists the choices.
   """
-  if name not in table:
+  if not isinstance(name, str) or name not in table:
     raise ValueError(unknown_name(name, table, field=field))
   return table[name]

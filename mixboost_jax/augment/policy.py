@@ -40,7 +40,7 @@ def problem_in(table: Table, policy: Any) -> str | None:
   if "name" not in policy:
     return "a policy needs a name, e.g. {'name': 'cutout', 'length': 16}"
   name = policy["name"]
-  if name not in table and name not in COMPOSITES:
+  if not isinstance(name, str) or (name not in table and name not in COMPOSITES):
     return registry.unknown_name(name, (*table, *COMPOSITES), field="name")
   given = {key: value for key, value in policy.items() if key != "name"}
   known, needed = _keywords(table, name)

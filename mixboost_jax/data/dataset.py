@@ -189,14 +189,18 @@ def assemble(
   train: Split,
   test: Split,
   validation_examples: int,
+  place: str = "",
 ) -> Dataset:
   """Holds the validation part out of `train` and returns the data set.
+
+  `place` is where it comes from, for messages; the title if empty.
 
   Raises:
     ValueError: if nothing would be left to train on, the splits differ in picture shape, or the
       class names are not good.
   """
-  check_class_names(class_names, place=title)
+  place = place or title
+  check_class_names(class_names, place=place)
   kept = len(train) - validation_examples
   if kept < 1:
     raise ValueError(
@@ -205,7 +209,7 @@ def assemble(
     )
   if train.images.shape[1:] != test.images.shape[1:]:
     raise ValueError(
-      f"{title}: training pictures are {list(train.images.shape[1:])} but test pictures "
+      f"{place}: training pictures are {list(train.images.shape[1:])} but test pictures "
       f"{list(test.images.shape[1:])}; set config.data.image_size to resize both."
     )
   validation = train.part(kept, len(train)) if validation_examples else None

@@ -260,6 +260,7 @@ def _from_files(
     train=train.part(0, num_train),
     test=test.part(0, num_test),
     validation_examples=settings.validation_examples,
+    place=str(place),
   )
 
 

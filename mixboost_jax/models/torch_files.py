@@ -5,6 +5,7 @@ Nothing here unpickles: `.npz` is read without objects and `.pth` with `weights_
 """
 
 import math
+import mmap
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,8 @@ _SAFETENSORS_DTYPES = {
   "BOOL": np.dtype("<?"),
 }
 _TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
+_SMALL_BYTES, _MAX_RATIO = 2**26, 200
+"""An array of more bytes may be packed at most so many times smaller: parameters are no zeros."""
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
 
 
@@ -53,17 +56,18 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Layout: 8 bytes N (little endian), N bytes of JSON, then the data that the JSON points into."""
-  content = path.read_bytes()
   try:
-    header_end = 8 + int.from_bytes(content[:8], "little")
-    if not 8 < header_end <= len(content):
-      raise ValueError("the header does not fit into the file")
-    header = files.parse_json(content[8:header_end])
-    data = memoryview(content)[header_end:]
+    with files.open_regular(path) as file:
+      header_end = 8 + int.from_bytes(file.read(8), "little")
+      if not 8 < header_end <= min(path.stat().st_size, 8 + files.MAX_JSON_BYTES):
+        raise ValueError("the header does not fit into the file")
+      header = files.parse_json(file.read(header_end - 8))
+      mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = memoryview(mapped)[header_end:]
     return {
       name: _tensor(name, entry, data) for name, entry in header.items() if name != "__metadata__"
     }
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f"weights: {str(path)!r} is not a whole safetensors file ({error}). Copy it again."
     ) from error
@@ -86,6 +90,9 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     # Opened here: NumPy leaves the file open when it is damaged.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+      for entry in file.zip.infolist():
+        if entry.file_size > max(_SMALL_BYTES, _MAX_RATIO * entry.compress_size):
+          raise ValueError(f"{entry.filename} unpacks to {entry.file_size} bytes")
       return {name: file[name] for name in file.files}
   except Exception as error:  # zipfile, zlib and NumPy each raise their own
     raise ValueError(

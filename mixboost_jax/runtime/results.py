@@ -132,7 +132,7 @@ def read(path: str | os.PathLike) -> Results:
     raise ResultsError(f"results {place}: not a JSON file ({files.reason(error)}).") from error
   if not isinstance(tree, dict) or "schema_version" not in tree:
     raise ForeignFileError(f"results {place}: not a results file, it has no schema_version.")
-  if tree["schema_version"] != SCHEMA_VERSION:
+  if not _is_count(tree["schema_version"]) or tree["schema_version"] != SCHEMA_VERSION:
     raise ResultsError(
       f"results {place}: schema version {_shown(tree['schema_version'])}, but this version of "
       f"mixboost_jax reads {SCHEMA_VERSION}; evaluate the run again."

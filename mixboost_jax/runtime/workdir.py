@@ -163,7 +163,8 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir.") from error
   if not isinstance(tree, dict) or not isinstance(tree.get("settings"), dict):
     raise WorkdirError(f"{path}: not the config of a run; choose another --workdir.")
-  if tree.get("config_version") != CONFIG_VERSION:
+  version = tree.get("config_version")
+  if isinstance(version, bool) or version != CONFIG_VERSION:
     raise WorkdirError(
       f"{path}: config version {tree.get('config_version')!r}, but this version of mixboost_jax "
       f"reads {CONFIG_VERSION}; choose another --workdir."

@@ -44,6 +44,7 @@ def test_built_function_equals_the_plain_one(key, images):
     ({"name": "random_flip", "p": 1}, "takes no keywords"),
     ({"name": "none", "length": 3}, "takes no keywords"),
     ({"name": "autoaugment", "policy": "svhn"}, "expected one of cifar10, imagenet"),
+    ({"name": {"a": 1}}, "name: unknown name {'a': 1}"),
     ({"name": "compose", "steps": ({"name": "cutot"},)}, "steps[0]: name: unknown name 'cutot'"),
     ({"name": "compose", "steps": ()}, "expected a tuple of policies"),
     ({"name": "compose", "steps": ("cutout",)}, "steps[0]: expected a policy such as"),
