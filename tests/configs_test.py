@@ -109,6 +109,30 @@ def test_smoke_of_a_set_without_files_refuses_a_folder():
       settings.resolve_runs(config)
 
 
+@pytest.mark.parametrize(
+  ("key", "value", "suite", "read"),
+  [
+    ("ood_dirs", ("here",), "standard", False),
+    ("ood_dirs", ("here",), "clean, ood:here", True),
+    ("ood_dirs", ("here",), "full", True),
+    ("released_dir", "here", "clean,pgd", False),
+    ("released_dir", "here", "c_generated,ood", False),
+    ("released_dir", "here", "c:fog:3", True),
+    ("released_dir", "here", "r", True),
+  ],
+)
+def test_folders_of_an_evaluation_need_a_suite_that_reads_them(key, value, suite, read):
+  overrides = {f"evaluate.{key}": value, "evaluate.suite": suite}
+  config = base.override(base.get_config(), overrides)
+  if read:
+    assert settings.resolve_runs(config, checks=jobs.CHECKS, read_when=jobs.READ_WHEN)
+    return
+  with pytest.raises(
+    settings.ConfigError, match=rf"config.evaluate.{key}=.* config.evaluate.suite"
+  ):
+    settings.resolve_runs(config, checks=jobs.CHECKS, read_when=jobs.READ_WHEN)
+
+
 def test_smoke_changes_no_attack_that_is_not_made():
   plain = module_of("mi_cifar10").get_config("mixup+short+smoke").adversary
   assert plain == base.get_config().adversary

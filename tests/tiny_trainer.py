@@ -29,7 +29,8 @@ def dataset():
 
 
 def build(num_devices=1, **overrides):
-  run = settings.resolve(base.override(base.get_config(), {**TINY, **overrides}))
+  masked = {"mask.grid": 8} if "objective.name" in overrides else {}
+  run = settings.resolve(base.override(base.get_config(), {**TINY, **masked, **overrides}))
   mesh = meshes.create(devices=jax.devices()[:num_devices])
   return train.build(run, dataset(), mesh)
 

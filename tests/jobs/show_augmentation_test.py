@@ -25,7 +25,7 @@ TINY = {
   "train.epochs": 3.0,
   "runtime.tensorboard": False,
 }
-BOOST = {"objective.name": "mixboost", "train.batchnorm_views": "both"}
+BOOST = {"objective.name": "mixboost", "mask.grid": 8, "train.batchnorm_views": "both"}
 MIXES = {"name": "compose", "steps": ({"name": "mixup", "per": "example"}, {"name": "smote"})}
 
 
