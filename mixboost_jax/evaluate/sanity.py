@@ -129,8 +129,8 @@ def examine(session: Session, part: Examples) -> Findings:
   """Measures everything on the first correctly classified examples of `part`."""
   scores = session.scorer(session.variables, part)
   places = np.flatnonzero(scores.correct)[:NUM_EXAMPLES]
-  if not len(places):
-    return Findings(0.0, *9 * [0.0])
+  if len(places) < FEWEST:
+    return Findings(float(len(places)), *9 * [0.0])
   chosen = part.take(places)
   rows = session.scorer.rounded(NUM_EXAMPLES)
   (batch,) = padded_batches(chosen, rows)
