@@ -110,7 +110,7 @@ def compare(parts: Parts, kind: str, games: list[interactions.Game], args: argpa
     key = jax.random.key(seed)
     return plain(
       interactions.estimate_strength(
-        key, games, population, num_pairs=num_pairs, num_contexts=contexts, **common
+        key, games, population, num_pairs=num_pairs, num_contexts=contexts, max_contexts=0, **common
       )
     )
 

@@ -87,6 +87,7 @@ def compare(
     population,
     num_pairs=args.reference_pairs,
     num_contexts=32,
+    max_contexts=0,
     **common,
   )
   truth = reference.relative
@@ -94,7 +95,7 @@ def compare(
   def ours(num_pairs: int, **options: Any) -> dict[str, Any]:
     def run(key: jax.Array) -> Strength:
       return interactions.estimate_strength(
-        key, games, population, num_pairs=num_pairs, **common, **options
+        key, games, population, num_pairs=num_pairs, max_contexts=0, **common, **options
       )
 
     return measure(run, truth, seeds=args.seeds)

@@ -33,6 +33,7 @@ TINY = {
   "interactions.ratios": (0.0, 0.3, 0.6, 1.0),
   "interactions.pairs_per_image": 16,
   "interactions.contexts": 4,
+  "interactions.max_contexts": 4,
   "interactions.map_grid": 3,
   "interactions.tree_grid": 2,
   "interactions.noise": 0.1,
@@ -190,3 +191,15 @@ def test_grids_must_fit_the_pictures(trained):
     run(trained, "interactions", **{"interactions.grid": 40})
   with pytest.raises(ValueError, match="multiple of 4"):
     run(trained, "interactions", **{"interactions.contexts": 6})
+
+
+def test_bias_for_want_of_contexts_is_a_flag_of_the_results():
+  per_game = np.ones((1, 5, 3))
+  per_game[0, 4] = (0.0, 0.02, 0.2)
+  covariance = 1e-6 * np.eye(15).reshape(5, 3, 5, 3)
+  strength = interactions.Strength((0, 2, 4), 9, per_game, covariance, 99, 8, 16)
+  (flag,) = interactions._flags(strength)
+  assert (flag.name, flag.level) == ("interaction_bias", "amber")
+  assert "of order 4 are too large by 20 % or more: 16 contexts" in flag.message
+  per_game[0, 4, 2] = 0.02
+  assert interactions._flags(strength) == ()

@@ -4,7 +4,8 @@
 The public protocol (Deng et al. 2022, arXiv:2111.06236; `paper_strength`) spends 100 contexts on
 each of 200 pairs of a picture. Here
 
-- a pair gets a few contexts, and the bias of |I| is removed (`MultiOrder.absolute`);
+- a pair gets a few contexts, and the bias of |I| is removed (`MultiOrder.absolute`); where too
+  much of it is left, contexts are doubled;
 - pairs are spread evenly over the picture and over strata of like pairs;
 - a pilot run says how many pairs each picture and stratum deserves;
 - orders 0 and n - 2 are exact for a pair at 2 evaluations, so they get many more pairs, and their
@@ -150,6 +151,7 @@ def estimate_strength(
   batch: int = 16,
   target_stderr: float | None = None,
   max_rounds: int = 64,
+  max_contexts: int = 64,
   chunk_size: int = 256,
 ) -> Strength:
   """Estimates E_x E_ij |I^(m)| and J^(m) with few contexts, many pairs, and no bias of |I|.
@@ -173,6 +175,9 @@ def estimate_strength(
     batch: pairs per compiled call.
     target_stderr: repeat rounds until no J^(m) has a larger standard error; one round if None.
     max_rounds: most rounds.
+    max_contexts: where the pilot run shows that too much bias of |I| is left
+      (`Strength.is_biased`), contexts are doubled, up to this many. `Strength.num_contexts` says
+      how many it became, and `is_biased` whether it was enough.
     chunk_size: evaluations per call of the network.
 
   Raises:
@@ -183,10 +188,11 @@ def estimate_strength(
   setting = _Setting(games, population, orders, num_contexts, block, debias, batch, chunk_size)
   pilot_key, run_key = jax.random.split(key)
   ideal = proportional(population, num_games=len(games), num_pairs=num_pairs)
-  draws, sizes = [], []
+  draws, sizes, spent = [], [], 0
   if pilot_pairs:
     sizes.append(whole_batches(np.full(ideal.shape, float(pilot_pairs)), batch=batch))
-    draws.append(setting.draw(pilot_key, sizes[0]))
+    pilot, setting, spent = _pilot(pilot_key, setting, sizes[0], max_contexts=max_contexts)
+    draws.append(pilot)
     ideal = neyman(population, _spread(setting, draws[0]), num_pairs=num_pairs)
   counts = whole_batches(ideal, batch=batch)
   while True:
@@ -195,7 +201,28 @@ def estimate_strength(
     result = _combine(setting, draws, sizes, pilot=bool(pilot_pairs))
     settled = target_stderr is None or result.relative_stderr.max() <= target_stderr
     if settled or len(draws) >= max_rounds + bool(pilot_pairs):
-      return result
+      return dataclasses.replace(result, evaluations=result.evaluations + spent)
+
+
+def _pilot(
+  key: PRNGKey, setting: _Setting, counts: Int[np.ndarray, "X H"], *, max_contexts: int
+) -> tuple[_Draw, _Setting, int]:
+  """Draws a pilot run, again with twice the contexts while it shows that |I| stays biased.
+
+  The runs whose results count are not asked: to keep them only where they look unbiased would bias
+  them.
+
+  Returns:
+    The last pilot run, its setting, and the evaluations of those before.
+  """
+  spent = 0
+  while True:
+    pilot = setting.draw(jax.random.fold_in(key, spent) if spent else key, counts)
+    is_biased = _combine(setting, [pilot], [counts], pilot=False).is_biased.any()
+    if not is_biased or 2 * setting.num_contexts > max_contexts:
+      return pilot, setting, spent
+    spent += setting.evaluations(counts)
+    setting = dataclasses.replace(setting, num_contexts=2 * setting.num_contexts)
 
 
 def _spread(setting: _Setting, pilot: _Draw) -> Float[np.ndarray, "X H"]:

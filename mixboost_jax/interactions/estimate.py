@@ -6,6 +6,7 @@ I^(m)(i, j) -> `mean`, |I^(m)(i, j)| -> `absolute`.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -16,6 +17,8 @@ from jaxtyping import Array, Float, Int
 from mixboost_jax.interactions.quantiles import student_quantile
 
 Debias = Literal["none", "half", "jackknife"]
+Statistic = Callable[[Array], Array]
+"""Of the differences of a pair: the last axis, its contexts, is reduced."""
 
 NUM_SPLITS = 6
 """Ways to part the contexts in the corrections of |I|; more lower the variance a little."""
@@ -89,25 +92,57 @@ class MultiOrder:
         removes the next term too, with quarter samples. They need an even (divisible by 4) number
         of blocks; with fewer, the weaker correction is used.
     """
-    blocks = self.block_means
-    count = blocks.shape[-1]
-    plain = jnp.abs(blocks.mean(-1))
+    return self._debiased(_size, debias)
+
+  def consistency(self, *, debias: Debias = "jackknife") -> Float[Array, "*b M P"]:
+    """Estimates |E Delta v| / E |Delta v|, whose mean over pairs is D^(m); 0 where Delta v is 0.
+
+    The plain ratio is biased upwards as |mean| is, and corrected in the same way.
+    """
+    return self._debiased(_consistency, debias)
+
+  def absolute_bias(self, *, debias: Debias = "jackknife") -> Float[Array, "*b M P"]:
+    """Estimates, to be averaged over pairs, the bias that `absolute` has left.
+
+    It is the weaker correction minus the jackknife. Where that is not small the series behind both
+    has not converged, and what the jackknife leaves is of this size or a few times larger. 0 where
+    the number of blocks allows no second correction.
+    """
+    weaker: Debias = "none" if debias == "none" else "half"
+    return self.absolute(debias=weaker) - self.absolute(debias="jackknife")
+
+  def _debiased(self, statistic: Statistic, debias: Debias) -> Float[Array, "*b M P"]:
+    """Corrects a function of the contexts of a pair by its values on parts of them."""
+    shape = self.differences.shape
+    blocks = self.differences.reshape(*shape[:-1], -1, self.block)
+    count, plain = blocks.shape[-2], statistic(self.differences)
     if debias == "none" or count % 2:
       return plain
-    half = _sub_sample(blocks, 2)
+    half = _sub_sample(blocks, 2, statistic)
     if debias == "half" or count % 4:
       return 2 * plain - half
-    return (8 * plain - 6 * half + _sub_sample(blocks, 4)) / 3
+    return (8 * plain - 6 * half + _sub_sample(blocks, 4, statistic)) / 3
 
 
-def _sub_sample(blocks: Float[Array, "*b M P B"], parts: int) -> Float[Array, "*b M P"]:
-  """Mean of |mean of a part|, averaged over `NUM_SPLITS` fixed ways to part the blocks."""
-  count, draw = blocks.shape[-1], np.random.default_rng(0)
-  total = jnp.zeros(blocks.shape[:-1])
+def _size(contexts: Array) -> Array:
+  return jnp.abs(contexts.mean(-1))
+
+
+def _consistency(contexts: Array) -> Array:
+  spread = jnp.abs(contexts).mean(-1)
+  return _size(contexts) / jnp.where(spread > 0, spread, 1.0)
+
+
+def _sub_sample(
+  blocks: Float[Array, "*b M P B C"], parts: int, statistic: Statistic
+) -> Float[Array, "*b M P"]:
+  """Mean of a statistic of a part, averaged over `NUM_SPLITS` fixed ways to part the blocks."""
+  count, draw = blocks.shape[-2], np.random.default_rng(0)
+  total = jnp.zeros(blocks.shape[:-2])
   for split in range(NUM_SPLITS):
     order = draw.permutation(count) if split else np.arange(count)
-    parted = blocks[..., order].reshape(*blocks.shape[:-1], parts, -1)
-    total += jnp.abs(parted.mean(-1)).mean(-1)
+    parted = blocks[..., order, :].reshape(*blocks.shape[:-2], parts, -1)
+    total += statistic(parted).mean(-1)
   return total / NUM_SPLITS
 
 

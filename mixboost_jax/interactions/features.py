@@ -13,8 +13,9 @@ from mixboost_jax.interactions.estimate import Debias
 from mixboost_jax.interactions.game import Game
 from mixboost_jax.interactions.pairwise import multi_order
 
-FEATURES = ("absolute", "mean", "spread", "consistency")
-"""Per pair and order: |I| without bias, I, mean |Delta v|, and |mean Delta v| / mean |Delta v|."""
+FEATURES = ("absolute", "mean", "spread", "consistency", "bias")
+"""Per pair and order: |I| without bias, I, mean |Delta v|, |mean Delta v| / mean |Delta v| without
+bias, and an estimate of the bias that |I| has left."""
 
 
 @functools.partial(
@@ -30,7 +31,7 @@ def pair_features(
   block: int,
   debias: Debias,
   chunk_size: int,
-) -> Float[Array, "4 M P"]:
+) -> Float[Array, "5 M P"]:
   """Returns the `FEATURES` of each pair; one program serves all games of a network."""
   result = multi_order(
     key,
@@ -42,17 +43,24 @@ def pair_features(
     chunk_size=chunk_size,
   )
   spread = jnp.abs(result.differences).mean(-1)
-  consistency = jnp.abs(result.mean) / jnp.where(spread > 0, spread, 1.0)
-  return jnp.stack([result.absolute(debias=debias), result.mean, spread, consistency])
+  return jnp.stack(
+    [
+      result.absolute(debias=debias),
+      result.mean,
+      spread,
+      result.consistency(debias=debias),
+      result.absolute_bias(debias=debias),
+    ]
+  )
 
 
 @functools.partial(jax.jit, static_argnames=("ends", "chunk_size"))
 def end_features(
   game: Game, pairs: Int[Array, "P 2"], *, ends: tuple[int, ...], chunk_size: int
-) -> Float[Array, "4 M P"]:
+) -> Float[Array, "5 M P"]:
   """Returns the `FEATURES` of orders 0 and n - 2, which one context gives exactly."""
   exact = jnp.stack(
     [end_differences(game, pairs, jnp.asarray(m > 0), chunk_size=chunk_size) for m in ends]
   )
   size = jnp.abs(exact)
-  return jnp.stack([size, exact, size, (size > 0).astype(size.dtype)])
+  return jnp.stack([size, exact, size, (size > 0).astype(size.dtype), jnp.zeros_like(size)])

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mixboost_jax.array_types import PRNGKey
-from mixboost_jax.interactions.features import pair_features
+from mixboost_jax.interactions.features import FEATURES, pair_features
 from mixboost_jax.interactions.game import Game, check_games
 from mixboost_jax.interactions.pairs import PairPopulation, sample_pairs
 from mixboost_jax.interactions.strength import Strength
@@ -40,7 +40,7 @@ def paper_strength(
   """
   check_games(games, int(population.pairs.max()))
   orders = tuple(orders)
-  means, covariance = [], np.zeros((4 * len(orders),) * 2)
+  means, covariance = [], np.zeros((len(FEATURES) * len(orders),) * 2)
   for x, game in enumerate(games):
     pair_key, context_key = jax.random.split(jax.random.fold_in(key, x))
     table = np.asarray(
@@ -63,7 +63,7 @@ def paper_strength(
     orders=orders,
     num_players=games[0].num_players,
     per_game=np.stack(means),
-    covariance=covariance.reshape(4, len(orders), 4, len(orders)),
+    covariance=covariance.reshape(len(FEATURES), len(orders), len(FEATURES), len(orders)),
     evaluations=4 * num_pairs * num_contexts * len(orders) * len(games),
     num_pairs=num_pairs * len(games),
     num_contexts=num_contexts,

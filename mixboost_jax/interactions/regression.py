@@ -14,13 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-Features = Float[np.ndarray, "4 _ _"]
+Features = Float[np.ndarray, "F _ _"]
 Cells = Sequence[Sequence[Features]]
 """Features of the drawn pairs of each game and stratum, in the order of the draw."""
-Slopes = Float[np.ndarray, "4 E M"]
+Slopes = Float[np.ndarray, "F E M"]
 
 
-def systematic_covariance(cell: Features) -> Float[np.ndarray, "4 M 4 M"]:
+def systematic_covariance(cell: Features) -> Float[np.ndarray, "F M F M"]:
   """Covariance of the mean of evenly spaced draws, from differences of successive draws."""
   shape, count = cell.shape[:2], cell.shape[-1]
   steps = np.diff(cell.reshape(-1, count), axis=1)
@@ -29,7 +29,7 @@ def systematic_covariance(cell: Features) -> Float[np.ndarray, "4 M 4 M"]:
 
 def total_covariance(
   cells: Cells, weights: Float[np.ndarray, " H"]
-) -> Float[np.ndarray, "4 M 4 M"]:
+) -> Float[np.ndarray, "F M F M"]:
   """Covariance of the mean over games of the stratified means."""
   terms = [
     (weight / len(cells)) ** 2 * systematic_covariance(cell)
@@ -69,7 +69,7 @@ def adjusted_mean(
   *,
   slopes: Slopes,
   columns: Sequence[int],
-) -> tuple[Float[np.ndarray, "X 4 M"], Float[np.ndarray, "4 M 4 M"]]:
+) -> tuple[Float[np.ndarray, "X F M"], Float[np.ndarray, "F M F M"]]:
   """Mean of each game, corrected by the ends, and the covariance of its mean over games.
 
   Args:

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mixboost_jax.interactions.features import FEATURES
+
+BIAS_TOLERANCE = 0.025
+"""Share of the strength that its estimated bias may have before it is told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Strength:
 
   orders: tuple[int, ...]
   num_players: int
-  per_game: Float[np.ndarray, "X 4 M"]
-  covariance: Float[np.ndarray, "4 M 4 M"]
+  per_game: Float[np.ndarray, "X F M"]
+  covariance: Float[np.ndarray, "F M F M"]
   evaluations: int
   num_pairs: int
   num_contexts: int
@@ -88,8 +91,25 @@ class Strength:
 
   @property
   def disentanglement(self) -> Float[np.ndarray, " M"]:
-    """D^(m), mean over pairs of |sum Delta v| / sum |Delta v|; depends on `num_contexts`."""
+    """D^(m), mean over pairs of |sum Delta v| / sum |Delta v| over all contexts.
+
+    Few contexts raise the plain ratio; it is corrected as |I| is, and `bias` warns of both.
+    """
     return self.feature("consistency")
+
+  @property
+  def bias(self) -> Float[np.ndarray, " M"]:
+    """Estimate of the bias of `strength` that is left; see `MultiOrder.absolute_bias`."""
+    return self.feature("bias")
+
+  @property
+  def is_biased(self) -> Bool[np.ndarray, " M"]:
+    """Where that bias is not small, nor explained by chance: contexts dominate the pairs there.
+
+    More rounds do not help, more contexts do.
+    """
+    matters = np.abs(self.bias) > BIAS_TOLERANCE * np.abs(self.strength)
+    return matters & (np.abs(self.bias) > 2 * self.stderr("bias"))
 
   def to_json(self, *, full: bool = False) -> dict[str, Any]:
     """Returns plain numbers and lists for a results file or a figure.
@@ -106,6 +126,8 @@ class Strength:
       "average_stderr": self.stderr("mean"),
       "positive_ratio": self.positive_ratio,
       "disentanglement": self.disentanglement,
+      "bias": self.bias,
+      "is_biased": self.is_biased,
       "strength_per_game": self.per_game[:, 0],
     }
     plain: dict[str, Any] = {name: np.asarray(curve).tolist() for name, curve in curves.items()}

@@ -59,6 +59,8 @@ def curve_rows(
     "average_stderr": result.stderr("mean"),
     "positive_ratio": result.positive_ratio,
     "disentanglement": result.disentanglement,
+    "bias": result.bias,
+    "is_biased": result.is_biased.astype(float),
   }
   if noisy is not None:
     columns["change"] = np.abs(noisy.relative - result.relative)

@@ -28,7 +28,7 @@ from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import environment, log, results, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.runtime.parts import Parts
-from mixboost_jax.runtime.results import Metric, Results
+from mixboost_jax.runtime.results import Flag, Metric, Results
 
 FILE, PARTS_FILE = "interactions.json", "interactions.parts.json"
 MAX_SHOWN = 32
@@ -110,6 +110,27 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
     ),
     curves=curves,
     samples={},
+    flags=_flags(strength),
+  )
+
+
+def _flags(strength: Strength) -> tuple[Flag, ...]:
+  """Says where the mean of |I| is still biased for want of contexts."""
+  orders = [m for m, flagged in zip(strength.orders, strength.is_biased, strict=True) if flagged]
+  if not orders:
+    return ()
+  share = np.nanmax(
+    np.abs(strength.bias[strength.is_biased] / strength.strength[strength.is_biased])
+  )
+  return (
+    Flag(
+      "interaction_bias",
+      "amber",
+      f"J^(m) and E|I| of order{'s' if len(orders) > 1 else ''} {', '.join(map(str, orders))} are "
+      f"too large by {100 * share:.0f} % or more: {strength.num_contexts} contexts are too few "
+      "there, and intervals do not hold it.",
+      "Raise config.interactions.max_contexts; more rounds or pairs do not help.",
+    ),
   )
 
 
@@ -124,6 +145,7 @@ def _strength(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> 
     num_contexts=chosen.contexts,
     target_stderr=chosen.target_stderr or None,
     max_rounds=chosen.max_rounds,
+    max_contexts=chosen.max_contexts,
     chunk_size=chosen.chunk_size,
   ).to_json(full=True)
 

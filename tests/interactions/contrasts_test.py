@@ -9,9 +9,9 @@ from mixboost_jax import interactions
 
 def strength(size, mean, orders=(0, 4)):
   """Two pictures; E|I| and I of every order."""
-  per_game = np.zeros((2, 4, 2))
+  per_game = np.zeros((2, 5, 2))
   per_game[:, 0], per_game[:, 1] = size, mean
-  return interactions.Strength(orders, 6, per_game, np.zeros((4, 2, 4, 2)), 1, 1, 1)
+  return interactions.Strength(orders, 6, per_game, np.zeros((5, 2, 5, 2)), 1, 1, 1)
 
 
 def test_utilities_by_hand():

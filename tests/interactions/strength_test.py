@@ -68,6 +68,88 @@ def test_curve_is_unbiased_and_its_errors_are_honest(pilot_pairs):
   assert np.all(np.abs(relative.mean(0) - expected) < 0.02)
 
 
+def enumerated_disentanglement(games, pairs, orders):
+  """D^(m) from every context of every pair, [games, orders, pairs]."""
+  codes = np.arange(1 << GRID**2)
+  sizes = exact.members(GRID**2).sum(1)
+  result = np.zeros((len(games), len(orders), len(pairs)))
+  for x, game in enumerate(games):
+    v = exact.values(game)
+    for p, (i, j) in enumerate(pairs):
+      for k, order in enumerate(orders):
+        rows = codes[((codes >> i | codes >> j) & 1 == 0) & (sizes == order)]
+        delta = v[rows | 1 << i | 1 << j] - v[rows | 1 << i] - v[rows | 1 << j] + v[rows]
+        result[x, k, p] = abs(delta.mean()) / np.abs(delta).mean()
+  return result
+
+
+def test_few_contexts_do_not_raise_the_disentanglement():
+  results = [
+    interactions.estimate_strength(
+      jax.random.key(seed), GAMES, POPULATION, orders=ORDERS, num_pairs=32, num_contexts=8,
+      pilot_pairs=0, chunk_size=4096,
+    )
+    for seed in range(12)
+  ]  # fmt: skip
+  found = np.array([result.disentanglement for result in results])
+  expected = enumerated_disentanglement(GAMES, POPULATION.pairs, ORDERS)
+  gap = found.mean(0) - expected.mean(0) @ POPULATION.weights
+  assert np.all(np.abs(gap) <= 4 * found.std(0, ddof=1) / 12**0.5 + 1e-5), gap
+
+
+UNIFORM = interactions.uniform_population(GRID**2)
+HEAVY_ORDERS = (0, 3, 7)
+HEAVY = [
+  interactions.table_game(
+    jnp.asarray(np.random.default_rng(seed).standard_t(2, 1 << GRID**2), jnp.float32)
+  )
+  for seed in range(8)
+]
+
+
+@pytest.fixture(scope="module")
+def heavy():
+  """Random games of heavy tails, where contexts dominate: with 8 contexts alone, and grown."""
+  tables = [exact.multi_order(game)[np.array(HEAVY_ORDERS)] for game in HEAVY]
+  rows, columns = UNIFORM.pairs.T
+  expected = np.mean([np.abs(table[:, rows, columns]) @ UNIFORM.weights for table in tables], 0)
+
+  def measure(**options):
+    return [
+      interactions.estimate_strength(
+        jax.random.key(seed), HEAVY, UNIFORM, orders=HEAVY_ORDERS, num_pairs=32,
+        chunk_size=4096, **options,
+      )
+      for seed in range(4)
+    ]  # fmt: skip
+
+  return expected, measure(max_contexts=8), measure()
+
+
+def test_bias_left_by_few_contexts_is_flagged(heavy):
+  expected, few, _ = heavy
+  flagged = np.array([result.is_biased for result in few])
+  assert not flagged[:, [0, 2]].any()  # one context each: exact
+  assert flagged[:, 1].sum() >= 3  # with so few pairs one may hide it
+  strength = np.mean([result.strength for result in few], 0)
+  assert strength[1] > 1.2 * expected[1]
+  assert np.mean([result.bias[1] for result in few]) > 0.03 * expected[1]
+  row = interactions.curve_rows(few[0])[1]
+  assert (row["bias"], row["is_biased"]) == (few[0].bias[1], float(flagged[0, 1]))
+
+
+def test_contexts_grow_until_intervals_hold_the_enumerated_value(heavy):
+  expected, few, grown = heavy
+  for result in grown:
+    assert 16 <= result.num_contexts <= 64
+    gap = np.abs(result.strength - expected)
+    assert np.all(gap <= 3 * result.stderr("absolute") + np.abs(result.bias) + 1e-5), gap
+    relative = np.abs(result.relative - expected / expected.mean())
+    assert np.all(relative <= 3 * result.relative_stderr + 0.05), relative
+  assert grown[0].evaluations > few[0].evaluations
+  assert abs(np.mean([result.strength[1] for result in grown]) / expected[1] - 1) < 0.1
+
+
 def test_paper_protocol_is_biased_upwards_by_noise():
   few, many = (
     interactions.paper_strength(
@@ -115,6 +197,7 @@ def test_all_games_and_orders_share_one_program():
     orders=ORDERS,
     num_pairs=48,
     num_contexts=4,
+    max_contexts=4,
     chunk_size=4096,
   )
   assert features.pair_features._cache_size() == 1

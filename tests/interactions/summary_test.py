@@ -13,9 +13,10 @@ ORDERS = (0, 2, 7, 12, 14)
 
 def strength(curves):
   curves = np.asarray(curves, np.float64)
-  per_game = np.stack([curves, 0.5 * curves, 2 * curves, np.full_like(curves, 0.3)], 1)
+  rest = [0.5 * curves, 2 * curves, np.full_like(curves, 0.3), 0.1 * curves]
+  per_game = np.stack([curves, *rest], 1)
   count = curves.shape[1]
-  covariance = 1e-4 * np.eye(4 * count).reshape(4, count, 4, count)
+  covariance = 1e-4 * np.eye(5 * count).reshape(5, count, 5, count)
   return interactions.Strength(ORDERS, 16, per_game, covariance, 99, 8, 4)
 
 
