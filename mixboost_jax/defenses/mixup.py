@@ -137,7 +137,8 @@ def mixup_inference(
     images: in [0, 1].
     pool: the pool; see `build_pool`.
     mode: "pl" (partners of the predicted label), "ol" (of the other labels), "combined" ("ol" where
-      "pl" finds the input suspicious), or "any" (of any label, for a pool of another data set).
+      "pl" finds the input suspicious), or "any" (of a uniformly drawn label, for a pool of
+      another data set).
     mix_weight: weight of the image: a number in [0, 1], or `(low, high)` to draw it uniformly.
       For "combined" it belongs to the "ol" part.
     num_draws: mixes per image (for "combined": of the "ol" part).

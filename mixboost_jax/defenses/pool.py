@@ -16,7 +16,8 @@ from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, ExampleIds, Images, Labels, PRNGKeys
 
 MODES = ("pl", "ol", "any")
-"""Label of a partner: the predicted one, a uniformly drawn other one, or that of any image."""
+"""Label of a partner: the predicted one, a uniformly drawn other one, or a uniformly drawn one of
+all: every class is as likely, however many images of it the pool has."""
 
 
 @dataclasses.dataclass(frozen=True)

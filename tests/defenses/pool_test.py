@@ -50,6 +50,12 @@ def test_images_within_a_class_are_uniform(key):
   assert (np.abs(counts[:3] - 300) < 4 * (900 * 2 / 9) ** 0.5).all()
 
 
+def test_any_draws_classes_uniformly_however_many_images_they_have(key):
+  pool = make([0] * 9 + [1], 2)
+  rows = rows_of(draw(key, pool, jnp.zeros(1, int), mode="any", num_draws=400))
+  assert abs(int((rows == 9).sum()) - 200) < 4 * (400 / 4) ** 0.5
+
+
 @pytest.mark.parametrize("mode", pools.MODES)
 def test_an_image_is_never_its_own_partner(mode, key):
   labels = np.array([1, 0, 0, 1, 0, 1])
