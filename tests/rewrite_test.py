@@ -298,3 +298,35 @@ def test_what_is_fast_is_left_alone(case):
   convolve, x, w = convolution(**CASES[case])
   program = jax.make_jaxpr(fast_on_cpu(gradients(convolve)))(x, w)
   assert rewrite._rewrite(program, False) is program
+
+
+ROUNDING = {
+  "round": lambda x: jnp.round(x * 15) / 15,
+  "floor": lambda x: jnp.floor(x * 15) / 15,
+  "cast": lambda x: (x * 255).astype(jnp.uint8).astype(jnp.float32) / 255,
+  "loop": lambda x: jax.lax.map(lambda row: jnp.round(row * 15) / 15, x),
+  "jit": jax.jit(lambda x: jnp.ceil(x * 15) / 15),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROUNDING))
+def test_gradients_pass_straight_through_rounding(name, key):
+  fn = ROUNDING[name]
+  x = jax.random.uniform(key, (3, 4))
+  passing = rewrite.straight_through(fn)
+  assert rewrite.rounds(fn, x)
+  np.testing.assert_array_equal(passing(x), fn(x))
+  assert not jax.grad(lambda x: fn(x).sum())(x).any()
+  through = jax.jit(jax.grad(lambda x: (passing(x) ** 2).sum()))(x)
+  np.testing.assert_allclose(through, 2 * fn(x), rtol=1e-6)
+
+
+def test_smooth_functions_and_indices_are_left_alone(key):
+  x = jax.random.uniform(key, (5,))
+  assert not rewrite.rounds(jnp.tanh, x)
+  # Integers that never were pictures, and what a rule of its own stands for.
+  assert not rewrite.rounds(lambda x: x * jnp.arange(5).astype(jnp.float32), x)
+  np.testing.assert_array_equal(
+    jax.grad(lambda x: rewrite.straight_through(jnp.tanh)(x).sum())(x),
+    jax.grad(lambda x: jnp.tanh(x).sum())(x),
+  )

@@ -34,6 +34,7 @@ from mixboost_jax.attacks.projections import (
 )
 from mixboost_jax.attacks.square_search import square
 from mixboost_jax.attacks.transferable import TRANSFER_PRESETS, transfer
+from mixboost_jax.rewrite import straight_through
 
 ATTACKS = {
   "pgd": pgd,
@@ -80,5 +81,6 @@ __all__ = [
   "project_linf",
   "random_targets",
   "square",
+  "straight_through",
   "transfer",
 ]

@@ -131,7 +131,8 @@ def bpda(function: Callable, *, surrogate: Callable = lambda images: images) -> 
   """Keeps the output of `function` and takes the gradient of `surrogate`.
 
   Paper: Athalye et al. 2018, arXiv:1802.00420, Sec. 4.1 (backward pass differentiable
-  approximation); the default surrogate, the identity, is the straight-through estimator.
+  approximation); the default surrogate, the identity, is the straight-through estimator. Where the
+  rounding is hidden inside a function, `straight_through` finds it.
 
   Args:
     function: `images -> images`, possibly without a useful gradient (rounding, JPEG).
