@@ -10,6 +10,8 @@ import numpy as np
 
 from mixboost_jax import data
 
+SPLITS = ("test", "validation", "train")
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -47,16 +49,15 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
 
   Args:
     dataset: pair: images uint8, or float in [0, 1], [N, H, W, C]; labels integers [N].
-    split: which part of a `Dataset`: "test", "validation" or "train"; only a word for the others.
+    split: which part of a `Dataset`: "test", "validation" or "train"; of what part the others are.
 
   Raises:
     ValueError: if the split does not exist or the arrays are not what they should be.
   """
+  if split not in SPLITS:
+    raise ValueError(f"evaluate: split must be one of {', '.join(SPLITS)}, got {split!r}.")
   if isinstance(dataset, data.Dataset):
-    parts = {"test": dataset.test, "validation": dataset.validation, "train": dataset.train}
-    if split not in parts:
-      raise ValueError(f"evaluate: split must be test, validation or train, got {split!r}.")
-    part = parts[split]
+    part = {"test": dataset.test, "validation": dataset.validation, "train": dataset.train}[split]
     if part is None:
       raise ValueError(
         f"evaluate: {dataset.title} has no validation split; hold some training examples out with "
@@ -73,6 +74,16 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
     )
   images, labels = np.asarray(dataset[0]), np.asarray(dataset[1])
   return _checked(images, labels, np.arange(len(labels)), "arrays", split, "arrays")
+
+
+def check_labels(examples: Examples, num_classes: int) -> None:
+  """Raises ValueError if a label has no column among the outputs of the network."""
+  largest = int(examples.labels.max())
+  if largest >= num_classes:
+    raise ValueError(
+      f"evaluate: labels must be in 0 .. {num_classes - 1}, one per output of the network, got "
+      f"{largest}; check the labels and the network's number of classes."
+    )
 
 
 class HostBatch(NamedTuple):
@@ -128,6 +139,11 @@ def _checked(
     if not np.issubdtype(images.dtype, np.floating):
       raise ValueError(f"evaluate: images must be uint8, or float in [0, 1], got {images.dtype}.")
     low, high = float(images.min()), float(images.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+      raise ValueError(
+        f"evaluate: float images must be finite, got [{low:g}, {high:g}]; look for a division by 0 "
+        "in what made them."
+      )
     if not (low >= 0 and high <= 1):
       raise ValueError(
         f"evaluate: float images must lie in [0, 1], got [{low:g}, {high:g}]; divide 8-bit values "

@@ -23,6 +23,7 @@ from mixboost_jax.runtime.mesh import AXES
 
 FRAMES = 31
 """Of most films."""
+_fit_temperature = jax.jit(metrics.fit_temperature)
 
 
 def pictures(session: Session, unit: Unit, start: int, stop: int) -> Columns:
@@ -55,12 +56,14 @@ def renditions(session: Session, unit: Unit, start: int, stop: int) -> Columns:
       mesh=whole.mesh,
     )
 
-  return columns_of(session.program(unit, build)(session.variables, part))
+  return columns_of(session.program((unit, tuple(columns)), build)(session.variables, part))
 
 
 def prepare(session: Session, unit: Unit, rows: int) -> None:
   """Compiles what `unit` needs for batches of so many rows, in whatever thread it is called."""
   if unit.kind != "corruption" or unit.source:
+    return
+  if (unit, rows) in session.programs:
     return
   sharding = jax.sharding.NamedSharding(session.scorer.mesh, PartitionSpec(AXES))
   ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
@@ -115,10 +118,10 @@ def temperature(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   for i in range(int(fold.max()) + 1):
     if session.held_out is None:
       rows = fold != i
-      fitted = metrics.fit_temperature(jnp.asarray(logits[rows]), jnp.asarray(part.labels[rows]))
+      fitted = _fit_temperature(jnp.asarray(logits[rows]), jnp.asarray(part.labels[rows]))
     else:
       held_out = session.held_out
-      fitted = metrics.fit_temperature(
+      fitted = _fit_temperature(
         jnp.asarray(_logits(session, held_out)), jnp.asarray(held_out.labels)
       )
     temperatures[fold == i] = float(fitted)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from mixboost_jax import attacks, keys
 from mixboost_jax.evaluate.attacks_table import ATTACKS, AttackUnit
 from mixboost_jax.evaluate.examples import padded_batches
+from mixboost_jax.evaluate.scoring import ApplyFn, Scorer
 from mixboost_jax.evaluate.session import Session, columns_of, tag_of
 from mixboost_jax.evaluate.store import Columns
 from mixboost_jax.evaluate.suites import Unit
@@ -28,7 +29,7 @@ AUTOATTACK_PIECE = 250
 def attack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   """Attacks batch by batch; the result is projected again and its norm asserted here."""
   spec = ATTACKS[unit.family]
-  run = session.program(unit, lambda: _attack_program(session, spec))
+  run = session.program(unit, lambda: _attack_program(session.scorer.apply_fn, spec))
 
   def change(ids: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
     found, violation = run(session.variables, ids, images, labels)
@@ -39,10 +40,10 @@ def attack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   return columns_of(session.scorer(session.variables, part, change=change))
 
 
-def _attack_program(session: Session, spec: AttackUnit) -> Callable[..., tuple[Any, Any]]:
+def _attack_program(apply_fn: ApplyFn, spec: AttackUnit) -> Callable[..., tuple[Any, Any]]:
   def run(variables: Any, ids: Any, images: Any, labels: Any) -> tuple[Any, Any]:
     each = keys.example_keys(keys.root_key(0), keys.Stream.ATTACK, ids)
-    logits_fn = functools.partial(session.scorer.apply_fn, variables)
+    logits_fn = functools.partial(apply_fn, variables)
     found = attacks.pgd(each, lambda x: logits_fn(x), images, labels, **spec.options)
     found = attacks.project(found, images, epsilon=spec.epsilon, norm=spec.norm)
     violation = attacks.largest_violation(found, images, epsilon=spec.epsilon, norm=spec.norm)
@@ -83,12 +84,11 @@ def autoattack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
 def _autoattack_program(session: Session, spec: AttackUnit) -> attacks.AutoAttack:
   rows = session.scorer.batch_for(min(len(session.examples), AUTOATTACK_PIECE))
   options = {name: value for name, value in spec.options.items() if name != "epsilon"}
-  return attacks.AutoAttack(_spread(session), batch_size=rows, **options)
+  return attacks.AutoAttack(_spread(session.scorer, session.variables), batch_size=rows, **options)
 
 
-def _spread(session: Session) -> Callable[[jax.Array], jax.Array]:
+def _spread(scorer: Scorer, variables: Any) -> Callable[[jax.Array], jax.Array]:
   """Returns the network as a `logits_fn` that asks for its batch to be split over the devices."""
-  scorer, variables = session.scorer, session.variables
   sharding = jax.sharding.NamedSharding(scorer.mesh, PartitionSpec(AXES))
 
   def logits_fn(images: jax.Array) -> jax.Array:

@@ -27,7 +27,7 @@ from mixboost_jax.evaluate import (
 from mixboost_jax.evaluate import examples as examples_lib
 from mixboost_jax.evaluate.clock import Clock
 from mixboost_jax.evaluate.examples import Examples
-from mixboost_jax.evaluate.session import Session
+from mixboost_jax.evaluate.session import Session, open_network
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.results import Results
 
@@ -89,6 +89,7 @@ def evaluate(
   clock = Clock("evaluate")
   chosen = examples_lib.from_dataset(dataset, split=split)
   session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
+  examples_lib.check_labels(chosen, session.num_classes)
   large = suites.is_large(session.image_shape)
   asked = suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
   published = released_folder.open_sets(
@@ -101,7 +102,7 @@ def evaluate(
   units = released.replace_units(asked, published)
   network = store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
   kept = store.Store(folder)
-  warnings = sanity.flags(session, kept, network) if sanity.needed(units) else []
+  warnings = sanity.flags(session, kept, network, attacked=sanity.needed(units))
   sizes, notes = planning.sizes(
     session,
     units,
@@ -141,15 +142,21 @@ def _session(
   height, width, channels = chosen.images.shape[1:]
   mesh = mesh_lib.create() if mesh is None else mesh
   rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
-  apply_fn, variables = scoring.open_up(logits_fn, (rounded, height, width, channels))
-  scorer = scoring.Scorer(apply_fn, batch_size=rounded, mesh=mesh)
+  network = open_network(logits_fn, (rounded, height, width, channels), mesh)
   held_out = None
   if isinstance(dataset, data.Dataset) and dataset.validation is not None and split == "test":
     held_out = examples_lib.from_dataset(dataset, split="validation")
   foreign_sets = foreign.read_sets(
     ood_dirs, image_shape=(height, width, channels), limit=len(chosen)
   )
-  return Session(scorer, scorer.placed(variables), chosen, foreign_sets, held_out)
+  return Session(
+    network.scorer,
+    network.placed,
+    chosen,
+    foreign_sets,
+    held_out,
+    programs=network.programs,
+  )
 
 
 def run(

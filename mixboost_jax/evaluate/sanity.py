@@ -25,6 +25,8 @@ from mixboost_jax.runtime.results import Flag
 
 NUM_EXAMPLES = 64
 """Correctly classified examples that are looked at."""
+FEWEST = 8
+"""With fewer of them nothing is concluded."""
 SEARCHED = 512
 """Examples among which these are looked for."""
 SMALL, USUAL, HUGE = 2 / 255, 8 / 255, 0.5
@@ -39,6 +41,15 @@ VANISHING = 1e-7
 1 - p for the label) is rounding error of float32."""
 MANY = 0.25
 """Share of examples without such a gradient that is worth a word."""
+
+MASKED = (
+  "zero_gradients",
+  "survives_anything",
+  "larger_radius_is_weaker",
+  "more_steps_are_weaker",
+  "black_box_beats_gradients",
+)
+"""Flags by which attacks that follow the gradient prove nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +80,17 @@ def needed(units: Sequence[Unit]) -> bool:
   return any(unit.kind in ("attack", "autoattack") for unit in units)
 
 
-def flags(session: Session, store: Store, network: str) -> list[Flag]:
-  """Returns what is wrong, after printing it; findings are kept in the store."""
+def flags(session: Session, store: Store, network: str, *, attacked: bool = True) -> list[Flag]:
+  """Returns what is wrong, after printing it; findings are kept in the store.
+
+  Args:
+    session: network and examples.
+    store: of finished pieces.
+    network: hash of the network.
+    attacked: whether attacks are to be trusted; otherwise only the outputs are looked at.
+  """
+  if not attacked:
+    return _printed(judge_outputs(*look_at_outputs(session)))
   part = session.part(0, min(SEARCHED, len(session.examples)))
   name = digest([VERSION, "sanity", network], part.images, part.labels, part.ids)
   kept = store.read(name)
@@ -81,18 +101,36 @@ def flags(session: Session, store: Store, network: str) -> list[Flag]:
     if log.is_primary():
       values = np.array(dataclasses.astuple(found), np.float64)
       store.write(name, {"findings": values}, {"unit": "sanity"})
-  raised = judge(found)
+  return _printed(judge(found))
+
+
+def _printed(raised: list[Flag]) -> list[Flag]:
   for flag in raised:
     log.info(f"[{flag.level}] {flag.message} {flag.remedy}")
   return raised
+
+
+def look_at_outputs(session: Session) -> tuple[float, bool]:
+  """Returns how much two calls differ, and whether the outputs look like probabilities."""
+  part = session.part(0, min(NUM_EXAMPLES, len(session.examples)))
+  (batch,) = padded_batches(part, session.scorer.rounded(len(part)))
+  return _outputs(session, session.scorer.place(batch.images), batch.real)
+
+
+def _outputs(session: Session, images: jax.Array, real: np.ndarray) -> tuple[float, bool]:
+  first, second = (
+    np.asarray(session.scorer.logits(session.variables, images))[real] for _ in range(2)
+  )
+  is_sum_one = np.abs(first.sum(axis=1) - 1).max() < 1e-3
+  return float(np.abs(first - second).max()), bool(first.min() >= 0 and is_sum_one)
 
 
 def examine(session: Session, part: Examples) -> Findings:
   """Measures everything on the first correctly classified examples of `part`."""
   scores = session.scorer(session.variables, part)
   places = np.flatnonzero(scores.correct)[:NUM_EXAMPLES]
-  if not len(places):
-    return Findings(0.0, *9 * [0.0])
+  if len(places) < FEWEST:
+    return Findings(float(len(places)), *9 * [0.0])
   chosen = part.take(places)
   rows = session.scorer.rounded(NUM_EXAMPLES)
   (batch,) = padded_batches(chosen, rows)
@@ -103,18 +141,18 @@ def examine(session: Session, part: Examples) -> Findings:
   def share(values: Any) -> float:
     return float(np.asarray(values)[real].mean())
 
-  first, second = (
-    np.asarray(session.scorer.logits(session.variables, images))[real] for _ in range(2)
-  )
-  margins, entropies = _gradients(apply_fn)(*arguments)
+  noise, is_probability = _outputs(session, images, real)
+  margins, entropies = session.program("gradients", lambda: _gradients(apply_fn))(*arguments)
   flat = np.asarray(margins)[real] == 0
   gone = np.asarray(entropies)[real] < VANISHING * np.asarray(margins)[real]
-  sums = np.abs(first.sum(axis=1) - 1).max()
-  step, climb, search = (_accuracy(apply_fn, one) for one in ("step", "pgd", "square"))
+  step, climb, search = (
+    session.program(one, functools.partial(_accuracy, apply_fn, one))
+    for one in ("step", "pgd", "square")
+  )
   return Findings(
     num_examples=float(real.sum()),
-    logit_noise=float(np.abs(first - second).max()),
-    looks_like_probabilities=float(first.min() >= 0 and sums < 1e-3),
+    logit_noise=noise,
+    looks_like_probabilities=float(is_probability),
     zero_margin_gradients=float(flat.mean()),
     vanishing_gradients=float((gone & ~flat).mean()),
     single_step=share(step(*arguments, USUAL)),
@@ -168,7 +206,7 @@ def _accuracy(apply_fn: Callable[..., jax.Array], name: str) -> Callable[..., ja
 
 def judge(found: Findings) -> list[Flag]:
   """Turns findings into flags, red ones first."""
-  if found.num_examples < 8:
+  if found.num_examples < FEWEST:
     return [
       Flag(
         "too_few_correct",
@@ -183,7 +221,26 @@ def judge(found: Findings) -> list[Flag]:
     for is_raised, name, level, message, remedy in _questions(found)
     if is_raised
   ]
+  raised = judge_outputs(found.logit_noise, bool(found.looks_like_probabilities)) + raised
   return sorted(raised, key=lambda flag: flag.level != "red")
+
+
+def judge_outputs(noise: float, is_probability: bool) -> list[Flag]:
+  """Turns what the outputs look like into flags; arguments as `look_at_outputs` returns them."""
+  random = Flag(
+    "random_logits",
+    "red",
+    f"Two calls on the same pictures differ by up to {noise:.2g}: the network is random, and "
+    "attacks that need the same answer twice fail.",
+    "Switch dropout off, fix the key, or attack the expectation (attacks.expectation).",
+  )
+  probabilities = Flag(
+    "probabilities",
+    "red",
+    "The outputs are probabilities, not logits: a second softmax flattens confidence and loss.",
+    "Return logits, or wrap the function in attacks.from_probabilities.",
+  )
+  return [*([random] if noise > 0 else []), *([probabilities] if is_probability else [])]
 
 
 def _questions(found: Findings) -> list[tuple[bool, str, str, str, str]]:
@@ -191,21 +248,6 @@ def _questions(found: Findings) -> list[tuple[bool, str, str, str, str]]:
     return f"{100 * share:.0f} %"
 
   return [
-    (
-      found.logit_noise > 0,
-      "random_logits",
-      "red",
-      f"Two calls on the same pictures differ by up to {found.logit_noise:.2g}: the network is "
-      "random, and attacks that need the same answer twice fail.",
-      "Switch dropout off, fix the key, or attack the expectation (attacks.expectation).",
-    ),
-    (
-      bool(found.looks_like_probabilities),
-      "probabilities",
-      "red",
-      "The outputs are probabilities, not logits: a second softmax flattens the loss.",
-      "Return logits, or wrap the function in attacks.from_probabilities.",
-    ),
     (
       found.zero_margin_gradients > TOLERANCE,
       "zero_gradients",

@@ -157,6 +157,12 @@ def call(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
   return logits_fn(images)
 
 
+def inside_jit(logits_fn: LogitsFn) -> LogitsFn:
+  """Returns what `jax.jit` was given: the constants of a jitted function lie out of reach."""
+  is_jitted = hasattr(logits_fn, "lower")
+  return getattr(logits_fn, "__wrapped__", logits_fn) if is_jitted else logits_fn
+
+
 def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn, Any]:
   """Splits a closure over parameters into a pure function and the arrays that it closes over.
 
@@ -172,8 +178,7 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
   """
   if isinstance(logits_fn, jax.tree_util.Partial):
     return call, logits_fn
-  is_jitted = hasattr(logits_fn, "lower")  # whose constants lie out of reach inside
-  inner = getattr(logits_fn, "__wrapped__", logits_fn) if is_jitted else logits_fn
+  inner = inside_jit(logits_fn)
   # A function of its own: JAX caches traces by function, and a module's parameters may change.
   trace = jax.make_jaxpr(lambda images: inner(images))
   try:

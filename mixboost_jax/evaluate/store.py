@@ -17,7 +17,7 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -51,10 +51,23 @@ def network_digest(apply_fn: Any, variables: Any, image_shape: tuple[int, ...]) 
   """Returns a hash of what a network computes: its program for one picture, and its parameters."""
   picture = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
   program = jax.make_jaxpr(apply_fn)(variables, picture)
-  text = _ADDRESS.sub("", str(program))
-  leaves = [np.asarray(_whole(leaf)) for leaf in jax.tree.leaves(variables)]
-  constants = [np.asarray(_whole(constant)) for constant in program.consts]
-  return digest(text, *leaves, *constants)
+  text = program_text(program)
+  arrays = [*jax.tree.leaves(variables), *constants_of(program)]
+  return digest(text, *(np.asarray(_whole(one)) for one in arrays))
+
+
+def program_text(program: Any) -> str:
+  """Returns a traced program as text, without the addresses of this process."""
+  return _ADDRESS.sub("", str(program))
+
+
+def constants_of(program: Any) -> Iterator[Any]:
+  """Yields the arrays that a traced program and the programs inside it hold."""
+  yield from getattr(program, "consts", ())
+  for equation in program.eqns:
+    for value in jax.tree.leaves(list(equation.params.values())):
+      if hasattr(value, "eqns"):
+        yield from constants_of(value)
 
 
 def _whole(leaf: Any) -> Any:

@@ -54,7 +54,8 @@ IMAGES, LABELS = np.zeros((3, 2, 2, 1), np.uint8), np.zeros(3, int)
     ((IMAGES, LABELS - 1), "labels must be >= 0"),
     ((IMAGES.astype(int), LABELS), "uint8, or float"),
     ((IMAGES + 255.0, LABELS), r"lie in \[0, 1\], got \[255, 255\]"),
-    ((IMAGES + np.nan, LABELS), r"lie in \[0, 1\]"),
+    ((IMAGES + np.nan, LABELS), r"must be finite, got \[nan, nan\]; look for a division"),
+    ((IMAGES + np.inf, LABELS), r"must be finite, got \[inf, inf\]"),
   ],
 )
 def test_wrong_arrays(pair, message):
@@ -78,3 +79,10 @@ def test_padding_is_marked(kind):
   np.testing.assert_array_equal(labels[:11], split.labels)
   ids = np.concatenate([batch.ids for batch in batches])
   np.testing.assert_array_equal(ids, [*range(11), data.PADDING_ID])
+
+
+@pytest.mark.parametrize("as_split", [False, True])
+def test_a_misspelt_split_is_refused_for_arrays_too(as_split):
+  split = make_split(3)
+  with pytest.raises(ValueError, match=r"one of test, validation, train, got 'tset'"):
+    evaluate.from_dataset(split if as_split else (split.images, split.labels), split="tset")

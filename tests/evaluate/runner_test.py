@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ import scipy.stats
 import sklearn.metrics
 
 from mixboost_jax import evaluate, schema
+from mixboost_jax.evaluate import session as session_lib
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime import results as results_lib
 
@@ -147,3 +151,84 @@ def test_run_records_the_config(logits_fn, pictures, monkeypatch):
   assert (results.name, results.settings, results.config_hash) == ("mine", {"name": "mine"}, "abc")
   assert len(results.curves["reliability/arrays"]) == 10
   assert by_name(results)["error"].confidence == 0.9
+
+
+@pytest.fixture
+def compiled():
+  """Names of what is compiled while the test runs."""
+  found = []
+
+  def listen(event, duration, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+SUITE = "clean,temperature,c:fog:3,pgd-10"
+
+
+def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled, quick_compilation):
+  weights = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(48, 3)), jnp.float32)}
+  images = np.random.default_rng(0).uniform(size=(24, 4, 4, 3)).astype(np.float32)
+
+  def logits_fn(x):
+    return (x - 0.5).reshape(len(x), -1) @ weights["w"]
+
+  labels = np.asarray(logits_fn(jnp.asarray(images)).argmax(-1))
+  mesh = mesh_lib.create(devices=jax.devices()[:1])
+
+  def measure():
+    before = len(compiled)
+    found = evaluate.evaluate(logits_fn, (images, labels), SUITE, mesh=mesh)
+    return by_name(found, "arrays"), len(compiled) - before
+
+  first, anew = measure()
+  assert anew > 5
+  again, anew = measure()
+  assert anew == 0
+  assert [metric.value for metric in again.values()] == [m.value for m in first.values()]
+  weights["w"] = -weights["w"]
+  jax.block_until_ready(weights)
+  changed, anew = measure()
+  assert anew == 0
+  assert (first["error"].value, changed["error"].value) == (0, 100)
+
+
+def test_what_was_compiled_is_forgotten_with_the_network(quick_compilation):
+  images, labels = np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
+  logits_fn = jax.jit(lambda x: x.reshape(len(x), -1) + jnp.arange(4.0)[None])
+  evaluate.evaluate(logits_fn, (images, labels))
+  program = next(iter(session_lib._NETWORKS[logits_fn].values())).scorer
+  inside, scorer = weakref.ref(logits_fn.__wrapped__), weakref.ref(program)
+  del logits_fn, program
+  gc.collect()
+  assert inside() is None
+  assert scorer() is None
+
+
+def test_inner_programs_with_other_constants_are_not_taken_for_the_same(quick_compilation):
+  images, labels = np.ones((4, 2, 2, 1), np.float32), np.zeros(4, int)
+  sign = [1.0]
+
+  def logits_fn(x):
+    column = jnp.asarray([sign[0], 0.0, 0.0, 0.0])
+    return jax.jit(lambda x: x.reshape(len(x), -1) * column[None])(x)
+
+  assert by_name(evaluate.evaluate(logits_fn, (images, labels)))["error"].value == 0
+  sign[0] = -1.0
+  assert by_name(evaluate.evaluate(logits_fn, (images, labels)))["error"].value == 100
+
+
+def test_softmax_outputs_are_flagged_without_an_attack(logits_fn, pictures):
+  found = evaluate.evaluate(lambda x: jax.nn.softmax(0.1 * logits_fn(x)), pictures)
+  assert [flag.name for flag in found.flags] == ["probabilities"]
+  assert evaluate.evaluate(logits_fn, pictures).flags == ()
+
+
+def test_labels_outside_the_classes_are_refused_before_anything_is_scored(logits_fn, pictures):
+  images, labels = pictures
+  with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 4, .* got 99"):
+    evaluate.evaluate(logits_fn, (images, np.where(labels == 0, 99, labels)))
