@@ -148,6 +148,7 @@ def get_config(arg: str = "") -> ConfigDict:
   interactions.stride = 2  # neighbour, window: largest distance of a pair, in cells
   interactions.pairs_per_image = 32  # per round, on top of the pilot run
   interactions.contexts = 8  # per pair and order; a multiple of 4
+  interactions.max_contexts = 64  # doubled up to this where |I| would stay biased
   interactions.target_stderr = 0.0  # rounds until no J^(m) has a larger one; 0: one round
   interactions.max_rounds = 8
   interactions.reward = "modified"  # modified (log p / (1 - p)) | normal (log p) | logit
@@ -169,12 +170,17 @@ def get_config(arg: str = "") -> ConfigDict:
   audit.num_images = 1_000  # first N of evaluate.split; 0: all
   audit.preset = ""  # one of mixboost_jax.defenses.PRESETS; "": by data set and training
   audit.defenses = "none,mi-ol"  # none, mi-pl, entries of the preset, or PRESET:ENTRY
-  audit.attacks = "oblivious-10,adaptive-10,published-10,eot-ce,eot-margin,eot-dlr,transfer,square"
-  audit.epsilon = 8 / 255  # Linf radius, pixel units
+  audit.attacks = (
+    "oblivious-10,adaptive-10,published-10,eot-ce,eot-margin,eot-dlr,apgd-ce,apgd-t,transfer,square"
+  )
+  audit.epsilon = 8 / 255  # radius, pixel units
+  audit.norm = "linf"  # or l2
   audit.step_size = 2 / 255  # oblivious, transfer, adaptive and published attacks
   audit.num_steps = 10  # of these, where the word of an attack gives none
   audit.eot_step_size = 1 / 255  # attacks through the whole defense
-  audit.eot_steps = 50  # of these, where the word gives none
+  audit.eot_steps = 50  # of these, where the word gives none; of Auto-PGD on random defenses
+  audit.apgd_steps = 100  # of Auto-PGD where nothing is random
+  audit.num_targets = 3  # target classes of apgd-t on random defenses; at most 9 elsewhere
   audit.samples = 15  # draws of the defense per gradient
   audit.restarts = 1  # independent starts of the attacks through the defense
   audit.num_queries = 1_000  # square, where the word gives none
@@ -315,5 +321,6 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.train.log_every_steps = 10
   config.train.evaluate_every_epochs = 1.0
   small = {"num_images": 32, "figure_images": 16, "eot_steps": 3, "samples": 2, "num_queries": 10}
+  small |= {"apgd_steps": 3, "num_targets": 1}
   config.audit.update({**small, "num_draws": 3, "pool_examples": 500})
   return config

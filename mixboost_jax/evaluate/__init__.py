@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a network and pictures to metrics with intervals, for any JAX model."""
 
-from mixboost_jax.evaluate.audit_plan import KINDS, Plan
+from mixboost_jax.evaluate.audit_plan import KINDS, OwnDefense, Plan
 from mixboost_jax.evaluate.auditor import audit
 from mixboost_jax.evaluate.budget import problem as budget_problem
 from mixboost_jax.evaluate.examples import Examples, from_dataset
@@ -15,6 +15,7 @@ __all__ = [
   "KINDS",
   "SUITES",
   "Examples",
+  "OwnDefense",
   "Plan",
   "Scorer",
   "Scores",

@@ -2,13 +2,16 @@
 """What an audit runs: the words for defenses and attacks, and how much each may spend."""
 
 import dataclasses
+import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from mixboost_jax import defenses, registry
+from mixboost_jax import attacks, defenses, registry
 
 UNDEFENDED = {"name": "none"}
+OWN = "own"
+"""Name of the policy of a defense that is not built in; see `OwnDefense`."""
 EXTRA: dict[str, dict[str, Any]] = {
   "none": UNDEFENDED,
   "mi-pl": {"name": "mixup_inference", "mode": "pl", "mix_weight": 0.5, "num_draws": 30},
@@ -23,9 +26,14 @@ KINDS = {
   "eot-ce": "PGD through the whole defense, cross-entropy of its averaged output",
   "eot-margin": "the same with the margin of the log-probabilities",
   "eot-dlr": "the same with the difference-of-logits ratio",
+  "apgd-ce": "Auto-PGD through the whole defense, cross-entropy of its averaged output",
+  "apgd-t": "the same with the targeted difference-of-logits ratio, over the likeliest classes",
   "square": "black-box random search (Square)",
 }
-"""Kinds of attacks; a word is `KIND[-STEPS][-targeted]`, e.g. `oblivious-50-targeted`."""
+"""Kinds of attacks; a word is `KIND[-STEPS][-targeted][-bpda]`, e.g. `oblivious-50-targeted`.
+
+With `-bpda` the gradient passes through rounding, or through the surrogate of an own defense.
+"""
 SHARED = ("oblivious", "transfer")
 """Kinds that never look at the defense: their images are made once and shown to every defense."""
 FIGURES = {
@@ -36,17 +44,36 @@ FIGURES = {
 }
 """Measured on demand; numbers of Pang et al. 2020, arXiv:1909.11515."""
 _TARGETED = ("oblivious", "adaptive", "eot-ce", "eot-margin", "eot-dlr")
-_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?$")
+_WITHOUT_TWIN = ("transfer", "published", "square")
+_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?(?P<bpda>-bpda)?$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-  """One attack: its word, kind, steps (None: as planned), and whether it wants a wrong class."""
+  """One attack: its word, kind, steps (None: as planned), and whether it wants a wrong class.
+
+  With `bpda`, what hides the gradient is passed by.
+  """
 
   word: str
   kind: str
   steps: int | None
   targeted: bool
+  bpda: bool = False
+
+
+class OwnDefense(NamedTuple):
+  """A defense that is not built in.
+
+  Attributes:
+    predict: `(keys[N], images[N, H, W, C]) -> probabilities[N, K]` with draws of its own,
+      `images -> probabilities`, or an `attacks.Randomized`. It is compiled.
+    surrogate: a differentiable stand-in of the same kind, whose gradient attacks take where that
+      of `predict` misleads; None: `predict` with rounding as the identity.
+  """
+
+  predict: Callable[..., Any]
+  surrogate: Callable[..., Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +81,16 @@ class Plan:
   """How much the attacks may spend, and how the defended predictions are scored.
 
   Attributes:
-    epsilon: radius of the Linf ball, in pixel units of [0, 1].
+    epsilon: radius of the ball, in pixel units of [0, 1].
+    norm: "linf" or "l2"; step sizes are lengths in the same norm.
     step_size: of the oblivious, transfer and adaptive attacks.
     num_steps: of these, where the word gives none.
     eot_step_size: of the attacks through the defense.
-    eot_steps: of these, where the word gives none.
+    eot_steps: of these, where the word gives none; also of Auto-PGD on a random defense.
+    apgd_steps: of Auto-PGD where nothing is random, so that a step takes one draw.
+    num_targets: target classes of apgd-t on a random defense; all (at most 9) elsewhere.
     samples: fresh draws of the defense per gradient (eot) or of the pool per step (adaptive).
-    restarts: independent starts of the attacks through the defense.
+    restarts: independent starts of the attacks through the defense (eot, apgd).
     num_queries: of Square, where the word gives none.
     redraws: independent draws of the whole defense that score each image.
     survivors_only: whether an image that an attack broke in every re-draw is left alone by later
@@ -68,10 +98,13 @@ class Plan:
   """
 
   epsilon: float = 8 / 255
+  norm: str = "linf"
   step_size: float = 2 / 255
   num_steps: int = 10
   eot_step_size: float = 1 / 255
   eot_steps: int = 50
+  apgd_steps: int = 100
+  num_targets: int = 3
   samples: int = 15
   restarts: int = 1
   num_queries: int = 1000
@@ -79,16 +112,21 @@ class Plan:
   survivors_only: bool = False
 
   def __post_init__(self):
+    if self.norm not in attacks.NORMS:
+      raise ValueError(f"audit: norm must be one of {', '.join(attacks.NORMS)}, got {self.norm!r}.")
+    most, end = (1.0, "1]") if self.norm == "linf" else (math.inf, "inf)")
     for name in ("epsilon", "step_size", "eot_step_size"):
-      if not 0 < getattr(self, name) <= 1:
-        raise ValueError(f"audit: {name} must be in (0, 1], got {getattr(self, name)}.")
-    for name in ("num_steps", "eot_steps", "samples", "restarts", "num_queries", "redraws"):
+      value = getattr(self, name)
+      if not 0 < value <= most or value == math.inf:
+        raise ValueError(f"audit: {name} must be in (0, {end}, got {value}.")
+    counts = [field.name for field in dataclasses.fields(self) if field.type in (int, "int")]
+    for name in counts:
       if getattr(self, name) < 1:
         raise ValueError(f"audit: {name} must be >= 1, got {getattr(self, name)}.")
 
 
 def parse_attack(word: str) -> Attack:
-  """Reads `KIND[-STEPS][-targeted]`.
+  """Reads `KIND[-STEPS][-targeted][-bpda]`.
 
   Raises:
     ValueError: if the kind is unknown or cannot be targeted.
@@ -103,7 +141,24 @@ def parse_attack(word: str) -> Attack:
       f"audit: attack {word!r}: expected at least one step, and -targeted only with "
       f"{', '.join(_TARGETED)}."
     )
-  return Attack(word, kind, steps, bool(match["targeted"]))
+  if match["bpda"] and kind in _WITHOUT_TWIN:
+    raise ValueError(f"audit: attack {word!r}: -bpda is not for {', '.join(_WITHOUT_TWIN)}.")
+  return Attack(word, kind, steps, bool(match["targeted"]), bool(match["bpda"]))
+
+
+def with_twins(chosen: Sequence[Attack]) -> list[Attack]:
+  """Adds to every attack that follows a gradient the same one with `-bpda`."""
+  twins = [f"{one.word}-bpda" for one in chosen if not one.bpda and one.kind not in _WITHOUT_TWIN]
+  known = {one.word for one in chosen}
+  return [*chosen, *(parse_attack(word) for word in twins if word not in known)]
+
+
+def policy_from(defense: Mapping[str, Any] | Callable[..., Any] | OwnDefense) -> dict[str, Any]:
+  """Returns the policy of a defense as `audit` takes it."""
+  if isinstance(defense, Mapping):
+    return dict(defense)
+  own = defense if isinstance(defense, OwnDefense) else OwnDefense(defense)
+  return {"name": OWN, "predict": own.predict, "surrogate": own.surrogate}
 
 
 def policy_of(word: str, *, preset: str) -> dict[str, Any]:
@@ -121,9 +176,9 @@ def policy_of(word: str, *, preset: str) -> dict[str, Any]:
   return dict(registry.lookup({**EXTRA, **table}, entry, field=f"audit: {source or preset}"))
 
 
-def applies(attack: Attack, policy: Mapping[str, Any]) -> bool:
+def applies(attack: Attack, policy: Mapping[str, Any], *, norm: str) -> bool:
   """Returns whether an attack makes sense against a defense."""
-  return attack.kind != "published" or policy["name"] == "mixup_inference"
+  return attack.kind != "published" or (policy["name"] == "mixup_inference" and norm == "linf")
 
 
 def words(text: str) -> tuple[str, ...]:

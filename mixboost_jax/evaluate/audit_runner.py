@@ -10,20 +10,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from mixboost_jax import attacks as attacks_lib
 from mixboost_jax import defenses, keys
 from mixboost_jax.array_types import LogitsFn
-from mixboost_jax.evaluate import audit_attacks, scoring
+from mixboost_jax.evaluate import audit_attacks, sanity, scoring
+from mixboost_jax.evaluate import examples as examples_lib
 from mixboost_jax.evaluate.audit_attacks import Target
 from mixboost_jax.evaluate.audit_outcomes import CLEAN, Outcome, pick_worst
-from mixboost_jax.evaluate.audit_plan import SHARED, Attack, Plan, applies
+from mixboost_jax.evaluate.audit_plan import OWN, SHARED, Attack, Plan, applies
 from mixboost_jax.evaluate.examples import Examples
+from mixboost_jax.evaluate.session import Session
 from mixboost_jax.evaluate.store import Store, digest, network_digest
 from mixboost_jax.runtime import mesh as mesh_lib
+from mixboost_jax.runtime.results import Flag
 
+CHECKED_DRAWS = 3
+"""Draws of a random defense, fixed, whose gradient is checked."""
+PROBABILITY_TOLERANCE = 1e-2
 _TOLERANCE = 1e-5
 
 
@@ -44,6 +51,7 @@ class Runner:
     store: Store,
   ):
     """Opens the networks up: their parameters become arguments of the compiled programs."""
+    self._pictures = pictures
     images = np.asarray(pictures.images)
     self.images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
     self.labels, self.ids = pictures.labels, pictures.ids
@@ -62,6 +70,34 @@ class Runner:
     self._identity: str | None = None
     self._seed = seed
 
+  def flags(self, policy: Mapping[str, Any]) -> list[Flag]:
+    """Returns what is wrong with the gradient that attacks through a defense follow.
+
+    The draws of a random defense are fixed for it, so that it answers twice in the same way.
+    """
+
+    def apply_fn(arguments: Any, images: jax.Array) -> jax.Array:
+      target = self._target(policy, arguments)
+      if policy["name"] == "none":
+        return target.logits_fn(images)
+      predictor = audit_attacks.attackable(target, samples=min(self.plan.samples, CHECKED_DRAWS))
+      return attacks_lib.keyed(predictor)(self._keys_of_rows(len(images)), images)
+
+    scorer = scoring.Scorer(apply_fn, batch_size=self.batch_size, mesh=self.mesh)
+    session = Session(scorer, self._arguments, self._pictures, {})
+    examples_lib.check_labels(self._pictures, session.num_classes)
+    return sanity.flags(session, self._store, self._piece(policy, "sanity", None))
+
+  def hides_rounding(self, policy: Mapping[str, Any]) -> bool:
+    """Returns whether an attack through BPDA differs from one without."""
+    target = self._target(policy, self._arguments)
+    return audit_attacks.hides_rounding(
+      target, self._keys_of_rows(1), jnp.asarray(self.images[:1], jnp.float32)
+    )
+
+  def _keys_of_rows(self, count: int) -> jax.Array:
+    return keys.example_keys(self._root, keys.Stream.DEFEND, jnp.arange(count))
+
   def attack_all(
     self, policy: Mapping[str, Any], chosen: Sequence[Attack]
   ) -> Iterator[tuple[str, Outcome]]:
@@ -70,7 +106,7 @@ class Runner:
     yield CLEAN, outcome
     worst = outcome
     for attack in chosen:
-      if not applies(attack, policy):
+      if not applies(attack, policy, norm=self.plan.norm):
         continue
       make = functools.partial(self._crafted, policy, attack)
       rows = np.arange(len(self.labels))
@@ -126,7 +162,19 @@ class Runner:
         parts.append(network_digest(self._surrogate_fn, surrogate, shape))
       arrays = [self.images, self.labels, self.ids, *map(np.asarray, jax.tree.leaves(pool))]
       self._identity = digest(*parts, *arrays, self._seed, dataclasses.asdict(self.plan))
-    return digest(self._identity, dict(policy), word, [] if rows is None else rows.tolist())
+    rows_of = [] if rows is None else rows.tolist()
+    return digest(self._identity, self._definition(policy), word, rows_of)
+
+  def _definition(self, policy: Mapping[str, Any]) -> Any:
+    """Returns a policy as plain values: functions by what they compute."""
+    if policy["name"] != OWN:
+      return dict(policy)
+    key, shape = self._keys_of_rows(1), self.images.shape[1:]
+    found = {"name": OWN}
+    for part in ("predict", "surrogate"):
+      if policy[part] is not None:
+        found[part] = network_digest(attacks_lib.keyed(policy[part]), key, shape)
+    return found
 
   def _crafted(self, policy: Mapping[str, Any], attack: Attack, *, rows: np.ndarray) -> np.ndarray:
     """Runs an attack on some rows; those that do not look at the defense run once for all."""
@@ -156,15 +204,26 @@ class Runner:
 
     def body(arguments: Any, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
       predict = audit_attacks.defended(self._target(policy, arguments))
-      return ~attacks_lib.fooled(predict(key, images), labels)
+      found = predict(key, images)
+      if policy["name"] == OWN:
+        # Whole rows of NaN, so that the host can say so: outputs that are no probabilities.
+        is_sound = (found >= 0).all(-1) & (jnp.abs(found.sum(-1) - 1) < PROBABILITY_TOLERANCE)
+        return jnp.where(is_sound, ~attacks_lib.fooled(found, labels), 2)
+      return ~attacks_lib.fooled(found, labels)
 
-    name = digest(dict(policy))
+    name = repr(dict(policy))
     if name not in self._compiled:
       self._compiled[name] = self._compile(body, keys.Stream.DEFEND)
     run, rows = self._compiled[name], np.arange(len(self.labels))
-    return np.stack(
+    found = np.stack(
       [self._over_batches(run, images, rows, first + draw) for draw in range(redraws)]
     )
+    if policy["name"] == OWN and (found == 2).any():
+      raise ValueError(
+        "audit: a defense of your own must return probabilities [N, K]: non-negative, each row "
+        "adding up to 1; apply jax.nn.softmax to logits."
+      )
+    return found.astype(bool)
 
   def _target(self, policy: Mapping[str, Any], arguments: Any) -> Target:
     variables, surrogate, pool = arguments
@@ -197,7 +256,9 @@ class Runner:
 
   def _check(self, found: np.ndarray, rows: np.ndarray, word: str) -> None:
     """An attack outside the ball or the pixel range would prove nothing."""
-    distance = float(np.abs(found - self.images[rows]).max())
+    delta = (found - self.images[rows]).reshape(len(found), -1)
+    order = np.inf if self.plan.norm == "linf" else 2
+    distance = float(np.linalg.norm(delta, ord=order, axis=1).max())
     inside = found.min() >= -_TOLERANCE and found.max() <= 1 + _TOLERANCE
     if not (distance <= self.plan.epsilon + _TOLERANCE and inside):
       raise RuntimeError(

@@ -5,6 +5,7 @@ Layout of Tables 2 and 3 of Pang et al. 2020 (arXiv:1909.11515): a row per defen
 attack; beside the oblivious attacks stand those that know the defense.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,17 +34,23 @@ KINDS = {
   "eot-ce": "End-to-end PGD{steps}, CE",
   "eot-margin": "End-to-end PGD{steps}, margin",
   "eot-dlr": "End-to-end PGD{steps}, DLR",
+  "apgd-ce": "End-to-end APGD{steps}, CE",
+  "apgd-t": "End-to-end APGD{steps}, targeted DLR",
   "square": "Square{steps}",
   CLEAN: "Clean",
   WORST: "Worst case",
   CLAIM: "Claim",
 }
-_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?$")
+_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?(?P<bpda>-bpda)?$")
+MASKED = "not to be trusted: gradient masked"
+
 NOTE = (
   "Oblivious and transfer attacks do not know the defense, all others do. A random defense is "
   "drawn anew several times to score each image; the worst case takes for each image the attack "
   "that fooled most of these draws and scores it with further ones. The claim is the lowest number "
-  "of the row: it holds against these attacks only, and a stronger one can lower it."
+  "of the row: it holds against these attacks only, and a stronger one can lower it. Where the "
+  "gradient of a defense is masked it is marked, and attacks that follow the gradient run again "
+  "with rounding as the identity (BPDA)."
 )
 
 
@@ -54,17 +61,18 @@ def attack_title(word: str) -> str:
     return word
   steps = f"-{match['steps']}" if match["steps"] else ""
   title = KINDS[match["kind"]].format(steps=steps)
-  return f"{title}, targeted" if match["targeted"] else title
+  title += ", targeted" if match["targeted"] else ""
+  return f"{title}, through BPDA" if match["bpda"] else title
 
 
-def _place_of(word: str) -> tuple[int, int, bool]:
-  """Orders columns: as in `KINDS`, fewer steps first, targeted last."""
+def _place_of(word: str) -> tuple[int, int, bool, bool]:
+  """Orders columns: as in `KINDS`, fewer steps first, targeted and BPDA last."""
   match = _WORD.match(word)
   order = (CLEAN, *(kind for kind in KINDS if kind != CLEAN))
   if match is None or match["kind"] not in KINDS:
-    return order.index(WORST), 0, False
-  targeted = bool(match["targeted"])
-  return order.index(match["kind"]), int(match["steps"] or 0), targeted
+    return order.index(WORST), 0, False, False
+  targeted, bpda = bool(match["targeted"]), bool(match["bpda"])
+  return order.index(match["kind"]), int(match["steps"] or 0), targeted, bpda
 
 
 def defense_title(word: str) -> str:
@@ -104,11 +112,22 @@ def summary(groups: Sequence[Group]) -> list[str]:
       if key[2].endswith(f"/{CLAIM}") and (value := group.value(key)) is not None
     }
     parts = [
-      f"{defense_title(name)} {titles.with_unit(value.mean, '%')}" for name, value in claims.items()
+      f"{defense_title(name)} {titles.with_unit(value.mean, '%')}"
+      + (f" ({MASKED})" if _is_masked(group, name) else "")
+      for name, value in claims.items()
     ]
     if parts:
       sentences.append(f"{group.label}, lowest accuracy under attack: {', '.join(parts)}.")
   return sentences
+
+
+def _is_masked(group: Group, defense: str) -> bool:
+  """Returns whether a red flag says that the gradient of a defense proves nothing."""
+  return any(
+    flag.level == "red" and flag.name.rpartition("/")[0] == f"{AUDIT}/{defense}"
+    for run in group.runs
+    for flag in run.results.flags
+  )
 
 
 def _audited(group: Group) -> list[MetricId]:
@@ -131,7 +150,8 @@ def _heading(group: Group, keys: Sequence[MetricId]) -> str:
   plan = group.runs[0].results.curves.get(f"{AUDIT}/plan", ({},))[0]
   parts = [titles.dataset(*keys[0][:2]), f"{value.metric.count:,} images"]
   if "epsilon" in plan:
-    parts.append(f"ε = {255 * plan['epsilon']:g}/255")
+    l2 = plan.get("is_l2", 0)
+    parts.append(f"L2, ε = {plan['epsilon']:g}" if l2 else f"ε = {255 * plan['epsilon']:g}/255")
     parts.append(f"{plan['samples']:g} draws per gradient, {plan['redraws']:g} re-draws")
     words = {key[2].split("/")[2] for key in keys}
     if any(word.startswith("eot-") and not re.search(r"\d", word) for word in words):
@@ -144,7 +164,11 @@ def _cell(group: Group, key: MetricId, keys: Sequence[MetricId]) -> Cell:
   if key not in keys:
     published = _parts(key)[1].startswith("published")
     return Cell("not applicable" if published else NOT_RUN, tone="missing")
-  return value_cell(group, key, best=key[2].endswith(f"/{CLAIM}"))
+  defense, attack = _parts(key)
+  cell = value_cell(group, key, best=attack == CLAIM)
+  if attack == CLAIM and _is_masked(group, defense):
+    return dataclasses.replace(cell, note=f"{cell.note}; {MASKED}", tone="unclear")
+  return cell
 
 
 def figures(groups: Sequence[Group]) -> list[Figure]:
