@@ -290,14 +290,14 @@ def test_sharded(check):
 
 def test_a_program_without_convolutions_is_left_alone():
   program = jax.make_jaxpr(lambda x: jax.jit(jnp.sin)(x))(1.0)
-  assert rewrite._rewrite(program, True) is program
+  assert rewrite._rewrite(program, partial(rewrite._fast, differentiated=True)) is program
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_fast_is_left_alone(case):
   convolve, x, w = convolution(**CASES[case])
   program = jax.make_jaxpr(fast_on_cpu(gradients(convolve)))(x, w)
-  assert rewrite._rewrite(program, False) is program
+  assert rewrite._rewrite(program, partial(rewrite._fast, differentiated=False)) is program
 
 
 ROUNDING = {
