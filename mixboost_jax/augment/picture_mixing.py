@@ -180,7 +180,7 @@ def pixmix(
   """Mixes each picture 0 to k times with itself, processed, or with a picture of a mixing set.
 
   Each round adds or multiplies a processed version of the original, or (equally likely) a random
-  window of the one mixing picture drawn for this example.
+  window of the one mixing picture drawn for this example. There is no gradient.
 
   Args:
     key: one key, or one per example.

@@ -5,6 +5,8 @@
 they are not what the benchmark does: `frost_procedural` draws its ice instead of pasting
 photographs, `spatter_approximate` finds the rims of water drops in another way. `BENCHMARK_NAMES`
 gives the name under which the benchmark lists them.
+
+Results are 8-bit levels and have no gradient, unless `corrupt(straight_through=True)` is asked for.
 """
 
 from mixboost_jax import checks

@@ -53,8 +53,8 @@ def from_torch(
     raise ValueError(
       f"models.from_torch: the tensors of a {name} fit two networks with different logits. Say "
       f"which one was trained: '{name}-activated' if its shortcut convolutions see relu(bn1(x)) "
-      f"(He et al.; RobustBench's out_shortcut=True), '{name}-raw' if they see x "
-      "(out_shortcut=False)."
+      f"(He et al.; PreActBlockV2 and PreActBottleneck of RobustBench), '{name}-raw' if they see x "
+      "(PreActBlock of RobustBench)."
     )
   found = read_arrays(path)
   pure = functional(network)

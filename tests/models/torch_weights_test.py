@@ -75,15 +75,15 @@ class NumpyForward:
         x, inputs = x + self.conv(f"{block}.conv2", hidden), outputs
     return self.linear("fc", self.bn_relu("bn1", x))
 
-  def preact_resnet(self, x, depths, *, out_shortcut):
-    """As RobustBench's PreActResNet of PreActBlocks with `bn_before_fc`."""
+  def preact_resnet(self, x, depths, *, raw):
+    """As RobustBench's PreActResNet with `bn_before_fc`, of PreActBlock (raw) or PreActBlockV2."""
     x = self.conv("conv1", x)
     for group, depth in enumerate(depths, 1):
       for i in range(depth):
         block, stride = f"layer{group}.{i}", 2 if i == 0 and group > 1 else 1
         hidden = self.bn_relu(f"{block}.bn1", x)
         if f"{block}.shortcut.0.weight" in self.state:
-          x = self.conv(f"{block}.shortcut.0", hidden if out_shortcut else x, stride)
+          x = self.conv(f"{block}.shortcut.0", x if raw else hidden, stride)
         hidden = self.bn_relu(f"{block}.bn2", self.conv(f"{block}.conv1", hidden, stride))
         x = x + self.conv(f"{block}.conv2", hidden)
     return self.linear("linear", self.bn_relu("bn", x))
@@ -135,8 +135,8 @@ def test_resnet_equals_numpy(tmp_path, rng):
   np.testing.assert_allclose(jax.jit(network)(images), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "out_shortcut"), [("activated", True), ("raw", False)])
-def test_pre_activation_resnet_equals_numpy(tmp_path, rng, kind, out_shortcut):
+@pytest.mark.parametrize(("kind", "raw"), [("activated", False), ("raw", True)])
+def test_pre_activation_resnet_equals_numpy(tmp_path, rng, kind, raw):
   name, depths = "preact-resnet-10", (1, 1, 1, 1)
   state = random_state(name, rng, num_classes=4, image_size=8)
   np.savez(tmp_path / "w.npz", **state)
@@ -145,8 +145,7 @@ def test_pre_activation_resnet_equals_numpy(tmp_path, rng, kind, out_shortcut):
   network = from_torch(tmp_path / "w.npz", f"{name}-{kind}", **options)
   forward = NumpyForward(state)
   expected, other = (
-    forward.preact_resnet(nchw(images), depths, out_shortcut=which)
-    for which in (out_shortcut, not out_shortcut)
+    forward.preact_resnet(nchw(images), depths, raw=which) for which in (raw, not raw)
   )
   np.testing.assert_allclose(jax.jit(network)(images), expected, atol=1e-4)
   assert np.abs(expected - other).max() > 0.01
