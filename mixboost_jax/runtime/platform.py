@@ -50,7 +50,7 @@ def prepare(settings: schema.Runtime) -> None:
     ValueError: if the variables of a distributed run contradict each other.
   """
   _set_cpu_devices(settings.cpu_devices)
-  _switch_wrong_fusions_off()
+  avoid_wrong_fusions()
   initialize_distributed()
   use_compile_cache(settings.compile_cache)
 
@@ -101,7 +101,11 @@ def _set_cpu_devices(wanted: int) -> None:
   os.environ["XLA_FLAGS"] = f"{flags} {_COUNT_FLAG}={count}".strip()
 
 
-def _switch_wrong_fusions_off() -> None:
+def avoid_wrong_fusions() -> None:
+  """Switches fusions off that this jaxlib miscompiles on a CPU, unless the user chose some.
+
+  No effect once JAX looked for devices.
+  """
   first, end = _FUSING_JAXLIBS
   version = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
   flags = os.environ.get("XLA_FLAGS", "")
