@@ -27,14 +27,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from mixboost_jax import attacks, augment, corruptions, interactions, losses, metrics, models
 from mixboost_jax.interactions import exact
 from mixboost_jax.runtime import atomic, environment
 
-WITHOUT_FUSIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+WITHOUT_FUSIONS: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 TOLERANCE = 1e-4
 NUM_IMAGES, NUM_ROWS = 33, 33_000  # 33 pictures of 32x32 have 33,792 pixels
 POLICIES = {
@@ -219,7 +218,7 @@ def compare(function: Callable, arguments: tuple[Any, ...], seconds: int) -> dic
   compiled, plain = program.compile(), program.compile(WITHOUT_FUSIONS)
   result, expected = numbers(compiled(*arguments)), numbers(plain(*arguments))
   row: dict[str, Any] = {
-    "fusions": compiled.as_text().count("__ynn_fusion"),
+    "fusions": (compiled.as_text() or "").count("__ynn_fusion"),
     "mean": written(result.mean()),
     "against_no_fusions": difference(result, expected),
   }
@@ -237,7 +236,7 @@ def main() -> None:
   args = parser.parse_args()
   path = pathlib.Path(args.out)
   report = json.loads(path.read_text()) if path.exists() else {}
-  entry = report.setdefault(jaxlib.__version__, {})
+  entry = report.setdefault(environment.versions()["jaxlib"], {})
   entry |= {"command": shlex.join(["python", *sys.argv]), "environment": environment.describe()}
   rows = entry.setdefault("cases", {})
   for group in args.only:

@@ -5,7 +5,6 @@ usage: PYTHONPATH=. python benchmarks/versions.py SET COMMIT JUNIT_XML  (see `la
 """
 
 import argparse
-import collections
 import datetime
 import json
 import pathlib
@@ -25,12 +24,12 @@ MARKED = re.compile(r"(<!-- versions -->\n).*?(<!-- /versions -->)", re.DOTALL)
 
 def outcomes(report: pathlib.Path) -> dict[str, int]:
   """Counts the test cases of a JUnit file."""
-  counts = collections.Counter(dict.fromkeys(OUTCOMES, 0))
+  counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
   for case in ElementTree.parse(report).iter("testcase"):
     kinds = {child.tag for child in case}
     outcome = "failed" if kinds & {"failure", "error"} else "passed"
     counts["skipped" if "skipped" in kinds else outcome] += 1
-  return dict(counts)
+  return counts
 
 
 def table(log: Mapping[str, Mapping[str, Any]]) -> str:

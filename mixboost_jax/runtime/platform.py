@@ -2,6 +2,7 @@
 """What must be decided before JAX touches a device: CPU devices, compile cache, other hosts."""
 
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -11,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jaxlib
 
 from mixboost_jax import schema
 from mixboost_jax.runtime import log
@@ -107,7 +107,8 @@ def avoid_wrong_fusions() -> None:
   No effect once JAX looked for devices.
   """
   first, end = _FUSING_JAXLIBS
-  version = tuple(int(part) for part in re.findall(r"\d+", jaxlib.__version__)[:3])
+  numbers = re.findall(r"\d+", importlib.metadata.version("jaxlib"))
+  version = tuple(int(number) for number in numbers[:3])
   flags = os.environ.get("XLA_FLAGS", "")
   if first <= version < end and _FUSION_FLAG not in flags and not backend_is_initialized():
     os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}=".strip()
