@@ -26,6 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixboost_jax.runtime import platform
+
+platform.avoid_wrong_fusions()  # as every job does
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
   del config

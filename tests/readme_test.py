@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from benchmarks import versions
 from mixboost_jax import jobs, settings
 from mixboost_jax.report import aggregate, readme
 
@@ -65,6 +66,25 @@ def test_tables_are_those_of_the_committed_results():
   assert readme.fill(README, runs) == README, (
     "run: python -m mixboost_jax.report --update-readme=README.md results/*.json"
   )
+
+
+def test_versions_are_those_of_the_committed_log():
+  log = json.loads((ROOT / "results/benchmarks/versions.json").read_text())
+  assert versions.fill(README, log) == README
+  row = "| 3.12.1 | 0.11.2 | 0.11.2 | 0.12.12 | 0.12.8 | 2,790 | 1 | 5 | 2026-11-27 | 0a1b2c3 |"
+  made = {"python": "3.12.1", "jax": "0.11.2", "jaxlib": "0.11.2", "flax": "0.12.12"}
+  entry = {"passed": 2790, "failed": 1, "skipped": 5, "date": "2026-11-27", "commit": "0a1b2c3"}
+  entry["versions"] = made | {"orbax-checkpoint": "0.12.8"}
+  assert row in versions.fill(README, {**log, "3.12-gpu": entry})
+
+
+def test_outcomes_of_a_test_report(tmp_path):
+  report = tmp_path / "report.xml"
+  report.write_text(
+    "<testsuites><testsuite><testcase/><testcase/><testcase><failure/></testcase>"
+    "<testcase><error/></testcase><testcase><skipped/></testcase></testsuite></testsuites>"
+  )
+  assert versions.outcomes(report) == {"passed": 2, "failed": 2, "skipped": 1}
 
 
 def test_speed_ratios_are_those_of_the_committed_benchmark():

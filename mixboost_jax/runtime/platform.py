@@ -2,6 +2,7 @@
 """What must be decided before JAX touches a device: CPU devices, compile cache, other hosts."""
 
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -12,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jaxlib.version
 import numpy as np
 
 from mixboost_jax import schema
@@ -56,7 +56,7 @@ def prepare(settings: schema.Runtime) -> None:
     ValueError: if the variables of a distributed run contradict each other.
   """
   _set_cpu_devices(settings.cpu_devices)
-  _switch_wrong_fusions_off()
+  avoid_wrong_fusions()
   joined = initialize_distributed()
   use_compile_cache(settings.compile_cache)
   if joined:
@@ -114,9 +114,14 @@ def _set_cpu_devices(wanted: int) -> None:
   os.environ["XLA_FLAGS"] = f"{flags} {_COUNT_FLAG}={count}".strip()
 
 
-def _switch_wrong_fusions_off() -> None:
+def avoid_wrong_fusions() -> None:
+  """Switches fusions off that this jaxlib miscompiles on a CPU, unless the user chose some.
+
+  No effect once JAX looked for devices.
+  """
   first, end = _FUSING_JAXLIBS
-  version = tuple(int(part) for part in re.findall(r"\d+", jaxlib.version.__version__)[:3])
+  numbers = re.findall(r"\d+", importlib.metadata.version("jaxlib"))
+  version = tuple(int(number) for number in numbers[:3])
   flags = os.environ.get("XLA_FLAGS", "")
   if first <= version < end and _FUSION_FLAG not in flags and not backend_is_initialized():
     os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}=".strip()
