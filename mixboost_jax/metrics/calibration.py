@@ -28,7 +28,7 @@ class Bins(NamedTuple):
     return jnp.abs(self.confidence_sum - self.correct_sum) / jnp.maximum(self.count, 1.0)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins: int) -> Bins:
   """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence."""
   place = jnp.clip(jnp.ceil(confidence * num_bins) - 1, 0, num_bins - 1)
@@ -38,7 +38,7 @@ def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins
   return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def equal_mass_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, num_bins: int
 ) -> Bins:
@@ -53,7 +53,7 @@ def equal_mass_bins(
   return Bins(add_up(ones), add_up(sorted_confidence), add_up(is_correct))
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def fixed_size_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, bin_size: int
 ) -> Bins:
@@ -89,13 +89,13 @@ def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, P
   return confidence[order], is_correct[order]
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def mean_gap(bins: Bins) -> Scalar:
   """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]."""
   return (bins.count * bins.gap()).sum() / bins.count.sum()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
@@ -120,7 +120,7 @@ def _without_last(values: Float[Array, " B"]) -> Float[Array, " B_less_one"]:
   return values[:-1]
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal width, in [0, 1].
 
@@ -138,7 +138,7 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
   return mean_gap(equal_width_bins(confidence, is_correct, num_bins=num_bins))
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
 
@@ -147,7 +147,7 @@ def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int 
   return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def rms_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -173,7 +173,7 @@ def rms_calibration_error(
   return rms_gap(bins, skip_last_bin=skip_last_bin)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def mad_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -188,7 +188,7 @@ def mad_calibration_error(
   return kept.sum() / bins.count.sum()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the area under the response rate accuracy curve, in [0, 1].
 
@@ -206,7 +206,7 @@ def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   return jnp.where(known, (hits / answered).mean(), jnp.nan)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the soft F1 score of "doubt detects mistakes", in [0, 1]; higher is better.
 
