@@ -28,7 +28,7 @@ import numpy as np
 from jax.core import Tracer
 
 F = TypeVar("F", bound=Callable[..., Any])
-Values = Literal["debug", "always", "never"]
+Values = Literal["debug", "always", "known", "never"]
 Sizes = dict[str, tuple[int, str]]
 """Name of an axis -> its size in this call, and the argument that had it first."""
 
@@ -100,7 +100,8 @@ def inputs(*, values: Values = "debug", place: str = "") -> Callable[[F], F]:
 
   Args:
     values: when the values of `image`, `images`, `labels`, `soft_labels` and `probabilities` are
-      looked at; see the module. "never" is for functions whose `images` may lie anywhere.
+      looked at; see the module. "known" is for metrics, which turn nonsense into NaN while they are
+      traced: concrete arrays only. "never" is for functions whose `images` may lie anywhere.
     place: what messages begin with; the name of the function by default.
   """
 
@@ -125,7 +126,8 @@ def inputs(*, values: Values = "debug", place: str = "") -> Callable[[F], F]:
           if (argument := arguments.get(name)) and argument.forms and given[name] is not None:
             on_host = not isinstance(asked[name], jax.Array)
             value = np.asarray(asked[name]) if on_host else given[name]
-            _look(where, name, value, sizes, always=values == "always")
+            if values != "known" or not isinstance(value, Tracer):
+              _look(where, name, value, sizes, always=values in ("always", "known"))
       own = [given[name] for name in positional[: len(args)]]
       return function(*own, *args[len(own) :], **{name: given[name] for name in kwargs})
 

@@ -79,11 +79,6 @@ def build_pool(
     ValueError: if shapes, labels or ids do not fit, or a class has no image left to draw.
   """
   labels = np.asarray(labels)
-  if images.ndim != 4 or labels.shape != (images.shape[0],):
-    raise ValueError(
-      f"defenses.build_pool: expected images [P, H, W, C] and labels [P], got {images.shape} and "
-      f"{labels.shape}."
-    )
   if num_classes < 2 or (len(labels) and not (labels.min() >= 0 and labels.max() < num_classes)):
     raise ValueError(
       f"defenses.build_pool: labels must be in 0 .. {num_classes - 1} (num_classes >= 2), got "

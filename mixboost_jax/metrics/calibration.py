@@ -31,7 +31,7 @@ class Bins(NamedTuple):
     return jnp.abs(self.confidence_sum - self.correct_sum) / jnp.maximum(self.count, 1.0)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins: int) -> Bins:
   """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence."""
   place = jnp.clip(jnp.ceil(confidence * num_bins) - 1, 0, num_bins - 1)
@@ -58,7 +58,7 @@ def tied_means(sorted_confidence: Any, is_correct: Any, *, xp: Any = jnp) -> Any
   return (sums / xp.maximum(counts, 1))[tie]
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def equal_mass_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, num_bins: int
 ) -> Bins:
@@ -77,7 +77,7 @@ def equal_mass_bins(
   return Bins(add_up(ones), add_up(sorted_confidence), add_up(correct))
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def fixed_size_bins(
   sorted_confidence: PerExample, is_correct: PerExample, *, bin_size: int
 ) -> Bins:
@@ -115,13 +115,13 @@ def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, P
   return confidence[order], is_correct[order]
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def mean_gap(bins: Bins) -> Scalar:
   """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]."""
   return (bins.count * bins.gap()).sum() / bins.count.sum()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
@@ -146,7 +146,7 @@ def _without_last(values: Float[Array, " B"]) -> Float[Array, " B_less_one"]:
   return values[:-1]
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal width, in [0, 1].
 
@@ -164,7 +164,7 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
   return mean_gap(equal_width_bins(confidence, is_correct, num_bins=num_bins))
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> Scalar:
   """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
 
@@ -173,7 +173,7 @@ def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int 
   return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def rms_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -201,7 +201,7 @@ def rms_calibration_error(
   return rms_gap(bins, skip_last_bin=skip_last_bin)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def mad_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
@@ -216,7 +216,7 @@ def mad_calibration_error(
   return kept.sum() / bins.count.sum()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the area under the response rate accuracy curve, in [0, 1].
 
@@ -230,13 +230,14 @@ def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   return jnp.where(known, sorted_aurra(*_sorted(probabilities, labels)), jnp.nan)
 
 
+@checks.inputs(values="known")
 def sorted_aurra(sorted_confidence: PerExample, is_correct: PerExample) -> Scalar:
   """Returns `aurra` of examples in ascending order of confidence."""
   hits = jnp.cumsum(tied_means(sorted_confidence, is_correct)[::-1])
   return (hits / jnp.arange(1, len(hits) + 1)).mean()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the soft F1 score of "doubt detects mistakes", in [0, 1]; higher is better.
 

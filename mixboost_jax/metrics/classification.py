@@ -13,7 +13,7 @@ from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, PerExample, Probabilities, Scalar
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def correct(scores: Probabilities, labels: Labels) -> Bool[Array, " N"]:
   """Returns whether the largest score is that of the label (first of equal scores wins).
 
@@ -37,26 +37,26 @@ def hits(scores: Probabilities, labels: Labels) -> PerExample:
   return jnp.where(usable(scores, labels), right, jnp.nan)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def confidence(probabilities: Probabilities) -> PerExample:
   """Returns the largest probability of each row, in [1/K, 1]."""
   return probabilities.max(axis=-1)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def accuracy(scores: Probabilities, labels: Labels) -> Scalar:
   """Returns the fraction of correct predictions, in [0, 1]."""
   return hits(scores, labels).astype(jnp.float32).mean()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def clean_error(scores: Probabilities, labels: Labels) -> Scalar:
   """Returns 100 (1 - accuracy), in %."""
   wrong = 1 - hits(scores, labels).astype(jnp.float32)
   return 100.0 * wrong.mean()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def nll_per_example(logits: Logits, labels: Labels) -> PerExample:
   """Returns -log softmax(logits)[label] of each example, in nats."""
   log_probabilities = jax.nn.log_softmax(logits, axis=-1)
@@ -64,13 +64,13 @@ def nll_per_example(logits: Logits, labels: Labels) -> PerExample:
   return jnp.where(usable(logits, labels), -own, jnp.nan)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def nll(logits: Logits, labels: Labels) -> Scalar:
   """Returns the mean negative log-likelihood, in nats."""
   return nll_per_example(logits, labels).mean()
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def brier_per_example(probabilities: Probabilities, labels: Labels) -> PerExample:
   """Returns sum_k (p_k - [k = label])^2 of each example, in [0, 2]."""
   truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=probabilities.dtype)
@@ -78,7 +78,7 @@ def brier_per_example(probabilities: Probabilities, labels: Labels) -> PerExampl
   return jnp.where(usable(probabilities, labels), squares, jnp.nan)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def brier(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the Brier score, the mean over examples of sum_k (p_k - [k = label])^2.
 

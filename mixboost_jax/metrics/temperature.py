@@ -39,7 +39,7 @@ def _bisect(is_too_high: Callable[[Scalar], Array], low: float, high: float, tur
   return 0.5 * (left + right)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def bisect_temperature(
   logits: Logits, labels: Labels, *, low: float = 0.2, high: float = 5.0, tolerance: float = 1e-4
 ) -> Scalar:
@@ -65,7 +65,7 @@ def bisect_temperature(
   return jnp.where(classification.usable(logits, labels).all(), temperature, jnp.nan)
 
 
-@checks.inputs(values="always")
+@checks.inputs(values="known")
 def fit_temperature(logits: Logits, labels: Labels, *, num_steps: int = 60) -> Scalar:
   """Returns the temperature of least negative log-likelihood, without a narrow search range.
 

@@ -102,7 +102,7 @@ def test_errors():
     make([0, 0, 1, 1], 2, ids=np.array([1, 1, 2, 3]))
   with pytest.raises(ValueError, match=r"labels must be in 0 .. 1"):
     make([0, 1, 2], 2)
-  with pytest.raises(ValueError, match="expected images"):
+  with pytest.raises(ValueError, match="images must be float32 pictures"):
     defenses.build_pool(np.zeros((2, 3)), np.zeros(2, int), num_classes=2)
   with pytest.raises(ValueError, match="the pool has no ids"):
     defenses.partner_sampler(make([0, 1], 2), jnp.array([0]), mode="pl", ids=jnp.array([0]))
