@@ -107,7 +107,7 @@ def workers(arguments: argparse.Namespace, size: int) -> Any:
     return NoPool()
   import pil_pipelines
 
-  from mixboost_jax.augment.learned_policies import CIFAR10
+  from mixboost_jax.augment._autoaugment import CIFAR10
 
   named = tuple(tuple((op.name.lower(), p, k) for op, p, k in pair) for pair in CIFAR10)
   return concurrent.futures.ProcessPoolExecutor(

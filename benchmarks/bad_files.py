@@ -30,9 +30,9 @@ from PIL import Image
 
 from configs import base
 from mixboost_jax import data, jobs, schema, settings
-from mixboost_jax.data import cifar, mixing_folder, prepare
-from mixboost_jax.evaluate import foreign
-from mixboost_jax.models import torch_files
+from mixboost_jax.data import cifar, folders, prepare
+from mixboost_jax.evaluate import _ood
+from mixboost_jax.models import torch_weights
 from mixboost_jax.report.__main__ import main as report
 from mixboost_jax.runtime import results, workdir
 
@@ -213,7 +213,7 @@ def _released(place: pathlib.Path) -> str:
 
 
 def _weights(path: pathlib.Path) -> str:
-  read = torch_files.read_arrays(path)
+  read = torch_weights.read_arrays(path)
   return repr({name: (value.shape, value.tobytes()) for name, value in read.items()})
 
 
@@ -228,8 +228,8 @@ READERS: dict[str, Callable[[pathlib.Path], Any]] = {
   "weights.npz": _weights,
   "results.json": _report,
   "config.json": lambda p: json.dumps(workdir.read_config(p.parent)),
-  "ood.npy": lambda p: foreign.from_folder(str(p), image_shape=(8, 8, 3), limit=9).tobytes(),
-  "mixing": lambda p: mixing_folder.read(p, size=8, cache=p.parent / "cache").tobytes(),
+  "ood.npy": lambda p: _ood.from_folder(str(p), image_shape=(8, 8, 3), limit=9).tobytes(),
+  "mixing": lambda p: folders.read_mixing_images(p, size=8, cache=p.parent / "cache").tobytes(),
 }
 
 

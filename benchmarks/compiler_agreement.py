@@ -29,9 +29,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import attacks, augment, corruptions, interactions, losses, metrics, models
-from mixboost_jax.interactions import exact
-from mixboost_jax.runtime import atomic, environment
+from mixboost_jax import attacks, augment, corruptions, files, interactions, losses, metrics, models
+from mixboost_jax.interactions import _exact
+from mixboost_jax.runtime import environment
 
 WITHOUT_FUSIONS: Any = {"xla_cpu_experimental_ynn_fusion_type": ""}
 TOLERANCE = 1e-4
@@ -164,7 +164,7 @@ def estimated() -> Iterator[Case]:
   yield "multi_order", multi_order, (key, image)
   yield "shapley", shapley, (key, image)
   for name in ("multi_order", "shapley", "shapley_interaction", "harsanyi"):
-    function = getattr(exact, name)
+    function = getattr(_exact, name)
     yield f"exact.{name}", lambda t, f=function: f(interactions.table_game(t)), (table,)
 
 
@@ -248,7 +248,7 @@ def main() -> None:
         row = {"not compiled as one program": str(error).splitlines()[0]}
       rows.setdefault(group, {})[name] = row
       print(json.dumps(row), flush=True)
-      atomic.write_json(path, report)
+      files.write_json(path, report)
 
 
 if __name__ == "__main__":

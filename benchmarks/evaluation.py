@@ -75,7 +75,7 @@ from corruptions import ask_peer  # noqa: E402
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
 
 from mixboost_jax import attacks, corruptions, keys  # noqa: E402
-from mixboost_jax.augment.sharding import over_mesh  # noqa: E402
+from mixboost_jax.augment import over_mesh  # noqa: E402
 
 
 def measure_corruptions(args: argparse.Namespace, images: np.ndarray) -> dict[str, Any]:

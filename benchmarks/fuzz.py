@@ -29,7 +29,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks import bad_files  # noqa: E402
-from mixboost_jax.runtime import atomic, environment  # noqa: E402
+from mixboost_jax import files  # noqa: E402
+from mixboost_jax.runtime import environment  # noqa: E402
 
 SECONDS = 20.0
 BYTES = 2**30
@@ -195,7 +196,7 @@ def main() -> int:
       "limits": {"seconds": SECONDS, "additional_mib": BYTES // 2**20},
       **found,
     }
-    atomic.write_json(arguments.out, tree)
+    files.write_json(arguments.out, tree)
   return 1 if found["wrong"] else 0
 
 

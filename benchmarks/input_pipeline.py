@@ -36,7 +36,7 @@ from PIL import Image
 
 from configs import base, imagenet
 from mixboost_jax import data, settings
-from mixboost_jax.data import pictures, writing
+from mixboost_jax.data import pictures, prepare
 from mixboost_jax.runtime import environment
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.train import feed
@@ -236,13 +236,13 @@ def make_records(root: pathlib.Path) -> None:
   place.mkdir(parents=True)
   splits = {
     split: [
-      writing.Example(file.name, file.read_bytes(), "ab".index(file.parent.name))
+      prepare.Example(file.name, file.read_bytes(), "ab".index(file.parent.name))
       for file in sorted((root / "folder" / split).glob("*/*.jpg"))
     ]
     for split in ("train", "test")
   }
   facts = {"name": "photos", "version": "1.0.0", "class_names": ["a", "b"], "description": ""}
-  writing.write_records(place, splits, image_shape=(None, None, 3), **facts)
+  prepare.write_records(place, splits, image_shape=(None, None, 3), **facts)
 
 
 if __name__ == "__main__":

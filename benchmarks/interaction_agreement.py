@@ -20,15 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 import shapiq
 
-from mixboost_jax import interactions
-from mixboost_jax.interactions import exact
-from mixboost_jax.runtime import atomic, environment
+from mixboost_jax import files, interactions
+from mixboost_jax.interactions import _exact
+from mixboost_jax.runtime import environment
 
 
 def game_table(seed: int, num_players: int) -> np.ndarray:
   """A smooth part (low orders) and noise on every coalition (all orders); nothing at the empty."""
   rng = np.random.default_rng(seed)
-  presence = exact.members(num_players)
+  presence = _exact.members(num_players)
   table = 3 * np.tanh(presence @ rng.normal(size=(num_players, 3))).sum(1)
   table += rng.normal(size=2**num_players)
   return np.asarray(table - table[0], np.float32)
@@ -46,12 +46,12 @@ def compare(seed: int, num_players: int) -> dict[str, float]:
   dividends = oracle("Moebius", order=num_players).dict_values
   pairs = list(itertools.combinations(range(num_players), 2))
   theirs = np.array([values[(i,)] for i in range(num_players)])
-  own_pairs = exact.shapley_interaction(game)
-  own_dividends = exact.harsanyi(game)
+  own_pairs = _exact.shapley_interaction(game)
+  own_dividends = _exact.harsanyi(game)
   sampled = interactions.shapley(jax.random.key(seed), game, num_orders=2000)
   gap = np.abs(np.asarray(sampled.mean) - theirs) / np.asarray(sampled.stderr)
   return {
-    "shapley_values": float(np.abs(exact.shapley(game) - theirs).max()),
+    "shapley_values": float(np.abs(_exact.shapley(game) - theirs).max()),
     "shapley_interaction_index": max(abs(float(own_pairs[p]) - float(index[p])) for p in pairs),
     "harsanyi_dividends": max(
       abs(float(own_dividends[sum(1 << p for p in coalition)]) - float(value))
@@ -76,7 +76,7 @@ def main() -> None:
     found = [compare(seed, players) for seed in range(args.games)]
     rows.append({"players": players, **{k: max(one[k] for one in found) for k in found[0]}})
     print(rows[-1], flush=True)
-  atomic.make_folder(args.out.parent)
+  files.make_folder(args.out.parent)
   report = {
     "command": shlex.join(["python", *sys.argv]),
     "shapiq": importlib.metadata.version("shapiq"),
@@ -84,7 +84,7 @@ def main() -> None:
     "largest_absolute_difference": rows,
     "environment": environment.describe(),
   }
-  atomic.write_json(args.out, report)
+  files.write_json(args.out, report)
 
 
 if __name__ == "__main__":

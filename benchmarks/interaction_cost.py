@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import trained_run
 
-from mixboost_jax import interactions
+from mixboost_jax import files, interactions
 from mixboost_jax.interactions import Strength
-from mixboost_jax.runtime import atomic, environment
-from mixboost_jax.runtime.parts import Parts
+from mixboost_jax.runtime import environment
+from mixboost_jax.runtime.workdir import Parts
 
 POPULATIONS = {
   "neighbour": interactions.neighbour_population,
@@ -202,8 +202,8 @@ def main() -> None:
   for kind in args.kinds:
     report[kind] = compare(parts, kind, games, args)
     print(kind, json.dumps(report[kind]["at_equal"]), flush=True)
-    atomic.make_folder(args.out.parent)
-    atomic.write_json(args.out, report)
+    files.make_folder(args.out.parent)
+    files.write_json(args.out, report)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mixboost_jax import interactions, models
-from mixboost_jax.interactions import features
-from mixboost_jax.runtime import atomic, environment
+from mixboost_jax import files, interactions, models
+from mixboost_jax.interactions import _multi_order
+from mixboost_jax.runtime import environment
 
 LIMIT_GIB = 8.0
 GIB = 2**30
@@ -27,7 +27,7 @@ GIB = 2**30
 def program_bytes(game: interactions.Game, *, chunk: int, contexts: int) -> dict[str, Any]:
   """Bytes of the compiled program of 16 pairs."""
   started = time.perf_counter()
-  compiled = features.pair_features.lower(
+  compiled = _multi_order.pair_features.lower(
     jax.random.key(0),
     game,
     jnp.zeros((16, 2), int) + jnp.arange(2),
@@ -81,8 +81,8 @@ def main() -> None:
     for contexts in (8, 96):
       report["programs"].append(program_bytes(game, chunk=chunk, contexts=contexts))
       print(report["programs"][-1], flush=True)
-      atomic.make_folder(args.out.parent)
-      atomic.write_json(args.out, report)
+      files.make_folder(args.out.parent)
+      files.write_json(args.out, report)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ import numpy as np
 import trained_run
 
 from mixboost_jax import interactions
+from mixboost_jax.files import make_folder, write_json
 from mixboost_jax.jobs import interactions as job
-from mixboost_jax.report import aggregate, paper_figures
-from mixboost_jax.report.interaction_data import ERRORS, Measured, measured, sweep, without_boost
-from mixboost_jax.runtime import atomic, results
-from mixboost_jax.runtime.parts import Parts
+from mixboost_jax.report.groups import RESULTS_FILE, group, load
+from mixboost_jax.report.interactions import ERRORS, Measured, measured, sweep, without_boost, write
+from mixboost_jax.runtime import results
+from mixboost_jax.runtime.workdir import Parts
 
 
 def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:
@@ -31,7 +32,7 @@ def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:
   changes = {"interactions": {"num_images": args.images, "pairs_per_image": args.pairs}}
   trained = trained_run.load(folder, data_dir=args.data_dir, changes=changes)
   found = job.measure(trained.run, trained.logits_fn, parts=Parts(None))
-  known = results.read(folder / aggregate.RESULTS_FILE)
+  known = results.read(folder / RESULTS_FILE)
   tree = trained.settings.to_json()
   tree["data"]["dir"] = ""  # where the data lie here says nothing about the run
   errors = tuple(metric for metric in known.metrics if metric.name in ERRORS)
@@ -112,9 +113,9 @@ def main() -> None:
   parser.add_argument("--title", default="CIFAR-10 (JPEG), WRN-10-1, 3 epochs")
   parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results/interactions"))
   args = parser.parse_args()
-  atomic.make_folder(args.out)
+  make_folder(args.out)
   files = []
-  for source in sorted(args.runs.glob(f"*/{aggregate.RESULTS_FILE}")):
+  for source in sorted(args.runs.glob(f"*/{RESULTS_FILE}")):
     name, target = source.parent.name, args.out / f"{source.parent.name}.json"
     if args.only and name not in args.only:
       continue
@@ -123,9 +124,9 @@ def main() -> None:
       results.write(target, measure(source.parent, args))
       print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     files.append(target)
-  groups = aggregate.group(aggregate.load([str(file) for file in files]))
+  groups = group(load([str(file) for file in files]))
   runs = measured(groups)
-  paper_figures.write(groups, args.out, title=args.title)
+  write(groups, args.out, title=args.title)
   summary = {
     "command": trained_run.command(),
     "title": args.title,
@@ -135,7 +136,7 @@ def main() -> None:
     "long_rope": long_rope(runs),
     "correlations": correlations(runs),
   }
-  atomic.write_json(args.out / "summary.json", summary)
+  write_json(args.out / "summary.json", summary)
   print(f"wrote {args.out}")
 
 

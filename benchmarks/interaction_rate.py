@@ -23,8 +23,8 @@ import numpy as np
 import trained_run
 import twin_network
 
-from mixboost_jax import interactions
-from mixboost_jax.runtime import atomic, environment
+from mixboost_jax import files, interactions
+from mixboost_jax.runtime import environment
 from mixboost_jax.runtime import mesh as meshes
 
 GRID, ORDER = 16, 127
@@ -98,7 +98,7 @@ def main() -> None:
     layout: statistics.median(a / b[layout] for a, b in zip(own, peer, strict=True))
     for layout in ("nchw", "channels_last")
   }
-  atomic.make_folder(args.out.parent)
+  files.make_folder(args.out.parent)
   report = {
     "command": trained_run.command(),
     "network": f"WRN-{args.depth}-{args.width}, 32 pixels, {GRID} x {GRID} cells",
@@ -112,7 +112,7 @@ def main() -> None:
     "rounds": args.rounds,
     "environment": environment.describe(),
   }
-  atomic.write_json(args.out, report)
+  files.write_json(args.out, report)
   print(json.dumps(report["ratio"]))
 
 

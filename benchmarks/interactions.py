@@ -27,9 +27,9 @@ import numpy as np
 import trained_run
 from grating_network import Params, apply, disagreement, pictures, torch_forward, train
 
-from mixboost_jax import interactions
+from mixboost_jax import files, interactions
 from mixboost_jax.interactions import PairPopulation, Strength
-from mixboost_jax.runtime import atomic, environment
+from mixboost_jax.runtime import environment
 
 
 def measure(
@@ -245,8 +245,8 @@ def main() -> None:
   report["shared_contexts_uniform_pairs"] = shared_contexts(games[0], orders, args)
   report["masked_forwards_per_second"] = forwards_per_second(params, games[0], args.size)
   report["seconds"] = time.perf_counter() - started
-  atomic.make_folder(args.out.parent)
-  atomic.write_json(args.out, report)
+  files.make_folder(args.out.parent)
+  files.write_json(args.out, report)
   print(f"wrote {args.out}")
 
 

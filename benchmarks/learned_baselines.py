@@ -32,11 +32,11 @@ import jax.numpy as jnp
 import numpy as np
 import trained_run
 
-from mixboost_jax import interactions
-from mixboost_jax.interactions import functions
-from mixboost_jax.interactions.functions import Product, Sigmoid, SyntheticFunction
-from mixboost_jax.runtime import atomic, environment
-from mixboost_jax.runtime.parts import Parts
+from mixboost_jax import files, interactions
+from mixboost_jax.interactions import _baselines
+from mixboost_jax.interactions._baselines import Product, Sigmoid, SyntheticFunction
+from mixboost_jax.runtime import environment
+from mixboost_jax.runtime.workdir import Parts
 
 STARTS = (0.0, 0.5, 1.0)
 PAPER = {"shapley": (98.06, 98.70, 98.70), "marginal": (98.06, 98.14, 98.14)}
@@ -50,7 +50,7 @@ def released(path: pathlib.Path) -> list[SyntheticFunction]:
     )
     sheet = book.read("xl/worksheets/sheet1.xml").decode()
   rows = [texts[int(number)] for number in re.findall(r't="s"[^>]*><v>(\d+)</v>', sheet)]
-  return [functions.parse(row) for row in rows[1:]]
+  return [_baselines.parse(row) for row in rows[1:]]
 
 
 def renumbered(term: Product | Sigmoid) -> Product | Sigmoid:
@@ -183,12 +183,12 @@ def main() -> None:
   args = parse()
   started = time.perf_counter()
   parts = Parts(args.parts, identity=[args.inputs, args.contexts, args.steps, args.learning_rate])
-  sets: dict[str, list[SyntheticFunction]] = {"printed": list(functions.PAPER_FUNCTIONS.values())}
-  sets["F3 as printed"] = [functions.PRINTED_F3]
+  sets: dict[str, list[SyntheticFunction]] = {"printed": list(_baselines.PAPER_FUNCTIONS.values())}
+  sets["F3 as printed"] = [_baselines.PRINTED_F3]
   if args.released:
     sets["released"] = released(args.released)
   if args.functions:
-    sets["random"] = [functions.random_function(jax.random.key(k)) for k in range(args.functions)]
+    sets["random"] = [_baselines.random_function(jax.random.key(k)) for k in range(args.functions)]
   report: dict[str, Any] = {
     "command": trained_run.command(),
     "setting": f"gradient descent, rate {args.learning_rate}, {args.steps} steps, within [0, 1]",
@@ -214,8 +214,8 @@ def main() -> None:
       report[name][loss]["percent_of_the_stated_truth"] = stated["percent"]
       print(name, loss, report[name][loss], f"{time.perf_counter() - started:.0f} s", flush=True)
       report["seconds_of_the_last_call"] = time.perf_counter() - started
-      atomic.make_folder(args.out.parent)
-      atomic.write_json(args.out, report)
+      files.make_folder(args.out.parent)
+      files.write_json(args.out, report)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 Gradient steps on pictures (the core of every attack) through a wide residual network, six ways:
 our convolution gradients, those that JAX derives, or those rewritten (`rewrite.py`), in a
 rolled loop or copied out. The ways take turns; quoted are medians per iteration and their ratio to
-ours, rolled. `loops.py`, `rewrite.py` and `models/conv_gradients.py` exist because of this
-table.
+ours, rolled. `loops.py`, `rewrite.py` and the convolution of `models/layers.py` exist because of
+this table.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from mixboost_jax import models, rewrite
-from mixboost_jax.models import conv
+from mixboost_jax.models import layers
 from mixboost_jax.runtime import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def main() -> None:
   model = models.create(arguments.model, num_classes=10, key=jax.random.key(1))
   compiled = {}
   for way, (kind, unroll) in WAYS.items():
-    with contextlib.nullcontext() if kind == "ours" else conv.forward_mode():
+    with contextlib.nullcontext() if kind == "ours" else layers.forward_mode():
       begin = time.perf_counter()
       steps = descent(model, arguments.steps, unroll, rewritten=kind == "rewritten")
       program = jax.jit(steps).lower(images).compile()

@@ -251,7 +251,8 @@ class JaxSide:
   def __init__(self, arguments: argparse.Namespace, changes: dict[str, Any] | None = None):
     from configs import base
     from mixboost_jax import settings as settings_lib
-    from mixboost_jax.runtime import allocator, platform
+    from mixboost_jax.runtime import platform
+    from mixboost_jax.runtime import platform as allocator
 
     config = base.get_config("boost" if arguments.views == 2 else "")
     self.batch = arguments.batch

@@ -55,7 +55,7 @@ def jax_logits(weights, images, *, depth: int, width: int, plain: bool = True):
 
   def conv(x, kernel, stride=1):
     if not plain:
-      from mixboost_jax.models.conv import conv2d
+      from mixboost_jax.models.layers import conv2d
 
       return conv2d(x, kernel, stride=stride, padding=(kernel.shape[0] - 1) // 2)
     return jax.lax.conv_general_dilated(

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from mixboost_jax.runtime import atomic, environment
+from mixboost_jax import files
+from mixboost_jax.runtime import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOG, README = ROOT / "results/benchmarks/versions.json", ROOT / "README.md"
@@ -61,8 +62,8 @@ def main() -> None:
     "commit": args.commit,
     "versions": environment.versions(),
   }
-  atomic.write_json(LOG, dict(sorted(log.items())))
-  atomic.write_text(README, fill(README.read_text(encoding="utf-8"), log))
+  files.write_json(LOG, dict(sorted(log.items())))
+  files.write_text(README, fill(README.read_text(encoding="utf-8"), log))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _SUBPACKAGES = (
   "attacks",
+  "audit",
   "augment",
   "corruptions",
   "data",
@@ -31,6 +32,7 @@ _SUBPACKAGES = (
 if TYPE_CHECKING:
   from mixboost_jax import (
     attacks,
+    audit,
     augment,
     corruptions,
     data,

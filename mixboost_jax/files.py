@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads files that somebody else may have made: never a pipe, never without a limit."""
 
+import contextlib
+import errno
+import io
 import json
 import os
+import pathlib
 import stat
+import tempfile
+from collections.abc import Iterator
 from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Float
 
 MAX_JSON_BYTES = 2**28
 """No results file, config or list of contents is near this size."""
@@ -91,3 +100,183 @@ def is_text(value: str) -> bool:
   except UnicodeEncodeError:
     return False
   return True
+
+
+# Files that appear whole or not at all.
+#
+# Everything is written to a hidden temporary name in the same folder, flushed to the disk and
+# renamed over the target. Whoever reads the target sees the old content or the new one, never a
+# part.
+
+TEMPORARY_PREFIX = ".writing-"
+"""Start of the temporary names; files that begin with it are left-overs of a killed process."""
+
+_REMEDIES = {
+  errno.ENOSPC: "the disk is full; free some space or choose another folder",
+  errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+  errno.EACCES: "no permission to write there; choose another folder",
+  errno.EPERM: "no permission to write there; choose another folder",
+  errno.EROFS: "the file system is read-only; choose another folder",
+  errno.ENOENT: "the folder does not exist",
+  errno.ENOTDIR: "a part of the path is a file, not a folder",
+  errno.EISDIR: "a folder of that name is in the way",
+}
+
+
+class WriteError(OSError):
+  """A file or folder could not be written. What was there before is untouched."""
+
+
+def explain(error: BaseException) -> str:
+  """Returns why a write failed and what to do, also for errors that only quote the system's."""
+  cause: BaseException | None = error
+  while cause is not None:
+    if isinstance(cause, WriteError) and cause.strerror:
+      return cause.strerror
+    if isinstance(cause, OSError) and cause.errno in _REMEDIES:
+      return _REMEDIES[cause.errno]
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+      if os.strerror(number) in str(cause):
+        return _REMEDIES[number]
+    cause = cause.__cause__ or cause.__context__
+  first_line = str(error).partition("\n")[0]
+  return f"{type(error).__name__}: {first_line}"
+
+
+def write_error(path: str | os.PathLike, error: OSError) -> WriteError:
+  """Returns the error that tells a user what could not be written, why, and what to do."""
+  reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+  return WriteError(error.errno or 0, f"cannot write {os.fspath(path)}: {reason}")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Yields a temporary path beside `path`; what is written there becomes `path` at the end.
+
+  For writers that insist on a file name (images, archives). The suffix of `path` is kept.
+
+  Raises:
+    WriteError: if the disk is full or not writable; `path` is as it was and nothing else is left.
+  """
+  target = pathlib.Path(path)
+  temporary = None
+  try:
+    descriptor, name = tempfile.mkstemp(
+      prefix=TEMPORARY_PREFIX, suffix=f"-{target.name}"[-80:], dir=target.parent
+    )
+    temporary = pathlib.Path(name)
+    os.fchmod(descriptor, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+    os.close(descriptor)
+    yield temporary
+    sync(temporary)
+    os.replace(temporary, target)
+    temporary = None
+    sync(target.parent)
+  except OSError as error:
+    raise write_error(target, error) from error
+  finally:
+    if temporary is not None:
+      temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+  """Writes a file at once or leaves everything as it was.
+
+  Raises:
+    WriteError: see `replacing`.
+  """
+  with replacing(path) as temporary, open(temporary, "wb") as file:
+    file.write(content)
+
+
+def write_text(path: str | os.PathLike, content: str) -> None:
+  """Writes a UTF-8 file at once or leaves everything as it was.
+
+  Raises:
+    WriteError: see `replacing`.
+  """
+  write_bytes(path, content.encode())
+
+
+def write_json(path: str | os.PathLike, tree: Any) -> None:
+  """Writes an indented JSON file at once or leaves everything as it was.
+
+  Raises:
+    ValueError: if `tree` holds what JSON cannot say, e.g. NaN.
+    WriteError: see `replacing`.
+  """
+  try:
+    text = json.dumps(tree, indent=1, allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"cannot write {os.fspath(path)}: not JSON: {error}.") from error
+  write_text(path, text + "\n")
+
+
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+  """Creates a folder and its parents if they are missing.
+
+  Raises:
+    WriteError: if that is not possible.
+  """
+  folder = pathlib.Path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError as error:
+    raise WriteError(
+      errno.EEXIST, f"cannot write {folder}: a file of that name is in the way"
+    ) from error
+  except FileNotFoundError as error:  # missing parents would have been made
+    raise WriteError(
+      errno.ENOENT, f"cannot write {folder}: no folder can be made there; choose another folder"
+    ) from error
+  except OSError as error:
+    raise write_error(folder, error) from error
+  return folder
+
+
+def _umask() -> int:
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
+
+
+def sync(path: pathlib.Path) -> None:
+  """Asks for the content of a file, or the names in a folder, to be on the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  except OSError as error:
+    if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync folders
+      raise
+  finally:
+    os.close(descriptor)
+
+
+# Pictures for a person: a row of images as one PNG file.
+
+GAP = 2
+"""White pixels between two pictures, before enlargement."""
+
+
+def write_strip(
+  path: pathlib.Path, images: Float[np.ndarray, "N H W C"], *, height: int = 96
+) -> None:
+  """Writes images side by side, enlarged by whole pixels to about `height`.
+
+  Args:
+    path: a `.png` file; written atomically.
+    images: values in [0, 1], 1 or 3 channels.
+    height: pixels.
+  """
+  from PIL import Image
+
+  pixels = np.round(np.clip(np.asarray(images), 0, 1) * 255).astype(np.uint8)
+  if pixels.shape[-1] == 1:
+    pixels = np.repeat(pixels, 3, axis=-1)
+  padded = np.pad(pixels, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+  strip = np.concatenate(list(padded), axis=1)[:, :-GAP]
+  scale = max(1, height // strip.shape[0])
+  buffer = io.BytesIO()
+  Image.fromarray(strip.repeat(scale, 0).repeat(scale, 1)).save(buffer, format="PNG")
+  make_folder(path.parent)
+  write_bytes(path, buffer.getvalue())

@@ -2,20 +2,21 @@
 """Rewrites any function: convolutions and poolings fast on XLA:CPU, gradients through rounding.
 
 The function is traced. Each equation of the program, in inner programs too, that is slow on CPU is
-exchanged for a call of its equivalent (`conv_layout.py`, `pool_gradient.py`); everything else stays
+exchanged for a call of its equivalent (below); everything else stays
 as it was traced. In the same way rounding is exchanged for a call that passes gradients.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.extend import core
 from jaxtyping import Array
-
-from mixboost_jax import conv_layout, pool_gradient
 
 _CONVOLUTION, _POOL, _POOL_GRADIENT = (
   "conv_general_dilated",
@@ -165,10 +166,10 @@ def _equivalent(equation: Any, differentiated: bool) -> Callable[..., Array] | N
   if name not in _EXCHANGED or equation.outvars[0].aval.dtype not in _TYPES:
     return None
   function = None
-  if name == _CONVOLUTION and not conv_layout.is_fast(params, equation.invars[1].aval.shape):
-    function = functools.partial(conv_layout.convolve, params=params)
-  if name == _POOL_GRADIENT and pool_gradient.is_covered(params):
-    return functools.partial(pool_gradient.scatter_to_maxima, params=params)
+  if name == _CONVOLUTION and not is_fast(params, equation.invars[1].aval.shape):
+    function = functools.partial(convolve, params=params)
+  if name == _POOL_GRADIENT and is_covered(params):
+    return functools.partial(scatter_to_maxima, params=params)
   if differentiated and name != _POOL_GRADIENT:
     original = functools.partial(equation.primitive.bind, **params)
     return _with_fast_gradients(original if function is None else function, original)
@@ -200,3 +201,158 @@ def _with_fast_gradients(function: Callable, original: Callable) -> Callable[...
   with_rule = jax.custom_vjp(function)
   with_rule.defvjp(lambda *arguments: (function(*arguments), arguments), fast_on_cpu(pull))
   return with_rule
+
+
+# Any convolution by one in the layout that XLA:CPU is fast at.
+#
+# XLA:CPU has a fast kernel for one order of axes: batch, space, channels for both sides and space,
+# input channels, output channels for the kernel. A convolution of another order is the same up to
+# transpositions around it. One of each channel by itself is written out as shifted products, since
+# that kernel is slow at groups.
+
+_MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
+
+
+def is_fast(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
+  """Returns whether a convolution, given by the parameters of its equation, is fast as it is."""
+  numbers = params["dimension_numbers"]
+  if numbers != _fast_numbers(len(kernel_shape)) or params["batch_group_count"] > 1:
+    return False
+  return not (_is_cropped(params) or _is_depthwise(params, kernel_shape))
+
+
+def convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
+  """Computes any convolution by one in the fast layout.
+
+  Args:
+    inputs: of any order of axes.
+    kernel: of any order of axes.
+    params: those of the equation `conv_general_dilated`.
+
+  Returns:
+    The same as the equation, up to rounding.
+  """
+  numbers = params["dimension_numbers"]
+  inputs = inputs.transpose(_channels_last(numbers.lhs_spec))
+  kernel = kernel.transpose((*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0]))
+  params = params | {"dimension_numbers": _fast_numbers(inputs.ndim)}
+  groups = params["batch_group_count"]
+  if groups > 1:  # groups of examples are as good as groups of channels
+    num, *sizes, channels = inputs.shape
+    inputs = jnp.moveaxis(inputs.reshape(groups, num // groups, *sizes, channels), 0, -2)
+    inputs = inputs.reshape(num // groups, *sizes, groups * channels)
+    params |= {"batch_group_count": 1, "feature_group_count": groups}
+  if _is_cropped(params):
+    inputs, params = _crop(inputs, params)
+  if _is_depthwise(params, kernel.shape):
+    out = _depthwise(inputs, kernel, params)
+  else:
+    out = lax.conv_general_dilated_p.bind(inputs, kernel, **params)
+  return out.transpose([int(axis) for axis in np.argsort(_channels_last(numbers.out_spec))])
+
+
+def _is_depthwise(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
+  *sides, per_group, _ = kernel_shape
+  return per_group == 1 < params["feature_group_count"] and math.prod(sides) <= _MAX_TAPS
+
+
+def _is_cropped(params: dict[str, Any]) -> bool:
+  return any(pad < 0 for pads in params["padding"] for pad in pads)
+
+
+def _crop(inputs: Array, params: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+  """Cuts negative padding off; the fast kernel reads beyond its input there (openxla/xla#48713)."""
+  pads = params["padding"]
+  cuts = [
+    (min(low, 0), min(high, 0), gap - 1)
+    for (low, high), gap in zip(pads, params["lhs_dilation"], strict=True)
+  ]
+  inputs = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *cuts, (0, 0, 0)])
+  rest = tuple((max(low, 0), max(high, 0)) for low, high in pads)
+  return inputs, params | {"padding": rest, "lhs_dilation": (1,) * len(pads)}
+
+
+def _depthwise(inputs: Array, kernel: Array, params: dict[str, Any]) -> Array:
+  """Convolves each channel by itself: a sum of shifted products, one for each place of the kernel.
+
+  XLA:CPU convolves one group after the other, which is several times slower for small groups.
+  """
+  kept = params["preferred_element_type"] or inputs.dtype
+  exact = jnp.promote_types(kept, jnp.float32)
+  steps = params["rhs_dilation"]
+  pads = [
+    (low, high, gap - 1)
+    for (low, high), gap in zip(params["padding"], params["lhs_dilation"], strict=True)
+  ]
+  padded = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  padded = jnp.repeat(padded.astype(exact), kernel.shape[-1] // inputs.shape[-1], axis=-1)
+  sides, sizes = kernel.shape[:-2], padded.shape[1:-1]
+  total: Any = 0
+  for place in np.ndindex(*sides):
+    first = [index * step for index, step in zip(place, steps, strict=True)]
+    last = [
+      size - (side - 1 - index) * step
+      for size, side, index, step in zip(sizes, sides, place, steps, strict=True)
+    ]
+    window = lax.slice(
+      padded, (0, *first, 0), (len(padded), *last, padded.shape[-1]),
+      (1, *params["window_strides"], 1),
+    )  # fmt: skip
+    total += window * jnp.expand_dims(kernel[place][0].astype(exact), range(window.ndim - 1))
+  return total.astype(kept)
+
+
+def _channels_last(spec: tuple[int, ...]) -> tuple[int, ...]:
+  return (spec[0], *spec[2:], spec[1])
+
+
+def _fast_numbers(rank: int) -> lax.ConvDimensionNumbers:
+  features = (0, rank - 1, *range(1, rank - 1))
+  kernel = (rank - 1, rank - 2, *range(rank - 2))
+  return lax.ConvDimensionNumbers(features, kernel, features)
+
+
+# The gradient of max-pooling without XLA's select-and-scatter, which is slow on CPU.
+
+_MAX_PLACES = 64  # of a window, up to 8x8, that are written out
+
+
+def is_covered(params: dict[str, Any]) -> bool:
+  """Returns whether `select_and_scatter_add` of these parameters is that of a small maximum."""
+  return params["select_prim"] is lax.ge_p and math.prod(params["window_dimensions"]) <= _MAX_PLACES
+
+
+def scatter_to_maxima(source: Array, operand: Array, *, params: dict[str, Any]) -> Array:
+  """Adds each entry of `source` to the first maximum of its window, one place after the other.
+
+  Args:
+    source: gradients of the maxima.
+    operand: what was pooled.
+    params: those of the equation `select_and_scatter_add`.
+
+  Returns:
+    Array of the shape of `operand`.
+  """
+  strides, pads = params["window_strides"], params["padding"]
+  lowest, zero = jnp.array(-jnp.inf, operand.dtype), jnp.zeros((), source.dtype)
+  padded = lax.pad(operand, lowest, [(low, high, 0) for low, high in pads])
+
+  def seen_from(place: tuple[int, ...]) -> Array:
+    axes = zip(place, source.shape, strides, strict=True)
+    return lax.slice(padded, place, [p + (num - 1) * s + 1 for p, num, s in axes], strides)
+
+  def spread(values: Array, place: tuple[int, ...]) -> Array:
+    axes = zip(place, values.shape, strides, operand.shape, pads, strict=True)
+    edges = [(p - low, size + low - p - (n - 1) * s - 1, s - 1) for p, n, s, size, (low, _) in axes]
+    return lax.pad(values, zero, edges)
+
+  places = list(np.ndindex(*params["window_dimensions"]))
+  largest = seen_from(places[0])
+  for place in places[1:]:
+    largest = jnp.maximum(largest, seen_from(place))
+  taken, total = jnp.zeros(source.shape, bool), jnp.zeros(operand.shape, source.dtype)
+  for place in places:
+    wins = (seen_from(place) == largest) & ~taken
+    taken |= wins
+    total += spread(jnp.where(wins, source, zero), place)
+  return total

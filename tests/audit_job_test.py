@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from mixboost_jax import jobs, settings
-from mixboost_jax.evaluate import audit_runner
+from mixboost_jax.audit import run
 from mixboost_jax.jobs import audit
 from mixboost_jax.runtime import interrupt, results
 
@@ -52,7 +52,7 @@ def test_audit_stops_on_request_and_goes_on(tmp_path, monkeypatch, capfd):
   assert jobs.run(config(), folder=tmp_path, job="train", command="train") == 0
   for call, finished in ((1, 1), (3, 3)):  # in the first batch of all, and after two attacks
     with monkeypatch.context() as patched:
-      signal_when(patched, audit_runner.Runner, "_outcome", call=call)
+      signal_when(patched, run.Runner, "_outcome", call=call)
       code = jobs.run(config(), folder=tmp_path, job="audit", command="audit")
     assert code == interrupt.EXIT_PREEMPTED
     assert not (tmp_path / "audit.json").exists()

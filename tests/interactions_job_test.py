@@ -11,11 +11,11 @@ import pytest
 
 from configs import base
 from mixboost_jax import jobs, report, settings
-from mixboost_jax.jobs import interaction_games, interactions, prepared
-from mixboost_jax.report import interaction_data
+from mixboost_jax.jobs import interactions, prepared
+from mixboost_jax.report.interactions import CURVES
 from mixboost_jax.runtime import interrupt, results, writers
 from mixboost_jax.runtime.checkpoint import Checkpointer
-from mixboost_jax.runtime.parts import Parts
+from mixboost_jax.runtime.workdir import Parts
 
 TINY = {
   "name": "tiny",
@@ -143,7 +143,7 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch, capfd):
   page = report.write(str(trained), trained / "report.html").read_text()
   assert "Interaction strength J" in page
   assert "while training" in page
-  assert set(found.curves) <= set(interaction_data.CURVES)
+  assert set(found.curves) <= set(CURVES)
 
 
 def check_contrasts(found):
@@ -185,14 +185,14 @@ def test_pictures_are_correct_ones_of_all_classes_in_turn(trained):
     shifts = np.isin(np.arange(len(labels)), list(wrong))
     return jax.nn.one_hot(np.where(shifts, labels + 1, labels) % 10, 10)[distance.argmin(1)]
 
-  found = interaction_games.correct_pictures(item, jax.tree_util.Partial(network), num=len(labels))
+  found = interactions.correct_pictures(item, jax.tree_util.Partial(network), num=len(labels))
   assert set(found.rows) == set(range(len(labels))) - wrong
   np.testing.assert_array_equal(found.labels, labels[found.rows])
   np.testing.assert_array_equal(found.images, known[found.rows])
   kinds = len(set(found.labels))
   assert len(set(found.labels[:kinds])) == kinds
   with pytest.raises(ValueError, match="gets none of 40 pictures right"):
-    interaction_games.correct_pictures(item, jax.tree_util.Partial(lambda x: -network(x)), num=2)
+    interactions.correct_pictures(item, jax.tree_util.Partial(lambda x: -network(x)), num=2)
 
 
 def test_grids_must_fit_the_pictures(trained):
@@ -207,8 +207,8 @@ def test_bias_for_want_of_contexts_is_a_flag_of_the_results():
   per_game[0, 4] = (0.0, 0.02, 0.2)
   covariance = 1e-6 * np.eye(15).reshape(5, 3, 5, 3)
   strength = interactions.Strength((0, 2, 4), 9, per_game, covariance, 99, 8, 16)
-  (flag,) = interactions._flags(strength)
+  (flag,) = job._flags(strength)
   assert (flag.name, flag.level) == ("interaction_bias", "amber")
   assert "of order 4 are too large by 20 % or more: 16 contexts" in flag.message
   per_game[0, 4, 2] = 0.02
-  assert interactions._flags(strength) == ()
+  assert job._flags(strength) == ()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from configs import base
-from mixboost_jax import jobs, settings, train
+from mixboost_jax import files, jobs, settings, train
 from mixboost_jax.jobs import prepared
-from mixboost_jax.runtime import atomic, interrupt, workdir, writers
+from mixboost_jax.runtime import interrupt, workdir, writers
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Checkpointer
 
@@ -280,4 +280,4 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
 
 
 def test_write_errors_are_user_errors():
-  assert issubclass(atomic.WriteError, jobs.USER_ERRORS)
+  assert issubclass(files.WriteError, jobs.USER_ERRORS)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import versions
 from mixboost_jax import jobs, settings
-from mixboost_jax.report import aggregate, readme
+from mixboost_jax.report import groups, readme
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -62,7 +62,7 @@ def test_links_lead_somewhere():
 
 
 def test_tables_are_those_of_the_committed_results():
-  runs = aggregate.load(sorted((ROOT / "results").glob("*.json")))
+  runs = groups.load(sorted((ROOT / "results").glob("*.json")))
   assert readme.fill(README, runs) == README, (
     "run: python -m mixboost_jax.report --update-readme=README.md results/*.json"
   )

@@ -4,9 +4,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import defenses, evaluate
+from mixboost_jax import audit, defenses
 
-PLAN = evaluate.Plan(
+PLAN = audit.Plan(
   epsilon=0.1, step_size=0.03, num_steps=5, eot_step_size=0.03, eot_steps=5, samples=3, redraws=2
 )
 MI_OL = {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, "num_draws": 3}

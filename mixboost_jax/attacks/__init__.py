@@ -5,18 +5,29 @@ Pictures outside of [0, 1], labels that are no class and a radius beyond the box
 refused; traced ones (an attack inside of your own `jit`) only with `MIXBOOST_CHECKS=1`.
 """
 
-from mixboost_jax.attacks.adaptive import adaptive_mixup, averaged_perturbation, end_to_end
-from mixboost_jax.attacks.auto_pgd import apgd
-from mixboost_jax.attacks.ensemble import (
+from mixboost_jax.attacks._adaptive import adaptive_mixup, averaged_perturbation, end_to_end
+from mixboost_jax.attacks._apgd import apgd
+from mixboost_jax.attacks._autoattack import (
   VERSIONS,
   AutoAttack,
   AutoAttackResult,
   Budget,
   autoattack,
 )
-from mixboost_jax.attacks.fast_boundary import FabResult, fab
-from mixboost_jax.attacks.objectives import OBJECTIVES, fooled
-from mixboost_jax.attacks.predictors import (
+from mixboost_jax.attacks._balls import (
+  NORMS,
+  OBJECTIVES,
+  fooled,
+  largest_violation,
+  norms,
+  pick,
+  project,
+  project_l2,
+  project_linf,
+)
+from mixboost_jax.attacks._fab import FabResult, fab
+from mixboost_jax.attacks._pgd import PRESETS, fgsm, momentum_pgd, pgd
+from mixboost_jax.attacks._predictors import (
   Randomized,
   bpda,
   expectation,
@@ -26,18 +37,8 @@ from mixboost_jax.attacks.predictors import (
   predicted_labels,
   random_targets,
 )
-from mixboost_jax.attacks.presets import PRESETS
-from mixboost_jax.attacks.projected_gradient import fgsm, momentum_pgd, pgd
-from mixboost_jax.attacks.projections import (
-  NORMS,
-  largest_violation,
-  norms,
-  project,
-  project_l2,
-  project_linf,
-)
-from mixboost_jax.attacks.square_search import square
-from mixboost_jax.attacks.transferable import TRANSFER_PRESETS, transfer
+from mixboost_jax.attacks._square import square
+from mixboost_jax.attacks._transfer import TRANSFER_PRESETS, transfer
 from mixboost_jax.rewrite import straight_through
 
 ATTACKS = {
@@ -79,6 +80,7 @@ __all__ = [
   "momentum_pgd",
   "norms",
   "pgd",
+  "pick",
   "predicted_labels",
   "project",
   "project_l2",

@@ -3,7 +3,7 @@
 
 Every function takes one key, or one key per example; what happens to an example depends on its
 own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels; the
-partner of an example is its predecessor in the shuffled batch (see `mixing.py`).
+partner of an example is its predecessor in the shuffled batch (see `mixup`).
 
 Bytes are refused. Floats of 0 to 255 are refused in NumPy arrays; in arrays of JAX only a run with
 `MIXBOOST_CHECKS=1` notices them (see `checks`), because to look would wait for the device.
@@ -22,33 +22,47 @@ from typing import Any
 from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, SoftLabels
 from mixboost_jax.augment import ops
-from mixboost_jax.augment.chains import augmix, augmix_views
-from mixboost_jax.augment.combine import Augmentation, choice, compose, identity, with_probability
-from mixboost_jax.augment.crops import cutout, random_crop, random_flip
-from mixboost_jax.augment.explain import explain_with
-from mixboost_jax.augment.learned_policies import autoaugment
-from mixboost_jax.augment.mixing import cutmix, mixup
-from mixboost_jax.augment.mixing_set import FAMILIES, mixing_images
-from mixboost_jax.augment.pairs import (
+from mixboost_jax.augment._augmix import augmix, augmix_views
+from mixboost_jax.augment._autoaugment import autoaugment
+from mixboost_jax.augment._classical import (
+  color_jitter,
+  cutout,
+  draw_attempts,
+  draw_flips,
+  gaussian_blur,
+  gaussian_noise,
+  place_window,
+  random_crop,
+  random_flip,
+  random_grayscale,
+  random_resized_crop,
+)
+from mixboost_jax.augment._explain import explain_with
+from mixboost_jax.augment._mixing_set import FAMILIES, mixing_images, spectral_noise
+from mixboost_jax.augment._mixup import (
   ManifoldMix,
+  cutmix,
   draw_manifold_mix,
   manifold_tap,
   mix_with_partner,
+  mixup,
   sample_pairing,
   sample_pairing_active,
   smote,
 )
-from mixboost_jax.augment.photographic import (
-  color_jitter,
-  gaussian_blur,
-  gaussian_noise,
-  random_grayscale,
-  random_resized_crop,
+from mixboost_jax.augment._pixmix import pixmix
+from mixboost_jax.augment._policy import (
+  COMPOSITES,
+  Augmentation,
+  build_from,
+  choice,
+  compose,
+  identity,
+  over_mesh,
+  problem_in,
+  with_probability,
 )
-from mixboost_jax.augment.picture_mixing import pixmix
-from mixboost_jax.augment.policy import COMPOSITES, build_from, problem_in
-from mixboost_jax.augment.sharding import over_mesh
-from mixboost_jax.augment.uniform_policies import randaugment, trivial_augment_wide
+from mixboost_jax.augment._randaugment import randaugment, trivial_augment_wide
 
 AUGMENTATIONS = {
   "augmix": augmix,
@@ -86,7 +100,7 @@ def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
 
   Args:
     policy: `name` and exactly the keywords of that augmentation. Name "none" is the identity;
-      `compose`, `with_probability` and `choice` contain policies (see `policy.py`).
+      `compose`, `with_probability` and `choice` contain policies (see `_policy.py`).
     **resources: `mixing_images` (pixmix); `mesh` and optionally `batch_axes`: example-wise
       augmentations then run on every device's own part of the batch.
 
@@ -147,6 +161,8 @@ __all__ = [
   "compose",
   "cutmix",
   "cutout",
+  "draw_attempts",
+  "draw_flips",
   "draw_manifold_mix",
   "explain",
   "gaussian_blur",
@@ -159,6 +175,7 @@ __all__ = [
   "ops",
   "over_mesh",
   "pixmix",
+  "place_window",
   "policy_problem",
   "randaugment",
   "random_crop",
@@ -168,6 +185,7 @@ __all__ = [
   "sample_pairing",
   "sample_pairing_active",
   "smote",
+  "spectral_noise",
   "trivial_augment_wide",
   "with_probability",
 ]

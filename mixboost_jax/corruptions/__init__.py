@@ -10,11 +10,16 @@ Results are 8-bit levels and have no gradient, unless `corrupt(straight_through=
 """
 
 from mixboost_jax import checks
-from mixboost_jax.corruptions.apply import choose_table, corrupt, parameters
-from mixboost_jax.corruptions.glass import glass_blur
-from mixboost_jax.corruptions.sequences import SEQUENCES, perturb_sequence
-from mixboost_jax.corruptions.severities import SEVERITIES
-from mixboost_jax.corruptions.table import CORRUPTIONS, Corruption
+from mixboost_jax.corruptions._blur import glass_blur
+from mixboost_jax.corruptions._films import SEQUENCES, perturb_sequence
+from mixboost_jax.corruptions._table import (
+  CORRUPTIONS,
+  SEVERITIES,
+  Corruption,
+  choose_table,
+  corrupt,
+  parameters,
+)
 
 NAMES: dict[str, tuple[str, ...]] = {
   "c": (

@@ -14,9 +14,9 @@ from mixboost_jax.data.device import (
   to_device,
   to_unit,
 )
+from mixboost_jax.data.folders import read_mixing_images as read_mixing_folder
 from mixboost_jax.data.loading import READERS, SHAPES_VARIANTS, load, load_shapes_variant
-from mixboost_jax.data.locate import MissingDataError, default_places
-from mixboost_jax.data.mixing_folder import read as read_mixing_folder
+from mixboost_jax.data.places import MissingDataError, default_places
 from mixboost_jax.data.stored import StoredLabels, StoredPictures
 from mixboost_jax.data.streaming import Ahead, Decoder, Request
 

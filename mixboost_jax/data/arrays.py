@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixboost_jax import files
-from mixboost_jax.data import limits
+from mixboost_jax.data import pictures
 from mixboost_jax.data.dataset import Split, as_text, make_split, num_wanted
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
@@ -52,7 +52,7 @@ def read(
         f"got {content[f'{split}_images'].shape} and {labels.shape}."
       )
     count = num_wanted(len(labels), wanted, field=f"{split}_examples", place=where)
-    limits.check_size(count, images.shape[1:], place=where)
+    pictures.check_size(count, images.shape[1:], place=where)
     splits.append(
       make_split(np.array(images[:count]), labels[:count], num_classes=len(names), place=where)
     )
@@ -84,9 +84,9 @@ def _class_names(content: dict[str, np.ndarray], place: pathlib.Path) -> tuple[s
     return tuple(as_text(n, place=str(place)) for n in names.tolist())
   labels = content["train_labels"]
   highest = int(labels.max()) if labels.size and labels.dtype.kind in "iu" else 0
-  if highest >= limits.MAX_CLASSES:
+  if highest >= pictures.MAX_CLASSES:
     raise ValueError(
-      f"{place}: expected train_labels below {limits.MAX_CLASSES}, got {highest}; number the "
+      f"{place}: expected train_labels below {pictures.MAX_CLASSES}, got {highest}; number the "
       "classes from 0 without gaps."
     )
   return tuple(str(i) for i in range(highest + 1))
@@ -122,7 +122,7 @@ def read_npz(place: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.nda
       for name in wanted:
         with archive.open(f"{name}.npy") as member:
           content[name] = np.lib.format.read_array(member, allow_pickle=False)
-  except limits.TooLargeError:
+  except pictures.TooLargeError:
     raise
   except Exception as error:  # zipfile, zlib and NumPy each raise their own
     raise ValueError(
@@ -143,7 +143,7 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: pathl
     raise ValueError(f"{entry.filename} claims {list(shape)}, which its data cannot hold")
   is_images = entry.filename.endswith("images.npy")
   if shape and is_images:
-    limits.check_size(shape[0], (math.prod(shape[1:]), 1, 1), place=f"{place}: {entry.filename}")
+    pictures.check_size(shape[0], (math.prod(shape[1:]), 1, 1), place=f"{place}: {entry.filename}")
   most = _MAX_RATIO * entry.compress_size if is_images else 0
   if num_bytes > max(_SMALL_BYTES, most):
     raise ValueError(

@@ -2,14 +2,19 @@
 """CIFAR-10 and CIFAR-100 from the python archives, extracted or not."""
 
 import dataclasses
+import gzip
 import hashlib
+import io
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import pickle
+import pickletools
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from mixboost_jax.data import archive, unpickle
+from mixboost_jax import files
 from mixboost_jax.data.dataset import Split, as_text, make_split
 
 SIZE = 32
@@ -97,8 +102,8 @@ def read(place: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, 
   files = [*layout.train_files, layout.test_file, layout.meta_file]
   names: tuple[str, ...] = ()
   parts: dict[str, Split] = {}
-  for file, raw in archive.read_files(place, layout.folder, files):
-    content = unpickle.load_dict(raw, place=f"{place}: {file}")
+  for file, raw in read_files(place, layout.folder, files):
+    content = load_dict(raw, place=f"{place}: {file}")
     if file == layout.meta_file:
       names = _class_names(content, layout, place=f"{place}: {file}")
     else:
@@ -110,9 +115,9 @@ def read(place: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, 
 def is_official(place: pathlib.Path, layout: Layout) -> bool:
   """Whether a folder or archive is, byte for byte, what the authors publish."""
   if not place.is_dir():
-    return archive.md5(place) == layout.md5
+    return md5_of(place) == layout.md5
   files = [(place / name, md5) for name, md5 in layout.checksums.items()]
-  return all(file.is_file() and archive.md5(file) == md5 for file, md5 in files)
+  return all(file.is_file() and md5_of(file) == md5 for file, md5 in files)
 
 
 def seal(train: Split, test: Split) -> str:
@@ -171,3 +176,254 @@ def _join(parts: list[Split]) -> Split:
   images = np.concatenate([part.images for part in parts])
   labels = np.concatenate([part.labels for part in parts])
   return Split(images, labels, np.arange(len(labels), dtype=np.int32))
+
+
+# In which form CIFAR lies at a place: extracted, archive, arrays or array_record.
+
+ARRAYS = "train_images.npy"
+RECORDS = "dataset_info.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A form ("raw", "arrays" or "records") and the file or folder to read."""
+
+  form: str
+  path: pathlib.Path
+
+
+def find(layout: Layout, places: tuple[pathlib.Path, ...]) -> Found | None:
+  """Returns the first copy, or None."""
+  return next((found for place in places for found in _copies(layout, place)), None)
+
+
+def looked_for(layout: Layout) -> tuple[str, ...]:
+  """Returns the forms in words."""
+  return (
+    f"{layout.folder}/ (the extracted archive), or that folder itself",
+    f"{layout.archive}, or that file itself",
+    f"{layout.name}/ as written by mixboost_jax.data.prepare, or TFDS array_record",
+  )
+
+
+def _copies(layout: Layout, place: pathlib.Path) -> Iterator[Found]:
+  if place.is_file():
+    yield Found("raw", place)
+    return
+  own = (place / layout.meta_file).is_file() and (place / layout.train_files[0]).is_file()
+  if own or (place.name == layout.folder and place.is_dir()):
+    yield Found("raw", place)
+  if (place / layout.folder).is_dir():
+    yield Found("raw", place / layout.folder)
+  if (place / layout.archive).is_file():
+    yield Found("raw", place / layout.archive)
+  for folder in (place, place / layout.name):
+    if (folder / ARRAYS).is_file():
+      yield Found("arrays", folder)
+    for info in [folder / RECORDS, *sorted(folder.glob(f"[0-9]*/{RECORDS}"), reverse=True)]:
+      if info.is_file():
+        yield Found("records", info.parent)
+
+
+# Reads the pickles of published data sets without running what else a pickle may contain.
+#
+# Only plain Python values and numeric numpy arrays can come out. Every other name that a file asks
+# for is refused, so a tampered archive cannot start a program.
+
+
+class _ArrayType:
+  """Stands for numpy.ndarray, which files name but which none has a reason to call."""
+
+
+def _array(kind: object, shape: object, typecode: object) -> np.ndarray:
+  """The empty array that numpy's own loader fills afterwards."""
+  del kind, shape, typecode
+  return np.ndarray.__new__(np.ndarray, (0,), "b")
+
+
+def _array_from_bytes(buffer: Any, dtype: np.dtype, shape: Any, order: str = "C") -> np.ndarray:
+  if dtype.hasobject:
+    raise pickle.UnpicklingError("it holds Python objects instead of numbers")
+  return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _dtype(spec: Any, align: object = False, copy: object = False) -> np.dtype:
+  # Old files say align=0, which numpy >= 2.4 warns about.
+  text = spec.decode("ascii") if isinstance(spec, bytes) else spec
+  if not isinstance(text, str):
+    raise pickle.UnpicklingError(f"it holds an array of an unusual type ({type(spec).__name__})")
+  return np.dtype(text, align=bool(align), copy=bool(copy))
+
+
+def _scalar(dtype: np.dtype, raw: bytes) -> Any:
+  return _array_from_bytes(raw, dtype, (1,))[0]
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+  """How Python 3 writes bytes in the old protocols."""
+  if encoding not in ("latin1", "latin-1"):
+    raise pickle.UnpicklingError(f"it asks for the text encoding {encoding!r}")
+  return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+  """How Python 3 writes b"" in the old protocols."""
+  return b""
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+  ("numpy", "ndarray"): _ArrayType,
+  ("numpy", "dtype"): _dtype,
+  ("numpy.core.multiarray", "_reconstruct"): _array,
+  ("numpy._core.multiarray", "_reconstruct"): _array,
+  ("numpy.core.multiarray", "scalar"): _scalar,
+  ("numpy._core.multiarray", "scalar"): _scalar,
+  ("numpy.core.numeric", "_frombuffer"): _array_from_bytes,
+  ("numpy._core.numeric", "_frombuffer"): _array_from_bytes,
+  ("_codecs", "encode"): _encode,
+  ("builtins", "bytes"): _no_bytes,
+  ("__builtin__", "bytes"): _no_bytes,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+  """Knows the names of the table above and no others."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) not in _ALLOWED:
+      raise pickle.UnpicklingError(f"refused: it asks for {module}.{name}, which is not data")
+    return _ALLOWED[module, name]
+
+  def persistent_load(self, pid: Any) -> Any:
+    del pid
+    raise pickle.UnpicklingError("refused: it refers to an object elsewhere")
+
+
+def _check_places(raw: bytes) -> None:
+  """Refuses a memo with more places than the file has bytes: the loader would make them all."""
+  for code, argument, _ in pickletools.genops(raw):
+    if code.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(raw):
+      raise pickle.UnpicklingError(f"it asks for {argument} places in memory")
+
+
+def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
+  """Reads one pickled dict of numbers, text and arrays; text from Python 2 stays bytes.
+
+  Args:
+    raw: the file.
+    place: its name, for the message.
+
+  Raises:
+    ValueError: if it is damaged, asks for anything but data, or is not a dict.
+  """
+  try:
+    _check_places(raw)
+    value = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+  except Exception as error:  # a damaged pickle can raise almost anything
+    reason = str(error) or type(error).__name__
+    raise ValueError(
+      f"{place}: not a readable pickle ({reason}); extract or download the archive again."
+    ) from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{place}: expected a pickled dict, got {type(value).__name__}.")
+  return {k.decode("utf-8", "replace") if isinstance(k, bytes) else str(k): value[k] for k in value}
+
+
+# Files of a published archive, read from the extracted folder or straight from the .tar.gz.
+
+MAX_BYTES = 2**28
+"""No known archive unpacks to more than 178 MiB; a larger one is not what it claims to be."""
+_GZIP = b"\x1f\x8b"
+
+
+def read_files(
+  place: pathlib.Path, folder: str, names: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+  """Yields (name, content) of the files `folder/name`, each once, in any order.
+
+  Args:
+    place: the extracted folder itself, or the .tar.gz.
+    folder: name of the folder inside the archive.
+    names: files wanted from it.
+
+  Raises:
+    ValueError: if the archive is unreadable or lacks some of the files (all of them are named).
+  """
+  missing = set(names)
+  source = _from_folder(place, names) if place.is_dir() else _from_tar(place, folder, names)
+  for name, content in source:
+    if name in missing:
+      missing.remove(name)
+      yield name, content
+  if missing:
+    inside = "" if place.is_dir() else f" in {folder}/"
+    raise ValueError(
+      f"{place}: lacks {', '.join(sorted(missing))}{inside}; extract or download it again."
+    )
+
+
+def _from_folder(place: pathlib.Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+  for name in names:
+    file = place / name
+    if not file.exists():
+      continue
+    try:
+      yield name, files.read_bytes(file, limit=MAX_BYTES)
+    except (OSError, ValueError) as error:
+      raise ValueError(
+        f"{file}: unreadable ({files.reason(error)}); extract the archive again."
+      ) from error
+
+
+def _from_tar(
+  place: pathlib.Path, folder: str, names: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+  """Reads to the very end, where gzip keeps the checksum of everything before."""
+  wanted = {f"{folder}/{name}": name for name in names}
+  try:
+    with files.open_regular(place) as raw, _unpacked(raw) as unpacked:
+      stream: Any = _Bounded(unpacked)
+      with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+          name = wanted.get(member.name.removeprefix("./"))
+          if name is None or not member.isfile():
+            continue
+          if member.size > MAX_BYTES:
+            raise ValueError(f"{member.name} claims {member.size} bytes")
+          handle = tar.extractfile(member)
+          assert handle is not None
+          yield name, handle.read()
+      while stream.read(2**20):
+        pass
+  except Exception as error:  # tarfile, gzip and zlib each raise their own
+    raise ValueError(
+      f"{place}: unreadable or truncated archive ({files.reason(error)}); download it again."
+    ) from error
+
+
+def _unpacked(raw: BinaryIO) -> Any:
+  """Returns the stream inside a .gz file, or the file itself."""
+  is_packed = raw.read(2) == _GZIP
+  raw.seek(0)
+  return gzip.GzipFile(fileobj=raw) if is_packed else raw
+
+
+class _Bounded:
+  """Ends a stream that unpacks to more than any known archive."""
+
+  def __init__(self, stream: Any):
+    self._stream, self._left = stream, MAX_BYTES
+
+  def read(self, size: int) -> bytes:
+    """Returns the next bytes."""
+    block = self._stream.read(size)
+    self._left -= len(block)
+    if self._left < 0:
+      raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
+    return block
+
+
+def md5_of(file: pathlib.Path) -> str:
+  """Returns the MD5 sum as published beside the archives (a check against damage, not attack)."""
+  with file.open("rb") as handle:
+    return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

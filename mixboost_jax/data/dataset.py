@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,16 @@ class Split:
   def part(self, start: int, stop: int) -> "Split":
     """Returns examples `start` to `stop` (without copying), which keep their ids."""
     return Split(self.images[start:stop], self.labels[start:stop], self.ids[start:stop])
+
+
+def channel_mean(images: Pictures) -> tuple[float, ...]:
+  """Returns the mean of every channel in [0, 1], exact up to float64 for the pictures looked at."""
+  if isinstance(images, StoredPictures):
+    count = min(len(images), MEAN_EXAMPLES)
+    images = np.asarray(images[np.linspace(0, len(images) - 1, count).round().astype(int)])
+  sums = images.sum(axis=(0, 1, 2), dtype=np.int64)
+  count = max(1, images.size // images.shape[-1])
+  return tuple(float(s) / (255 * count) for s in sums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,16 +181,6 @@ def num_wanted(available: int, wanted: int, *, field: str, place: str) -> int:
   return wanted or available
 
 
-def channel_mean(images: Pictures) -> tuple[float, ...]:
-  """Returns the mean of every channel in [0, 1], exact up to float64 for the pictures looked at."""
-  if isinstance(images, StoredPictures):
-    count = min(len(images), MEAN_EXAMPLES)
-    images = np.asarray(images[np.linspace(0, len(images) - 1, count).round().astype(int)])
-  sums = images.sum(axis=(0, 1, 2), dtype=np.int64)
-  count = max(1, images.size // images.shape[-1])
-  return tuple(float(s) / (255 * count) for s in sums)
-
-
 def assemble(
   *,
   name: str,
@@ -219,3 +220,27 @@ def assemble(
   images = train.images
   fingerprint = images.source.fingerprint if isinstance(images, StoredPictures) else ""
   return Dataset(name, title, source, names, train, validation, test, mean, fingerprint)
+
+
+# Which examples are test examples when the source does not say, and in which order files come.
+#
+# Both follow from a hash of an example's name, so they do not depend on the machine, on the other
+# files, or on a seed.
+
+TEST_SHARE = 0.2
+"""Expected share of test examples."""
+
+
+def is_test(name: str) -> bool:
+  """Whether the example of this name (relative path, or row number) belongs to the test split."""
+  return _number(name, b"split") < TEST_SHARE * 2**64
+
+
+def shuffled(names: Sequence[str]) -> list[str]:
+  """Returns the names in an order that mixes classes, so that any beginning is a fair sample."""
+  return sorted(names, key=lambda name: (_number(name, b"order"), name))
+
+
+def _number(name: str, purpose: bytes) -> int:
+  digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=purpose)
+  return int.from_bytes(digest.digest(), "big")

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mixboost_jax.data import archive
+from mixboost_jax.data import cifar
 
 Progress = Callable[[int, int], None]
 """Called with the bytes so far and the bytes in all (0: unknown)."""
@@ -48,10 +48,10 @@ def fetch(
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target.parent):
-      if target.is_file() and archive.md5(target) == md5:
+      if target.is_file() and cifar.md5_of(target) == md5:
         return target
       _receive(url, part, progress or (lambda done, total: None))
-      found = archive.md5(part)
+      found = cifar.md5_of(part)
       if found != md5:
         part.unlink()
         raise ValueError(

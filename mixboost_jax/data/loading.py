@@ -6,21 +6,10 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int
 
 from mixboost_jax import files, registry, schema
-from mixboost_jax.data import (
-  arrays,
-  cifar,
-  cifar_places,
-  download,
-  folders,
-  limits,
-  locate,
-  outliers,
-  record_source,
-  records,
-  shapes,
-)
+from mixboost_jax.data import arrays, cifar, download, folders, pictures, places, records, shapes
 from mixboost_jax.data.dataset import Dataset, Split, assemble, num_wanted
 
 Splits = tuple[Split, Split, tuple[str, ...]]
@@ -55,7 +44,7 @@ def load(settings: schema.Data) -> Dataset:
       f"config.data.outliers={settings.outliers}: pictures of {dataset.title} stay in their files, "
       "where none can be changed; use config.data.stream=off, or no outliers."
     )
-  train = outliers.plant(
+  train = plant(
     dataset.train,
     num=settings.outliers,
     noise=settings.outlier_noise,
@@ -92,7 +81,7 @@ def _load_shapes(settings: schema.Data) -> Dataset:
   count = settings.train_examples or SHAPES_TRAIN
   shape = (shapes.SIZE, shapes.SIZE, 3)
   for examples in (count, settings.test_examples):
-    limits.check_size(examples, shape, place="the procedural set")
+    pictures.check_size(examples, shape, place="the procedural set")
   return assemble(
     name="shapes",
     title="Shapes (procedural)",
@@ -107,19 +96,19 @@ def _load_shapes(settings: schema.Data) -> Dataset:
 def _load_cifar(settings: schema.Data) -> Dataset:
   layout = cifar.LAYOUTS[settings.name]
   _fixed_size(settings, cifar.SIZE, cifar.SIZE)
-  found = cifar_places.find(layout, locate.places_of(settings))
+  found = cifar.find(layout, places.places_of(settings))
   if found is None and settings.download:
-    target = locate.download_place(settings) / layout.archive
+    target = places.download_place(settings) / layout.archive
     fetched = download.fetch(layout.url, target, md5=layout.md5, progress=download.show_progress)
-    found = cifar_places.Found("raw", fetched)
+    found = cifar.Found("raw", fetched)
   if found is None:
-    raise locate.missing(
+    raise places.missing(
       settings,
       title=layout.title,
-      looked_for=cifar_places.looked_for(layout),
+      looked_for=cifar.looked_for(layout),
       remedies=(
         "fetch the official archive: --config.data.download=True, or python -m "
-        f"mixboost_jax.data.prepare {layout.name} --download --out={locate.user_cache()}",
+        f"mixboost_jax.data.prepare {layout.name} --download --out={places.user_cache()}",
         f"use a copy: python -m mixboost_jax.data.prepare {layout.name} --source=DIR_OR_ARCHIVE "
         "--out=DIR, then --config.data.dir=DIR; or --config.data.dir=DIR_OR_ARCHIVE at once",
       ),
@@ -136,7 +125,7 @@ def _load_cifar(settings: schema.Data) -> Dataset:
 
 
 def _is_official(
-  found: cifar_places.Found, layout: cifar.Layout, train: Split, test: Split
+  found: cifar.Found, layout: cifar.Layout, train: Split, test: Split
 ) -> bool | None:
   """Whether a copy is the published set; None if nothing beside it says so."""
   if found.form == "raw":
@@ -152,7 +141,7 @@ def _is_official(
   return True
 
 
-def _read_cifar(found: cifar_places.Found, layout: cifar.Layout) -> Splits:
+def _read_cifar(found: cifar.Found, layout: cifar.Layout) -> Splits:
   if found.form == "arrays":
     return arrays.read(found.path)
   if found.form == "records":
@@ -161,9 +150,9 @@ def _read_cifar(found: cifar_places.Found, layout: cifar.Layout) -> Splits:
 
 
 def _load_tfds(settings: schema.Data) -> Dataset:
-  folder = records.find(settings.tfds_name, locate.places_of(settings))
+  folder = records.find(settings.tfds_name, places.places_of(settings))
   if folder is None:
-    raise locate.missing(
+    raise places.missing(
       settings,
       title=settings.tfds_name,
       looked_for=(
@@ -177,14 +166,14 @@ def _load_tfds(settings: schema.Data) -> Dataset:
         "--name=NAME",
       ),
     )
-  splits = _read_or_open(settings, folder, records.read, record_source.open_splits)
+  splits = _read_or_open(settings, folder, records.read, records.open_splits)
   return _from_files(settings, settings.tfds_name, *splits, place=folder)
 
 
 def _load_folder(settings: schema.Data) -> Dataset:
-  (place,) = locate.places_of(settings)
+  (place,) = places.places_of(settings)
   if not place.is_dir():
-    raise locate.missing(
+    raise places.missing(
       settings,
       title="Picture folder",
       looked_for=("train/CLASS/FILE with test/CLASS/FILE, or CLASS/FILE (.png, .jpg, ...)",),
@@ -204,16 +193,16 @@ def _read_or_open(
   wanted = _wanted(settings)
   if settings.stream != "off":
     train, test, names = open_splits(place, **wanted)
-    small = all(limits.fits(len(split), split.images.shape[1:]) for split in (train, test))
+    small = all(pictures.fits(len(split), split.images.shape[1:]) for split in (train, test))
     if settings.stream == "on" or not small:
       return train, test, names
   return read(place, **wanted)
 
 
 def _load_arrays(settings: schema.Data) -> Dataset:
-  (place,) = locate.places_of(settings)
+  (place,) = places.places_of(settings)
   if not place.exists():
-    raise locate.missing(
+    raise places.missing(
       settings,
       title="Arrays",
       looked_for=(f".npz or folder of .npy with {', '.join(arrays.REQUIRED)}",),
@@ -283,3 +272,42 @@ READERS: dict[str, Callable[[schema.Data], Dataset]] = {
   "npz": _load_arrays,
 }
 """By `config.data.name`."""
+
+# Training pictures with a wrong label on purpose, to see what a network remembers them by.
+#
+# Paper: Cheng et al. 2021, arXiv:2106.10938, Sec. 4 (50 to 300 pictures with negligible noise and
+# random labels).
+
+
+def rows(num_examples: int, *, num: int) -> Int[np.ndarray, " num"]:
+  """Returns which rows of the training split are outliers; a larger `num` contains a smaller one.
+
+  Raises:
+    ValueError: if there are not so many examples.
+  """
+  if num > num_examples:
+    raise ValueError(
+      f"config.data.outliers={num}: more than the {num_examples} pictures to train on."
+    )
+  return np.random.default_rng(0).permutation(num_examples)[:num]
+
+
+def plant(split: Split, *, num: int, noise: float, num_classes: int) -> Split:
+  """Returns the split with noise on `num` pictures and a random wrong label for each.
+
+  Deviation: the paper's labels are random; here never the true one, so that all are outliers.
+
+  Args:
+    split: training pictures.
+    num: how many become outliers.
+    noise: standard deviation of the added noise, in units of [0, 1].
+    num_classes: number of classes.
+  """
+  chosen = rows(len(split), num=num)
+  images, labels = np.array(split.images), np.array(split.labels)
+  for row in chosen:
+    draw = np.random.default_rng((1, int(split.ids[row])))
+    noisy = images[row] + 255 * noise * draw.normal(size=images.shape[1:])
+    images[row] = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    labels[row] = (labels[row] + draw.integers(1, num_classes)) % num_classes
+  return Split(images, labels, split.ids)

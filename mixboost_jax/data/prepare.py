@@ -11,13 +11,21 @@ by `config.data.name=npz` and `config.data.dir=DIR/NAME`.
 """
 
 import argparse
+import contextlib
+import os
 import pathlib
 import re
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from mixboost_jax.data import cifar, cifar_places, download, folders, pictures, records, writing
+import numpy as np
+
+from mixboost_jax.data import cifar, download, folders, pictures, records
+from mixboost_jax.data.dataset import Split
 
 FORMATS = ("array_record", "npy")
 CIFAR_VERSION = "3.0.2"  # of the TFDS sets with the same features, so that TFDS finds ours by name
@@ -56,7 +64,7 @@ def prepare_cifar(
   layout = cifar.LAYOUTS[name]
   if fetch == (source is not None):
     raise ValueError("give either --source=DIR_OR_ARCHIVE or --download.")
-  with writing.new_folder(out / name) as folder:
+  with new_folder(out / name) as folder:
     if source is None:
       address = url or layout.url
       log(f"fetching {address}")
@@ -68,11 +76,11 @@ def prepare_cifar(
     train, test, names = cifar.read(place, layout)
     log(f"writing {len(train)} training and {len(test)} test pictures as {file_format}")
     if file_format == "npy":
-      writing.write_npy(folder, train, test, names)
+      write_npy(folder, train, test, names)
     else:
       splits = {
-        "train": writing.examples_of(train, "train"),
-        "test": writing.examples_of(test, "test"),
+        "train": examples_of(train, "train"),
+        "test": examples_of(test, "test"),
       }
       _write_records(folder, splits, name, CIFAR_VERSION, names, (32, 32, 3), layout.title)
     if is_official:
@@ -110,12 +118,12 @@ def prepare_folder(
   if not source.is_dir():
     raise ValueError(f"{source}: no such folder.")
   name = name or re.sub(r"[^a-z0-9_]+", "_", source.absolute().name.lower()).strip("_")
-  writing.check_name(name)
-  with writing.new_folder(out / name) as folder:
+  check_name(name)
+  with new_folder(out / name) as folder:
     train, test, names = folders.list_files(source)
     log(f"writing {len(train.names)} training and {len(test.names)} test pictures as {file_format}")
     if file_format == "npy":
-      writing.write_npy(folder, *folders.read(source, image_size=image_size))
+      write_npy(folder, *folders.read(source, image_size=image_size))
     else:
       splits = {
         "train": _examples(train, "train", image_size),
@@ -134,7 +142,7 @@ def prepare_folder(
 
 
 def _raw_place(source: pathlib.Path, layout: cifar.Layout) -> pathlib.Path:
-  found = cifar_places.find(layout, (source,))
+  found = cifar.find(layout, (source,))
   if found is None or found.form != "raw":
     raise ValueError(
       f"{source}: expected {layout.archive}, the folder {layout.folder} extracted from it, or a "
@@ -162,9 +170,20 @@ def _verdict(place: pathlib.Path, layout: cifar.Layout, is_official: bool) -> st
   )
 
 
+# Writes a set as TFDS array_record or as `.npy` files: all or nothing, without TensorFlow.
+
+
+class Example(NamedTuple):
+  """One picture file (PNG, JPEG) with its label and a name that never changes."""
+
+  name: str
+  picture: bytes
+  label: int
+
+
 def _write_records(
   folder: pathlib.Path,
-  splits: dict[str, Iterator[writing.Example]],
+  splits: dict[str, Iterator[Example]],
   name: str,
   version: str,
   class_names: Sequence[str],
@@ -174,7 +193,7 @@ def _write_records(
   """Writes one version and checks that every row can be found again."""
   target = folder / version
   target.mkdir()
-  written = writing.write_records(
+  written = write_records(
     target,
     splits,
     name=name,
@@ -188,11 +207,11 @@ def _write_records(
     raise ValueError(f"{target}: wrote {written} examples but found {stored}; is the disk full?")
 
 
-def _examples(listing: folders.Listing, split: str, image_size: int) -> Iterator[writing.Example]:
+def _examples(listing: folders.Listing, split: str, image_size: int) -> Iterator[Example]:
   for name, label in zip(listing.names, listing.labels, strict=True):
     file = listing.root / name
     picture = pictures.normalise(pictures.read_file(file), image_size=image_size, place=str(file))
-    yield writing.Example(f"{split}/{name}", picture, label)
+    yield Example(f"{split}/{name}", picture, label)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -241,6 +260,177 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("interrupted; nothing was written", file=sys.stderr)
     return 130
   return 0
+
+
+SHARD_BYTES = 512 * 2**20
+"""An array_record file is closed once it holds this much."""
+
+
+def check_name(name: str) -> None:
+  """Checks that a word can name a TFDS set and its files.
+
+  Raises:
+    ValueError: if not.
+  """
+  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    raise ValueError(
+      f"name {name!r}: expected lower-case letters, digits and _, starting with a letter."
+    )
+
+
+@contextlib.contextmanager
+def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a hidden folder beside `target` that becomes `target` if the block ends well.
+
+  Raises:
+    ValueError: if `target` exists and is not an empty folder, or cannot be written; then, as after
+      any error or interruption of the block, nothing is left behind.
+  """
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise ValueError(f"{target}: exists and is not empty; choose another --out or delete it.")
+  temporary = None
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".writing-{target.name}-", dir=target.parent))
+    temporary.chmod(0o777 & ~_umask())
+    yield temporary
+    for file in temporary.rglob("*"):
+      _sync(file)
+    os.replace(temporary, target)
+    temporary = None
+    _sync(target.parent)
+  except OSError as error:
+    raise ValueError(
+      f"{target}: not written ({error}); free some space or choose another --out."
+    ) from error
+  finally:
+    if temporary is not None:
+      shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_npy(folder: pathlib.Path, train: Split, test: Split, class_names: Sequence[str]) -> None:
+  """Writes what `config.data.name=npz` reads from a folder."""
+  for name, split in (("train", train), ("test", test)):
+    np.save(folder / f"{name}_images.npy", split.images)
+    np.save(folder / f"{name}_labels.npy", split.labels)
+  np.save(folder / "class_names.npy", np.array(list(class_names)))
+
+
+def examples_of(split: Split, prefix: str) -> Iterator[Example]:
+  """Yields the examples of a split as PNG files named like TFDS names those of CIFAR."""
+  for image, label, row in zip(split.images, split.labels, split.ids, strict=True):
+    yield Example(f"{prefix}_{row:05d}", pictures.encode_png(image), int(label))
+
+
+def write_records(
+  folder: pathlib.Path,
+  splits: Mapping[str, Iterable[Example]],
+  *,
+  name: str,
+  version: str,
+  class_names: Sequence[str],
+  image_shape: tuple[int | None, int | None, int],
+  description: str,
+) -> dict[str, int]:
+  """Writes the folder of one version of a TFDS set, features `id`, `image` and `label`.
+
+  Args:
+    folder: empty; gets the files of this version.
+    splits: examples by split name, written in their order.
+    name: of the set.
+    version: as major.minor.patch.
+    class_names: one per label.
+    image_shape: height, width (None: they differ) and channels.
+    description: what it is and where it comes from.
+
+  Returns:
+    Number of examples by split.
+  """
+  import tensorflow_datasets as tfds
+  from etils import epath
+  from tensorflow_datasets.core import example_serializer
+
+  features = tfds.features.FeaturesDict(
+    {
+      "id": tfds.features.Text(),
+      "image": tfds.features.Image(shape=image_shape),
+      "label": tfds.features.ClassLabel(names=list(class_names)),
+    }
+  )
+  specs: Any = features.get_serialized_info()
+  serializer = example_serializer.ExampleSerializer(specs)
+  infos = []
+  for split, examples in splits.items():
+    serialized = (
+      serializer.serialize_example(
+        {"id": example.name.encode(), "image": example.picture, "label": example.label}
+      )
+      for example in examples
+    )
+    lengths, num_bytes = _write_shards(folder, f"{name}-{split}.array_record", serialized)
+    template = tfds.core.ShardedFileTemplate(
+      dataset_name=name, data_dir=epath.Path(folder), split=split, filetype_suffix="array_record"
+    )
+    infos.append(
+      tfds.core.SplitInfo(
+        name=split, shard_lengths=lengths, num_bytes=num_bytes, filename_template=template
+      )
+    )
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder,
+    features=features,
+    split_infos=infos,
+    version=version,
+    check_data=False,  # its check needs TensorFlow; ours is reading the set back
+    supervised_keys=("image", "label"),
+    description=description,
+  )
+  return {info.name: info.num_examples for info in infos}
+
+
+def _write_shards(
+  folder: pathlib.Path, stem: str, serialized: Iterable[bytes]
+) -> tuple[list[int], int]:
+  """Writes files of at most about SHARD_BYTES; their number is known, and named, at the end."""
+  from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+
+  lengths: list[int] = []
+  total, writer = 0, None
+  try:
+    for record in serialized:
+      if writer is None:
+        path = folder / f"{stem}-{len(lengths):05d}"
+        writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+        lengths.append(0)
+        in_shard = 0
+      writer.write(record)
+      lengths[-1] += 1
+      in_shard += len(record)
+      total += len(record)
+      if in_shard >= SHARD_BYTES:
+        writer.close()
+        writer = None
+  finally:
+    if writer is not None:
+      writer.close()
+  for i in range(len(lengths)):
+    path = folder / f"{stem}-{i:05d}"
+    path.rename(folder / f"{path.name}-of-{len(lengths):05d}")
+  return lengths, total
+
+
+def _sync(path: pathlib.Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def _umask() -> int:
+  current = os.umask(0)
+  os.umask(current)
+  return current
 
 
 if __name__ == "__main__":

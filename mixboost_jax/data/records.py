@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from mixboost_jax.data import limits, pictures, splitting
+from mixboost_jax.data import dataset, pictures
 from mixboost_jax.data.dataset import Split, make_split, num_wanted
+from mixboost_jax.data.stored import StoredLabels, StoredPictures
 
 INFO = "dataset_info.json"
 TEST_SPLITS = ("test", "validation")
@@ -156,10 +157,10 @@ def open_set(folder: pathlib.Path) -> tuple[Any, tuple[str, str, int], tuple[str
   builder = _builder(folder)
   keys = _features(builder, folder)
   label = builder.info.features[keys[1]]
-  if not 0 < (label.num_classes or 0) <= limits.MAX_CLASSES:
+  if not 0 < (label.num_classes or 0) <= pictures.MAX_CLASSES:
     raise ValueError(
-      f"{folder}: expected 1 to {limits.MAX_CLASSES} classes, got {label.num_classes}; prepare it "
-      "again."
+      f"{folder}: expected 1 to {pictures.MAX_CLASSES} classes, got {label.num_classes}; "
+      "prepare it again."
     )
   return builder, keys, tuple(label.names or (str(i) for i in range(label.num_classes)))
 
@@ -229,7 +230,7 @@ def stored_parts(
   if test is not None:
     test_rows = np.arange(stored[test], dtype=np.int32)
     return Part("train", rows, rows), Part(test, test_rows, test_rows)
-  is_test = np.array([splitting.is_test(str(row)) for row in rows], bool)
+  is_test = np.array([dataset.is_test(str(row)) for row in rows], bool)
   train_rows, test_rows = rows[~is_test], rows[is_test]
   return Part("train", train_rows, train_rows), Part("train", test_rows, test_rows)
 
@@ -295,3 +296,90 @@ def open_rows(builder: Any, split: str, image_key: str, place: str) -> Any:
     return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
   except Exception as error:  # whatever the reader raises on damaged files
     raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error
+
+
+# TFDS array_record sets whose pictures stay in their files; see `stored.py`.
+
+
+def open_splits(
+  folder: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
+) -> tuple[Split, Split, tuple[str, ...]]:
+  """Returns what `records.read` returns, but pictures and labels stay in the files.
+
+  Args:
+    folder: see `records.read`.
+    image_size: side in px; 0: that of the first picture, which all others must have.
+    train_examples: see `records.read`.
+    test_examples: see `records.read`.
+    test_margin: see `records.read`.
+
+  Raises:
+    ValueError: see `records.read`.
+  """
+  builder, keys, names = open_set(folder)
+  splits = []
+  for part, wanted, field, margin in zip(
+    stored_parts(builder, folder, keys),
+    (train_examples, test_examples),
+    ("train_examples", "test_examples"),
+    (0, test_margin),
+    strict=True,
+  ):
+    place = f"{folder} ({part.split})"
+    count = num_wanted(len(part.rows), wanted, field=field, place=place)
+    if not count:
+      raise ValueError(f"{place}: no pictures.")
+    source = RecordSource(builder, part.split, keys, len(names), place)
+    rows = part.rows[:count]
+    shape = (image_size, image_size, keys[2])
+    if not image_size:
+      first, _ = source.read(int(rows[0]))
+      name = source.name(int(rows[0]))
+      found = pictures.decode(first, num_channels=keys[2], image_size=0, place=name).shape
+      shape = (found[0], found[1], keys[2])
+    labels = StoredLabels(source, rows)
+    stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
+    splits.append(Split(stored, labels, part.ids[:count]))
+  return splits[0], splits[1], names
+
+
+class RecordSource:
+  """The rows of a stored split; see `stored.Source`."""
+
+  def __init__(
+    self, builder: Any, split: str, keys: tuple[str, str, int], num_classes: int, place: str
+  ):
+    image_key, label_key, self.num_channels = keys
+    self._place, self._num_classes = place, num_classes
+    self._keys = (image_key, label_key)
+    self._rows = open_rows(builder, split, image_key, place)
+    info = builder.info
+    self.fingerprint = f"{info.full_name} {split} {list(info.splits[split].shard_lengths)}"
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def read(self, row: int) -> tuple[bytes, int]:
+    """Returns a picture file and its label."""
+    try:
+      example = self._rows[row]
+      raw, label = (example[key] for key in self._keys)
+    except Exception as error:  # whatever the reader raises on damaged files
+      raise ValueError(f"{self.name(row)}: unreadable ({error}); prepare it again.") from error
+    if raw is None or label is None:
+      raise ValueError(f"{self.name(row)}: unreadable or truncated; prepare it again.")
+    if not 0 <= label < self._num_classes:
+      raise ValueError(
+        f"{self.name(row)}: labels must lie in [0, {self._num_classes}), one per class name, got "
+        f"{label}; prepare it again."
+      )
+    return raw, int(label)
+
+  def name(self, row: int) -> str:
+    """Returns the set, the split and the row."""
+    return f"{self._place}, row {row}"

@@ -22,12 +22,28 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from mixboost_jax import keys
 from mixboost_jax.array_types import ExampleIds, PRNGKey, Scalar
-from mixboost_jax.data import outlines, textures
 from mixboost_jax.data.dataset import Split
-from mixboost_jax.data.outlines import CLASS_NAMES
 
 SIZE = 32
 """Side of a picture in pixels."""
+# The ten outlines of the `shapes` set: the global cue, which is the class.
+#
+# An outline is kept as a table of signed distances (negative inside), from which any size and angle
+# is drawn with clean edges.
+
+CLASS_NAMES = (
+  "disk",
+  "ring",
+  "square",
+  "triangle",
+  "star",
+  "cross",
+  "crescent",
+  "heart",
+  "hourglass",
+  "arrow",
+)
+
 NUM_CLASSES = len(CLASS_NAMES)
 SEED = 0
 """Root of the published set: the pictures do not change with the seed of a training run."""
@@ -61,7 +77,7 @@ def generate(ids: Int[np.ndarray, " N"], *, texture_agreement: float, seed: int 
   """
   ids = np.asarray(ids, np.int32)
   key = keys.stream_key(keys.root_key(seed), keys.Stream.DATA)
-  tables = (jnp.asarray(outlines.distance_tables()), jnp.asarray(textures.tiles()))
+  tables = (jnp.asarray(distance_tables()), jnp.asarray(tiles()))
   agreement = jnp.float32(texture_agreement)
   images = np.empty((len(ids), SIZE, SIZE, 3), np.uint8)
   pending: list[tuple[int, jax.Array]] = []
@@ -164,9 +180,9 @@ def _bilinear(table: Float[Array, "R R"], x: Plane, y: Plane) -> Plane:
 def _pattern(tile: Float[Array, "R R"], x: Plane, y: Plane, pose: Float[Array, " 4"]) -> Plane:
   """Reads a periodic tile, turned, scaled and shifted, at the nearest sample."""
   x, y = _turn(x, y, pose[3])
-  per_pixel = textures.RESOLUTION / textures.PERIOD
-  column = jnp.floor((x / pose[2] + pose[0]) * per_pixel).astype(jnp.int32) % textures.RESOLUTION
-  row = jnp.floor((y / pose[2] + pose[1]) * per_pixel).astype(jnp.int32) % textures.RESOLUTION
+  per_pixel = RESOLUTION / PERIOD
+  column = jnp.floor((x / pose[2] + pose[0]) * per_pixel).astype(jnp.int32) % RESOLUTION
+  row = jnp.floor((y / pose[2] + pose[1]) * per_pixel).astype(jnp.int32) % RESOLUTION
   return tile[row, column]
 
 
@@ -187,8 +203,8 @@ def _render(scene: Scene, label: Int[Array, ""], *, distances: Array, tiles: Arr
     picture = _paint(picture, cover, blend, scene.light[i + 1], scene.dark[i + 1])
   center_x, center_y, radius, angle = scene.pose
   u, v = _turn(x - center_x, y - center_y, angle)
-  to_index = outlines.RESOLUTION / (2 * outlines.EXTENT)
-  index = [(w / radius + outlines.EXTENT) * to_index - 0.5 for w in (u, v)]
+  to_index = RESOLUTION / (2 * EXTENT)
+  index = [(w / radius + EXTENT) * to_index - 0.5 for w in (u, v)]
   cover = _cover(_bilinear(distances[label], index[0], index[1]) * radius)
   blend = _pattern(tiles[scene.texture], x, y, scene.fill_pose[0])
   picture = _paint(picture, cover, blend, scene.light[0], scene.dark[0])
@@ -198,3 +214,135 @@ def _render(scene: Scene, label: Int[Array, ""], *, distances: Array, tiles: Arr
 def _paint(picture: Array, cover: Plane, blend: Plane, light: Array, dark: Array) -> Array:
   fill = dark[None, None] + blend[..., None] * (light - dark)[None, None]
   return picture + cover[..., None] * (fill - picture)
+
+
+RESOLUTION = 64
+"""Samples per side of a table."""
+EXTENT = 1.5
+"""A table spans [-EXTENT, EXTENT]; outlines reach to about 1 (`y` points down)."""
+
+
+def polygon_distance(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
+  """Returns the signed distance to a closed polygon.
+
+  Args:
+    x: coordinates, any shape.
+    y: coordinates, same shape.
+    corners: float[n, 2], in order around the polygon.
+  """
+  distance = np.full(x.shape, np.inf)
+  inside = np.zeros(x.shape, bool)
+  for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+    dx, dy = x1 - x0, y1 - y0
+    along = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
+    distance = np.minimum(distance, np.hypot(x - x0 - along * dx, y - y0 - along * dy))
+    if dy:  # a ray to the right crosses this edge: even-odd rule
+      inside ^= ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * dx / dy)
+  return np.where(inside, -distance, distance)
+
+
+def _around(*radii: float, count: int) -> np.ndarray:
+  """Corners at equal angles from the top, their radii repeating."""
+  angle = np.arange(count) * 2 * np.pi / count - np.pi / 2
+  radius = np.resize(radii, count)
+  return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _cross(arm: float) -> np.ndarray:
+  a, b = arm, 1.0
+  corners = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)]
+  corners += [(a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+  return np.array(corners)
+
+
+def _heart() -> np.ndarray:
+  t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+  up = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+  return np.stack([16 * np.sin(t) ** 3, -up - 2.5], axis=1) / 15.5
+
+
+def _arrow() -> np.ndarray:
+  corners = [(0, -1.1), (0.85, -0.1), (0.3, -0.1), (0.3, 1.05)]
+  corners += [(-0.3, 1.05), (-0.3, -0.1), (-0.85, -0.1)]
+  return np.array(corners)
+
+
+def _hourglass() -> np.ndarray:
+  corners = [(-0.85, -1), (0.85, -1), (0.16, 0), (0.85, 1), (-0.85, 1), (-0.16, 0)]
+  return np.array(corners)
+
+
+@functools.cache
+def distance_tables() -> np.ndarray:
+  """Returns float32[10, RESOLUTION, RESOLUTION] signed distances in the order of CLASS_NAMES."""
+  axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION * 2 * EXTENT - EXTENT
+  x, y = np.meshgrid(axis, axis)
+  radius = np.hypot(x, y)
+  tables = {
+    "disk": radius - 0.9,
+    "ring": np.abs(radius - 0.75) - 0.27,
+    "square": polygon_distance(x, y, 0.8 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])),
+    "triangle": polygon_distance(x, y + 0.15, _around(1.2, count=3)),
+    "star": polygon_distance(x, y, _around(1.2, 0.48, count=10)),
+    "cross": polygon_distance(x, y, _cross(0.33)),
+    "crescent": np.maximum(np.hypot(x - 0.15, y) - 1.05, 0.85 - np.hypot(x - 0.75, y)),
+    "heart": polygon_distance(x, y, _heart()),
+    "hourglass": polygon_distance(x, y, _hourglass()),
+    "arrow": polygon_distance(x, y, _arrow()),
+  }
+  return np.stack([tables[name] for name in CLASS_NAMES]).astype(np.float32)
+
+
+# The ten fill patterns of the `shapes` set: the local cue, which goes with a class only mostly.
+#
+# A pattern is kept as a periodic tile with values in [0, 1], a blend between two colours.
+
+PERIOD = 16.0
+"""Side of a tile in pixels of a picture."""
+
+TEXTURE_NAMES = (
+  "horizontal stripes",
+  "vertical stripes",
+  "diagonal stripes",
+  "checks",
+  "dots",
+  "mesh",
+  "plain",
+  "speckle",
+  "zigzag",
+  "wide stripes",
+)
+
+
+def _bands(phase: np.ndarray) -> np.ndarray:
+  """Light and dark bands of equal width with soft edges, one pair per unit of `phase`."""
+  return np.clip(0.5 + 1.5 * np.sin(2 * np.pi * phase), 0, 1)
+
+
+def _speckle(cells: int) -> np.ndarray:
+  """Random cells, half of them light; the generator only decides which."""
+  light = np.random.default_rng(7).permutation(cells * cells) < cells * cells // 2
+  side = RESOLUTION // cells
+  return np.kron(light.reshape(cells, cells), np.ones((side, side)))
+
+
+@functools.cache
+def tiles() -> np.ndarray:
+  """Returns float32[10, RESOLUTION, RESOLUTION] in the order of TEXTURE_NAMES."""
+  axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION  # of one period
+  x, y = np.meshgrid(axis, axis)
+  wave_x, wave_y = np.sin(6 * np.pi * x), np.sin(6 * np.pi * y)
+  fold = np.abs((3 * x) % 1 - 0.5)
+  patterns = {
+    "horizontal stripes": _bands(4 * y),
+    "vertical stripes": _bands(4 * x),
+    "diagonal stripes": _bands(3 * (x + y)),
+    "checks": np.clip(0.5 + 1.5 * wave_x * wave_y, 0, 1),
+    "dots": np.clip(0.5 + 1.2 * (wave_x + wave_y - 0.8), 0, 1),
+    "mesh": np.clip(0.5 + 2.5 * (np.maximum(wave_x, wave_y) - 0.75), 0, 1),
+    "plain": np.full_like(x, 0.5),
+    "speckle": _speckle(8),
+    "zigzag": _bands(4 * y + 1.2 * fold),
+    "wide stripes": _bands(2 * y),
+  }
+  return np.stack([patterns[name] for name in TEXTURE_NAMES]).astype(np.float32)

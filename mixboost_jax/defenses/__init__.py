@@ -5,23 +5,17 @@ Every defense is `(key, logits_fn, images, ..., *, ...) -> probabilities` and di
 nests inside the attacks. A claim about a randomised defense needs the attacks that know it.
 """
 
-from mixboost_jax.defenses.averaging import average_over, draw_probabilities
-from mixboost_jax.defenses.baselines import crop_pad, crop_resize, gaussian_noise, rotation
-from mixboost_jax.defenses.detection import (
-  Gap,
-  Roc,
-  Threshold,
-  choose_threshold,
-  confidence_gap,
-  detection_gap,
-  detection_score,
-  flag,
-  roc,
+from mixboost_jax.defenses.averaging import (
+  average_over,
+  crop_pad,
+  crop_resize,
+  draw_probabilities,
+  gaussian_noise,
+  rotation,
 )
 from mixboost_jax.defenses.mixup import mix, mixup_draws, mixup_inference
 from mixboost_jax.defenses.pool import Pool, build_pool, draw_partners, partner_sampler
-from mixboost_jax.defenses.presets import PRESETS
-from mixboost_jax.defenses.select import DEFENSES, build
+from mixboost_jax.defenses.presets import DEFENSES, PRESETS, build
 from mixboost_jax.defenses.theory import (
   Change,
   Sweep,
@@ -31,6 +25,17 @@ from mixboost_jax.defenses.theory import (
   improves_robustness,
   keeps_clean_decision,
   sweep,
+)
+from mixboost_jax.metrics.detection import (
+  Gap,
+  Roc,
+  Threshold,
+  choose_threshold,
+  confidence_gap,
+  detection_gap,
+  detection_score,
+  flag,
+  roc,
 )
 
 __all__ = [

@@ -1,37 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a network and pictures to metrics with intervals, for any JAX model."""
 
-from mixboost_jax.evaluate.audit_plan import KINDS, OwnDefense, Plan
-from mixboost_jax.evaluate.auditor import audit
-from mixboost_jax.evaluate.budget import problem as budget_problem
-from mixboost_jax.evaluate.examples import Examples, from_dataset
-from mixboost_jax.evaluate.runner import evaluate, make_monitor, run
-from mixboost_jax.evaluate.scoring import Scorer, Scores, open_up
-from mixboost_jax.evaluate.suites import SUITES, Unit, asks_for, expand, suite_problem
-from mixboost_jax.evaluate.summary import headline, reliability, summarise
+from mixboost_jax.evaluate._budget import problem as budget_problem
+from mixboost_jax.evaluate._examples import Examples, Unit, check_labels, from_dataset
+from mixboost_jax.evaluate._pictures import headline, reliability, summarise
+from mixboost_jax.evaluate._runner import Clock, evaluate, make_monitor, run
+from mixboost_jax.evaluate._sanity import MASKED_GRADIENTS, sanity_flags
+from mixboost_jax.evaluate._session import Scorer, Scores, Session, open_up
+from mixboost_jax.evaluate._store import Store, digest, network_digest
+from mixboost_jax.evaluate._suites import SUITES, asks_for, expand, suite_problem
 from mixboost_jax.runtime.interrupt import Stopped
 
 __all__ = [
-  "KINDS",
+  "MASKED_GRADIENTS",
   "SUITES",
+  "Clock",
   "Examples",
-  "OwnDefense",
-  "Plan",
   "Scorer",
   "Scores",
+  "Session",
   "Stopped",
+  "Store",
   "Unit",
   "asks_for",
-  "audit",
   "budget_problem",
+  "check_labels",
+  "digest",
   "evaluate",
   "expand",
   "from_dataset",
   "headline",
   "make_monitor",
+  "network_digest",
   "open_up",
   "reliability",
   "run",
+  "sanity_flags",
   "suite_problem",
   "summarise",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, UInt8
 
-from mixboost_jax.image.quantize import rounded
+from mixboost_jax.image.levels import rounded
 
 Levels = UInt8[Array, "H W C"]
 Matrix = Int[Array, "6"]

@@ -13,8 +13,15 @@ from jaxtyping import Array
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import Image
-from mixboost_jax.image import affine, enhance, histogram, point
-from mixboost_jax.image.quantize import from_levels, to_levels
+from mixboost_jax.image import affine
+from mixboost_jax.image import levels as levels_lib
+from mixboost_jax.image.levels import (
+  autocontrast_tables,
+  equalize_tables,
+  from_levels,
+  look_up,
+  to_levels,
+)
 
 Fill = float | int | tuple[float, ...] | Array
 Magnitude = Any
@@ -24,62 +31,62 @@ Magnitude = Any
 def autocontrast(image: Image) -> Image:
   """Stretches each channel to the full range; a constant channel stays."""
   levels = to_levels(image)[None]
-  return from_levels(histogram.look_up(levels, histogram.autocontrast_tables(levels))[0])
+  return from_levels(look_up(levels, autocontrast_tables(levels))[0])
 
 
 @checks.inputs()
 def equalize(image: Image) -> Image:
   """Flattens the histogram of each channel."""
   levels = to_levels(image)[None]
-  return from_levels(histogram.look_up(levels, histogram.equalize_tables(levels))[0])
+  return from_levels(look_up(levels, equalize_tables(levels))[0])
 
 
 @checks.inputs()
 def invert(image: Image) -> Image:
   """Returns the negative."""
-  return from_levels(point.invert(to_levels(image)))
+  return from_levels(levels_lib.invert(to_levels(image)))
 
 
 @checks.inputs()
 def posterize(image: Image, bits: Magnitude) -> Image:
   """Keeps the `bits` highest of 8 bits; 0 gives black."""
-  return from_levels(point.posterize(to_levels(image), bits))
+  return from_levels(levels_lib.posterize(to_levels(image), bits))
 
 
 @checks.inputs()
 def solarize(image: Image, threshold: Magnitude) -> Image:
   """Inverts levels at or above `threshold` in 0..256 (levels, not [0, 1])."""
-  return from_levels(point.solarize(to_levels(image), threshold))
+  return from_levels(levels_lib.solarize(to_levels(image), threshold))
 
 
 @checks.inputs()
 def solarize_add(image: Image, addition: Magnitude) -> Image:
   """Adds `addition` in 0..255 to levels below 128."""
-  return from_levels(point.solarize_add(to_levels(image), addition))
+  return from_levels(levels_lib.solarize_add(to_levels(image), addition))
 
 
 @checks.inputs()
 def color(image: Image, factor: Magnitude) -> Image:
   """Saturation: 0 is grey, 1 the picture."""
-  return from_levels(enhance.color(to_levels(image), factor))
+  return from_levels(levels_lib.color(to_levels(image), factor))
 
 
 @checks.inputs()
 def contrast(image: Image, factor: Magnitude) -> Image:
   """Contrast: 0 is the mean grey level, 1 the picture."""
-  return from_levels(enhance.contrast(to_levels(image), factor))
+  return from_levels(levels_lib.contrast(to_levels(image), factor))
 
 
 @checks.inputs()
 def brightness(image: Image, factor: Magnitude) -> Image:
   """Brightness: 0 is black, 1 the picture."""
-  return from_levels(enhance.brightness(to_levels(image), factor))
+  return from_levels(levels_lib.brightness(to_levels(image), factor))
 
 
 @checks.inputs()
 def sharpness(image: Image, factor: Magnitude) -> Image:
   """Sharpness: 0 is smoothed, 1 the picture."""
-  return from_levels(enhance.sharpness(to_levels(image), factor))
+  return from_levels(levels_lib.sharpness(to_levels(image), factor))
 
 
 @checks.inputs()

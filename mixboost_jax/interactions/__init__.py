@@ -23,21 +23,44 @@ The curve J^(m) of any function of images (and of an NNX model by `models.logits
 (8, 9, 9)
 """
 
-from mixboost_jax.interactions import baselines, dropout, exact, functions, multivariate
-from mixboost_jax.interactions.baselines import baseline_loss, learn_baseline
-from mixboost_jax.interactions.comparable import comparable_attack
-from mixboost_jax.interactions.contrasts import outlier_rows, utility_rows
-from mixboost_jax.interactions.curve import estimate_strength
-from mixboost_jax.interactions.estimate import MultiOrder, to_json
-from mixboost_jax.interactions.game import Game, coalitions_of, table_game
-from mixboost_jax.interactions.image import feature_game, fill_image, image_game, token_game
-from mixboost_jax.interactions.multivariate import (
-  PartitionExtremes,
-  Tree,
-  partition_extremes,
-  tree,
+from mixboost_jax.interactions import _baselines as baselines
+from mixboost_jax.interactions import _baselines as functions
+from mixboost_jax.interactions import _dropout as dropout
+from mixboost_jax.interactions import _exact as exact
+from mixboost_jax.interactions import _trees as multivariate
+from mixboost_jax.interactions._attack import (
+  attacking_utility,
+  average_interaction,
+  comparable_attack,
+  disentanglement,
+  mean_interaction,
+  perturbation_game,
+  positive_ratio,
+  relative_strength,
+  strength_change,
+  under_attack,
 )
-from mixboost_jax.interactions.pairs import (
+from mixboost_jax.interactions._baselines import baseline_loss, learn_baseline
+from mixboost_jax.interactions._game import (
+  REWARDS,
+  Fill,
+  Game,
+  coalitions_of,
+  feature_game,
+  fill_image,
+  image_game,
+  table_game,
+  token_game,
+)
+from mixboost_jax.interactions._map import interaction_map, strongest_player
+from mixboost_jax.interactions._multi_order import (
+  PAPER_RATIOS,
+  MultiOrder,
+  multi_order,
+  orders_of,
+  to_json,
+)
+from mixboost_jax.interactions._pairs import (
   PairPopulation,
   grid_population,
   neighbour_population,
@@ -45,44 +68,42 @@ from mixboost_jax.interactions.pairs import (
   uniform_population,
   window_population,
 )
-from mixboost_jax.interactions.pairwise import PAPER_RATIOS, multi_order, orders_of
-from mixboost_jax.interactions.paper import paper_strength
-from mixboost_jax.interactions.permutations import ShapleyEstimate, shapley
-from mixboost_jax.interactions.perturbation import mean_interaction, perturbation_game
-from mixboost_jax.interactions.portrait import (
-  interaction_map,
+from mixboost_jax.interactions._paper import paper_strength
+from mixboost_jax.interactions._shapley import ShapleyEstimate, shapley
+from mixboost_jax.interactions._shared import multi_order_sets
+from mixboost_jax.interactions._strength import Strength, estimate_strength
+from mixboost_jax.interactions._summary import (
+  Estimate,
+  ProxySearch,
+  curve_rows,
+  measures,
+  outlier_rows,
+  permutation_p,
+  proxy,
+  search,
+  utility_rows,
+)
+from mixboost_jax.interactions._trees import (
+  PartitionExtremes,
+  Tree,
+  partition_extremes,
   patch_tree,
-  strongest_player,
+  tree,
   tree_rows,
 )
-from mixboost_jax.interactions.proxies import ProxySearch, proxy, search
-from mixboost_jax.interactions.quantities import (
-  attacking_utility,
-  average_interaction,
-  disentanglement,
-  positive_ratio,
-  relative_strength,
-  strength_change,
-  under_attack,
-)
-from mixboost_jax.interactions.reduction import group_differences, interaction_loss
-from mixboost_jax.interactions.rewards import REWARDS
-from mixboost_jax.interactions.shared import multi_order_sets
-from mixboost_jax.interactions.spacing import SpacedMonitor
-from mixboost_jax.interactions.strength import Strength
-from mixboost_jax.interactions.summary import Estimate, curve_rows, measures, permutation_p
+from mixboost_jax.losses import group_differences, interaction_loss
 
 __all__ = [
   "PAPER_RATIOS",
   "REWARDS",
   "Estimate",
+  "Fill",
   "Game",
   "MultiOrder",
   "PairPopulation",
   "PartitionExtremes",
   "ProxySearch",
   "ShapleyEstimate",
-  "SpacedMonitor",
   "Strength",
   "Tree",
   "attacking_utility",

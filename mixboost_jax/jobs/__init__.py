@@ -14,19 +14,10 @@ from ml_collections import ConfigDict
 
 from mixboost_jax import evaluate, models, report, rules, train
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.evaluate import audit_plan
+from mixboost_jax.audit import plan
 from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
-from mixboost_jax.jobs.trained import Trained, load_trained
-from mixboost_jax.runtime import (
-  allocator,
-  checkpoint,
-  environment,
-  interrupt,
-  log,
-  peers,
-  platform,
-  workdir,
-)
+from mixboost_jax.jobs.prepared import Trained, load_trained
+from mixboost_jax.runtime import checkpoint, environment, interrupt, log, peers, platform, workdir
 from mixboost_jax.schema import Settings
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
@@ -63,10 +54,10 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "augment.policy": train.policy_problem,
   "evaluate.suite": evaluate.suite_problem,
   "evaluate.budget": evaluate.budget_problem,
-  "audit.preset": audit_plan.preset_problem,
-  "audit.defenses": audit_plan.defenses_problem,
-  "audit.attacks": audit_plan.attacks_problem,
-  "audit.figures": audit_plan.figures_problem,
+  "audit.preset": plan.preset_problem,
+  "audit.defenses": plan.defenses_problem,
+  "audit.attacks": plan.attacks_problem,
+  "audit.figures": plan.figures_problem,
 }
 _SUITE = "evaluate.suite"
 _PUBLISHED = ("corruption", "sequence", "renditions")
@@ -126,7 +117,7 @@ def _run(
       prepared.require(place)
   platform.prepare(every[0].runtime)
   if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
-    allocator.keep_freed_memory()
+    platform.keep_freed_memory()
   runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
   if job == "show_augmentation":
     for item in runs:

@@ -9,7 +9,10 @@ import numpy as np
 
 from mixboost_jax import data, defenses, evaluate
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.evaluate import audit_figures, audit_plan
+from mixboost_jax.audit import plan as plan_lib
+from mixboost_jax.audit.figures import measure
+from mixboost_jax.audit.plan import Plan, policy_of
+from mixboost_jax.audit.run import audit
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import interrupt, log, results, workdir
 from mixboost_jax.runtime.checkpoint import Restored
@@ -38,12 +41,12 @@ def run(
   pictures = first_of(pictures, chosen.num_images)
   pool = pool_of(item.dataset, chosen.pool_examples)
   predictor = item.trainer.predictor(trained.state)
-  measured = evaluate.audit(
+  measured = audit(
     predictor,
     pictures,
     policies,
     pool=pool,
-    attacks=audit_plan.words(chosen.attacks),
+    attacks=plan_lib.words(chosen.attacks),
     plan=plan,
     batch_size=chosen.batch_size,
     seed=settings.seed,
@@ -53,13 +56,13 @@ def run(
     folder=place.path / FOLDER,
     should_stop=stop.agreed,
   )
-  figures = audit_figures.measure(
+  figures = measure(
     predictor,
     first_of(pictures, chosen.figure_images),
     policies,
     pool=pool,
     plan=plan,
-    figures=audit_plan.words(chosen.figures),
+    figures=plan_lib.words(chosen.figures),
     batch_size=chosen.batch_size,
     seed=settings.seed,
     confidence=settings.evaluate.confidence,
@@ -98,21 +101,21 @@ def preset_of(settings: Settings) -> str:
 
 def policies_of(chosen: Audit, preset: str) -> dict[str, dict[str, Any]]:
   """Returns label -> policy; the label is the entry without its preset where that is unique."""
-  words = audit_plan.words(chosen.defenses)
+  words = plan_lib.words(chosen.defenses)
   entries = [word.rpartition(":")[2] for word in words]
   policies = {}
   for word, entry in zip(words, entries, strict=True):
-    policy = audit_plan.policy_of(word, preset=preset)
+    policy = policy_of(word, preset=preset)
     if chosen.num_draws and policy["name"] != "none":
       policy["num_draws"] = chosen.num_draws
     policies[entry if entries.count(entry) == 1 else word] = policy
   return policies
 
 
-def plan_of(chosen: Audit) -> evaluate.Plan:
+def plan_of(chosen: Audit) -> Plan:
   """Returns what the attacks may spend."""
   tree: Mapping[str, Any] = dataclasses.asdict(chosen)
-  return evaluate.Plan(**{f.name: tree[f.name] for f in dataclasses.fields(evaluate.Plan)})
+  return Plan(**{f.name: tree[f.name] for f in dataclasses.fields(Plan)})
 
 
 def first_of(pictures: evaluate.Examples, num: int) -> evaluate.Examples:

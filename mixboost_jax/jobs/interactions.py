@@ -15,27 +15,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
 
-from mixboost_jax import interactions, keys
+from mixboost_jax import data, interactions, keys
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.array_types import LogitsFn
-from mixboost_jax.interactions import Strength
-from mixboost_jax.jobs import interaction_contrasts as contrasts
-from mixboost_jax.jobs import interaction_games as games
-from mixboost_jax.jobs.interaction_games import Pictures
+from mixboost_jax.array_types import LogitsFn, PRNGKey
+from mixboost_jax.data import loading
+from mixboost_jax.interactions import Fill, Game, PairPopulation, Strength
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.runtime import environment, interrupt, log, results, workdir, writers
+from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Restored
-from mixboost_jax.runtime.parts import Parts
 from mixboost_jax.runtime.results import Flag, Metric, Results
+from mixboost_jax.runtime.workdir import Parts
+from mixboost_jax.schema import Settings
+from mixboost_jax.train.monitor import SpacedMonitor
 
 FILE, PARTS_FILE = "interactions.json", "interactions.parts.json"
 MAX_SHOWN = 32
 """Pixels per side of the picture that a map and a tree carry along."""
-
-
-check = games.check
 
 
 def run(
@@ -70,7 +70,7 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   """Measures what `config.interactions` asks for; finished parts are not measured again."""
   started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
   chosen, settings = item.settings.interactions, item.settings
-  pictures = games.correct_pictures(item, logits_fn, num=chosen.num_images)
+  pictures = correct_pictures(item, logits_fn, num=chosen.num_images)
   root = keys.stream_key(keys.root_key(settings.seed), keys.Stream.INTERACT)
   tasks: dict[str, Callable[[], Any]] = {
     "curve": functools.partial(_strength, root, item, logits_fn, pictures)
@@ -80,11 +80,11 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
     tasks["noisy"] = functools.partial(_strength, root, item, logits_fn, noisy)
   if chosen.attack:
     tasks["attack"] = functools.partial(
-      contrasts.under_attack, jax.random.fold_in(root, 3), item, logits_fn, pictures
+      under_attack, jax.random.fold_in(root, 3), item, logits_fn, pictures
     )
   if settings.data.outliers:
     measure_of = functools.partial(_strength, jax.random.fold_in(root, 4), item, logits_fn)
-    tasks["outliers"] = functools.partial(contrasts.of_outliers, item, logits_fn, measure_of)
+    tasks["outliers"] = functools.partial(of_outliers, item, logits_fn, measure_of)
   if chosen.map_grid:
     tasks["map"] = functools.partial(_map, root, item, logits_fn, pictures)
   if chosen.tree_grid:
@@ -143,13 +143,25 @@ def _flags(strength: Strength) -> tuple[Flag, ...]:
   )
 
 
+# The games that `--job=interactions` and the training monitor play: pictures, fills, pairs.
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+  """What is explained: float images in [0, 1], true classes, row numbers in the split."""
+
+  images: Float[np.ndarray, "N H W C"]
+  labels: Int[np.ndarray, " N"]
+  rows: Int[np.ndarray, " N"]
+
+
 def _strength(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> dict[str, Any]:
   chosen = item.settings.interactions
   return interactions.estimate_strength(
     root,
-    games.games_of(item, logits_fn, pictures, grid=chosen.grid),
-    games.population_of(item.settings),
-    orders=games.orders_of(item.settings),
+    games_of(item, logits_fn, pictures, grid=chosen.grid),
+    population_of(item.settings),
+    orders=orders_of(item.settings),
     num_pairs=chosen.pairs_per_image,
     num_contexts=chosen.contexts,
     target_stderr=chosen.target_stderr or None,
@@ -167,9 +179,7 @@ def _noisy(root: Any, images: np.ndarray, deviation: float) -> np.ndarray:
 def _map(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[dict[str, Any]]:
   """I(i, j) of the strongest cell i of the first picture with every cell j."""
   chosen = item.settings.interactions
-  game = games.game_of(
-    item, logits_fn, pictures.images[0], pictures.labels[0], grid=chosen.map_grid
-  )
+  game = game_of(item, logits_fn, pictures.images[0], pictures.labels[0], grid=chosen.map_grid)
   player = interactions.strongest_player(game, chunk_size=chosen.chunk_size)
   mean, error = interactions.interaction_map(
     jax.random.fold_in(root, 2), game, player, chunk_size=chosen.chunk_size
@@ -188,7 +198,7 @@ def _map(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[
 def _tree(item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[dict[str, Any]]:
   """The tree of the first picture by T([A])."""
   grid = item.settings.interactions.tree_grid
-  game = games.game_of(item, logits_fn, pictures.images[0], pictures.labels[0], grid=grid)
+  game = game_of(item, logits_fn, pictures.images[0], pictures.labels[0], grid=grid)
   return interactions.tree_rows(interactions.patch_tree(game, grid=grid))
 
 
@@ -249,7 +259,7 @@ def _metric(item: Run, name: str, value: float, **changes: Any) -> Metric:
   return Metric(name=name, value=float(value), **{**fields, **changes})
 
 
-def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor | None:
+def monitor(item: Run, stored: Mapping[str, Any]) -> SpacedMonitor | None:
   """Returns what watches J^(m) and M while the run trains; None if the config does not ask.
 
   It measures the first pictures of the classes of the evaluated split, right or wrong.
@@ -261,9 +271,9 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
   chosen = item.settings.interactions
   if not chosen.monitor_every_steps:
     return None
-  split = games.split_of(item)
+  split = split_of(item)
   labels = np.asarray(split.labels)
-  rows = games.in_turn(labels, chosen.monitor_images)
+  rows = in_turn(labels, chosen.monitor_images)
   images, labels = split.images[rows].astype(np.float32) / 255, labels[rows]
   pictures = Pictures(images, labels, rows)
   root = keys.stream_key(keys.root_key(item.settings.seed), keys.Stream.INTERACT)
@@ -271,9 +281,9 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
   def watch(logits_fn: LogitsFn) -> dict[str, float]:
     strength = interactions.estimate_strength(
       root,
-      games.games_of(item, logits_fn, pictures, grid=chosen.grid),
-      games.population_of(item.settings),
-      orders=games.orders_of(item.settings),
+      games_of(item, logits_fn, pictures, grid=chosen.grid),
+      population_of(item.settings),
+      orders=orders_of(item.settings),
       num_pairs=16,
       num_contexts=4,
       pilot_pairs=0,
@@ -286,7 +296,7 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> interactions.SpacedMonitor 
       **{f"order_{m}": float(value) for m, value in order},
     }
 
-  return interactions.SpacedMonitor(
+  return SpacedMonitor(
     watch,
     every_steps=chosen.monitor_every_steps,
     share=chosen.monitor_share,
@@ -302,3 +312,232 @@ def _first_of_all(steps: int) -> int:
   from jax.experimental import multihost_utils
 
   return int(multihost_utils.broadcast_one_to_all(np.asarray(steps)))
+
+
+# What `--job=interactions` compares: pictures before and after an attack, outliers and others.
+
+Measure = Callable[[Pictures], dict[str, Any]]
+DROP_WIDTH = 0.5
+"""The true logit falls by `attack_drop` to `attack_drop` + this."""
+
+
+def under_attack(
+  root: PRNGKey, item: Run, logits_fn: LogitsFn, pictures: Pictures
+) -> dict[str, Any]:
+  """Returns Delta J^(m) of the pictures on which the comparable attack reached its goal.
+
+  Clean and attacked pictures are measured with the same pairs and contexts.
+  """
+  chosen = item.settings.interactions
+  pair_key, attack_key, context_key = jax.random.split(root, 3)
+  attacked, reached = (
+    np.asarray(found)
+    for found in jax.jit(_attack, static_argnums=4)(
+      attack_key, logits_fn, jnp.asarray(pictures.images), jnp.asarray(pictures.labels), chosen
+    )
+  )
+  found = {"reached": int(reached.sum()), "count": len(reached)}
+  if not reached.any():
+    log.warn(
+      f"{item.settings.name}: the attack reached its goal on none of {len(reached)} pictures; for "
+      "Delta J raise config.interactions.attack_steps or lower config.interactions.attack_drop."
+    )
+    return {**found, "rows": []}
+  pairs = interactions.sample_pairs(
+    pair_key, population_of(item.settings), num_pairs=chosen.pairs_per_image
+  )
+  orders = orders_of(item.settings)
+  utilities = []
+  for number in np.flatnonzero(reached):
+    clean, after = (
+      interactions.multi_order(
+        jax.random.fold_in(context_key, int(number)),
+        game_of(item, logits_fn, images[number], pictures.labels[number], grid=chosen.grid),
+        orders=orders,
+        pairs=pairs,
+        num_contexts=chosen.contexts,
+        chunk_size=chosen.chunk_size,
+      ).mean
+      for images in (pictures.images, attacked)
+    )
+    utility = interactions.attacking_utility(clean, after, orders=orders, n=chosen.grid**2)
+    utilities.append(np.asarray(utility, np.float64))
+  rows = interactions.utility_rows(
+    np.stack(utilities),
+    orders=orders,
+    num_players=chosen.grid**2,
+    confidence=item.settings.evaluate.confidence,
+  )
+  return {**found, "rows": rows}
+
+
+def _attack(key: PRNGKey, logits_fn: LogitsFn, images: Any, labels: Any, chosen: Any) -> Any:
+  return interactions.comparable_attack(
+    key,
+    logits_fn,
+    images,
+    labels,
+    epsilon=chosen.attack_epsilon,
+    step_size=chosen.attack_step_size,
+    num_steps=chosen.attack_steps,
+    drop=(chosen.attack_drop, chosen.attack_drop + DROP_WIDTH),
+  )
+
+
+def of_outliers(item: Run, logits_fn: LogitsFn, measure: Measure) -> list[dict[str, Any]]:
+  """Returns Delta I_avg^(m) and Delta P^(m) of the planted outliers against other pictures.
+
+  Both kinds are training pictures that the network classifies as labelled; outliers that it has not
+  learned say nothing of what it learns them by.
+
+  Args:
+    item: the run; `data.outliers` says how many were planted.
+    logits_fn: the trained network.
+    measure: `pictures -> Strength.to_json(full=True)`.
+  """
+  split, wanted = item.dataset.train, item.settings.data.outliers
+  rows = loading.rows(len(split), num=wanted)
+  is_outlier = np.isin(np.arange(len(split)), rows)
+  found = []
+  for kind in (is_outlier, ~is_outlier):
+    some = np.flatnonzero(kind)[:MAX_SEARCHED]
+    part = data.Split(split.images[some], split.labels[some], split.ids[some])
+    right = classified(item, logits_fn, part)
+    if not len(right):
+      log.warn(
+        f"{item.settings.name}: the network gets none of {len(some)} "
+        f"{'outliers' if kind is is_outlier else 'other training pictures'} as labelled; "
+        "Delta I_avg is left out. Train it longer."
+      )
+      return []
+    chosen = right[in_turn(part.labels[right], item.settings.interactions.num_images)]
+    images = part.images[chosen].astype(np.float32) / 255
+    found.append(Strength.from_json(measure(Pictures(images, part.labels[chosen], some[chosen]))))
+  return interactions.outlier_rows(*found, confidence=item.settings.evaluate.confidence)
+
+
+MAX_SEARCHED = 2000
+"""Pictures looked at to find enough that the network gets right."""
+
+
+def split_of(item: Run) -> data.Split:
+  """Returns the split that `evaluate.split` names."""
+  if item.settings.evaluate.split == "validation":
+    assert item.dataset.validation is not None  # checked when the run was built
+    return item.dataset.validation
+  return item.dataset.test
+
+
+def in_turn(labels: Int[np.ndarray, " N"], num: int) -> Int[np.ndarray, " num"]:
+  """Returns the rows of the first picture of each class, then of the second, ...: `num` in all."""
+  turn = np.zeros(len(labels), int)
+  for label in np.unique(labels):
+    rows = np.flatnonzero(labels == label)
+    turn[rows] = np.arange(len(rows))
+  return np.lexsort((labels, turn))[:num]
+
+
+def correct_pictures(item: Run, logits_fn: LogitsFn, *, num: int) -> Pictures:
+  """Returns pictures that the network classifies correctly, of all classes in turn.
+
+  Paper: the public code of Deng et al. 2022, arXiv:2111.06236, keeps correct pictures only.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  split = split_of(item).part(0, MAX_SEARCHED)
+  rows = classified(item, logits_fn, split)
+  if not len(rows):
+    raise ValueError(
+      f"{item.settings.name}: the network gets none of {len(split)} pictures right, so there is "
+      "nothing to explain; train it longer."
+    )
+  rows = rows[in_turn(split.labels[rows], num)]
+  return Pictures(split.images[rows].astype(np.float32) / 255, split.labels[rows], rows)
+
+
+def classified(item: Run, logits_fn: LogitsFn, split: data.Split) -> Int[np.ndarray, " rows"]:
+  """Returns the rows of the split that the network classifies as labelled."""
+  size = item.settings.evaluate.batch_size
+  right = []
+  for start in range(0, len(split), size):
+    batch = split.part(start, start + size)
+    padded = np.concatenate([batch.images, np.zeros_like(split.images[: size - len(batch)])])
+    found = np.asarray(_predict(logits_fn, padded))[: len(batch)] == batch.labels
+    right.append(start + np.flatnonzero(found))
+  return np.concatenate(right)
+
+
+@jax.jit
+def _predict(network: LogitsFn, images: UInt8[Array, "N H W C"]) -> Int[Array, " N"]:
+  return network(images.astype(jnp.float32) / 255).argmax(1)
+
+
+def fill_of(item: Run) -> Fill:
+  """Returns what an absent cell shows."""
+  wanted, mean = item.settings.interactions.fill, item.settings.model.mean
+  channels = item.dataset.image_shape[-1]
+  plain = {"mean": mean, "data_mean": item.dataset.channel_mean, "black": (0.0,), "gray": (0.5,)}
+  if wanted not in plain:
+    return {"blur": "blur", "picture_mean": "mean"}[wanted]  # pyright: ignore[reportReturnType]
+  values = plain[wanted]
+  return np.asarray(values if len(values) == channels else values * channels, np.float32)[:channels]
+
+
+def game_of(
+  item: Run,
+  logits_fn: LogitsFn,
+  image: Float[np.ndarray, "H W C"],
+  label: int | np.integer,
+  *,
+  grid: int,
+) -> Game:
+  """Makes the game of one picture; its evaluations are spread over the devices of the run."""
+  chosen = item.settings.interactions
+  replicated = meshes.replicated(item.mesh)
+  game = interactions.image_game(
+    logits_fn,
+    jnp.asarray(image),
+    jnp.asarray(label, jnp.int32),
+    grid=grid,
+    reward=chosen.reward,
+    fill=fill_of(item),
+  )
+  sharding = meshes.batch_sharding(item.mesh) if item.mesh.size > 1 else None
+  arguments = jax.tree.map(lambda leaf: data.place(leaf, replicated), game.args)
+  return dataclasses.replace(game, args=arguments, sharding=sharding)
+
+
+def games_of(item: Run, logits_fn: LogitsFn, pictures: Pictures, *, grid: int) -> list[Game]:
+  """Makes the games of several pictures."""
+  make = functools.partial(game_of, item, logits_fn, grid=grid)
+  return [make(image, label) for image, label in zip(pictures.images, pictures.labels, strict=True)]
+
+
+def population_of(settings: Settings) -> PairPopulation:
+  """Returns the pairs that the curve averages over."""
+  chosen = settings.interactions
+  if chosen.pairs == "uniform":
+    return interactions.grid_population(chosen.grid)
+  kinds = {
+    "neighbour": interactions.neighbour_population,
+    "window": interactions.window_population,
+  }
+  return kinds[chosen.pairs](chosen.grid, stride=chosen.stride)
+
+
+def orders_of(settings: Settings) -> tuple[int, ...]:
+  """Returns the sampled orders; small grids merge some ratios."""
+  chosen = settings.interactions
+  return interactions.orders_of(chosen.grid**2, ratios=chosen.ratios)
+
+
+def check(item: Run) -> None:
+  """Raises ValueError if the grids are finer than the pictures."""
+  chosen, (height, width, _) = item.settings.interactions, item.dataset.image_shape
+  for key in ("grid", "map_grid", "tree_grid"):
+    if getattr(chosen, key) > min(height, width):
+      raise ValueError(
+        f"config.interactions.{key}={getattr(chosen, key)} is finer than the {height}x{width} "
+        f"pictures of {item.dataset.title}; use at most {min(height, width)}."
+      )

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import augment, data, losses, masks, train
+from mixboost_jax import augment, data, files, losses, masks, train
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.keys import Stream, example_keys, split_each
-from mixboost_jax.runtime import atomic, environment, log, pictures, workdir
+from mixboost_jax.runtime import environment, log, workdir
 from mixboost_jax.schema import Settings
-from mixboost_jax.train import copies
+from mixboost_jax.train import augmentation
 from mixboost_jax.train.augmentation import mixing_pictures
 from mixboost_jax.train.objectives import pick
 
@@ -72,13 +72,13 @@ def run(item: Run, *, epoch: int, example: int) -> None:
 def write(folder: pathlib.Path, seen: Sight) -> None:
   """Writes a PNG per view, an enlarged one of all, the float32 values, and the account."""
   for name, image in seen.views.items():
-    pictures.write_strip(folder / f"{name}.png", image[None], height=1)  # pixel for pixel
+    files.write_strip(folder / f"{name}.png", image[None], height=1)  # pixel for pixel
   same = [image for image in seen.views.values() if image.shape == seen.views["augmented"].shape]
-  pictures.write_strip(folder / "enlarged.png", np.stack(same), height=192)
+  files.write_strip(folder / "enlarged.png", np.stack(same), height=192)
   buffer = io.BytesIO()
   np.savez(buffer, **seen.views)  # pyright: ignore[reportArgumentType]
-  atomic.write_bytes(folder / "views.npz", buffer.getvalue())
-  atomic.write_json(folder / "account.json", seen.account)
+  files.write_bytes(folder / "views.npz", buffer.getvalue())
+  files.write_json(folder / "account.json", seen.account)
 
 
 def look(item: Run, *, epoch: int, example: int) -> Sight:
@@ -150,7 +150,7 @@ def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -
 def policy_active(trainer: train.Trainer, epoch: int) -> bool:
   """Tells whether the policy is switched on in this epoch (config.augment.start, end, ...)."""
   num_epochs = max(1, round(trainer.num_steps / trainer.parts.steps_per_epoch))
-  return bool(copies.is_on(trainer.settings.augment, epoch=epoch, num_epochs=num_epochs))
+  return bool(augmentation.is_on(trainer.settings.augment, epoch=epoch, num_epochs=num_epochs))
 
 
 def _own(name: str, images: Any, visit: Visit) -> list[tuple[str, np.ndarray]]:

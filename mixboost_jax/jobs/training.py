@@ -6,14 +6,17 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
-from mixboost_jax import evaluate, train
+from mixboost_jax import evaluate, files, losses, masks, train
 from mixboost_jax.jobs import interactions, prepared
 from mixboost_jax.jobs.prepared import Run
-from mixboost_jax.runtime import interrupt, log, pictures, workdir, writers
+from mixboost_jax.keys import Stream, example_keys
+from mixboost_jax.runtime import interrupt, log, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
-from mixboost_jax.runtime.progress import Progress
-from mixboost_jax.train import samples
+from mixboost_jax.runtime.log import Progress
+from mixboost_jax.train.build import Trainer
+from mixboost_jax.train.objectives import by_picture
 
 
 def check(item: Run) -> None:
@@ -110,5 +113,39 @@ def _describe(item: Run) -> None:
 def _write_samples(item: Run, place: workdir.Workdir) -> None:
   num = min(item.settings.report.num_samples, len(item.dataset.train))
   if num and log.is_primary():
-    for kind, images in samples.sample_views(item.trainer, num=num).items():
-      pictures.write_strip(place.samples / f"{kind}.png", images)
+    for kind, images in sample_views(item.trainer, num=num).items():
+      files.write_strip(place.samples / f"{kind}.png", images)
+
+
+# A few training pictures as the first epoch saw them: clean, augmented, masked.
+
+
+def sample_views(trainer: Trainer, *, num: int) -> dict[str, np.ndarray]:
+  """Returns `num` training examples of epoch 0, `[num, H, W, C]` per kind of view.
+
+  The draws are those of training: they depend on seed, epoch and example alone. Augmentations that
+  mix examples have other partners here than in their training batch.
+
+  Args:
+    trainer: from `build`.
+    num: at most the number of training examples.
+
+  Returns:
+    "clean", "augmented", and, if the objective masks, "masked" (its smallest view).
+  """
+  parts = trainer.parts
+  batch = trainer.feed.batch(np.arange(num), epoch=0)
+  keys = example_keys(trainer.root, Stream.AUGMENT, batch.ids, epoch=0)
+  labels = losses.one_hot(batch.labels, parts.num_classes)
+  rows, _ = parts.augment(keys, batch.images, labels)
+  pictures = by_picture(rows, len(rows) // num)  # several with a consistency term
+  augmented = pictures[min(1, len(pictures) - 1)]
+  views = {"clean": batch.images, "augmented": augmented}
+  if parts.objective.keep_rates:
+    ranks = masks.cell_ranks(
+      example_keys(trainer.root, Stream.MASK, batch.ids, epoch=0), grid=parts.grid
+    )
+    keep = masks.keep_lowest(ranks, keep_rate=min(parts.objective.keep_rates))
+    first = min(parts.objective.masked[0], len(pictures) - 1)
+    views["masked"] = masks.apply(pictures[first], keep, fill=parts.fill)
+  return {kind: np.asarray(jax.device_get(images)) for kind, images in views.items()}

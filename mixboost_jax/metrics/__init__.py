@@ -5,9 +5,11 @@ from mixboost_jax.metrics.calibration import (
   Bins,
   adaptive_ece,
   aurra,
+  bisect_temperature,
   ece,
   equal_mass_bins,
   equal_width_bins,
+  fit_temperature,
   fixed_size_bins,
   mad_calibration_error,
   mean_gap,
@@ -29,8 +31,15 @@ from mixboost_jax.metrics.classification import (
 )
 from mixboost_jax.metrics.corruption import (
   ALEXNET_ERRORS,
+  ALEXNET_FLIP_RATES,
+  flip_rate,
   mean_corruption_error,
+  mean_flip_rate,
+  mean_top5_distance,
+  rank_classes,
   relative_corruption_error,
+  top5_distance,
+  zipf_distance,
 )
 from mixboost_jax.metrics.detection import (
   aupr,
@@ -40,26 +49,19 @@ from mixboost_jax.metrics.detection import (
   max_softmax,
   negative_energy,
 )
-from mixboost_jax.metrics.intervals import Interval, clopper_pearson, wilson
-from mixboost_jax.metrics.perturbation import (
-  ALEXNET_FLIP_RATES,
-  flip_rate,
-  mean_flip_rate,
-  mean_top5_distance,
-  rank_classes,
-  top5_distance,
-  zipf_distance,
-)
-from mixboost_jax.metrics.resampling import (
+from mixboost_jax.metrics.intervals import (
+  Interval,
   PairedDifference,
+  SignedRank,
   bootstrap,
+  clopper_pearson,
   interval_of,
   paired_bootstrap,
   replicate,
   resample_indices,
+  wilcoxon,
+  wilson,
 )
-from mixboost_jax.metrics.signed_rank import SignedRank, wilcoxon
-from mixboost_jax.metrics.temperature import bisect_temperature, fit_temperature
 
 OOD_SCORES = {
   "max_softmax": max_softmax,

@@ -7,7 +7,11 @@ plain mean is usual; on ImageNet both the plain mean and that divided by AlexNet
 
 from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
 from mixboost_jax import checks
+from mixboost_jax.array_types import Scalar
 
 Errors = Mapping[str, Sequence[float]]
 """Corruption -> error in % at each severity."""
@@ -111,3 +115,155 @@ def _check_names(means: Mapping[str, float], reference: Mapping[str, float], pla
       f"{place}: errors and reference must name the same corruptions; not in the reference: "
       f"{missing}, not in the errors: {absent}."
     )
+
+
+# How much predictions flicker along a short film of ever stronger perturbation.
+#
+# Paper: Hendrycks & Dietterich 2019, arXiv:1903.12261. Frames are compared with the frame
+# before, or, for noise (where frames do not depend on each other), with the clean first frame.
+# Averages: within a film, then over films, then over kinds of perturbation.
+
+Predictions = Int[Array, "V F"]
+Ranks = Int[Array, "V F K"]
+"""`ranks[v, f, k]` is the place of class k in frame f of film v, 1 for the top prediction."""
+
+ALEXNET_FLIP_RATES = {
+  "gaussian_noise": 23.65,
+  "shot_noise": 30.06,
+  "motion_blur": 9.30,
+  "zoom_blur": 5.94,
+  "snow": 11.93,
+  "brightness": 4.89,
+  "translate": 11.01,
+  "rotate": 13.10,
+  "tilt": 7.05,
+  "scale": 23.53,
+}
+"""Flip rates of AlexNet on ImageNet-P in %. No public source was found to check them against, and
+the authors' code does not list them: quote a number normalised by these as provisional."""
+
+
+@checks.inputs()
+def rank_classes(scores: Float[Array, "*frames K"]) -> Int[Array, "*frames K"]:
+  """Returns the place of every class, 1 for the largest score (first of equal scores wins)."""
+  order = jnp.argsort(scores, axis=-1, descending=True)
+  return jnp.argsort(order, axis=-1) + 1
+
+
+@checks.inputs()
+def flip_rate(predictions: Predictions, *, noise: bool = False) -> Scalar:
+  """Returns the fraction of frames whose prediction differs from that of its reference frame.
+
+  Args:
+    predictions: one row per film, at least two frames.
+    noise: compare with the first frame instead of the frame before.
+
+  Raises:
+    ValueError: if a film has fewer than two frames.
+  """
+  _check_frames(predictions.shape[1], "flip_rate")
+  before = jnp.broadcast_to(predictions[:, :1], predictions[:, 1:].shape)
+  before = before if noise else predictions[:, :-1]
+  return (predictions[:, 1:] != before).astype(jnp.float32).mean()
+
+
+@checks.inputs()
+def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
+  """Returns the mean top-5 distance between the rankings of neighbouring frames, in [0, 15].
+
+  sum_{i=1}^5 |(i - 1) - min(sigma(i) - 1, 5)|, sigma(i) the new place of the class that was at
+  place i: 0 for equal rankings, 15 if no class stays among the first five (K >= 10).
+
+  Args:
+    ranks: from `rank_classes`; K >= 5.
+    noise: compare with the first frame instead of the frame before.
+
+  Raises:
+    ValueError: with fewer than five classes or two frames.
+  """
+  if ranks.shape[-1] < 5:
+    raise ValueError(f"top5_distance: expected at least 5 classes, got {ranks.shape[-1]}.")
+  sigma = _new_places(ranks, noise=noise, place="top5_distance")[..., :5]
+  start = jnp.broadcast_to(jnp.arange(5), sigma.shape)
+  distance = jnp.abs(start - jnp.minimum(sigma - 1, 5)).sum(axis=-1)
+  return distance.astype(jnp.float32).mean()
+
+
+@checks.inputs()
+def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
+  """Returns the mean of sum_i |1/i - 1/sigma(i)| / i, `top5_distance` with Zipf's weights.
+
+  Args:
+    ranks: from `rank_classes`.
+    noise: compare with the first frame instead of the frame before.
+
+  Raises:
+    ValueError: with fewer than two frames.
+  """
+  sigma = _new_places(ranks, noise=noise, place="zipf_distance")
+  weight = jnp.broadcast_to(1.0 / jnp.arange(1, ranks.shape[-1] + 1), sigma.shape)
+  return (jnp.abs(weight - 1.0 / sigma) * weight).sum(axis=-1).mean()
+
+
+@checks.inputs()
+def mean_flip_rate(
+  rates: Mapping[str, float], *, reference: Mapping[str, float] | None = None
+) -> float:
+  """Returns the mean over kinds of perturbation, each divided by `reference` if one is given.
+
+  Args:
+    rates: name -> flip rate in %.
+    reference: name -> flip rate in % of the reference network (`ALEXNET_FLIP_RATES`); None for the
+      plain mean that is usual on CIFAR.
+
+  Returns:
+    In %; with a reference, 100 means "as unstable as the reference".
+
+  Raises:
+    ValueError: if `rates` is empty or the reference lacks a name.
+  """
+  return _mean_ratio(rates, reference, "mean_flip_rate")
+
+
+@checks.inputs()
+def mean_top5_distance(
+  distances: Mapping[str, float], *, reference: Mapping[str, float] | None = None
+) -> float:
+  """Returns the mean over kinds of perturbation of `top5_distance`, or of 100 x its ratio.
+
+  Args:
+    distances: name -> top-5 (or Zipf) distance.
+    reference: name -> distance of the reference network; None for the plain mean.
+
+  Raises:
+    ValueError: if `distances` is empty or the reference lacks a name.
+  """
+  return _mean_ratio(distances, reference, "mean_top5_distance")
+
+
+def _mean_ratio(
+  values: Mapping[str, float], reference: Mapping[str, float] | None, place: str
+) -> float:
+  if not values:
+    raise ValueError(f"{place}: expected at least one perturbation, got none.")
+  if reference is None:
+    return float(sum(values.values()) / len(values))
+  missing = sorted(set(values) - set(reference))
+  if missing:
+    raise ValueError(
+      f"{place}: reference has no value for {', '.join(missing)}; leave them out or pass "
+      "reference=None for the plain mean."
+    )
+  return float(100.0 * sum(values[name] / reference[name] for name in values) / len(values))
+
+
+def _new_places(ranks: Ranks, *, noise: bool, place: str) -> Int[Array, "V F_less_one K"]:
+  """Returns, for each frame but the first, the place of the class that was first, second, ..."""
+  _check_frames(ranks.shape[1], place)
+  before = jnp.broadcast_to(ranks[:, :1], ranks[:, 1:].shape) if noise else ranks[:, :-1]
+  return jnp.take_along_axis(ranks[:, 1:], jnp.argsort(before, axis=-1), axis=-1)
+
+
+def _check_frames(num_frames: int, place: str) -> None:
+  if num_frames < 2:
+    raise ValueError(f"{place}: expected at least 2 frames per film, got {num_frames}.")

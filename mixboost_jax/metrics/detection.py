@@ -6,14 +6,15 @@ Everywhere: a higher score means "more in-distribution". `scores_in` are those o
 NaN.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mixboost_jax import checks
-from mixboost_jax.array_types import Logits, PerExample, Scalar
+from mixboost_jax.array_types import Logits, PerExample, Probabilities, Scalar
 
 Positive = Literal["id", "ood"]
 ScoresIn = Float[Array, " N"]
@@ -126,3 +127,138 @@ def _or_nan(value: Scalar, scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar
 
 def _count_at_least(scores: Array, thresholds: Array) -> Array:
   return len(scores) - jnp.searchsorted(jnp.sort(scores), thresholds, side="left")
+
+
+# Telling adversarial inputs from clean ones by how much a prediction changes under the defense.
+#
+# Symbols (Pang et al. 2020, arXiv:1909.11515): F -> plain, F_MI -> defended, y-hat -> argmax F,
+# DG -> detection gap.
+
+Scores = Float[np.ndarray, " N"] | PerExample
+OtherScores = Float[np.ndarray, " M"] | Float[Array, " M"]
+
+
+class Gap(NamedTuple):
+  """A difference of two means with its standard error."""
+
+  value: float
+  stderr: float
+
+
+class Roc(NamedTuple):
+  """A receiver operating characteristic; entry i flags every score >= `thresholds[i]`.
+
+  Attributes:
+    thresholds: falling, from infinity (nothing is flagged).
+    false_positive_rate: share of clean inputs flagged.
+    true_positive_rate: share of adversarial inputs flagged.
+    auc: area under the curve = P(adversarial score > clean score), ties half.
+  """
+
+  thresholds: np.ndarray
+  false_positive_rate: np.ndarray
+  true_positive_rate: np.ndarray
+  auc: float
+
+
+class Threshold(NamedTuple):
+  """Scores above `value` are flagged.
+
+  Attributes:
+    value: the threshold.
+    false_positive_rate: share of the held-out clean scores above it.
+    count: how many clean scores chose it.
+  """
+
+  value: float
+  false_positive_rate: float
+  count: int
+
+
+@checks.inputs()
+def detection_score(plain: Probabilities, defended: Probabilities) -> PerExample:
+  """Returns `F_yhat(x) - F_MI,yhat(x)`: large for adversarial inputs.
+
+  Paper: Sec. 3.1, the change of the predicted class's probability, eq. 9, with the opposite sign.
+  """
+  predicted = jnp.argmax(plain, axis=-1)[:, None]
+  return jnp.take_along_axis(plain - defended, predicted, axis=-1)[:, 0]
+
+
+@checks.inputs()
+def confidence_gap(plain: Probabilities, defended: Probabilities) -> PerExample:
+  """Returns `max_k F - max_k F_MI`, the statistic of the published code and of MI-Combined.
+
+  It differs from `detection_score` where the defense predicts another class.
+  """
+  return jnp.max(plain, axis=-1) - jnp.max(defended, axis=-1)
+
+
+@checks.inputs()
+def detection_gap(clean_scores: Scores, adversarial_scores: OtherScores) -> Gap:
+  """Returns the mean score of adversarial inputs minus that of clean ones; higher is better.
+
+  Deviation: eq. 11 of the paper has the opposite sign; its eqs. 14 and 16 and "a higher value is
+  better" have this one.
+  """
+  clean, adversarial = np.asarray(clean_scores), np.asarray(adversarial_scores)
+  variance = sum(s.var(ddof=1) / len(s) if len(s) > 1 else np.nan for s in (clean, adversarial))
+  return Gap(float(adversarial.mean() - clean.mean()), float(np.sqrt(variance)))
+
+
+@checks.inputs()
+def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
+  """Returns the curve over all thresholds.
+
+  Paper: Fig. 3a, 1,000 clean and 1,000 adversarial inputs.
+
+  Raises:
+    ValueError: if either set is empty or not finite.
+  """
+  clean, adversarial = np.asarray(clean_scores), np.asarray(adversarial_scores)
+  if not len(clean) or not len(adversarial):
+    raise ValueError(f"defenses.roc: both sets need scores, got {len(clean)}, {len(adversarial)}.")
+  if not (np.isfinite(clean).all() and np.isfinite(adversarial).all()):
+    raise ValueError("defenses.roc: scores must be finite.")
+  levels = np.unique(np.concatenate([clean, adversarial]))[::-1]
+  thresholds = np.concatenate([[np.inf], levels])
+
+  def above(scores: np.ndarray) -> np.ndarray:
+    return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
+
+  false_rate, true_rate = above(clean), above(adversarial)
+  return Roc(thresholds, false_rate, true_rate, float(np.trapezoid(true_rate, false_rate)))
+
+
+@checks.inputs()
+def choose_threshold(clean_scores: Scores, *, false_positive_rate: float) -> Threshold:
+  """Returns the lowest threshold that flags at most the stated share of held-out clean inputs.
+
+  Args:
+    clean_scores: scores of clean inputs that are not used for any other number.
+    false_positive_rate: in [0, 1).
+
+  Raises:
+    ValueError: if there are too few scores to hold the rate (flagging none is always possible, so
+      this asks for at least one allowed false positive unless the rate is 0).
+  """
+  scores = np.sort(np.asarray(clean_scores))[::-1]
+  if not 0 <= false_positive_rate < 1 or not len(scores):
+    raise ValueError(
+      f"defenses.choose_threshold: expected a rate in [0, 1) and some scores, got "
+      f"{false_positive_rate} and {len(scores)}."
+    )
+  allowed = int(np.floor(false_positive_rate * len(scores) + 1e-9))
+  if false_positive_rate > 0 and allowed == 0:
+    raise ValueError(
+      f"defenses.choose_threshold: {len(scores)} clean scores cannot resolve a false positive rate "
+      f"of {false_positive_rate}; use at least {int(np.ceil(1 / false_positive_rate))}."
+    )
+  value = scores[allowed]  # `allowed` scores lie above it, ties excepted
+  return Threshold(float(value), float((scores > value).mean()), len(scores))
+
+
+@checks.inputs()
+def flag(scores: Scores, threshold: float) -> np.ndarray:
+  """Returns which inputs are taken for adversarial."""
+  return np.asarray(scores) > threshold

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks (Flax NNX), as modules, as pure functions, and any classifier as a `logits_fn`."""
 
-from mixboost_jax.models.adapters import (
+from mixboost_jax.models.catalogue import NAMES, create, name_problem
+from mixboost_jax.models.functional import (
+  Functional,
+  functional,
   logits_fn,
   logits_fn_from_callable,
   logits_fn_from_linen,
+  merge,
 )
-from mixboost_jax.models.batchnorm import BatchNorm
-from mixboost_jax.models.catalogue import NAMES, create, name_problem
-from mixboost_jax.models.conv import conv2d
-from mixboost_jax.models.functional import Functional, functional, merge
+from mixboost_jax.models.layers import BatchNorm, conv2d
 from mixboost_jax.models.network import Network
 from mixboost_jax.models.torch_weights import from_torch, to_torch
 

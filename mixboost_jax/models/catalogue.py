@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from mixboost_jax.array_types import PRNGKey
-from mixboost_jax.models.alexnet import AlexNet
 from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.preact_resnet import PreactResNet
 from mixboost_jax.models.resnet import ResNet
-from mixboost_jax.models.tiny_cnn import TinyCnn
+from mixboost_jax.models.small import AlexNet, TinyCnn
 from mixboost_jax.models.weights import RandomWeights, Weights
 from mixboost_jax.models.wide_resnet import WideResNet
 from mixboost_jax.registry import unknown_name

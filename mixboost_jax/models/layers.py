@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolution and linear layers: float32 parameters, computed in the dtype of their inputs."""
 
+import contextlib
+import contextvars
+import dataclasses
+import functools
 import math
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jax import lax
+from jaxtyping import Array, Float, UInt32
 
-from mixboost_jax.models.conv import conv2d
+from mixboost_jax.array_types import PRNGKeys
 from mixboost_jax.models.weights import Weights, constant
 
 
@@ -77,3 +86,408 @@ class Linear(nnx.Module):
     """Returns `inputs @ kernel + bias`."""
     kernel = self.kernel[...].astype(inputs.dtype)
     return inputs @ kernel + self.bias[...].astype(inputs.dtype)[None]
+
+
+# The one convolution of all networks, and the pooling that goes with it.
+#
+# On CPU its gradients are our own (`_conv2d` below), so that attacks and other loops around a
+# network run at full speed; on accelerators JAX's are used.
+
+_forward_mode = contextvars.ContextVar("forward_mode", default=False)
+
+
+@contextlib.contextmanager
+def forward_mode() -> Iterator[None]:
+  """Within it, networks can be traced by `jax.jvp`, `jax.jacfwd`, `jax.hessian`, `jax.linearize`.
+
+  Reverse mode (`jax.grad`, also twice) works without it. What was compiled before keeps its rule.
+  """
+  token = _forward_mode.set(True)
+  try:
+    yield
+  finally:
+    _forward_mode.reset(token)
+
+
+# Both gradients of a convolution, written as convolutions in the layout that XLA:CPU is fast at.
+#
+# XLA:CPU has a fast kernel for one layout only (NHWC input, HWIO kernel). The gradients that JAX
+# derives use others; outside loops a compiler pass rewrites them, inside `lax.scan` and
+# `lax.fori_loop` they run several times slower (`benchmarks/loops.py`). The loops of this library
+# rewrite any network (`rewrite.py`); these gradients are fast in anybody's loops.
+
+Features = Float[Array, "N H W C"]
+Kernel = Float[Array, "R S C D"]
+Outputs = Float[Array, "N P Q D"]
+
+
+def conv2d(inputs: Features, kernel: Kernel, *, stride: int, padding: int) -> Outputs:
+  """Cross-correlates `inputs` with `kernel`, as deep-learning libraries do; no bias, no groups.
+
+  Args:
+    inputs: batch, channels last.
+    kernel: [height, width, input channels, output channels].
+    stride: of the window, in both directions, >= 1.
+    padding: zeros added on each of the four sides, smaller than the kernel.
+
+  Raises:
+    ValueError: if an option is out of range.
+  """
+  if stride < 1 or not 0 <= padding < min(kernel.shape[:2]):
+    raise ValueError(
+      f"conv2d: expected stride >= 1 and 0 <= padding < {min(kernel.shape[:2])} (side of the "
+      f"kernel), got stride={stride}, padding={padding}."
+    )
+  if jax.default_backend() != "cpu" or _forward_mode.get():
+    return _convolve(inputs, kernel, stride, padding)
+  return _conv2d(inputs, kernel, stride, padding)
+
+
+def _convolve(inputs: Features, kernel: Kernel, stride: int, padding: int) -> Outputs:
+  return jax.lax.conv_general_dilated(
+    inputs,
+    kernel,
+    window_strides=(stride, stride),
+    padding=((padding, padding), (padding, padding)),
+    dimension_numbers=LAYOUT,
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(inputs: Features, kernel: Kernel, stride: int, padding: int) -> Outputs:
+  if is_matmul(kernel.shape):
+    return jnp.tensordot(inputs[:, ::stride, ::stride], kernel[0, 0], axes=1)
+  return _convolve(inputs, kernel, stride, padding)
+
+
+def _conv2d_fwd(
+  inputs: Features, kernel: Kernel, stride: int, padding: int
+) -> tuple[Outputs, tuple[Features, Kernel]]:
+  return _conv2d(inputs, kernel, stride, padding), (inputs, kernel)
+
+
+def _conv2d_bwd(
+  stride: int, padding: int, residuals: tuple[Features, Kernel], cotangent: Outputs
+) -> tuple[Features, Kernel]:
+  inputs, kernel = residuals
+  options = {"stride": stride, "padding": padding}
+  return (
+    input_gradient(cotangent, kernel, inputs.shape, **options),
+    kernel_gradient(inputs, cotangent, kernel.shape, **options),
+  )
+
+
+Pads = tuple[tuple[int, int], ...]
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def is_matmul(kernel_shape: tuple[int, ...]) -> bool:
+  """Returns whether the kernel covers one pixel."""
+  return kernel_shape[0] == kernel_shape[1] == 1
+
+
+def _gradient_pads(
+  sizes: tuple[int, ...], sides: tuple[int, ...], outs: tuple[int, ...], stride: int, padding: int
+) -> Pads:
+  """Pads of the transposed convolution, so that its output has the size of the input."""
+  return tuple(
+    (side - 1 - padding, size - ((out - 1) * stride + 1) + padding)
+    for size, side, out in zip(sizes, sides, outs, strict=True)
+  )
+
+
+def input_gradient(
+  cotangent: Outputs,
+  kernel: Kernel,
+  input_shape: tuple[int, ...],
+  *,
+  stride: int,
+  padding: int,
+) -> Features:
+  """Gradient of `conv2d` for its inputs, as one forward convolution with the flipped kernel.
+
+  Args:
+    cotangent: gradient for the output.
+    kernel: HWIO weights.
+    input_shape: shape of the inputs.
+    stride: of the forward convolution.
+    padding: of the forward convolution.
+
+  Returns:
+    Array of shape `input_shape`.
+  """
+  if is_matmul(kernel.shape):
+    small = jnp.tensordot(cotangent, kernel[0, 0].T, axes=1)
+    if stride == 1:
+      return small
+    gaps = [
+      (0, size - ((out - 1) * stride + 1), stride - 1)
+      for size, out in zip(input_shape[1:3], cotangent.shape[1:3], strict=True)
+    ]
+    return lax.pad(small, jnp.zeros((), small.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+  flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+  pads = _gradient_pads(input_shape[1:3], kernel.shape[:2], cotangent.shape[1:3], stride, padding)
+  return lax.conv_general_dilated(
+    cotangent,
+    flipped,
+    (1, 1),
+    pads,
+    lhs_dilation=(stride, stride),
+    dimension_numbers=LAYOUT,
+  )
+
+
+def kernel_gradient(
+  inputs: Features,
+  cotangent: Outputs,
+  kernel_shape: tuple[int, ...],
+  *,
+  stride: int,
+  padding: int,
+) -> Kernel:
+  """Gradient of `conv2d` for its kernel.
+
+  The roles of the axes are exchanged by hand: input channels become the batch, the batch becomes
+  the channels, and the cotangent becomes the (large) kernel, so the sum over examples and positions
+  is one convolution in the fast layout.
+
+  Args:
+    inputs: NHWC inputs of the forward convolution.
+    cotangent: gradient for the output.
+    kernel_shape: shape of the kernel.
+    stride: of the forward convolution.
+    padding: of the forward convolution.
+
+  Returns:
+    Array of shape `kernel_shape`.
+  """
+  if is_matmul(kernel_shape):
+    rows = inputs[:, ::stride, ::stride].reshape(-1, kernel_shape[2])
+    return (rows.T @ cotangent.reshape(-1, kernel_shape[3])).reshape(kernel_shape)
+  pads = tuple(
+    (padding, (out - 1) * stride + side - size - padding)
+    for size, side, out in zip(
+      inputs.shape[1:3], kernel_shape[:2], cotangent.shape[1:3], strict=True
+    )
+  )
+  gradient = lax.conv_general_dilated(
+    inputs.transpose(3, 1, 2, 0),
+    cotangent.transpose(1, 2, 0, 3),
+    (1, 1),
+    pads,
+    rhs_dilation=(stride, stride),
+    dimension_numbers=LAYOUT,
+  )
+  return gradient.transpose(1, 2, 0, 3)
+
+
+_conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+
+
+def max_pool(
+  inputs: Float[Array, "N H W C"], *, size: int, stride: int, padding: int
+) -> Float[Array, "N P Q C"]:
+  """Largest value of each window; the padding never wins."""
+  pad = (padding, padding)
+  return jax.lax.reduce_window(
+    inputs,
+    np.asarray(-np.inf, inputs.dtype),  # a literal: only then has this a gradient
+    jax.lax.max,
+    window_dimensions=(1, size, size, 1),
+    window_strides=(1, stride, stride, 1),
+    padding=((0, 0), pad, pad, (0, 0)),
+  )
+
+
+def mean_pool(inputs: Float[Array, "N H W C"]) -> Float[Array, "N C"]:
+  """Mean over all positions, in float32."""
+  return jnp.mean(inputs.astype(jnp.float32), axis=(1, 2))
+
+
+# Batch normalisation that keeps the views of an example apart.
+
+MOMENTUM = 0.1
+"""Weight of the newest batch in the running statistics."""
+EPSILON = 1e-5
+
+# How one forward pass is to be computed; handed to every layer that needs to know.
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+  """One forward pass.
+
+  Attributes:
+    train: use batch statistics and dropout.
+    num_views: rows per example; row = example * num_views + view, and view 0 is the clean one.
+    batchnorm_views: see `batchnorm.BatchNorm`.
+    dropout_seeds: see `dropout.seeds_of`; None where nothing is dropped.
+  """
+
+  train: bool
+  num_views: int
+  batchnorm_views: str
+  dropout_seeds: UInt32[Array, "N 2"] | None
+
+
+class BatchNorm(nnx.Module):
+  """Normalises each channel; all arithmetic in float32.
+
+  Training uses the mean and the *biased* variance of the batch. The running statistics move by
+  0.1 towards the batch mean and the *unbiased* variance; evaluation uses them.
+
+  With several views per example (`mode.num_views`), `mode.batchnorm_views` says whose statistics
+  count:
+
+  - `clean`: each view is normalised by its own statistics; the running ones follow view 0 only.
+    Equal to one train-mode forward per view of which only the first keeps its statistics.
+  - `both`: the same, but the running statistics are updated once per view, in order. Equal to
+    successive train-mode forwards.
+  - `joint`: all rows are one batch.
+
+  Paper: Ioffe & Szegedy 2015, arXiv:1502.03167, Alg. 1. Separate statistics for a second,
+  differently distributed view: Xie et al. 2020, arXiv:1911.09665 (there with separate
+  scale and bias too; here these are shared).
+
+  Args:
+    num_channels: size of the last axis.
+  """
+
+  def __init__(self, num_channels: int):
+    self.scale = nnx.Param(constant((num_channels,), 1.0))
+    self.bias = nnx.Param(constant((num_channels,), 0.0))
+    self.mean = nnx.BatchStat(constant((num_channels,), 0.0))
+    self.var = nnx.BatchStat(constant((num_channels,), 1.0))
+
+  def __call__(self, inputs: Float[Array, "N H W C"], mode: Mode) -> Float[Array, "N H W C"]:
+    """Returns `inputs` normalised, in their own dtype; train mode updates the statistics."""
+    if not mode.train:
+      return self._normalise(inputs[:, None], self.mean[...][None], self.var[...][None])[:, 0]
+    views = 1 if mode.batchnorm_views == "joint" else mode.num_views
+    rows, *shape = inputs.shape
+    stacked = inputs.reshape(rows // views, views, *shape)
+    mean, var = _moments(stacked)
+    count = stacked.size // (views * shape[-1])
+    self._track(mean, var, count, num_tracked=views if mode.batchnorm_views == "both" else 1)
+    return self._normalise(stacked, mean, var).reshape(inputs.shape)
+
+  def _track(
+    self, mean: Float[Array, "V C"], var: Float[Array, "V C"], count: int, *, num_tracked: int
+  ) -> None:
+    if count < 2:
+      raise ValueError(
+        "batch normalisation: expected at least 2 values per channel and view to train on, got "
+        "1 (one example of one pixel). Use a larger batch."
+      )
+    mean, var = jax.lax.stop_gradient((mean, var))
+    unbiased = var * (count / (count - 1))
+    for view in range(num_tracked):
+      self.mean[...] = (1 - MOMENTUM) * self.mean[...] + MOMENTUM * mean[view]
+      self.var[...] = (1 - MOMENTUM) * self.var[...] + MOMENTUM * unbiased[view]
+
+  def _normalise(
+    self, stacked: Float[Array, "N V H W C"], mean: Float[Array, "V C"], var: Float[Array, "V C"]
+  ) -> Float[Array, "N V H W C"]:
+    factor = self.scale[...][None] * jax.lax.rsqrt(var + EPSILON)
+    offset = self.bias[...][None] - mean * factor
+    factor, offset = factor[None, :, None, None], offset[None, :, None, None]
+    return (stacked.astype(jnp.float32) * factor + offset).astype(stacked.dtype)
+
+
+def _moments(stacked: Float[Array, "N V H W C"]) -> tuple[Float[Array, "V C"], Float[Array, "V C"]]:
+  """Returns mean and biased variance of each view and channel."""
+  values = stacked.astype(jnp.float32)
+  mean = jnp.mean(values, axis=(0, 2, 3))
+  centred = values - mean[None, :, None, None]
+  return mean, jnp.mean(jnp.square(centred), axis=(0, 2, 3))
+
+
+# Dropout whose mask belongs to the example, not to the batch.
+#
+# A threefry generator costs more than the convolution it regularises on some backends, and asking
+# it for 16 bits costs as much as asking for 32. So threefry gives 64 bits per row and forward pass,
+# and a keyed mixing function of the position turns them into the bits of every mask.
+
+_LEVELS = 2**16
+_STEP = 0x9E3779B9  # 2^32 / golden ratio, odd: spreads consecutive numbers
+
+
+def seeds_of(keys: PRNGKeys) -> UInt32[Array, "N 2"]:
+  """Returns the 64 bits per row from which all its masks follow."""
+  return jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+
+
+def dropout(
+  seeds: UInt32[Array, "N 2"], inputs: Float[Array, "N *shape"], *, rate: float, layer: int
+) -> Float[Array, "N *shape"]:
+  """Zeroes each value with probability `rate` and scales the others up.
+
+  A row's mask depends on its seed and on `layer` only: it is the same in every batch, on any
+  number of devices. Two values share one 32-bit word, so `rate` is rounded to a multiple of
+  1 / 65536; the scale uses the rounded rate, so the mean is preserved exactly.
+
+  Paper: Srivastava et al. 2014, JMLR 15, Sec. 4, in the form that scales while training.
+
+  Args:
+    seeds: see `seeds_of`. Views of an example with the same key share their mask.
+    inputs: values, channels last.
+    rate: probability of a zero, in [0, 1).
+    layer: index of the dropout layer within the network.
+  """
+  threshold = min(round(rate * _LEVELS), _LEVELS - 1)
+  if threshold == 0:
+    return inputs
+  *shape, channels = inputs.shape[1:]
+  words = jax.vmap(lambda seed: _words(seed, (*shape, (channels + 1) // 2), layer))(seeds)
+  bits = jnp.concatenate([words & (_LEVELS - 1), words >> 16], axis=-1)[..., :channels]
+  scale = jnp.asarray(_LEVELS / (_LEVELS - threshold), inputs.dtype)
+  return jnp.where(bits >= threshold, inputs * scale, jnp.zeros((), inputs.dtype))
+
+
+def _words(seed: UInt32[Array, " 2"], shape: tuple[int, ...], layer: int) -> UInt32[Array, "..."]:
+  """Returns one random word per position: mix(mix(step * position + k1) ^ k2)."""
+  layer_step = jnp.uint32(layer * _STEP % 2**32)
+  first, second = _mix(seed[0] + layer_step), _mix(seed[1] ^ layer_step)
+  position = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+  return _mix(_mix(position * jnp.uint32(_STEP) + first) ^ second)
+
+
+def _mix(word: UInt32[Array, "*n"]) -> UInt32[Array, "*n"]:
+  """Bijection of 32-bit words in which every input bit flips each output bit half of the time.
+
+  The multipliers are those of the `hash-prospector` search (C. Wellons, 2018-2023, public domain).
+  """
+  word = (word ^ (word >> 16)) * jnp.uint32(0x21F0AAAD)
+  word = (word ^ (word >> 15)) * jnp.uint32(0xD35A2D97)
+  return word ^ (word >> 15)
+
+
+# Blocks applied one after the other.
+
+
+class Sequence(nnx.Module):
+  """Blocks `block0`, `block1`, ..., unrolled: a compiled loop around them is slow on CPU.
+
+  Args:
+    blocks: called as `block(inputs, mode)`.
+  """
+
+  def __init__(self, blocks: Iterable[Any]):
+    self.length = 0
+    for block in blocks:
+      setattr(self, f"block{self.length}", block)
+      self.length += 1
+
+  def __call__(self, inputs: Float[Array, "N H W C"], mode: Mode) -> Float[Array, "N P Q D"]:
+    """Applies all blocks."""
+    hidden = inputs
+    for i in range(self.length):
+      hidden = getattr(self, f"block{i}")(hidden, mode)
+    return hidden
+
+
+BATCHNORM_VIEWS = ("clean", "both", "joint")
+
+Taps = Mapping[str, Callable[[Array], Array]]
+"""Name of a stage -> function of what leaves it."""

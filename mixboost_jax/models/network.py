@@ -12,8 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mixboost_jax.array_types import Logits, PRNGKeys
-from mixboost_jax.models.dropout import seeds_of
-from mixboost_jax.models.mode import BATCHNORM_VIEWS, Mode, Taps
+from mixboost_jax.models.layers import BATCHNORM_VIEWS, Mode, Taps, seeds_of
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 

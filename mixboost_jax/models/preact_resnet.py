@@ -7,12 +7,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mixboost_jax.array_types import Logits
-from mixboost_jax.models.batchnorm import BatchNorm
-from mixboost_jax.models.conv import mean_pool
-from mixboost_jax.models.layers import Conv, Linear
-from mixboost_jax.models.mode import Mode
+from mixboost_jax.models.layers import BatchNorm, Conv, Linear, Mode, Sequence, mean_pool
 from mixboost_jax.models.network import Network, Spec
-from mixboost_jax.models.sequence import Sequence
 from mixboost_jax.models.weights import Weights
 
 Hidden = Float[Array, "N H W C"]

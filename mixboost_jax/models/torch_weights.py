@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Built-in networks from weights in PyTorch layout, and back."""
 
+import math
+import mmap
 import pathlib
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax.models import torch_names
+from mixboost_jax import files
 from mixboost_jax.models.catalogue import build
 from mixboost_jax.models.functional import functional, merge
 from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.preact_resnet import PreactResNet
-from mixboost_jax.models.torch_files import read_arrays
-from mixboost_jax.models.torch_names import Path
+from mixboost_jax.models.resnet import ResNet
 from mixboost_jax.models.weights import ZeroWeights
+from mixboost_jax.models.wide_resnet import WideResNet
 
 
 def from_torch(
@@ -45,7 +49,7 @@ def from_torch(
       or of the wrong shape.
   """
   network = build(name, ZeroWeights(), Spec(num_classes=num_classes, **create_kwargs))
-  if not torch_names.supports(network):
+  if not supports(network):
     raise ValueError(
       f"models.from_torch: no PyTorch layout is known for {name!r}; choose wrn-D-K or a ResNet."
     )
@@ -59,7 +63,7 @@ def from_torch(
   found = read_arrays(path)
   pure = functional(network)
   wanted = {
-    torch_names.torch_name(network, leaf_path): (leaf_path, leaf.shape)
+    torch_name(network, leaf_path): (leaf_path, leaf.shape)
     for leaf_path, leaf in _leaves((pure.params, pure.stats))
   }
   arrays, problems = _matched(network, found, wanted)
@@ -82,15 +86,19 @@ def to_torch(network: Network) -> dict[str, np.ndarray]:
   Raises:
     ValueError: if no PyTorch layout is known for the network.
   """
-  if not torch_names.supports(network):
+  if not supports(network):
     raise ValueError(f"models.to_torch: no PyTorch layout is known for {type(network).__name__}.")
   pure = functional(network)
   return {
-    torch_names.torch_name(network, path): np.ascontiguousarray(
-      torch_names.to_torch_layout(path[-1], np.asarray(leaf))
-    )
+    torch_name(network, path): np.ascontiguousarray(to_torch_layout(path[-1], np.asarray(leaf)))
     for path, leaf in _leaves((pure.params, pure.stats))
   }
+
+
+# How PyTorch implementations of the built-in networks name and lay out their weights.
+
+Path = tuple[str, ...]
+"""Keys of a nested dict of parameters or statistics, e.g. ("stage1", "block0", "bn1", "scale")."""
 
 
 def _leaves(trees: Any) -> list[tuple[Path, Any]]:
@@ -111,15 +119,15 @@ def _matched(
   prefix, arrays, problems = _prefix(found), {}, []
   for full_name, array in found.items():
     inside = full_name.startswith(prefix)
-    name = torch_names.canonical_name(network, full_name.removeprefix(prefix))
+    name = canonical_name(network, full_name.removeprefix(prefix))
     if not inside or name not in wanted:
-      if not torch_names.is_ignored(name):
+      if not is_ignored(name):
         problems += _normaliser_problem(network.spec, full_name, array)
       continue
     path, shape = wanted[name]
-    array = torch_names.from_torch_layout(path[-1], np.asarray(array, np.float32))
+    array = from_torch_layout(path[-1], np.asarray(array, np.float32))
     if array.shape != shape:
-      expected = torch_names.to_torch_layout(path[-1], np.empty(shape, np.bool_)).shape
+      expected = to_torch_layout(path[-1], np.empty(shape, np.bool_)).shape
       problems.append(
         f"{full_name}: expected shape {list(expected)}, got {list(found[full_name].shape)}"
       )
@@ -139,7 +147,7 @@ def _remedy(name: str) -> str:
 
 def _prefix(found: dict[str, np.ndarray]) -> str:
   """Returns what stands before the first kernel: "" or "module." or "model.module." and so on."""
-  anchor = torch_names.ANCHOR
+  anchor = ANCHOR
   ends = [name for name in found if name == anchor or name.endswith("." + anchor)]
   return min(ends, key=len, default=anchor).removesuffix(anchor)
 
@@ -154,3 +162,200 @@ def _normaliser_problem(spec: Spec, name: str, array: np.ndarray) -> list[str]:
     return []
   stored = tuple(round(float(value), 4) for value in values)
   return [f"{name}: the file normalises with {stored}, so pass {field}={stored}"]
+
+
+_LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
+# Pattern in our dotted module name -> PyTorch's, per family.
+_MODULES: Mapping[type[Network], tuple[tuple[str, str], ...]] = {
+  WideResNet: ((r"^stage(\d)\.block(\d+)", r"block\1.layer.\2"), (r"shortcut$", "convShortcut")),
+  PreactResNet: ((r"^stage(\d)\.block(\d+)", r"layer\1.\2"), (r"shortcut$", "shortcut.0")),
+  ResNet: (
+    (r"^stage(\d)\.block(\d+)", r"layer\1.\2"),
+    (r"shortcut\.conv$", "downsample.0"),
+    (r"shortcut\.bn$", "downsample.1"),
+  ),
+}
+# Other spellings found in files -> the one above.
+_SPELLINGS: Mapping[type[Network], tuple[tuple[str, str], ...]] = {
+  WideResNet: ((r"(layer\.\d+)\.(conv_shortcut|shortcut)\.", r"\1.convShortcut."),),
+  PreactResNet: ((r"^fc\.", "linear."),),
+  ResNet: ((r"^fc_dense\.", "fc."),),
+}
+# Present in some files and without effect on the logits.
+_IGNORED = re.compile(r"(.*\.)?num_batches_tracked|sub_block1\..*")
+ANCHOR = "conv1.weight"
+"""The first kernel of every family; what stands before it is the prefix of all names."""
+
+
+def supports(network: Network) -> bool:
+  """Returns whether there is a PyTorch layout for this network."""
+  return type(network) in _MODULES
+
+
+def torch_name(network: Network, path: Path) -> str:
+  """Returns PyTorch's name of a parameter or statistic."""
+  module = ".".join(path[:-1])
+  for pattern, replacement in _MODULES[type(network)]:
+    module = re.sub(pattern, replacement, module)
+  return f"{module}.{_LEAVES[path[-1]]}"
+
+
+def canonical_name(network: Network, name: str) -> str:
+  """Returns the spelling that `torch_name` uses for a name without prefix."""
+  for pattern, replacement in _SPELLINGS[type(network)]:
+    name = re.sub(pattern, replacement, name)
+  return name
+
+
+def is_ignored(name: str) -> bool:
+  """Returns whether a name without prefix may be dropped."""
+  return _IGNORED.fullmatch(name) is not None
+
+
+def from_torch_layout(leaf: str, array: np.ndarray) -> np.ndarray:
+  """[out, in, height, width] -> [height, width, in, out], [out, in] -> [in, out]."""
+  return _transposed(leaf, array, lambda a: a.transpose(2, 3, 1, 0))
+
+
+def to_torch_layout(leaf: str, array: np.ndarray) -> np.ndarray:
+  """The inverse of `from_torch_layout`."""
+  return _transposed(leaf, array, lambda a: a.transpose(3, 2, 0, 1))
+
+
+def _transposed(
+  leaf: str, array: np.ndarray, transpose_kernel: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+  if leaf != "kernel" or array.ndim not in (2, 4):
+    return array
+  return array.T if array.ndim == 2 else transpose_kernel(array)
+
+
+# Reading files of named arrays: safetensors, npz, and PyTorch's own format where it is installed.
+#
+# Nothing here unpickles: `.npz` is read without objects and `.pth` with `weights_only=True`.
+
+_SAFETENSORS_DTYPES = {
+  "F64": np.dtype("<f8"),
+  "F32": np.dtype("<f4"),
+  "F16": np.dtype("<f2"),
+  "BF16": np.dtype("<u2"),  # the upper half of a float32
+  "I64": np.dtype("<i8"),
+  "I32": np.dtype("<i4"),
+  "I16": np.dtype("<i2"),
+  "I8": np.dtype("<i1"),
+  "U8": np.dtype("<u1"),
+  "BOOL": np.dtype("<?"),
+}
+_TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
+_SMALL_BYTES, _MAX_RATIO = 2**26, 200
+"""An array of more bytes may be packed at most so many times smaller: parameters are no zeros."""
+_NESTED = ("state_dict", "model_state_dict", "model", "net")
+
+
+def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+  """Returns the named arrays of a file.
+
+  Args:
+    path: `.safetensors`, `.npz`, or `.pth`, `.pt`, `.tar`, `.ckpt`, `.bin` (these through torch).
+
+  Raises:
+    ValueError: if the file is missing, damaged, of another kind, or needs torch.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ValueError(f"weights: expected a file, got {str(path)!r}, which does not exist.")
+  if path.suffix == ".safetensors":
+    return _read_safetensors(path)
+  if path.suffix == ".npz":
+    return _read_npz(path)
+  if path.suffix in _TORCH_SUFFIXES:
+    return _read_torch(path)
+  known = ", ".join((".safetensors", ".npz", *_TORCH_SUFFIXES))
+  raise ValueError(f"weights: expected a file that ends in {known}, got {path.name!r}.")
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Layout: 8 bytes N (little endian), N bytes of JSON, then the data that the JSON points into."""
+  try:
+    with files.open_regular(path) as file:
+      header_end = 8 + int.from_bytes(file.read(8), "little")
+      if not 8 < header_end <= min(path.stat().st_size, 8 + files.MAX_JSON_BYTES):
+        raise ValueError("the header does not fit into the file")
+      header = files.parse_json(file.read(header_end - 8))
+      mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = memoryview(mapped)[header_end:]
+    return {
+      name: _tensor(name, entry, data) for name, entry in header.items() if name != "__metadata__"
+    }
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"weights: {str(path)!r} is not a whole safetensors file ({error}). Copy it again."
+    ) from error
+
+
+def _tensor(name: str, entry: Mapping[str, Any], data: memoryview) -> np.ndarray:
+  dtype, shape = _SAFETENSORS_DTYPES.get(entry["dtype"]), tuple(entry["shape"])
+  if dtype is None:
+    raise ValueError(f"{name} has dtype {entry['dtype']}, which cannot be read")
+  begin, end = entry["data_offsets"]
+  if not 0 <= begin <= end <= len(data) or end - begin != dtype.itemsize * math.prod(shape):
+    raise ValueError(f"{name} {list(shape)} does not fit its data [{begin}, {end}]")
+  array = np.frombuffer(data[begin:end], dtype).reshape(shape)
+  if entry["dtype"] == "BF16":
+    return (array.astype(np.uint32) << 16).view(np.float32)
+  return array
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    # Opened here: NumPy leaves the file open when it is damaged.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+      for entry in file.zip.infolist():
+        if entry.file_size > max(_SMALL_BYTES, _MAX_RATIO * entry.compress_size):
+          raise ValueError(f"{entry.filename} unpacks to {entry.file_size} bytes")
+      return {name: file[name] for name in file.files}
+  except Exception as error:  # zipfile, zlib and NumPy each raise their own
+    raise ValueError(
+      f"weights: {str(path)!r} is not a whole .npz file of plain arrays ({error})."
+    ) from error
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    import torch  # pyright: ignore[reportMissingImports]
+  except ImportError as error:
+    raise ValueError(
+      f"weights: reading {path.name!r} needs torch, which is not installed. Where it is, run "
+      f"`import numpy, torch; state = torch.load({path.name!r}, map_location='cpu', "
+      "weights_only=True); numpy.savez('weights.npz', **{name: value.float().numpy() for name, "
+      "value in state.get('state_dict', state).items()})` and give weights.npz instead."
+    ) from error
+  try:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+  except Exception as error:  # pickle, zipfile and torch each raise their own
+    raise ValueError(
+      f"weights: {str(path)!r} cannot be read as plain tensors ({error}). Save "
+      "`model.state_dict()` instead of the model."
+    ) from error
+  tensors = {n: value for n, value in _unnested(state).items() if isinstance(value, torch.Tensor)}
+  if not tensors:
+    raise ValueError(f"weights: {str(path)!r} holds no dict of tensors. Save `model.state_dict()`.")
+  return {name: _to_numpy(value) for name, value in tensors.items()}
+
+
+def _unnested(state: Any) -> Mapping[str, Any]:
+  """Returns the state dict inside a training checkpoint."""
+  if not isinstance(state, Mapping):
+    return {}
+  inner = [state[name] for name in _NESTED if isinstance(state.get(name), Mapping)]
+  return _unnested(inner[0]) if inner else state
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+  return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -2,7 +2,7 @@
 """From results files to one HTML page, Markdown, and the tables of a README."""
 
 from mixboost_jax.report.content import Content, gather
+from mixboost_jax.report.page import robustness_table, write
 from mixboost_jax.report.readme import update as update_readme
-from mixboost_jax.report.writing import robustness_table, write
 
 __all__ = ["Content", "gather", "robustness_table", "update_readme", "write"]

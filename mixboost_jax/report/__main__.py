@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mixboost_jax.report import aggregate, paper_figures, readme, writing
+from mixboost_jax.report import groups, interactions, page, readme
 
 EXIT_USER_ERROR = 2
 
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
       changed = readme.update(options.update_readme, options.results)
       print(f"{options.update_readme}: {'updated' if changed else 'already up to date'}")
     else:
-      print(writing.write(options.results, options.out or _default_out(options.results)))
+      print(page.write(options.results, options.out or _default_out(options.results)))
       if options.figures:
-        runs = aggregate.load(options.results)
-        with aggregate.explaining(runs):
-          drawn = paper_figures.write(aggregate.group(runs), pathlib.Path(options.figures))
+        runs = groups.load(options.results)
+        with groups.explaining(runs):
+          drawn = interactions.write(groups.group(runs), pathlib.Path(options.figures))
         print(*drawn, sep="\n")
   except (ValueError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)

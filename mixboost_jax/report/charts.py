@@ -9,18 +9,17 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from mixboost_jax.report import scales
-from mixboost_jax.report.drawing import NUM_COLOURS as NUM_COLOURS
-from mixboost_jax.report.drawing import bar as _bar
-from mixboost_jax.report.drawing import dot as _dot
-from mixboost_jax.report.drawing import figure as _figure
-from mixboost_jax.report.drawing import grid as _grid
-from mixboost_jax.report.drawing import line as _line
-from mixboost_jax.report.drawing import series_class as _class
-from mixboost_jax.report.drawing import stroke as _stroke
-from mixboost_jax.report.drawing import text as _text
-from mixboost_jax.report.drawing import turned as _turned
-from mixboost_jax.report.markup import Markup, join
+from mixboost_jax.report import svg
+from mixboost_jax.report.svg import Markup, join
+from mixboost_jax.report.svg import bar as _bar
+from mixboost_jax.report.svg import dot as _dot
+from mixboost_jax.report.svg import figure as _figure
+from mixboost_jax.report.svg import grid as _grid
+from mixboost_jax.report.svg import line as _line
+from mixboost_jax.report.svg import series_class as _class
+from mixboost_jax.report.svg import stroke as _stroke
+from mixboost_jax.report.svg import text as _text
+from mixboost_jax.report.svg import turned as _turned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +76,13 @@ def lines(
   all_x = [x for points in known for x, _ in points]
   low_x, high_x = 0.0, max([*all_x, 0.0]) or 1.0  # steps are counted from 0
   if from_low and all_x:
-    low_x, high_x = scales.bounds(all_x)
+    low_x, high_x = svg.bounds(all_x)
   ys = [y for points in known for _, y in points]
-  low_y, high_y = scales.bounds(ys, include=0.0 if from_zero else None)
-  x = scales.Scale(low_x, high_x, left, width - right)
-  y = scales.Scale(low_y, high_y, height - bottom, top)
+  low_y, high_y = svg.bounds(ys, include=0.0 if from_zero else None)
+  x = svg.Scale(low_x, high_x, left, width - right)
+  y = svg.Scale(low_y, high_y, height - bottom, top)
   body = [
-    _grid(x, y, scales.ticks(low_x, high_x, count=5), scales.ticks(low_y, high_y, count=5)),
+    _grid(x, y, svg.ticks(low_x, high_x, count=5), svg.ticks(low_y, high_y, count=5)),
     _text((left + width - right) / 2, height - 6, x_label, "middle"),
   ]
   for one in series:
@@ -111,14 +110,14 @@ def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, u
   height = top + bottom + sum(heading + row * len(values) for _, values in clusters)
   every = [w for _, values in clusters for w in values]
   ends = [e for w in every for e in (w.low, w.high, w.value) if e is not None]
-  low, high = scales.bounds(ends, include=0.0)
-  x = scales.Scale(low, high, left, width - right)
-  marks = scales.ticks(low, high, count=6)
+  low, high = svg.bounds(ends, include=0.0)
+  x = svg.Scale(low, high, left, width - right)
+  marks = svg.ticks(low, high, count=6)
   step = marks[1] - marks[0] if len(marks) > 1 else 1.0
   body = []
   for mark in marks:
     body.append(_stroke(x(mark), top + 8, x(mark), height - bottom + 4, "grid"))
-    body.append(_text(x(mark), height - bottom + 18, scales.label(mark, step), "middle"))
+    body.append(_text(x(mark), height - bottom + 18, svg.label(mark, step), "middle"))
   body.append(_text((left + width - right) / 2, height - 4, unit, "middle"))
   place = float(top)
   for name, values in clusters:
@@ -141,13 +140,13 @@ def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> M
     runs: (label, bins, colour).
   """
   width, height, left, right, top, bottom, bars = 320, 360, 46, 10, 10, 38, 56
-  x = scales.Scale(0, 1, left, width - right)
-  y = scales.Scale(0, 1, height - bottom - bars - 12, top)
+  x = svg.Scale(0, 1, left, width - right)
+  y = svg.Scale(0, 1, height - bottom - bars - 12, top)
   marks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
   body = [_grid(x, y, [], marks), _stroke(x(0), y(0), x(1), y(1), "diagonal")]
   floor, words = height - bottom, []
   largest = max([b.count / max(1, _total(bins)) for _, bins, _ in runs for b in bins], default=1)
-  tall = scales.Scale(0, largest or 1.0, floor, floor - bars)
+  tall = svg.Scale(0, largest or 1.0, floor, floor - bars)
   for i, (label, bins, colour) in enumerate(runs):
     filled = [b for b in bins if b.count and b.confidence is not None and b.accuracy is not None]
     points = [(float(b.confidence or 0), float(b.accuracy or 0)) for b in filled]
@@ -186,14 +185,14 @@ def _unbroken(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[f
       pieces.append([])
     else:
       pieces[-1].append((x, y))
-  return [scales.thin(piece) for piece in pieces if piece]
+  return [svg.thin(piece) for piece in pieces if piece]
 
 
 def _plain(value: float) -> str:
   return f"{value:.4g}"
 
 
-def _whisker(value: Whisker, x: scales.Scale, place: float, left: float) -> Markup:
+def _whisker(value: Whisker, x: svg.Scale, place: float, left: float) -> Markup:
   parts = [_text(left - 8, place + 4, value.label, "end", f"label {_class(value.colour)}")]
   end = x(value.value) if math.isfinite(value.value) else x.start
   if value.low is not None and value.high is not None:
@@ -206,3 +205,12 @@ def _whisker(value: Whisker, x: scales.Scale, place: float, left: float) -> Mark
     parts.append(_dot(x(value.value), place, 4, value.colour))
   parts.append(_text(end + 8, place + 4, value.text, "start", "value"))
   return join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A chart and its heading; `legend` lists (label, colour) if the page's legend does not hold."""
+
+  title: str
+  chart: Markup
+  legend: tuple[tuple[str, int], ...] = ()

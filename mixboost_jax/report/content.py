@@ -5,19 +5,20 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from mixboost_jax.report import (
-  aggregate,
-  compare,
-  defenses,
-  figures,
-  interaction_figures,
-  notes,
-  pictures,
-  robustness,
-  tables,
-  titles,
+from mixboost_jax.report import audits as audits_lib
+from mixboost_jax.report import charts, compare, figures, tables, titles
+from mixboost_jax.report import groups as groups_lib
+from mixboost_jax.report.audits import table
+from mixboost_jax.report.groups import (
+  Group,
+  Run,
+  Source,
+  common_prefix,
+  explaining,
+  load,
+  metric_ids,
 )
-from mixboost_jax.report.aggregate import Group, Run, Source
+from mixboost_jax.report.interactions import collect
 from mixboost_jax.runtime.results import Flag
 
 
@@ -36,14 +37,14 @@ class Content:
   deviations: tables.Table | None
   settings: tables.Table | None
   environment: tables.Table
-  errors: figures.Figure | None
-  curves: tuple[figures.Figure, ...]
-  more_curves: tuple[figures.Figure, ...]
-  reliability: tuple[figures.Figure, ...]
-  interactions: tuple[figures.Figure, ...]
+  errors: charts.Figure | None
+  curves: tuple[charts.Figure, ...]
+  more_curves: tuple[charts.Figure, ...]
+  reliability: tuple[charts.Figure, ...]
+  interactions: tuple[charts.Figure, ...]
   audits: tables.Table | None
-  audit_figures: tuple[figures.Figure, ...]
-  strips: tuple[pictures.Strip, ...]
+  audit_figures: tuple[charts.Figure, ...]
+  strips: tuple[figures.Strip, ...]
   notes: tuple[str, ...]
 
 
@@ -59,47 +60,47 @@ def gather(
   Raises:
     ValueError: if there is nothing to report, or a file is not a results file.
   """
-  runs = aggregate.load(sources)
-  with aggregate.explaining(runs):
+  runs = load(sources)
+  with explaining(runs):
     return _gathered(runs, sample_folder)
 
 
 def _gathered(runs: Sequence[Run], sample_folder: pathlib.Path | None) -> Content:
-  groups = aggregate.group(runs)
-  keys = aggregate.metric_ids(groups)
+  groups = groups_lib.group(runs)
+  keys = metric_ids(groups)
   differences = compare.differences(groups, keys) if len(groups) > 1 else []
   in_columns = len(groups) == 2 and compare.baseline_of(groups) is groups[0]
   curves, more = figures.training(groups)
-  strips, unreadable = pictures.collect(groups, fallback=sample_folder)
+  strips, unreadable = figures.collect(groups, fallback=sample_folder)
   settings = tables.config_table(groups)
   return Content(
     title=_title(groups),
     subtitle=_subtitle(groups),
-    summary=(*compare.summary(groups, keys), *defenses.summary(groups))
+    summary=(*compare.summary(groups, keys), *audits_lib.summary(groups))
     or ("No metric has been measured.",),
     groups=tuple(groups),
-    flags=robustness.flags(groups),
-    standard=robustness.standard_table(groups),
+    flags=tables.flags(groups),
+    standard=tables.standard_table(groups),
     metrics=tables.metric_table(groups, keys, differences if in_columns else ()),
     differences=tables.difference_table(differences) if differences and not in_columns else None,
-    deviations=robustness.deviation_table(groups),
+    deviations=tables.deviation_table(groups),
     settings=settings if settings.rows else None,
     environment=tables.environment_table(groups),
     errors=figures.errors(groups, keys),
     curves=tuple(curves),
     more_curves=tuple(more),
     reliability=tuple(figures.reliability(groups)),
-    interactions=tuple(interaction_figures.collect(groups)),
-    audits=defenses.table(groups),
-    audit_figures=tuple(defenses.figures(groups)),
+    interactions=tuple(collect(groups)),
+    audits=table(groups),
+    audit_figures=tuple(audits_lib.figures(groups)),
     strips=tuple(strips),
-    notes=(*notes.collect(groups, keys, differences), *unreadable),
+    notes=(*compare.collect(groups, keys, differences), *unreadable),
   )
 
 
 def _title(groups: list[Group]) -> str:
   names = [run.results.name for group in groups for run in group.runs]
-  shared = aggregate.common_prefix(names).strip("_")
+  shared = common_prefix(names).strip("_")
   everyone = titles.listing([group.label for group in groups])
   name = titles.run(shared)
   return f"{name[0].upper()}{name[1:]}: {everyone}" if name else everyone

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTML file that needs nothing else: no script, no network, charts and pictures inside."""
 
-from collections.abc import Sequence
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
 
 import mixboost_jax
-from mixboost_jax.report import charts, interaction_figures, titles
+from mixboost_jax import files
+from mixboost_jax.report import content, groups, interactions, markdown, tables, titles
+from mixboost_jax.report import svg as charts
+from mixboost_jax.report.charts import Figure
 from mixboost_jax.report.content import Content
-from mixboost_jax.report.figures import Figure
-from mixboost_jax.report.markup import Markup, element, join
-from mixboost_jax.report.pictures import Strip
-from mixboost_jax.report.style import CSS
+from mixboost_jax.report.figures import Strip
+from mixboost_jax.report.groups import Source
+from mixboost_jax.report.svg import Markup, element, join
 from mixboost_jax.report.tables import Cell, Table
 from mixboost_jax.runtime.results import Flag
 
@@ -162,7 +166,7 @@ def _reliability(figures: Sequence[Figure], labels: Sequence[str]) -> Markup | N
 def _interactions(figures: Sequence[Figure]) -> Markup | None:
   if not figures:
     return None
-  return join([element("p", interaction_figures.NOTE, class_="soft"), _grid(figures)])
+  return join([element("p", interactions.NOTE, class_="soft"), _grid(figures)])
 
 
 def _audits(content: Content) -> Markup | None:
@@ -188,3 +192,136 @@ def _strips(strips: Sequence[Strip]) -> Markup | None:
     )
     parts.append(element("figure", image, element("figcaption", caption)))
   return join(parts)
+
+
+# The style sheet of the page: light, dark and print; colours that colour-blind readers can tell.
+#
+# The series colours are those of Okabe and Ito, darkened or lightened for contrast.
+
+CSS = """
+:root { color-scheme: light dark;
+  --ink: #1c2430; --soft: #5a6675; --line: #d9dfe7; --paper: #ffffff; --card: #f5f7fa;
+  --good: #0a7a4b; --bad: #b4380f; --mild: #5a6675;
+  --c0: #0064a8; --c1: #c2500a; --c2: #00805c; --c3: #a3457d; --c4: #8a6d00; --c5: #3f3f46; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e7ebf0; --soft: #a3afbd; --line: #364150; --paper: #12171e; --card: #1b222c;
+  --good: #4fd39a; --bad: #ff9468; --mild: #a3afbd;
+  --c0: #62b5f2; --c1: #ff9d4d; --c2: #3fd0a5; --c3: #e79ac6; --c4: #e6cf5a; --c5: #c9ced6; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1.25rem 3rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.85rem; line-height: 1.2; margin: 0 0 .25rem; letter-spacing: -.01em; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: .95rem; font-weight: 600; margin: 0 0 .25rem; }
+p, ul { margin: .4rem 0 .8rem; }
+.soft, figcaption, caption { color: var(--soft); font-size: .875rem; }
+.summary { background: var(--card); border-left: 4px solid var(--c0); border-radius: 0 6px 6px 0;
+  padding: .9rem 1.1rem; margin: 1.25rem 0; }
+.summary p { margin: 0 0 .5rem; } .summary p:last-child { margin: 0; }
+.summary p:first-child { font-size: 1.1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+caption { caption-side: bottom; text-align: left; padding-top: .5rem; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .9rem .4rem 0;
+  border-bottom: 1px solid var(--line); }
+thead th { font-size: .875rem; border-bottom: 2px solid var(--ink); }
+tbody th { font-weight: 400; min-width: 8.5rem; }
+tr.section th { font-weight: 600; padding-top: 1.1rem; }
+td small { display: block; color: var(--soft); font-size: .8rem; white-space: nowrap; }
+.best { font-weight: 700; } .best small { font-weight: 400; }
+.better { color: var(--good); font-weight: 600; } .worse { color: var(--bad); font-weight: 600; }
+.flag.red { color: var(--bad); } .flag.amber { color: var(--c4); }
+.flag.note { color: var(--mild); font-weight: 400; }
+.unclear, .untested, .missing { color: var(--mild); }
+.prose td, .prose tbody th { font-size: .875rem; overflow-wrap: anywhere; }
+figure { margin: 0; } figure + figure { margin-top: 1rem; }
+.grid { display: grid; gap: 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
+.grid.narrow { grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); }
+.scroll + .grid { margin-top: 1.5rem; }
+.grid figure + figure { margin-top: 0; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; }
+.legend svg { width: 2.2rem; height: .7rem; margin-right: .4rem; vertical-align: middle; }
+.chart { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
+.chart text { fill: var(--soft); } .chart text.strong { fill: var(--ink); font-weight: 600; }
+.chart text.value { fill: var(--ink); font-variant-numeric: tabular-nums; }
+.chart .grid { stroke: var(--line); stroke-width: 1; }
+.chart .axis { stroke: var(--soft); stroke-width: 1; }
+.chart .diagonal { stroke: var(--soft); stroke-dasharray: 2 4; }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.whisker { stroke-width: 2; } .bar { opacity: .65; } .range { stroke-width: 1; opacity: .6; }
+.chart text.small { font-size: 10px; fill: var(--ink); }
+.heat.positive { fill: var(--c1); } .heat.negative { fill: var(--c0); }
+.frame { fill: none; stroke: var(--ink); stroke-width: 2; }
+.c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
+.c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
+.line.c1 { stroke-dasharray: 7 4; } .line.c2 { stroke-dasharray: 2 4; }
+.line.c3 { stroke-dasharray: 10 4 2 4; } .line.c4 { stroke-dasharray: 4 3; }
+.line.c5 { stroke-dasharray: 1 5; }
+.dot.c0, .bar.c0, text.c0 { fill: var(--c0); } .dot.c1, .bar.c1, text.c1 { fill: var(--c1); }
+.dot.c2, .bar.c2, text.c2 { fill: var(--c2); } .dot.c3, .bar.c3, text.c3 { fill: var(--c3); }
+.dot.c4, .bar.c4, text.c4 { fill: var(--c4); } .dot.c5, .bar.c5, text.c5 { fill: var(--c5); }
+.band.c0 { fill: var(--c0); } .band.c1 { fill: var(--c1); } .band.c2 { fill: var(--c2); }
+.band.c3 { fill: var(--c3); } .band.c4 { fill: var(--c4); } .band.c5 { fill: var(--c5); }
+.band { fill-opacity: .14; } .dot, .bar, .band, .chart text { stroke: none; }
+.chart text.label.c0 { fill: var(--c0); } .chart text.label.c1 { fill: var(--c1); }
+.chart text.label.c2 { fill: var(--c2); } .chart text.label.c3 { fill: var(--c3); }
+.chart text.label.c4 { fill: var(--c4); } .chart text.label.c5 { fill: var(--c5); }
+.strip { max-width: 100%; height: auto; image-rendering: pixelated; display: block;
+  border-radius: 4px; }
+details { margin-top: 1rem; } summary { cursor: pointer; color: var(--c0); }
+footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .75rem; }
+@media (max-width: 40rem) { body { font-size: 15px; padding: 1rem; } .chart { font-size: 15px; } }
+@media print { body { max-width: none; font-size: 11pt; padding: 0; }
+  figure, tr, .summary { break-inside: avoid; } h2 { break-after: avoid; }
+  .grid { grid-template-columns: 1fr 1fr; } }
+"""
+
+# `write`: results in, one HTML file and one Markdown file out.
+
+DEFAULT_NAME = "report.html"
+
+
+def write(results: Source | Iterable[Source], path: str | os.PathLike) -> pathlib.Path:
+  """Writes the report of one or more runs.
+
+  Runs that differ in their seed only are shown as mean ± standard deviation. The first run trained
+  without extras, or else the first run, is the baseline of all comparisons.
+
+  Args:
+    results: `Results` in memory, results files, run folders, folders of run folders, or a list of
+      them. Sample pictures of `Results` in memory are looked for beside the report.
+    path: the `.html` file, or a folder for `report.html`; a `.md` file of the same name goes beside
+      it.
+
+  Returns:
+    Path of the HTML file.
+
+  Raises:
+    ValueError: if there is nothing to report, or a file is not a results file.
+    WriteError: if the report cannot be written; an older one stays.
+  """
+  target = pathlib.Path(path)
+  if target.suffix.lower() not in (".html", ".htm"):
+    target = target / DEFAULT_NAME
+  gathered = content.gather(results, sample_folder=target.parent)
+  html, text = render(gathered), markdown.render(gathered)
+  files.make_folder(target.parent)
+  files.write_text(target, html)
+  files.write_text(target.with_suffix(".md"), text)
+  return target
+
+
+def robustness_table(results: Source | Iterable[Source]) -> str | None:
+  """Returns the columns of the MixBoost paper as a Markdown table, or None if they were not run.
+
+  Args:
+    results: as for `write`.
+
+  Raises:
+    ValueError: if there is nothing to read, or a file is not a results file.
+  """
+  runs = groups.load(results)
+  with groups.explaining(runs):
+    data = tables.standard_table(groups.group(runs))
+  return None if data is None else f"{markdown.table(data)}\n\n{data.caption}"

@@ -20,11 +20,20 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from mixboost_jax import registry
-from mixboost_jax.report import aggregate, defenses, markdown, robustness, tables, titles
-from mixboost_jax.report.aggregate import Group, MetricId, Run, Source
+from mixboost_jax import files, registry
+from mixboost_jax.report import audits, markdown, tables, titles
+from mixboost_jax.report import groups as groups_lib
+from mixboost_jax.report.groups import (
+  Group,
+  MetricId,
+  Run,
+  Source,
+  best_groups,
+  explaining,
+  load,
+  metric_ids,
+)
 from mixboost_jax.report.tables import NOT_RUN, Cell, Table
-from mixboost_jax.runtime import atomic
 
 _MARKERS = re.compile(
   r"(?P<open><!-- results:(?P<name>[\w.-]+)(?P<options>(?: \w+=[^\s>]+)*) -->)"
@@ -52,11 +61,11 @@ def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
   place = pathlib.Path(path)
   text = place.read_text(encoding="utf-8")
   sources = list(results)
-  runs = aggregate.load(sources) if sources else []
+  runs = load(sources) if sources else []
   changed = fill(text, runs, place=str(place))
   if changed == text:
     return False
-  atomic.write_text(place, changed)
+  files.write_text(place, changed)
   return True
 
 
@@ -91,12 +100,12 @@ def _filled(match: re.Match[str], runs: Sequence[Run], place: str) -> str:
   if "table" in options:
     field = f"{place}: results:{name}: table"
     kind = registry.lookup(_TABLES, options["table"], field=field)
-    with aggregate.explaining(runs):
+    with explaining(runs):
       data = paper_table(kind, name, runs)
     body = "\n\n".join(text for text in (markdown.table(data), data.caption) if text)
     return f"{match['open']}\n{body}\n{match['close']}"
   chosen = {key: value.split(",") for key, value in options.items()}
-  with aggregate.explaining(runs):
+  with explaining(runs):
     data = readme_table(
       name,
       runs,
@@ -117,10 +126,10 @@ def readme_table(
 ) -> Table:
   """Returns one row per config and one column per metric; what is missing says "not run"."""
   own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
-  groups = aggregate.group(own, prefix=f"{name}_") if own else []
+  groups = groups_lib.group(own, prefix=f"{name}_") if own else []
   keys = [
     key
-    for key in aggregate.metric_ids(groups)
+    for key in metric_ids(groups)
     if (not metrics or key[2] in metrics) and (not datasets or key[0] in datasets)
   ]
   if not keys:  # nothing was run, but the columns are known all the same
@@ -139,10 +148,10 @@ def readme_table(
 
 _TABLES = {
   "robustness": (
-    robustness.standard_table,
-    ("Run", *(column.title.format("CIFAR") for column in robustness.STANDARD)),
+    tables.standard_table,
+    ("Run", *(column.title.format("CIFAR") for column in tables.STANDARD)),
   ),
-  "defenses": (defenses.table, ("Accuracy in %", defenses.attack_title(defenses.CLAIM))),
+  "defenses": (audits.table, ("Accuracy in %", audits.attack_title(audits.CLAIM))),
 }
 """By `table=`: from groups to a table, and the header where nothing was run."""
 
@@ -161,7 +170,7 @@ def paper_table(
   """
   build, header = kind
   own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
-  found = build(aggregate.group(own, prefix=f"{name}_")) if own else None
+  found = build(groups_lib.group(own, prefix=f"{name}_")) if own else None
   missing = (Cell(titles.run(name)), *(Cell(NOT_RUN, tone="missing") for _ in header[1:]))
   return found or Table("", header, (missing,))
 
@@ -186,7 +195,7 @@ def _column(groups: Sequence[Group], key: MetricId) -> str:
 def _value(group: Group | None, key: MetricId, groups: Sequence[Group]) -> Cell:
   if group is None:
     return Cell(NOT_RUN, tone="missing")
-  return tables.value_cell(group, key, best=group.label in aggregate.best_groups(groups, key))
+  return tables.value_cell(group, key, best=group.label in best_groups(groups, key))
 
 
 def _origin(group: Group | None) -> tuple[Cell, Cell, Cell]:

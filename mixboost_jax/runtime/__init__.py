@@ -2,7 +2,6 @@
 """Around the training loop: devices, run folder, checkpoints, metrics, results."""
 
 from mixboost_jax.runtime import (
-  atomic,
   checkpoint,
   environment,
   interrupt,
@@ -10,14 +9,12 @@ from mixboost_jax.runtime import (
   mesh,
   peers,
   platform,
-  progress,
   results,
   workdir,
   writers,
 )
 
 __all__ = [
-  "atomic",
   "checkpoint",
   "environment",
   "interrupt",
@@ -25,7 +22,6 @@ __all__ = [
   "mesh",
   "peers",
   "platform",
-  "progress",
   "results",
   "workdir",
   "writers",

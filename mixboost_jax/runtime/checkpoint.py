@@ -7,25 +7,32 @@ checkpoints/00001500.partial*  being written, or left by a killed process; remov
 checkpoints/00001500.damaged   found altered when resuming, set aside
 ```
 
-A checkpoint gets its final name by one rename after its list of contents (`manifest.py`) is on the
+A checkpoint gets its final name by one rename after its list of contents is on the
 disk. All processes of a distributed run need to see the same folder.
 """
 
 import concurrent.futures
+import dataclasses
+import hashlib
+import json
 import logging
 import math
 import os
 import pathlib
 import re
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mixboost_jax.runtime import atomic, leaves, log, manifest, retention
+from mixboost_jax import files
+from mixboost_jax.files import explain, make_folder, sync, write_json
+from mixboost_jax.runtime import log
 
 _COMPLETE = re.compile(r"\d{8,}")
 _RESERVED = ("step", "metric")
@@ -41,6 +48,23 @@ class Restored(NamedTuple):
   state: Any
   metadata: dict[str, Any]
   """`step`, `metric`, and what was given to `save`."""
+
+
+# The list of contents of a checkpoint folder, by which damage is found before it is loaded.
+#
+# It is written last: size and SHA-256 of every file, shape and type of every array, the caller's
+# metadata, and a digest over all of that.
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What a checkpoint holds."""
+
+  step: int
+  metric: float | None
+  metadata: Mapping[str, Any]
+  leaves: Mapping[str, str]
+  """Name -> type and shape, e.g. `float32[3,3,16,16]`."""
 
 
 class Checkpointer:
@@ -114,7 +138,7 @@ class Checkpointer:
     self.wait()
     if step == self._last_step:
       return
-    metadata = leaves.plain_json(metadata or {})
+    metadata = plain_json(metadata or {})
     if taken := [name for name in _RESERVED if name in metadata]:
       raise ValueError(f"Checkpointer.save: metadata may not hold {', '.join(taken)}.")
     if (steps := self.steps()) and step <= steps[-1]:
@@ -122,14 +146,14 @@ class Checkpointer:
         f"{self._folder}: holds a checkpoint of step {steps[-1]}, so step {step} cannot be added; "
         "restore it first, or choose another folder."
       )
-    arrays = leaves.by_name(state)
-    known = {name: leaves.describe(leaf) for name, leaf in arrays.items()}
+    arrays = by_name(state)
+    known = {name: describe(leaf) for name, leaf in arrays.items()}
     metric = None if metric is None or not math.isfinite(metric) else float(metric)
-    contents = manifest.Manifest(step, metric, metadata, known)
+    contents = Manifest(step, metric, metadata, known)
     partial = self._path(step).with_name(f"{self._path(step).name}.partial")
     try:
       if log.is_primary():
-        atomic.make_folder(self._folder)
+        make_folder(self._folder)
         self._tidy()
       with jax.transfer_guard("allow"):
         self._orbax().save(partial, arrays)
@@ -204,13 +228,13 @@ class Checkpointer:
     for step in self._candidates(which):
       path = self._path(step)
       try:
-        contents = manifest.verify(path)
-      except manifest.DamagedError as error:
+        contents = verify(path)
+      except DamagedError as error:
         problems[step] = str(error)
         continue
-      wanted = leaves.by_name(like)
-      leaves.check_fit(path, contents.leaves, wanted)
-      targets = {name: leaves.target(leaf) for name, leaf in wanted.items()}
+      wanted = by_name(like)
+      check_fit(path, contents.leaves, wanted)
+      targets = {name: target(leaf) for name, leaf in wanted.items()}
       with jax.transfer_guard("allow"):
         loaded = self._orbax().restore(path, targets)
       state = jax.tree.unflatten(jax.tree.structure(like), [loaded[name] for name in wanted])
@@ -249,40 +273,38 @@ class Checkpointer:
     if which == "newest":
       return newest_first
     # Stable: of equal metrics the newer one, and those without a metric last.
-    return sorted(newest_first, key=lambda s: retention.rank(self._path(s), better=self._better))
+    return sorted(newest_first, key=lambda s: rank(self._path(s), better=self._better))
 
-  def _commit(self, step: int, partial: pathlib.Path, contents: manifest.Manifest) -> None:
+  def _commit(self, step: int, partial: pathlib.Path, contents: Manifest) -> None:
     """Runs in the background: waits for the arrays, lists them, gives the folder its name."""
     try:
       self._orbax().wait_until_finished()
       if log.is_primary():
-        manifest.write(partial, contents)
+        write(partial, contents)
         os.rename(partial, self._path(step))
-        atomic.sync(self._folder)
+        sync(self._folder)
     except Exception as error:
       self._last_step = None
       raise self._failure(step, partial, error) from error
     if log.is_primary():
       paths = [self._path(s) for s in self.steps()]
-      retention.prune(
-        paths, keep_last=self._keep_last, keep_best=self._keep_best, better=self._better
-      )
+      prune(paths, keep_last=self._keep_last, keep_best=self._keep_best, better=self._better)
 
   def _failure(self, step: int, partial: pathlib.Path, error: Exception) -> CheckpointError:
     if log.is_primary():
-      retention.remove(partial)
+      remove(partial)
     steps = [s for s in self.steps() if s != step]
     intact = f"step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
     return CheckpointError(
-      f"cannot save step {step} in {self._folder}: {atomic.explain(error)}; {intact}."
+      f"cannot save step {step} in {self._folder}: {explain(error)}; {intact}."
     )
 
   def _tidy(self) -> None:
     """Removes what killed processes left and sets damaged checkpoints aside."""
     for path in self._folder.glob("*.partial*"):
-      retention.remove(path)
+      remove(path)
     for step in self._damaged:
-      retention.set_aside(self._path(step))
+      set_aside(self._path(step))
     self._damaged.clear()
 
 
@@ -301,3 +323,245 @@ class _AllButLateWrites(NamedTuple):
 
 def _is_not_from_orbax(record: logging.LogRecord) -> bool:
   return "orbax" not in pathlib.PurePath(record.pathname).parts
+
+
+FILE_NAME = "contents.json"
+_VERSION = 1
+_CHUNK_BYTES = 1 << 20
+
+
+class DamagedError(ValueError):
+  """A checkpoint is not what was written; the message says which file and how."""
+
+
+def write(folder: pathlib.Path, manifest: Manifest) -> None:
+  """Adds the list of contents to a folder whose other files are complete.
+
+  Raises:
+    WriteError: if the disk is full or not writable.
+  """
+  files = {
+    path.relative_to(folder).as_posix(): [path.stat().st_size, _checksum(path)]
+    for path in sorted(folder.rglob("*"))
+    if path.is_file() and path.name != FILE_NAME
+  }
+  tree = {"version": _VERSION, **dataclasses.asdict(manifest), "files": files}
+  write_json(folder / FILE_NAME, tree | {"digest": _digest(tree)})
+
+
+def read(folder: pathlib.Path) -> Manifest:
+  """Reads the list alone, without looking at the files.
+
+  Raises:
+    DamagedError: if it is missing, unreadable or altered.
+  """
+  return _manifest(_read(folder), folder)
+
+
+def verify(folder: pathlib.Path) -> Manifest:
+  """Compares every file with the list.
+
+  Raises:
+    DamagedError: naming the first file that is missing, truncated or altered.
+  """
+  tree = _read(folder)
+  # All sizes first: truncation is found without reading gigabytes.
+  for name, (size, _) in tree["files"].items():
+    path = folder / name
+    found = path.stat().st_size if path.is_file() else None
+    if found is None:
+      raise DamagedError(f"{name} is missing")
+    if found != size:
+      raise DamagedError(f"{name} has {found} of {size} bytes")
+  for name, (_, checksum) in tree["files"].items():
+    if _checksum(folder / name) != checksum:
+      raise DamagedError(f"{name} was altered (its checksum differs)")
+  return _manifest(tree, folder)
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any]:
+  try:
+    tree = files.read_json(folder / FILE_NAME)
+  except FileNotFoundError:
+    raise DamagedError(f"{FILE_NAME} is missing") from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise DamagedError(f"{FILE_NAME} cannot be read ({error})") from error
+  if not isinstance(tree, dict) or tree.pop("digest", None) != _digest(tree):
+    raise DamagedError(f"{FILE_NAME} was altered (its checksum differs)")
+  if tree.get("version") != _VERSION:
+    raise DamagedError(f"{FILE_NAME} is of version {tree.get('version')}, expected {_VERSION}")
+  if wrong := [name for name, fits in _FIELDS.items() if name not in tree or not fits(tree[name])]:
+    raise DamagedError(f"{FILE_NAME} lacks {', '.join(wrong)} as this version writes them")
+  return tree
+
+
+def _is_integer(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+  "step": _is_integer,
+  "metric": lambda value: value is None or isinstance(value, int | float),
+  "metadata": lambda value: isinstance(value, dict),
+  "leaves": lambda value: (
+    isinstance(value, dict) and all(isinstance(leaf, str) for leaf in value.values())
+  ),
+  "files": lambda value: (
+    isinstance(value, dict)
+    and all(
+      isinstance(entry, list)
+      and len(entry) == 2
+      and _is_integer(entry[0])
+      and isinstance(entry[1], str)
+      for entry in value.values()
+    )
+  ),
+}
+"""What a list of contents must hold."""
+
+
+def _manifest(tree: Mapping[str, Any], folder: pathlib.Path) -> Manifest:
+  if folder.name.isdecimal() and int(folder.name) != tree["step"]:
+    raise DamagedError(f"it is of step {tree['step']}: the folder was renamed or copied")
+  return Manifest(**{field.name: tree[field.name] for field in dataclasses.fields(Manifest)})
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(path: pathlib.Path) -> str:
+  digest = hashlib.sha256()
+  try:
+    with open(path, "rb") as file:
+      while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+  except OSError as error:
+    raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from error
+  return digest.hexdigest()
+
+
+# Which checkpoints of a folder are kept, and how the others go.
+
+
+def rank(checkpoint: pathlib.Path, *, better: str) -> float:
+  """Returns a number that is smaller for a better checkpoint, infinite without a metric.
+
+  Minus infinity if it cannot be read: it may have been the best one.
+  """
+  try:
+    metric = read(checkpoint).metric
+  except DamagedError:
+    return -math.inf
+  if metric is None:
+    return math.inf
+  return metric if better == "lower" else -metric
+
+
+def prune(
+  checkpoints: Iterable[pathlib.Path], *, keep_last: int, keep_best: int, better: str
+) -> None:
+  """Removes all but the newest and the best.
+
+  Args:
+    checkpoints: oldest first.
+    keep_last: newest to keep.
+    keep_best: to keep for their metric beside those; of equal ones the newer.
+    better: `lower` or `higher`.
+  """
+  newest_first = list(checkpoints)[::-1]
+  ranks = {path: rank(path, better=better) for path in newest_first}
+  ranked = sorted((p for p in newest_first if math.isfinite(ranks[p])), key=ranks.__getitem__)
+  kept = {*newest_first[:keep_last], *ranked[:keep_best]}
+  for path in newest_first:
+    if path not in kept:
+      dying = path.with_name(f"{path.name}.partial-old")
+      try:
+        os.rename(path, dying)  # from here on nobody takes it for a checkpoint
+      except OSError as error:
+        log.warn(f"cannot remove the old checkpoint {path}: {error.strerror}.")
+      else:
+        remove(dying)
+
+
+def remove(path: pathlib.Path) -> None:
+  """Removes a folder and Orbax's temporary versions of it, as far as possible."""
+  for found in [path, *path.parent.glob(f"{path.name}.orbax*")]:
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def set_aside(path: pathlib.Path) -> None:
+  """Renames a damaged checkpoint, so that it is neither used nor in the way nor lost."""
+  aside, count = path.with_name(f"{path.name}.damaged"), 1
+  while aside.exists():
+    aside, count = path.with_name(f"{path.name}.damaged{count}"), count + 1
+  if path.exists():
+    os.rename(path, aside)
+
+
+# The leaves of a state as a checkpoint stores them: by name, with type and shape.
+
+
+def plain_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a copy as it will be read back.
+
+  Raises:
+    ValueError: if JSON cannot say it.
+  """
+  try:
+    return json.loads(json.dumps(dict(metadata), allow_nan=False))
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"Checkpointer: metadata is not JSON: {error}.") from error
+
+
+def by_name(tree: Any) -> dict[str, Any]:
+  """Returns the leaves by readable unique names: no class of the tree needs to be stored."""
+  named: dict[str, Any] = {}
+  for path, leaf in jax.tree.leaves_with_path(tree):
+    name = jax.tree_util.keystr(path, simple=True, separator=".") or "value"
+    while name in named:
+      name += "_"
+    named[name] = leaf
+  return named
+
+
+def describe(leaf: Any) -> str:
+  """Returns type and shape, e.g. `float32[3,3,16,16]`, or `int` for a plain number.
+
+  Raises:
+    ValueError: if the leaf cannot be stored.
+  """
+  if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      raise ValueError("Checkpointer: typed keys are not stored; derive them from the seed.")
+    return f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
+  if isinstance(leaf, bool | int | float):
+    return type(leaf).__name__
+  raise ValueError(f"Checkpointer: expected arrays and numbers, got {type(leaf).__name__}.")
+
+
+def target(leaf: Any) -> Any:
+  """Returns the description of a leaf that is to be restored, with a place to go to."""
+  if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+  return leaf
+
+
+def check_fit(path: pathlib.Path, stored: Mapping[str, str], wanted: Mapping[str, Any]) -> None:
+  """Compares what a checkpoint holds with what is wanted.
+
+  Raises:
+    ValueError: listing the arrays that differ.
+  """
+  asked = {name: describe(leaf) for name, leaf in wanted.items()}
+  wrong = [
+    f"{name}: {stored.get(name, 'absent')} stored, {asked.get(name, 'absent')} wanted"
+    for name in [*asked, *(name for name in stored if name not in asked)]
+    if stored.get(name) != asked.get(name)
+  ]
+  if wrong:
+    more = f"\n  - and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+    raise ValueError(
+      f"checkpoint {path} holds other arrays than this run:\n  - " + "\n  - ".join(wrong[:8]) + more
+    )

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plain lines on stderr, spoken by one process of a run only."""
 
+import collections
 import contextlib
+import math
 import os
+import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -56,3 +60,198 @@ def add_before_line(hook: Callable[[], None]) -> Callable[[], None]:
       _before_line.remove(hook)
 
   return remove
+
+
+# How far a loop has come: a line that rewrites itself on a screen, a few plain lines in a file.
+
+BAR_UPDATES_PER_SECOND = 8.0
+LINES_PER_SECOND = 0.1
+_RATE_SECONDS = 20.0
+"""The rate shown is that of the last so many seconds, so that the compilation is soon forgotten."""
+
+
+def format_duration(seconds: float) -> str:
+  """Returns e.g. `8s`, `3m05s`, `2h07m`, `4d03h`; `--` if it is unknown."""
+  if not math.isfinite(seconds) or seconds < 0:
+    return "--"
+  whole = round(seconds)
+  if whole < 60:
+    return f"{whole}s"
+  if whole < 3600:
+    return f"{whole // 60}m{whole % 60:02d}s"
+  if whole < 86400:
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+  return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def format_number(value: float) -> str:
+  """Returns three or four digits that can be read at a glance, e.g. `0.0123`, `45.6`, `1.2e-05`."""
+  if not math.isfinite(value):
+    return str(value)
+  size = abs(value)
+  if size != 0 and (size < 1e-3 or size >= 1e5):
+    return f"{value:.1e}"
+  if size >= 1000:
+    return f"{value:.0f}"
+  return f"{value:#.3g}" if size < 100 else f"{value:.1f}"
+
+
+def format_rate(per_second: float, unit: str) -> str:
+  """Returns e.g. `45.6 images/s`, `12.3k images/s`; empty if it is unknown."""
+  if not math.isfinite(per_second) or per_second <= 0:
+    return ""
+  if per_second >= 1e4:
+    return f"{per_second / 1e3:.1f}k {unit}/s"
+  return f"{format_number(per_second)} {unit}/s"
+
+
+def format_bar(fraction: float, width: int) -> str:
+  """Returns a bar of exactly `width` characters."""
+  filled = int(min(max(fraction, 0.0), 1.0) * width)
+  return "#" * filled + "." * (width - filled)
+
+
+def format_line(
+  label: str,
+  step: int,
+  num_steps: int,
+  *,
+  rate: float = math.nan,
+  seconds_left: float = math.nan,
+  metrics: Mapping[str, float] | None = None,
+  unit: str = "images",
+  bar_width: int = 0,
+) -> str:
+  """Returns e.g. `train  120/500  24%  812 images/s  loss 1.23  2m05s left`."""
+  digits = len(str(num_steps))
+  fraction = step / num_steps if num_steps else 1.0
+  parts = [label, f"[{format_bar(fraction, bar_width)}]" if bar_width else ""]
+  parts += [f"{step:{digits}d}/{num_steps}", f"{100 * fraction:3.0f}%", format_rate(rate, unit)]
+  parts += [f"{name} {format_number(value)}" for name, value in (metrics or {}).items()]
+  if step < num_steps:
+    parts.append(f"{format_duration(seconds_left)} left")
+  return "  ".join(part for part in parts if part)
+
+
+def _rewrites(stream: Any) -> bool:
+  """Returns whether a carriage return takes the last line back there."""
+  in_notebook = type(stream).__module__.startswith("ipykernel")
+  return in_notebook or bool(getattr(stream, "isatty", lambda: False)())
+
+
+class Progress:
+  """Shows a loop of known length.
+
+  Updates may come as often as they like; they are shown at most `BAR_UPDATES_PER_SECOND` times a
+  second on a terminal or in a notebook and `LINES_PER_SECOND` times elsewhere, and the last one in
+  any case. Only the first process speaks.
+  """
+
+  def __init__(
+    self,
+    label: str,
+    num_steps: int,
+    *,
+    first_step: int = 0,
+    unit: str = "images",
+    stream: Any = None,
+    clock: Callable[[], float] = time.monotonic,
+    updates_per_second: float | None = None,
+  ):
+    """Prints nothing yet.
+
+    Args:
+      label: first word of every line.
+      num_steps: step at which the loop ends.
+      first_step: step from which it is resumed.
+      unit: of what the rate counts.
+      stream: a text file; stderr if None.
+      clock: seconds.
+      updates_per_second: most lines per second; by the kind of stream if None.
+    """
+    self._stream = sys.stderr if stream is None else stream
+    self._label, self._num_steps, self._unit, self._clock = label, num_steps, unit, clock
+    self._terminal = _rewrites(self._stream)
+    usual = BAR_UPDATES_PER_SECOND if self._terminal else LINES_PER_SECOND
+    self._interval = 1 / (updates_per_second or usual)
+    self._speaks = is_primary()
+    self._started = clock()
+    self._shown_at = -math.inf
+    self._shown_length = 0
+    self._last_text = ""
+    self._done = 0
+    self._unseen: tuple[int, Mapping[str, Any]] | None = None
+    # (time, step, units done), oldest first
+    self._history = collections.deque([(self._started, first_step, 0)])
+    self._remove_hook = add_before_line(self._clear) if self._terminal else lambda: None
+
+  def update(
+    self,
+    step: int,
+    *,
+    units: int = 0,
+    metrics: Mapping[str, Any] | None = None,
+    force: bool = False,
+  ) -> None:
+    """Takes note of a finished step and shows it if it is time to.
+
+    Args:
+      step: steps finished so far.
+      units: images (say) processed since the update before.
+      metrics: numbers to show. JAX arrays are waited for only when they are shown.
+      force: show it in any case.
+    """
+    now = self._clock()
+    self._done += units
+    self._history.append((now, step, self._done))
+    while len(self._history) > 2 and now - self._history[0][0] > _RATE_SECONDS:
+      self._history.popleft()
+    self._unseen = (step, metrics or {})
+    if self._speaks and (force or now - self._shown_at >= self._interval):
+      self._show(now, *self._unseen)
+
+  def close(self) -> None:
+    """Shows the last update and ends the line."""
+    if self._speaks and self._unseen:
+      self._show(self._clock(), *self._unseen)
+    self._remove_hook()
+    if self._terminal and self._shown_length:
+      say("", stream=self._stream)
+      self._shown_length = 0
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+  def _show(self, now: float, step: int, metrics: Mapping[str, Any]) -> None:
+    then, old_step, old_done = self._history[0]
+    elapsed = max(now - then, 1e-9)
+    steps_per_second = (step - old_step) / elapsed
+    text = format_line(
+      self._label,
+      step,
+      self._num_steps,
+      rate=(self._done - old_done) / elapsed,
+      seconds_left=(self._num_steps - step) / steps_per_second if steps_per_second else math.nan,
+      metrics={name: float(value) for name, value in jax.device_get(dict(metrics)).items()},
+      unit=self._unit,
+      bar_width=24 if self._terminal else 0,
+    )
+    self._unseen = None
+    if text == self._last_text:
+      return
+    self._last_text, self._shown_at = text, now
+    if not self._terminal:
+      say(text, stream=self._stream)
+      return
+    text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be rewritten
+    say("\r" + text.ljust(self._shown_length), end="", stream=self._stream)
+    self._shown_length = len(text)
+
+  def _clear(self) -> None:
+    """Wipes the bar so that a message can take its line; the next update draws it again."""
+    if self._shown_length:
+      say("\r" + " " * self._shown_length + "\r", end="", stream=self._stream)
+      self._shown_length, self._last_text, self._shown_at = 0, "", -math.inf

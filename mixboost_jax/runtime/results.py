@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixboost_jax import files
-from mixboost_jax.runtime import atomic
 
 SCHEMA_VERSION = 1
 SAMPLE_KINDS = ("clean", "augmented", "masked")
@@ -114,7 +113,7 @@ def write(path: str | os.PathLike, results: Results) -> None:
   tree = json.loads(json.dumps(tree, default=_plain_number))
   if problems := _problems(tree):
     raise ResultsError(_message(f"results for {os.fspath(path)}", problems))
-  atomic.write_json(path, tree)
+  files.write_json(path, tree)
 
 
 def read(path: str | os.PathLike) -> Results:

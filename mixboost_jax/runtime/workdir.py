@@ -8,18 +8,24 @@ metrics.jsonl  tensorboard/  checkpoints/  samples/*.png  results.json
 ```
 """
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
 import shutil
+import socket
+import tempfile
+import threading
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mixboost_jax import files
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.runtime import atomic, log
-from mixboost_jax.runtime.lock import FolderLock
+from mixboost_jax.runtime import log, peers
+from mixboost_jax.runtime.interrupt import Stopped
 from mixboost_jax.schema import Settings
 
 CONFIG_VERSION = 1
@@ -28,6 +34,108 @@ CONFIG_FILE = "config.json"
 
 class WorkdirError(ValueError):
   """The folder cannot be used for this run. Nothing in it was touched."""
+
+
+# A lock file that keeps two processes from writing into one folder.
+#
+# The file names the process that holds it. A lock whose process is gone is taken over: on the same
+# machine that is known at once, for another machine (a shared disk, a restarted job) the holder
+# touches the file now and then, and long silence means that it is gone. So whoever finds the lock
+# of another machine waits for the next touch or the end of the silence.
+
+
+class FolderLock:
+  """Holds `<folder>/.lock` from `acquire` to `release`."""
+
+  FILE_NAME = ".lock"
+
+  def __init__(self, folder: str | os.PathLike):
+    self._folder = pathlib.Path(folder)
+    self._path = self._folder / self.FILE_NAME
+    self._stop = threading.Event()
+    self._held = False
+
+  def acquire(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Takes the lock; waits at most `SILENT_SECONDS` for a sign of life from another machine.
+
+    Args:
+      should_stop: asked while it waits.
+
+    Raises:
+      RuntimeError: if another process holds it.
+      Stopped: if that was asked for.
+      WriteError: if the file cannot be written.
+    """
+    touched: float | None = None
+    while not self._taken(touched):
+      if touched is None:
+        touched = self._touched()
+        log.info(
+          f"{self._folder}: locked by a process on another machine; waiting up to "
+          f"{max(SILENT_SECONDS - self._seconds_silent(), 0):.0f} s for a sign of life from it."
+        )
+      if should_stop():
+        raise Stopped(f"{self._folder}: stopped on request, nothing was begun.")
+      self._stop.wait(LOOK_SECONDS)
+    self._held = True
+    peers.on_sudden_end.append(self.release)
+    threading.Thread(target=self._touch, name="workdir-lock", daemon=True).start()
+
+  def _taken(self, touched: float | None) -> bool:
+    """Takes the lock unless a process of another machine may hold it, last touched at `touched`."""
+    with _one_at_a_time(self._folder):
+      if self._path.exists():
+        holder = _read(self._path)
+        reason = self._why_stale(holder)
+        if reason is None:
+          here = holder.get("machine") == _machine()
+          if not here and touched in (None, self._touched()):
+            return False
+          raise RuntimeError(
+            f"{self._folder}: in use by process {holder.get('pid')}"
+            f"{'' if here else ' on another machine'}; wait for it, choose another --workdir, or "
+            f"remove {self._path} if it is gone for sure."
+          )
+        log.info(f"{self._folder}: taking over from process {holder.get('pid')}: {reason}.")
+      files.write_json(self._path, _identity(os.getpid()))
+    return True
+
+  def release(self) -> None:
+    """Gives the lock back; harmless if it is not held."""
+    self._stop.set()
+    if self.release in peers.on_sudden_end:
+      peers.on_sudden_end.remove(self.release)
+    if self._held and _read(self._path) == _identity(os.getpid()):
+      self._path.unlink(missing_ok=True)
+    self._held = False
+
+  def _touch(self) -> None:
+    while not self._stop.wait(TOUCH_SECONDS):
+      with contextlib.suppress(OSError):
+        os.utime(self._path)
+
+  def _why_stale(self, holder: dict[str, Any]) -> str | None:
+    if holder.get("machine") == _machine():
+      pid = holder.get("pid")
+      if isinstance(pid, int) and _identity(pid) == holder and _is_alive(pid):
+        return None
+      return "it has ended"
+    silent = self._seconds_silent()
+    if silent > SILENT_SECONDS:
+      return f"it has been silent for {silent:.0f} s"
+    return None if holder else "its lock file is damaged"
+
+  def _seconds_silent(self) -> float:
+    # The clock of the file system itself: those of two machines may disagree.
+    with tempfile.TemporaryFile(dir=self._folder) as probe:
+      now = os.fstat(probe.fileno()).st_mtime
+    return now - self._touched()
+
+  def _touched(self) -> float:
+    try:
+      return self._path.stat().st_mtime
+    except FileNotFoundError:  # given back in this moment
+      return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +225,7 @@ def open_run(
   if not log.is_primary():
     return Workdir(path, resumed=(path / CONFIG_FILE).exists())
   _check(path, settings)  # before anything is created
-  atomic.make_folder(path)
+  files.make_folder(path)
   lock = FolderLock(path)
   try:
     lock.acquire(should_stop=should_stop)
@@ -125,11 +233,11 @@ def open_run(
     raise WorkdirError(str(error)) from None
   try:
     resumed = _check(path, settings)  # again: now nobody else writes here
-    for leftover in path.glob(f"{atomic.TEMPORARY_PREFIX}*"):
+    for leftover in path.glob(f"{files.TEMPORARY_PREFIX}*"):
       leftover.unlink(missing_ok=True)
     if not resumed:
       _clear(path)
-      atomic.write_json(path / CONFIG_FILE, config_tree(settings, versions))
+      files.write_json(path / CONFIG_FILE, config_tree(settings, versions))
     else:
       _tell_what_differs(path, versions)
   except BaseException:
@@ -188,7 +296,7 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
     ) from None
   except OSError as error:
     raise WorkdirError(f"{path}: {error.strerror}; choose another --workdir.") from error
-  own = (FolderLock.FILE_NAME, atomic.TEMPORARY_PREFIX)
+  own = (FolderLock.FILE_NAME, files.TEMPORARY_PREFIX)
   names = [name for name in names if not name.startswith(own)]
   if not names:
     return False
@@ -245,3 +353,119 @@ def _version_notes(before: Mapping[str, Any], versions: Mapping[str, str]) -> li
     for name, new in sorted(versions.items())
     if name in old and old[name] != new
   ]
+
+
+TOUCH_SECONDS = 20.0
+SILENT_SECONDS = 120.0
+LOOK_SECONDS = 1.0
+
+
+def _identity(pid: int) -> dict[str, Any]:
+  """Returns what tells a process from all others, past ones with the same number included."""
+  return {"pid": pid, "started": _start_time(pid), "machine": _machine()}
+
+
+def _start_time(pid: int) -> str:
+  try:
+    # Field 22 of stat(5), counted after the name, which may hold spaces and parentheses.
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[19]
+  except (OSError, IndexError):
+    return ""
+
+
+def _is_alive(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    return True
+  return True
+
+
+def _machine() -> str:
+  """Returns a digest that differs between machines and between their boots; it names nobody."""
+  try:
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
+  except OSError:
+    boot = ""
+  return hashlib.sha256(f"{socket.gethostname()}{boot}".encode()).hexdigest()[:12]
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    tree = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError):
+    return {}
+  return tree if isinstance(tree, dict) else {}
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
+  """Lets one process of this machine at a time look at the lock file and take it."""
+  try:
+    import fcntl
+  except ImportError:  # not a POSIX system: the short race stays
+    yield
+    return
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):  # some network disks cannot lock
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
+
+
+# Measured parts of a long job in one JSON file, so that a stopped job goes on where it was.
+
+
+class Parts:
+  """Parts by name, kept for one identity: another config or checkpoint starts afresh."""
+
+  def __init__(
+    self,
+    path: pathlib.Path | None,
+    *,
+    identity: Any = None,
+    should_stop: Callable[[], bool] = lambda: False,
+  ):
+    """Reads what an earlier process left.
+
+    Args:
+      path: the file; None keeps the parts in memory only.
+      identity: JSON; parts measured for another one are not used.
+      should_stop: asked before every part that is missing.
+    """
+    self._should_stop = should_stop
+    text = json.dumps(identity, sort_keys=True)
+    self._path, self._identity = path, hashlib.sha256(text.encode()).hexdigest()
+    self._parts: dict[str, Any] = {}
+    if path is not None and path.exists():
+      try:
+        tree = files.read_json(path)
+      except (OSError, ValueError):
+        tree = {}
+      kept = tree.get("parts") if isinstance(tree, dict) else None
+      if isinstance(kept, dict) and tree.get("identity") == self._identity:
+        self._parts = kept
+
+  def get(self, name: str, measure: Callable[[], Any]) -> Any:
+    """Returns a part; measures and saves it if it is missing. It must be JSON.
+
+    Raises:
+      Stopped: before a part, if it is asked for.
+    """
+    if name not in self._parts:
+      if self._should_stop():
+        raise Stopped(f"stopped on request before {name}; what is finished is kept.")
+      self._parts[name] = measure()
+      if self._path is not None and log.is_primary():
+        files.write_json(self._path, {"identity": self._identity, "parts": self._parts})
+    return self._parts[name]
+
+  def remove(self) -> None:
+    """Deletes the file: the job is done."""
+    if self._path is not None:
+      self._path.unlink(missing_ok=True)

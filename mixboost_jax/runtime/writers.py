@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from mixboost_jax import files
-from mixboost_jax.runtime import atomic, log
+from mixboost_jax.runtime import log
 
 Record = dict[str, Any]
 """`{"step": int, name: number or None, ...}`; None stands for a number that is not finite."""
@@ -50,12 +50,12 @@ class MetricWriter:
     self._file: Any = None
     if not log.is_primary():
       return
-    atomic.make_folder(self._path.parent)
+    files.make_folder(self._path.parent)
     _drop_after(self._path, last_step)
     try:
       self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115, closed by close()
     except OSError as error:
-      raise atomic.write_error(self._path, error) from error
+      raise files.write_error(self._path, error) from error
     if tensorboard is not None:
       self._events = _event_writer(pathlib.Path(tensorboard), last_step)
 
@@ -81,7 +81,7 @@ class MetricWriter:
       if self._file.write(line) < len(line):  # the start fitted, the rest did not
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-      raise atomic.write_error(self._path, error) from error
+      raise files.write_error(self._path, error) from error
     if self._events is not None:
       for name, value in numbers.items():
         self._events.add_scalar(name, value, global_step=int(step))
@@ -176,14 +176,14 @@ def _drop_after(path: pathlib.Path, last_step: int) -> None:
   except FileNotFoundError:
     return
   except OSError as error:
-    raise atomic.write_error(path, error) from error
+    raise files.write_error(path, error) from error
   kept = [
     line + b"\n"
     for line in content.split(b"\n")
     if (record := _parse(line)) is not None and record["step"] <= last_step
   ]
   if (new := b"".join(kept)) != content:
-    atomic.write_bytes(path, new)
+    files.write_bytes(path, new)
 
 
 def _event_writer(folder: pathlib.Path, last_step: int) -> Any:
@@ -195,7 +195,7 @@ def _event_writer(folder: pathlib.Path, last_step: int) -> Any:
       "config.runtime.tensorboard=False. metrics.jsonl is written all the same."
     )
     return None
-  atomic.make_folder(folder)
+  files.make_folder(folder)
   # TensorBoard hides what an earlier process wrote from purge_step on.
   purge = last_step + 1 if any(folder.iterdir()) else None
   return tensorboardX.SummaryWriter(str(folder), purge_step=purge)

@@ -6,22 +6,21 @@ with the draws that the compiled step would have made; everything else stays in 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
-from mixboost_jax import augment, data, keys
-from mixboost_jax.array_types import Images, PRNGKey, PRNGKeys, SoftLabels
-from mixboost_jax.augment import crops, photographic
+from mixboost_jax import augment, corruptions, data, keys
+from mixboost_jax.array_types import AnyKey, Images, PRNGKey, PRNGKeys, SoftLabels
+from mixboost_jax.augment import build_from, problem_in
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Augment, Settings
-from mixboost_jax.train import copies, policies
 
 Windows = Callable[[np.ndarray, int], list[Callable[[int, int], tuple[int, int, int, int]]]]
 """`(ids, epoch) -> for each example (height, width) -> (top, left, height, width)` of a window."""
@@ -45,7 +44,7 @@ def training_augmentation(
     num_epochs: of the run, for a policy that is switched on and off.
   """
   stages = [_on_images(fn) for fn in _stages(settings.augment, dataset).values()]
-  for line in policies.policy_warnings(settings.augment.policy):
+  for line in policy_warnings(settings.augment.policy):
     log.warn(line)
   arrays = {}
   if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
@@ -60,10 +59,10 @@ def training_augmentation(
     epoch: Int[Array, ""] | int = 0,
   ) -> tuple[Array, Array]:
     resources = {**arrays, "mesh": mesh, "batch_axes": meshes.AXES}
-    policy = policies.build_policy(settings.augment.policy, **resources)
-    active = copies.in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
+    policy = build_policy(settings.augment.policy, **resources)
+    active = in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
     if settings.objective.jsd_weight > 0:
-      active = copies.beside_clean(active, num_copies=2)
+      active = beside_clean(active, num_copies=2)
     every = [*stages, active]
     for stage, stage_keys in zip(every, keys.split_each(example_keys, len(every)), strict=True):
       images, labels = stage(stage_keys, images, labels)
@@ -93,8 +92,8 @@ def host_windows(settings: Settings, root: PRNGKey) -> Windows | None:
   def draw(ids: Array, epoch: Array) -> tuple[Array, Array]:
     each = keys.example_keys(root, keys.Stream.AUGMENT, ids, epoch=epoch)
     own = dict(zip(names, keys.split_each(each, len(names) + 1), strict=False))
-    mirrored = crops.draw_flips(own["flip"]) if "flip" in own else jnp.zeros(ids.shape, bool)
-    return jax.vmap(photographic.draw_attempts)(own["resized_crop"]), mirrored
+    mirrored = augment.draw_flips(own["flip"]) if "flip" in own else jnp.zeros(ids.shape, bool)
+    return jax.vmap(augment.draw_attempts)(own["resized_crop"]), mirrored
 
   def windows(ids: np.ndarray, epoch: int) -> list[Any]:
     attempts, mirrored = jax.device_get(draw(ids, np.int32(epoch)))
@@ -143,10 +142,126 @@ def _stages(
 def _place(
   attempts: np.ndarray, height: int, width: int, *, mirrored: bool
 ) -> tuple[int, int, int, int]:
-  window = photographic.place_window(attempts, height=height, width=width, xp=np)
+  window = augment.place_window(attempts, height=height, width=width, xp=np)
   top, left, rows, columns = (int(value) for value in window)
   return top, (width - left - columns if mirrored else left), rows, columns
 
 
 def _on_images(fn: Callable[[PRNGKeys, Images], Images]) -> Callable[..., tuple[Array, Array]]:
   return lambda example_keys, images, labels: (fn(example_keys, images), labels)
+
+
+# A policy applied in other ways than once to every picture: independent copies, some epochs.
+
+Policy = Callable[[PRNGKeys, Images, SoftLabels], tuple[Array, Array]]
+
+
+def beside_clean(policy: Policy, *, num_copies: int) -> Policy:
+  """Returns a policy whose rows are, for each example, the picture and independent copies of it.
+
+  All copies are made by one call. Rows of an example are neighbours (row = example * (1 +
+  num_copies) + picture), so a batch that is split over devices stays where it is.
+
+  Args:
+    policy: changes each example by itself.
+    num_copies: changed pictures beside the clean one.
+  """
+
+  def run(each: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Array, Array]:
+    copy_keys = jnp.stack(keys.split_each(each, num_copies), axis=1).reshape(-1)
+    repeated = (jnp.repeat(x, num_copies, axis=0) for x in (images, labels))
+    copies, _ = policy(copy_keys, *repeated)
+    copies = copies.reshape(-1, num_copies, *images.shape[1:])
+    rows = jnp.concatenate([images[:, None], copies], axis=1).reshape(-1, *images.shape[1:])
+    return rows, jnp.repeat(labels, 1 + num_copies, axis=0)
+
+  return run
+
+
+def is_on(
+  augmentation: Augment, *, epoch: Int[Array, ""] | int, num_epochs: int
+) -> Bool[Array, ""] | bool:
+  """Tells whether the settings switch the policy on in `epoch`; plain True if it is always on.
+
+  Paper: Inoue 2018, arXiv:1801.02929, Sec. 3.1 (SamplePairing: off at first and at last, in
+    between on and off in turns).
+  """
+  if (augmentation.start, augmentation.end, augmentation.off_epochs) == (0, 1, 0):
+    return True
+  return augment.sample_pairing_active(
+    epoch,
+    num_epochs=num_epochs,
+    start=augmentation.start,
+    end=augmentation.end,
+    on=augmentation.on_epochs,
+    off=augmentation.off_epochs,
+  )
+
+
+def in_some_epochs(
+  policy: Policy, augmentation: Augment, *, epoch: Int[Array, ""] | int, num_epochs: int
+) -> Policy:
+  """Returns the policy, or one that leaves pictures alone where `epoch` is switched off."""
+  active = is_on(augmentation, epoch=epoch, num_epochs=num_epochs)
+  if active is True:
+    return policy
+
+  def run(each: PRNGKeys, images: Images, labels: SoftLabels) -> tuple[Array, Array]:
+    return jax.lax.cond(active, policy, augment.identity, each, images, labels)
+
+  return run
+
+
+# What `config.augment.policy` may name: every augmentation, and `corrupt` with a warning.
+#
+# A network trained on a corruption of a benchmark no longer meets it unseen, so whoever asks for
+# one is told which scores that concerns.
+
+
+def corrupt(key: AnyKey, images: Images, *, corruption: str, severity: int) -> Images:
+  """Corrupts every picture of a batch in the same way.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    corruption: a key of `corruptions.CORRUPTIONS` with severities for this size of picture.
+    severity: 1..5.
+  """
+  return corruptions.corrupt(key, images, name=corruption, severity=severity)
+
+
+POLICIES = {**augment.AUGMENTATIONS, "corrupt": corrupt}
+
+
+def policy_problem(policy: Mapping[str, Any]) -> str | None:
+  """Returns what is wrong with a policy, or None: a check for `settings.resolve_runs`."""
+  if wrong := problem_in(POLICIES, policy):
+    return wrong
+  for name, severity in _corruptions_in(policy):
+    if name not in corruptions.CORRUPTIONS:
+      return f"'corrupt': no corruption {name!r}; choose of {', '.join(corruptions.CORRUPTIONS)}"
+    if severity not in (1, 2, 3, 4, 5):
+      return f"'corrupt': severity must be 1, 2, 3, 4 or 5, got {severity!r}"
+  return None
+
+
+def build_policy(policy: Mapping[str, Any], **resources: Any) -> augment.Augmentation:
+  """Returns what `augment.build` returns, for every name in `POLICIES`."""
+  return build_from(POLICIES, policy, resources)
+
+
+def policy_warnings(policy: Mapping[str, Any]) -> list[str]:
+  """Returns one line for every corruption of a benchmark that a policy trains on."""
+  names = dict.fromkeys(name for name, _ in _corruptions_in(policy))
+  found = (corruptions.training_warning(name) for name in names)
+  return [f"config.augment.policy: {line}" for line in found if line]
+
+
+def _corruptions_in(policy: Any) -> list[tuple[str, Any]]:
+  """Lists (corruption, severity) of a policy and of the policies within it."""
+  if isinstance(policy, tuple | list):
+    return [pair for member in policy for pair in _corruptions_in(member)]
+  if not hasattr(policy, "items"):
+    return []
+  own = [(policy["corruption"], policy["severity"])] if policy.get("name") == "corrupt" else []
+  return own + [pair for _, value in policy.items() for pair in _corruptions_in(value)]

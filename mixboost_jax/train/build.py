@@ -8,23 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from mixboost_jax import data, keys, models
+from mixboost_jax import augment, data, keys, models
 from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey
 from mixboost_jax.runtime import mesh as meshes
-from mixboost_jax.schema import Settings
-from mixboost_jax.train import (
-  adversary,
-  augmentation,
-  fit,
-  manifold,
-  objectives,
-  optimizer,
-  reduction,
-  views,
-)
+from mixboost_jax.schema import Optimizer, Settings
+from mixboost_jax.train import adversary, augmentation, hidden, objectives, views
 from mixboost_jax.train import feed as feeds
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
@@ -80,14 +72,14 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   Raises:
     ValueError: if settings and data do not fit together; nothing has been written by then.
   """
-  fit.check(settings, dataset)
+  check(settings, dataset)
   root = keys.root_key(settings.seed)
   model = create_model(settings, dataset)
   functional = models.functional(model)
   batch_size = settings.train.batch_size
   steps_per_epoch = len(dataset.train) // batch_size
   num_steps = settings.train.steps or max(1, round(settings.train.epochs * steps_per_epoch))
-  rule = optimizer.build(settings.optimizer, num_steps)
+  rule = build_optimizer(settings.optimizer, num_steps)
   over_devices = meshes.batch_sharding(mesh)
   parts = steps.StepParts(
     apply=functional.apply,
@@ -95,12 +87,12 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
       settings, dataset, mesh, num_epochs=max(1, round(num_steps / steps_per_epoch))
     ),
     perturb=adversary.build(settings.adversary, functional.apply),
-    mix_hidden=manifold.build(settings.augment, model.stages),
+    mix_hidden=hidden.build_manifold(settings.augment, model.stages),
     objective=objectives.build(settings.objective, settings.mask, settings.adversary),
-    reduce=reduction.build(settings.objective, functional.apply, model.stages),
+    reduce=hidden.build_reduction(settings.objective, functional.apply, model.stages),
     reduction_weight=settings.objective.reduction_weight,
     optimizer=rule,
-    learning_rate=optimizer.schedule(settings.optimizer, num_steps),
+    learning_rate=schedule(settings.optimizer, num_steps),
     num_classes=dataset.num_classes,
     batch_size=batch_size,
     steps_per_epoch=steps_per_epoch,
@@ -209,3 +201,128 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 def _constrain(sharding: jax.sharding.Sharding, tree: Any) -> Any:
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
+
+
+# Whether settings and data set fit together; `rules.py` has what a config shows by itself.
+
+
+def check(settings: Settings, dataset: data.Dataset) -> None:
+  """Checks settings against the data, before anything is compiled or written.
+
+  Raises:
+    ValueError: naming both sides and the remedy.
+  """
+  num, (height, width, _) = len(dataset.train), dataset.image_shape
+  if settings.train.batch_size > num:
+    raise ValueError(
+      f"config.train.batch_size={settings.train.batch_size} is larger than the {num} training "
+      f"examples of {dataset.title}; use a smaller one."
+    )
+  if settings.objective.name != "erm" and settings.mask.grid > min(height, width):
+    raise ValueError(
+      f"config.mask.grid={settings.mask.grid} is finer than the {height}x{width} images of "
+      f"{dataset.title}; use at most {min(height, width)}."
+    )
+  if settings.augment.resized_crop not in (0, height):
+    raise ValueError(
+      f"config.augment.resized_crop={settings.augment.resized_crop}: the network takes pictures of "
+      f"the side of {dataset.title}; use {height}, or config.data.image_size."
+    )
+  if dataset.is_streamed:
+    _check_streamed(settings, dataset)
+  _check_mixes(settings)
+  if settings.evaluate.split == "validation" and dataset.validation is None:
+    raise ValueError(f"config.evaluate.split='validation': {dataset.title} has no such split.")
+
+
+def _check_streamed(settings: Settings, dataset: data.Dataset) -> None:
+  """Raises ValueError for what a set that stays in its files cannot do."""
+  if settings.train.steps_per_call > 1:
+    raise ValueError(
+      f"config.train.steps_per_call={settings.train.steps_per_call}: the pictures of "
+      f"{dataset.title} are decoded step by step (config.data.stream); set 1."
+    )
+  if settings.augment.resized_crop and settings.augment.crop_padding:
+    raise ValueError(
+      f"config.augment.crop_padding={settings.augment.crop_padding}: resized crops of "
+      f"{dataset.title} are cut while its pictures are decoded, before anything else; set 0."
+    )
+
+
+def _check_mixes(settings: Settings) -> None:
+  """Raises ValueError if a policy mixes examples beside what needs them apart, or mixes too."""
+  policy = repr(settings.augment.policy)
+  mixing = sorted(name for name in augment.MIXES_LABELS if f"'{name}'" in policy)
+  if not mixing:
+    return
+  policy = f"config.augment.policy {mixing[0]!r}"
+  if settings.objective.jsd_weight > 0:
+    raise ValueError(
+      f"config.objective.jsd_weight: compares pictures of one example, but {policy} mixes "
+      "examples; use a policy such as augmix or pixmix."
+    )
+  own = {
+    f"config.augment.manifold_alpha={settings.augment.manifold_alpha:g}": (
+      settings.augment.manifold_alpha > 0
+    ),
+    "config.adversary.name='iat'": settings.adversary.name == "iat",
+  }
+  for key, on in own.items():
+    if on:
+      raise ValueError(f"{key} and {policy} would mix the same examples twice; choose one.")
+
+
+# Learning-rate schedules and update rules, per step.
+
+
+def schedule(optimizer: Optimizer, num_steps: int) -> optax.Schedule:
+  """Returns the learning rate of step t = 0 .. num_steps - 1.
+
+  cosine: `final + (peak - final) / 2 * (1 + cos(pi t / num_steps))`; step: multiplied by
+  `step_factor` at each milestone (a fraction of the run); a linear warm-up comes first if asked.
+  """
+  peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
+  if warmup >= num_steps:
+    raise ValueError(f"config.optimizer.warmup_steps={warmup}: the run has only {num_steps} steps.")
+  length = num_steps - warmup
+  if optimizer.schedule == "cosine":
+    after = _cosine(peak, optimizer.final_learning_rate, length)
+  elif optimizer.schedule == "step":
+    after = optax.piecewise_constant_schedule(
+      peak, {int(part * length): optimizer.step_factor for part in optimizer.milestones}
+    )
+  else:
+    after = optax.constant_schedule(peak)
+  if not warmup:
+    return after
+  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _cosine(peak: float, final: float, length: int) -> optax.Schedule:
+  def rate(step: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+    decay = 0.5 * (1 + jnp.cos(jnp.pi * jnp.asarray(step, jnp.float32) / length))
+    return final + (peak - final) * decay
+
+  return rate
+
+
+def build_optimizer(optimizer: Optimizer, num_steps: int) -> optax.GradientTransformation:
+  """Returns the update rule.
+
+  SGD has torch semantics: weight decay is added to the gradient before momentum, on all network
+  parameters (a learned mask fill, which is a picture, is not decayed).
+  """
+  rate = schedule(optimizer, num_steps)
+  clip = [optax.clip_by_global_norm(optimizer.clip_norm)] if optimizer.clip_norm else []
+  if optimizer.name == "adamw":
+    rule = optax.adamw(rate, weight_decay=optimizer.weight_decay, mask=_network_only)
+    return optax.chain(*clip, rule)
+  decay = optax.add_decayed_weights(optimizer.weight_decay, mask=_network_only)
+  momentum = optimizer.momentum or None
+  return optax.chain(*clip, decay, optax.sgd(rate, momentum=momentum, nesterov=optimizer.nesterov))
+
+
+def _network_only(params: dict) -> dict:
+  return {
+    name: jax.tree.map(lambda _, n=name: n == "network", tree) for name, tree in params.items()
+  }

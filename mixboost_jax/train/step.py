@@ -20,9 +20,8 @@ from mixboost_jax.array_types import PRNGKey, PRNGKeys, Scalar
 from mixboost_jax.keys import Stream, example_keys, stream_key
 from mixboost_jax.train import views
 from mixboost_jax.train.adversary import Perturb
-from mixboost_jax.train.manifold import HiddenMix
+from mixboost_jax.train.hidden import HiddenMix, Reduce
 from mixboost_jax.train.objectives import ViewObjective, pick
-from mixboost_jax.train.reduction import Reduce
 from mixboost_jax.train.state import TrainState
 
 Metrics = dict[str, Float[Array, "*steps"]]

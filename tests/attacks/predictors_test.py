@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import attacks, keys
-from mixboost_jax.attacks import predictors
+from mixboost_jax.attacks import _predictors
 
 
 def noisy_logits(key, images):
@@ -45,7 +45,7 @@ def test_shared_key_predictors_get_one_key(key):
 def test_expectation_equals_a_loop_over_draws(key):
   images = jax.random.uniform(key, (5, 2, 2, 1))
   each = keys.per_example(key, 5)
-  draws = [noisy_logits(predictors.step_keys(each, d), images) for d in range(7)]
+  draws = [noisy_logits(_predictors.step_keys(each, d), images) for d in range(7)]
   for average, expected in (
     ("logits", jnp.stack(draws).mean(0)),
     ("probabilities", jnp.log(jnp.stack([jax.nn.softmax(d) for d in draws]).mean(0))),

@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixboost_jax.augment import (
-  chain_ops,
-  chains,
-  learned_policies,
-  picture_mixing,
-  uniform_policies,
-)
-from mixboost_jax.augment.steps import ENHANCERS, GEOMETRIC, Op
+from mixboost_jax.augment import _augmix, _autoaugment, _pixmix, _randaugment
+from mixboost_jax.augment import _ops as uniform_policies
+from mixboost_jax.augment._ops import ENHANCERS, GEOMETRIC, Op
 
 NUM = 20_000
 P_VALUE = 1e-4
@@ -30,10 +25,10 @@ def close_to(rate, expected, count):
 
 
 def test_trivial_draws_14_by_31_uniformly(each):
-  table = uniform_policies.trivial_table(ranges="torchvision", height=32, width=32)
-  drawn = jax.tree.map(np.asarray, uniform_policies.draw_trivial(each, table))
+  table = _randaugment.trivial_table(ranges="torchvision", height=32, width=32)
+  drawn = jax.tree.map(np.asarray, _randaugment.draw_trivial(each, table))
   assert drawn.op.shape == (NUM, 1)
-  counts = np.array([(drawn.op == op).sum() for op in uniform_policies.OPS])
+  counts = np.array([(drawn.op == op).sum() for op in _randaugment.OPS])
   assert stats.chisquare(counts).pvalue > P_VALUE
   shears = drawn.magnitude[drawn.op == Op.SHEAR_X]
   strengths = np.rint(np.abs(shears) / 0.99 * 30).astype(int)
@@ -56,13 +51,13 @@ def test_trivial_draws_14_by_31_uniformly(each):
   ],
 )
 def test_wide_magnitudes_by_hand(op, strength, torchvision, official):
-  got = [uniform_policies.wide_magnitude(op, strength, r) for r in ("torchvision", "official")]
+  got = [_randaugment.wide_magnitude(op, strength, r) for r in ("torchvision", "official")]
   np.testing.assert_allclose(got, [torchvision, official], atol=1e-9)
 
 
 def test_rand_magnitudes_by_hand():
   def at(op, ranges="torchvision", magnitude=9, bins=31):
-    return uniform_policies.rand_magnitude(op, magnitude, bins, ranges, 32)
+    return _randaugment.rand_magnitude(op, magnitude, bins, ranges, 32)
 
   assert at(Op.ROTATE) == pytest.approx(9)
   assert at(Op.TRANSLATE_X) == int(150 / 331 * 32 * 0.3)
@@ -75,44 +70,42 @@ def test_rand_magnitudes_by_hand():
 
 
 def test_rand_draws_with_replacement(each):
-  table = uniform_policies.rand_table(
-    magnitude=9, bins=31, ranges="torchvision", height=32, width=32
-  )
-  drawn = np.asarray(uniform_policies.draw_rand(each, table, num_ops=2).op)
+  table = _randaugment.rand_table(magnitude=9, bins=31, ranges="torchvision", height=32, width=32)
+  drawn = np.asarray(_randaugment.draw_rand(each, table, num_ops=2).op)
   assert drawn.shape == (NUM, 2)
-  counts = np.bincount(drawn.ravel(), minlength=len(Op))[list(uniform_policies.OPS)]
+  counts = np.bincount(drawn.ravel(), minlength=len(Op))[list(_randaugment.OPS)]
   assert stats.chisquare(counts).pvalue > P_VALUE
   assert close_to((drawn[:, 0] == drawn[:, 1]).mean(), 1 / 14, NUM)
 
 
 def test_no_operations_change_nothing(key, images):
-  out = uniform_policies.randaugment(key, images, num_ops=0)
+  out = _randaugment.randaugment(key, images, num_ops=0)
   np.testing.assert_allclose(out, images, atol=1e-7)
 
 
-@pytest.mark.parametrize("policy", sorted(learned_policies.SUB_POLICIES))
+@pytest.mark.parametrize("policy", sorted(_autoaugment.SUB_POLICIES))
 def test_autoaugment_lists_have_25_pairs(policy):
-  table = learned_policies.SUB_POLICIES[policy]
+  table = _autoaugment.SUB_POLICIES[policy]
   assert len(table) == 25
   assert all(0 <= p <= 1 and 0 <= k <= 10 for pair in table for _, p, k in pair)
 
 
 def test_autoaugment_frequencies(each):
   """Operations and gates: expected rate of each operation, summed over the list."""
-  table = learned_policies.auto_table(policy="cifar10", ranges="default", height=32, width=32)
-  drawn = np.asarray(learned_policies.draw_auto(each, table).op)
+  table = _autoaugment.auto_table(policy="cifar10", ranges="default", height=32, width=32)
+  drawn = np.asarray(_autoaugment.draw_auto(each, table).op)
   for position in (0, 1):
     for op in Op:
       if op is Op.IDENTITY:
         continue
-      pairs = learned_policies.CIFAR10
+      pairs = _autoaugment.CIFAR10
       expected = sum(pair[position][1] for pair in pairs if pair[position][0] is op) / 25
       rate = (drawn[:, position] == op).mean()
       assert rate == 0 if expected == 0 else close_to(rate, expected, NUM)
 
 
 def test_autoaugment_magnitudes_by_hand():
-  new, old = learned_policies.torchvision_magnitude, learned_policies.original_magnitude
+  new, old = _autoaugment.torchvision_magnitude, _autoaugment.original_magnitude
   assert new(Op.ROTATE, 9, 32) == pytest.approx(30)
   assert new(Op.TRANSLATE_X, 9, 32) == 14
   assert new(Op.POSTERIZE, 7, 32) == 8 - 3
@@ -126,15 +119,15 @@ def test_autoaugment_magnitudes_by_hand():
 
 def test_ranges_that_do_not_fit_the_list(key, images):
   with pytest.raises(ValueError, match="needs 11; use ranges='original'"):
-    learned_policies.autoaugment(key, images, policy="imagenet_v0", ranges="torchvision")
+    _autoaugment.autoaugment(key, images, policy="imagenet_v0", ranges="torchvision")
 
 
 def test_levels_of_chains_have_the_stated_ranges():
   """SPEC ranges at severity 3: |rotation| <= 8, |shift| <= 3 of 32, thresholds 180..254, ..."""
   u = jax.random.uniform(jax.random.key(2), (NUM, 3))
-  drawn = chain_ops.steps_at(u, severity=3.0, all_ops=True, height=32, width=32)
+  drawn = _augmix.steps_at(u, severity=3.0, all_ops=True, height=32, width=32)
   op, m = np.asarray(drawn.op), np.asarray(drawn.magnitude)
-  assert stats.chisquare(np.bincount(op, minlength=16)[list(chain_ops.ALL_OPS)]).pvalue > P_VALUE
+  assert stats.chisquare(np.bincount(op, minlength=16)[list(_augmix.ALL_OPS)]).pvalue > P_VALUE
   assert set(np.unique(m[op == Op.POSTERIZE])) == {3.0, 4.0}
   assert close_to((m[op == Op.POSTERIZE] == 4).mean(), 2.4 / 2.9, (op == Op.POSTERIZE).sum())
   assert set(np.unique(m[op == Op.ROTATE])) == set(range(-8, 9))
@@ -152,7 +145,7 @@ def test_levels_of_chains_have_the_stated_ranges():
 
 
 def test_chains_of_augmix(each):
-  drawn = chains.draw_chains(
+  drawn = _augmix.draw_chains(
     each[:3000], severity=3.0, width=3, depth=-1, alpha=1.0, all_ops=False, shape=(32, 32)
   )
   drawn = jax.tree.map(np.asarray, drawn)
@@ -166,7 +159,7 @@ def test_chains_of_augmix(each):
 
 @pytest.fixture(scope="module")
 def rounds(each):
-  drawn = picture_mixing.draw_rounds(
+  drawn = _pixmix.draw_rounds(
     each,
     k=4,
     beta=3.0,

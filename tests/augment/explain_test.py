@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from mixboost_jax import augment, keys
-from mixboost_jax.augment.accounts import EXAMPLE_WISE
-from mixboost_jax.augment.pair_accounts import MIXING
-from mixboost_jax.augment.steps import Op
+from mixboost_jax.augment._explain import EXAMPLE_WISE, MIXING
+from mixboost_jax.augment._ops import Op
 from tests.augment import pil_reference
 
 PIXELS = pil_reference.pictures(16, 16)[0]

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from mixboost_jax import augment
-from mixboost_jax.augment import chain_ops, chains, picture_mixing, pixel_mixings, policy
+from mixboost_jax.augment import _augmix, _pixmix, _policy
 from tests.augment import pil_reference
 
 PICTURES = pil_reference.pictures(12, 14)
@@ -22,12 +22,12 @@ def by_hand(pixels, op, magnitude):
 
 def test_augmix_is_the_convex_mix_of_its_chains():
   each = jax.random.split(jax.random.key(1), 5)
-  drawn = chains.draw_chains(
+  drawn = _augmix.draw_chains(
     each, severity=3.0, width=3, depth=-1, alpha=1.0, all_ops=True, shape=(12, 14)
   )
   drawn = drawn._replace(share=drawn.share.at[4].set(0))
-  out = chains.mix_chains(
-    IMAGES, drawn, ops=chain_ops.ops_used(all_ops=True), fill=BLACK, serial=True
+  out = _augmix.mix_chains(
+    IMAGES, drawn, ops=_augmix.ops_used(all_ops=True), fill=BLACK, serial=True
   )
   np.testing.assert_array_equal(out[4], IMAGES[4])  # no share of the chains: the identity
   for n in range(4):
@@ -53,7 +53,7 @@ def test_augmix_views_are_independent_and_addressed_by_key(images):
 
 
 def test_general_alpha():
-  drawn = chains.draw_chains(
+  drawn = _augmix.draw_chains(
     jax.random.split(jax.random.key(0), 500),
     severity=1.0,
     width=2,
@@ -73,17 +73,17 @@ def test_general_alpha():
 def test_mixings_by_hand():
   u, v = jnp.array([[0.5, 0.25, 0.0]]), jnp.array([[0.5, 0.5, 0.25]])
   a, b, coin = jnp.float32(0.5), jnp.float32(0.25), jnp.float32(0.0)
-  add = pixel_mixings.add(u, v, a, b, coin)
+  add = _pixmix.add(u, v, a, b, coin)
   np.testing.assert_allclose(add, [[0.5, 0.375, (-0.5 - 0.125 + 1) / 2]], rtol=1e-6)
-  multiply = pixel_mixings.multiply(u, v, a, b, coin)
+  multiply = _pixmix.multiply(u, v, a, b, coin)
   np.testing.assert_allclose(multiply, [[0.5, 0.5**0.5 / 2, 0.0]], rtol=1e-6)
-  screen = pixel_mixings.screen(u, v, a, b, coin)
+  screen = _pixmix.screen(u, v, a, b, coin)
   np.testing.assert_allclose(screen[0, 1], 1 - 1.5**0.5 / 2, rtol=1e-6)
-  darker = pixel_mixings.darken_or_lighten(u, v, a, b, coin)
+  darker = _pixmix.darken_or_lighten(u, v, a, b, coin)
   np.testing.assert_array_equal(darker, [[0.5, 0.25, 0.0]])
-  swapped = pixel_mixings.swap_channel(u, v, a, b, jnp.float32(0.99))
+  swapped = _pixmix.swap_channel(u, v, a, b, jnp.float32(0.99))
   np.testing.assert_array_equal(swapped, [[0.5, 0.25, 0.25]])
-  overlay = pixel_mixings.overlay(u, v, a, b, coin)
+  overlay = _pixmix.overlay(u, v, a, b, coin)
   np.testing.assert_allclose(overlay[0, 1], multiply[0, 1])
   np.testing.assert_allclose(overlay[0, 0], screen[0, 0])
 
@@ -93,20 +93,20 @@ def test_factors_one_and_zero_are_the_identity(name):
   u = jnp.linspace(0, 1, 30).reshape(10, 3)
   v = jnp.linspace(1, 0, 30).reshape(10, 3)
   one, zero = jnp.float32(1), jnp.float32(0)
-  out = pixel_mixings.MIXINGS[name](u, v, one, zero, zero)
+  out = _pixmix.MIXINGS[name](u, v, one, zero, zero)
   np.testing.assert_allclose(out, u, atol=1e-6)
 
 
 def test_black_raised_to_a_negative_power_stays_finite():
   u, v = jnp.array([[0.0, 0.5, 1.0]]), jnp.zeros((1, 3))
-  out = pixel_mixings.multiply(u, v, jnp.float32(1.0), jnp.float32(-1.0), jnp.float32(0))
+  out = _pixmix.multiply(u, v, jnp.float32(1.0), jnp.float32(-1.0), jnp.float32(0))
   assert np.isfinite(np.asarray(out)).all()
 
 
 def test_pixmix_is_what_its_rounds_say():
   each = jax.random.split(jax.random.key(3), 5)
   mixing = np.random.default_rng(0).integers(0, 256, (3, 15, 16, 3)).astype(np.uint8)
-  drawn = picture_mixing.draw_rounds(
+  drawn = _pixmix.draw_rounds(
     each,
     k=4,
     beta=3.0,
@@ -118,12 +118,12 @@ def test_pixmix_is_what_its_rounds_say():
   )
   # One example without rounds: its picture, processed or not.
   drawn = drawn._replace(count=drawn.count.at[2].set(0))
-  out = picture_mixing.mix_rounds(
+  out = _pixmix.mix_rounds(
     IMAGES,
     jnp.asarray(mixing),
     drawn,
-    ops=chain_ops.ops_used(all_ops=True),
-    mixings=(pixel_mixings.add, pixel_mixings.multiply),
+    ops=_augmix.ops_used(all_ops=True),
+    mixings=(_pixmix.add, _pixmix.multiply),
     fill=BLACK,
     serial=True,
   )
@@ -148,7 +148,7 @@ def test_pixmix_is_what_its_rounds_say():
 def test_build_turns_a_float_mixing_set_into_levels_once():
   mixing = np.random.default_rng(0).integers(0, 256, (3, 34, 34, 3)).astype(np.uint8)
   for given in (mixing, mixing.astype(np.float32) / 255):
-    found = policy._resources_of(augment.pixmix, "pixmix", {"mixing_images": given})
+    found = _policy._resources_of(augment.pixmix, "pixmix", {"mixing_images": given})
     np.testing.assert_array_equal(found["mixing_images"], mixing)
   with pytest.raises(ValueError, match="needs mixing_images; pass build"):
     augment.build({"name": "pixmix"})

@@ -4,7 +4,7 @@
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from mixboost_jax.augment.steps import Op
+from mixboost_jax.augment._ops import Op
 
 _ENHANCERS = {
   Op.COLOR: ImageEnhance.Color,

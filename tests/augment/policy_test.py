@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+
+import functools
 import inspect
 
 import jax
@@ -61,3 +63,108 @@ def test_problems(policy, message):
 
 def test_no_problem():
   assert augment.policy_problem({"name": "cutmix", "prob": 0.5}) is None
+
+
+def add_noise(key, images):
+  return images + jax.vmap(lambda k: jax.random.uniform(k, images.shape[1:]))(key)
+
+
+def halve(key, images):
+  del key
+  return images / 2
+
+
+@pytest.fixture
+def labels():
+  return jax.nn.one_hot(jnp.arange(8), 8)
+
+
+@pytest.mark.parametrize("per", ["example", "batch"])
+def test_gate_closed_is_the_bitwise_identity(key, images, labels, per):
+  gated = augment.with_probability(0.0, augment.mixup, per=per)
+  out, soft = jax.jit(gated)(key, images, labels)
+  np.testing.assert_array_equal(out, images)
+  np.testing.assert_array_equal(soft, labels)
+
+
+@pytest.mark.parametrize("per", ["example", "batch"])
+def test_gate_open_is_always_applied(key, images, per):
+  gated = augment.with_probability(1.0, halve, per=per)
+  np.testing.assert_array_equal(gated(key, images), images / 2)
+
+
+def test_gate_frequency_per_example(key):
+  out = augment.with_probability(0.3, halve)(key, jnp.ones((4000, 1, 1, 1)))
+  rate = float((out == 0.5).mean())
+  assert abs(rate - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
+
+
+def test_gate_per_batch_is_shared_and_has_its_frequency():
+  gated = jax.jit(augment.with_probability(0.3, halve, per="batch"))
+  ones = jnp.ones((3, 1, 1, 1))
+  outs = np.asarray(jax.vmap(lambda k: gated(k, ones))(jax.random.split(jax.random.key(0), 2000)))
+  assert (outs == outs[:, :1]).all()
+  assert abs((outs[:, 0] == 0.5).mean() - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
+
+
+def test_compose_runs_left_to_right(key, images):
+  both = augment.compose(halve, lambda k, x: x + 1)
+  np.testing.assert_array_equal(both(key, images), images / 2 + 1)
+
+
+def test_members_draw_independently(key):
+  zeros = jnp.zeros((8, 4, 4, 1))
+  one = augment.compose(add_noise)(key, zeros)
+  two = augment.compose(add_noise, add_noise)(key, zeros)
+  assert not np.allclose(two, 2 * one)
+
+
+def test_composition_is_closed(key, images, labels):
+  inner = augment.compose(augment.random_flip, augment.mixup)
+  outer = augment.compose(augment.with_probability(0.5, inner), augment.random_flip)
+  out, soft = jax.jit(outer)(key, images, labels)
+  assert out.shape == images.shape
+  assert out.dtype == images.dtype
+  np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-6)
+  assert float(out.min()) >= 0
+  assert float(out.max()) <= 1
+
+
+def test_empty_composition_is_the_identity(key, images, labels):
+  np.testing.assert_array_equal(augment.compose()(key, images), images)
+  assert augment.compose()(key, images, labels)[1] is labels
+
+
+@pytest.mark.parametrize("per", ["example", "batch"])
+def test_choice_frequencies(per):
+  fns = [lambda k, x, v=v: x + v for v in (1.0, 2.0, 4.0)]
+  one = augment.choice(*fns, per=per)
+  zeros = jnp.zeros((10, 1, 1, 1))
+  outs = np.asarray(jax.vmap(lambda k: one(k, zeros))(jax.random.split(jax.random.key(0), 600)))
+  sample = outs.reshape(600, 10)[:, :1] if per == "batch" else outs.ravel()
+  if per == "batch":
+    assert (outs == outs[:, :1]).all()
+  for v in (1.0, 2.0, 4.0):
+    assert abs((sample == v).mean() - 1 / 3) < 4 * (2 / 9 / sample.size) ** 0.5
+
+
+def test_choice_keeps_pictures_and_labels_together(key):
+  soft = jnp.eye(8)
+  images = soft.reshape(8, 2, 2, 2)
+  pick = augment.choice(augment.mixup, functools.partial(augment.mixup, per="example"))
+  out, mixed = pick(key, images, soft)
+  np.testing.assert_allclose(out.reshape(8, 8), mixed, rtol=1e-6)
+
+
+def test_mixing_member_without_labels_says_so(key, images):
+  with pytest.raises(TypeError, match="soft_labels"):
+    augment.compose(augment.mixup)(key, images)
+
+
+def test_wrong_arguments(images):
+  with pytest.raises(ValueError, match=r"with_probability: p: expected a number in \[0, 1\]"):
+    augment.with_probability(1.5, halve)
+  with pytest.raises(ValueError, match="choice: expected at least one"):
+    augment.choice()
+  with pytest.raises(ValueError, match="per"):
+    augment.with_probability(0.5, halve, per="pixel")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import corruptions
-from mixboost_jax.corruptions import blur
+from mixboost_jax.corruptions import _blur
 
 # Numbers in the order of severities 1..5, entries of one severity in brackets.
 CIFAR = {
@@ -113,13 +113,13 @@ def test_motion_blur_cuts_levels(images):
   """As ImageMagick does: 0.9 of a level is no level."""
   key = jax.random.key(3)
   out = corruptions.corrupt(key[None], images[:1], name="motion_blur", severity=4)
-  exact = np.asarray(blur.motion_blur(key, images[0], radius=8, sigma=2)) * 255
+  exact = np.asarray(_blur.motion_blur(key, images[0], radius=8, sigma=2)) * 255
   np.testing.assert_allclose(np.asarray(out[0]) * 255, np.floor(exact + 0.01), atol=1.01)
   same = np.round(np.asarray(out[0]) * 255) == np.floor(exact + 0.002)
   assert same.mean() > 0.99
 
 
 def test_zoom_blur_of_small_and_large_pictures_is_one_map(images, monkeypatch):
-  small = blur.zoom_blur(images[0], num_zooms=5, step=0.04)
-  monkeypatch.setattr(blur, "_DENSE_PIXELS", 0)
-  np.testing.assert_allclose(blur.zoom_blur(images[0], num_zooms=5, step=0.04), small, atol=2e-6)
+  small = _blur.zoom_blur(images[0], num_zooms=5, step=0.04)
+  monkeypatch.setattr(_blur, "_DENSE_PIXELS", 0)
+  np.testing.assert_allclose(_blur.zoom_blur(images[0], num_zooms=5, step=0.04), small, atol=2e-6)

@@ -7,7 +7,7 @@ import pytest
 
 from mixboost_jax import data
 from mixboost_jax.data import arrays as arrays_lib
-from mixboost_jax.data import limits
+from mixboost_jax.data import pictures
 
 
 def content(**changes):
@@ -159,6 +159,6 @@ def test_resizing_is_refused(settings, tmp_path, packed):
 
 def test_size_is_checked_first(settings, tmp_path, packed, monkeypatch):
   place = save(tmp_path, content(), packed=packed)
-  monkeypatch.setattr(limits, "MAX_BYTES", 1000)
-  with pytest.raises(limits.TooLargeError, match="6 pictures"):
+  monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
+  with pytest.raises(pictures.TooLargeError, match="6 pictures"):
     data.load(settings(name="npz", dir=place))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import data
-from mixboost_jax.data import cifar, prepare, records, writing
+from mixboost_jax.data import cifar, prepare, records
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_the_name_of_a_folder_becomes_the_name_of_the_set(write_pictures, tmp_pa
 
 
 def test_large_sets_are_written_in_several_files(settings, write_cifar, tmp_path, monkeypatch):
-  monkeypatch.setattr(writing, "SHARD_BYTES", 10_000)
+  monkeypatch.setattr(prepare, "SHARD_BYTES", 10_000)
   out = tmp_path / "out"
   prepare.prepare_cifar("cifar10", source=write_cifar(), out=out, log=lambda line: None)
   files = sorted(path.name for path in out.rglob("*train.array_record*"))
@@ -195,8 +195,8 @@ def test_an_interruption_leaves_nothing(
     (folder / "half").write_text("x")
     raise error
 
-  monkeypatch.setattr(writing, "write_npy", fail)
-  monkeypatch.setattr(writing, "write_records", fail)
+  monkeypatch.setattr(prepare, "write_npy", fail)
+  monkeypatch.setattr(prepare, "write_records", fail)
   arguments = ["cifar10", f"--source={write_cifar()}", f"--out={out}", f"--format={file_format}"]
   assert prepare.main(arguments) in (1, 130)
   assert tree(out) == []

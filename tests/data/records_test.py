@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mixboost_jax import data
-from mixboost_jax.data import pictures, records, splitting, writing
+from mixboost_jax.data import pictures, prepare, records
+from mixboost_jax.data.dataset import is_test
 
 
 def image(i, size=6, channels=3):
@@ -24,7 +25,7 @@ def write(tmp_path):
     folder.mkdir(parents=True)
     examples = {
       split: [
-        writing.Example(
+        prepare.Example(
           f"{split}{i}",
           pictures.encode_png(image(i, sizes[i % len(sizes)], channels)),
           -1 if split == unlabelled else i % 3,
@@ -33,7 +34,7 @@ def write(tmp_path):
       ]
       for split, count in splits.items()
     }
-    writing.write_records(
+    prepare.write_records(
       folder,
       examples,
       name=name,
@@ -105,7 +106,7 @@ def test_without_a_test_split(settings, write):
 
 def test_with_one_split_only(settings, write):
   dataset = data.load(settings(name="tfds", tfds_name="dots", dir=write({"train": 40})))
-  expected = [i for i in range(40) if splitting.is_test(str(i))]
+  expected = [i for i in range(40) if is_test(str(i))]
   assert dataset.test.ids.tolist() == expected
   assert dataset.test.images[:, 0, 0, 0].tolist() == expected
   assert sorted([*dataset.train.ids, *dataset.test.ids]) == list(range(40))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import data
-from mixboost_jax.data import limits, loading, outlines, shapes, textures
+from mixboost_jax.data import loading, pictures, shapes
 
 SMALL = {"train_examples": 60, "validation_examples": 20, "test_examples": 30}
 
@@ -26,7 +26,7 @@ def test_a_picture_depends_on_seed_and_id_alone():
 def test_classes_are_balanced_and_named():
   split = draw(np.arange(100, 140))
   assert np.bincount(split.labels).tolist() == [4] * 10
-  assert len(set(shapes.CLASS_NAMES)) == len(textures.TEXTURE_NAMES) == 10
+  assert len(set(shapes.CLASS_NAMES)) == len(shapes.TEXTURE_NAMES) == 10
 
 
 @pytest.mark.parametrize(
@@ -60,30 +60,30 @@ def test_pictures_have_contrast_and_use_all_positions():
 
 
 def test_outlines_are_distinct_and_signed_distances():
-  tables = outlines.distance_tables()
+  tables = shapes.distance_tables()
   inside = tables < 0
-  assert tables.shape == (10, outlines.RESOLUTION, outlines.RESOLUTION)
+  assert tables.shape == (10, shapes.RESOLUTION, shapes.RESOLUTION)
   assert np.all(inside.mean(axis=(1, 2)) > 0.08), "every outline has an area"
   assert not inside[:, 0].any()
   assert not inside[:, :, 0].any()
   for a in range(10):
     for b in range(a):
       overlap = (inside[a] & inside[b]).sum() / (inside[a] | inside[b]).sum()
-      assert overlap < 0.85, (outlines.CLASS_NAMES[a], outlines.CLASS_NAMES[b])
+      assert overlap < 0.85, (shapes.CLASS_NAMES[a], shapes.CLASS_NAMES[b])
 
 
 def test_polygon_distance_of_a_square_by_hand():
   corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
   x, y = np.array([0.0, 0.5, 2.0, 4.0]), np.array([0.0, 0.0, 0.0, 5.0])
   expected = [-1.0, -0.5, 1.0, 5.0]
-  np.testing.assert_allclose(outlines.polygon_distance(x, y, corners), expected, atol=1e-12)
+  np.testing.assert_allclose(shapes.polygon_distance(x, y, corners), expected, atol=1e-12)
 
 
 def test_textures_are_distinct_tiles():
-  tiles = textures.tiles()
+  tiles = shapes.tiles()
   assert tiles.min() >= 0
   assert tiles.max() <= 1
-  plain = textures.TEXTURE_NAMES.index("plain")
+  plain = shapes.TEXTURE_NAMES.index("plain")
   contrast = tiles.std(axis=(1, 2))
   assert contrast[plain] == 0
   assert np.all(np.delete(contrast, plain) > 0.25)
@@ -153,5 +153,5 @@ def test_the_published_set_never_changes():
 
 
 def test_no_training_set_reaches_the_test_ids():
-  largest = limits.MAX_BYTES // (32 * 32 * 3)
+  largest = pictures.MAX_BYTES // (32 * 32 * 3)
   assert largest <= loading.SHAPES_TEST_IDS

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import data, evaluate
-from mixboost_jax.evaluate import examples as examples_lib
+from mixboost_jax.evaluate import _examples as examples_lib
 
 
 def make_split(count, start=0):

@@ -6,9 +6,12 @@ import pytest
 from PIL import Image
 
 from mixboost_jax import corruptions, data, evaluate
-from mixboost_jax.data import folders, released_trees
-from mixboost_jax.evaluate import released, released_folder
-from mixboost_jax.report import aggregate, robustness
+from mixboost_jax.data import folders
+from mixboost_jax.data.released import trees
+from mixboost_jax.evaluate import _released
+from mixboost_jax.report import groups as groups_lib
+from mixboost_jax.report import tables
+from mixboost_jax.report.groups import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +60,9 @@ def opened(monkeypatch, split, folder):
 
   for name in ("CIFAR-10-C", "cifar-10-p"):
     (folder / name).mkdir()
-  original = released_folder.open_sets
+  original = _released.open_sets
   monkeypatch.setattr(
-    released_folder, "open_sets", lambda *a, **k: original(*a, **{**k, "open_set": open_set})
+    _released, "open_sets", lambda *a, **k: original(*a, **{**k, "open_set": open_set})
   )
   return asked
 
@@ -87,7 +90,7 @@ def test_published_files_replace_pictures_made_here(linear_fn, cifar, tmp_path, 
   frames = cifar.test.images.astype(np.float32) / 255
   upright, turned = (np.asarray(linear_fn(x)).argmax(-1) for x in (frames, frames[:, ::-1]))
   assert flips.value == pytest.approx(100 * (upright != turned).mean(), rel=1e-5)
-  table = robustness.deviation_table(aggregate.group(aggregate.load(results)))
+  table = tables.deviation_table(groups_lib.group(load(results)))
   assert table is not None
   assert [row[0].text for row in table.rows] == ["Error, contrast, CIFAR-10-C"]
 
@@ -98,7 +101,7 @@ WNIDS = tuple(f"n0000000{i}" for i in range(6))
 @pytest.fixture
 def imagenet(tmp_path, monkeypatch):
   """A folder data set of six wnids, and the root of sets that were made from its test split."""
-  monkeypatch.setattr(released_trees, "NUM_CLASSES", len(WNIDS))
+  monkeypatch.setattr(trees, "NUM_CLASSES", len(WNIDS))
   rng = np.random.default_rng(0)
   for k, wnid in enumerate(WNIDS):
     for split, name in (("train", "a.png"), ("val", f"{k}.JPEG"), ("val", f"x{k}.JPEG")):
@@ -126,7 +129,7 @@ def test_imagenet_gives_its_class_names_and_its_size(imagenet, family, title, ki
       place.parent.mkdir(parents=True, exist_ok=True)
       place.symlink_to(val)
   examples = evaluate.from_dataset(own, split="test")
-  found = released_folder.open_sets(str(published), examples, [family])
+  found = _released.open_sets(str(published), examples, [family])
   assert found is not None
   member = found.members(family)[0]
   unit = evaluate.Unit("corruption", family, member, 3, "released")
@@ -136,15 +139,15 @@ def test_imagenet_gives_its_class_names_and_its_size(imagenet, family, title, ki
   assert part.labels.tolist() == own.test.labels[places].tolist()
   few = dataclasses.replace(examples, class_names=WNIDS[:5])
   with pytest.raises(ValueError, match="expected 6 different class names, got 5"):
-    released_folder.open_sets(str(published), few, [family])
+    _released.open_sets(str(published), few, [family])
   nameless = dataclasses.replace(examples, class_names=())
   with pytest.raises(ValueError, match="a data set with ImageNet's classes"):
-    released_folder.open_sets(str(published), nameless, [family])
+    _released.open_sets(str(published), nameless, [family])
 
 
 def test_films_come_in_the_order_of_the_examples(cifar):
   examples = evaluate.from_dataset(cifar, split="test")
-  opened_sets = released.Released({"p": FakeSet(cifar.test, ("tilt",), films=True)}, examples)
+  opened_sets = _released.Released({"p": FakeSet(cifar.test, ("tilt",), films=True)}, examples)
   films = opened_sets.films(evaluate.Unit("sequence", "p", "tilt", 0, "released"), 10, 20)
   np.testing.assert_array_equal(films[:, 0], cifar.test.images[examples.order[10:20]])
 
@@ -159,9 +162,9 @@ def test_films_of_noise_are_compared_with_their_first_frame(
 
   (tmp_path / "CIFAR-10-P").mkdir()
   fake = ThereAndBack(cifar.test, ("tilt", "gaussian_noise"), films=True)
-  original = released_folder.open_sets
+  original = _released.open_sets
   monkeypatch.setattr(
-    released_folder, "open_sets", lambda *a, **k: original(*a, **k, open_set=lambda *a, **k: fake)
+    _released, "open_sets", lambda *a, **k: original(*a, **k, open_set=lambda *a, **k: fake)
   )
   suite = "p:tilt,p:gaussian_noise"
   results = evaluate.evaluate(linear_fn, cifar, suite, batch_size=48, released_dir=str(tmp_path))
@@ -173,7 +176,7 @@ def test_films_of_noise_are_compared_with_their_first_frame(
 def test_frames_of_another_size_are_refused(cifar):
   examples = evaluate.from_dataset(cifar, split="test")
   small = dataclasses.replace(cifar.test, images=cifar.test.images[:, :4, :4])
-  opened_sets = released.Released({"p": FakeSet(small, ("tilt",), films=True)}, examples)
+  opened_sets = _released.Released({"p": FakeSet(small, ("tilt",), films=True)}, examples)
   unit = evaluate.Unit("sequence", "p", "tilt", 0, "released")
   with pytest.raises(ValueError, match=r"expected frames of the size of the pictures, \[8, 8, 3\]"):
     opened_sets.films(unit, 0, 3)
@@ -188,15 +191,15 @@ def test_the_form_of_tfds_is_taken_where_there_is_no_other(cifar, tmp_path):
     return FakeSet(cifar.test, ("frost",))
 
   (tmp_path / "cifar10_corrupted").mkdir()
-  released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+  _released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
   (tmp_path / "CIFAR-10-C").mkdir()
-  released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+  _released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
   assert asked == ["cifar10_corrupted", "cifar10_c"]
 
 
 def test_rows_are_put_back_in_the_order_of_the_examples(cifar):
   examples = evaluate.from_dataset(cifar, split="test")
-  opened_sets = released.Released({"c": FakeSet(cifar.test, ("fog",))}, examples)
+  opened_sets = _released.Released({"c": FakeSet(cifar.test, ("fog",))}, examples)
   places = examples.order[7:19]
   assert (np.diff(places) < 0).any()
   unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
@@ -208,7 +211,7 @@ def test_rows_are_put_back_in_the_order_of_the_examples(cifar):
 def test_other_labels_are_refused(cifar):
   examples = evaluate.from_dataset(cifar, split="test")
   wrong = dataclasses.replace(cifar.test, labels=np.roll(cifar.test.labels, 1))
-  opened_sets = released.Released({"c": FakeSet(wrong, ("fog",))}, examples)
+  opened_sets = _released.Released({"c": FakeSet(wrong, ("fog",))}, examples)
   unit = evaluate.Unit("corruption", "c", "fog", 2, "released")
   with pytest.raises(ValueError, match="labels differ from those of cifar10"):
     opened_sets.pictures(unit, 0, 45)
@@ -227,7 +230,7 @@ def test_all_labels_are_compared_when_a_set_is_opened(cifar, tmp_path, rows):
 
   count = 2 if rows == 45 else 45
   with pytest.raises(ValueError, match=f"same order, got {count} of 45 that differ"):
-    released_folder.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
+    _released.open_sets(str(tmp_path), examples, ["c"], open_set=open_set)
 
 
 def test_a_folder_without_published_sets(linear_fn, cifar, tmp_path):

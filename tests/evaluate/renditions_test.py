@@ -12,9 +12,10 @@ from PIL import Image
 
 from mixboost_jax import corruptions, data, evaluate
 from mixboost_jax.data import released as released_data
-from mixboost_jax.data import released_trees
-from mixboost_jax.evaluate import measure, pieces
-from mixboost_jax.report import aggregate, robustness
+from mixboost_jax.data.released import trees
+from mixboost_jax.evaluate import _suites
+from mixboost_jax.report import groups, tables
+from mixboost_jax.runtime import interrupt as pieces
 from mixboost_jax.runtime import mesh as mesh_lib
 
 WNIDS = tuple(f"n0000000{i}" for i in range(6))
@@ -31,8 +32,8 @@ def brightness_votes(images, count=6):
 @pytest.fixture
 def renditions(tmp_path, monkeypatch):
   """Seven pictures of three classes; the red level names the class that the network sees."""
-  monkeypatch.setattr(released_trees, "NUM_CLASSES", len(WNIDS))
-  monkeypatch.setattr(released_trees, "RENDITION_CLASSES", len(OCCURRING))
+  monkeypatch.setattr(trees, "NUM_CLASSES", len(WNIDS))
+  monkeypatch.setattr(trees, "RENDITION_CLASSES", len(OCCURRING))
   root = tmp_path / "imagenet-r"
   seen = {1: (1, 1, 0), 4: (4, 2), 5: (5, 5)}  # 0 -> 1 (right among these), 2 -> 1 (wrong)
   for k, levels in seen.items():
@@ -111,7 +112,7 @@ def test_wrong_networks_folders_and_words(renditions, one):
 
 def test_renditions_are_measured_once(renditions, one, tmp_path, monkeypatch):
   options = {"batch_size": 4, "released_dir": str(renditions), "folder": tmp_path / "kept"}
-  monkeypatch.setitem(measure.KINDS, "renditions", measure.KINDS["renditions"]._replace(piece=4))
+  monkeypatch.setitem(_suites.KINDS, "renditions", _suites.KINDS["renditions"]._replace(piece=4))
   asked = []
 
   def stop_after_two():
@@ -209,13 +210,13 @@ def test_films_of_cifar_10_p(wide_fn, one, tmp_path, suite):
   assert mt5d.value == pytest.approx(np.mean(distances), abs=1e-4)
   assert {m.source for (d, _), m in found.items() if d == "cifar10-p"} == {"generated"}
   assert ("cifar10-p", "mfr") not in found  # one sequence made here makes no mean
-  table = robustness.deviation_table(aggregate.group(aggregate.load(results)))
+  table = tables.deviation_table(groups.group(groups.load(results)))
   rows = [row[0].text for row in table.rows] if table else []
   assert bool(rows) == (suite == "p")
 
 
 def test_films_of_imagenet_p_come_in_the_order_of_the_pictures(tmp_path, monkeypatch):
-  monkeypatch.setattr(released_trees, "NUM_CLASSES", len(WNIDS))
+  monkeypatch.setattr(trees, "NUM_CLASSES", len(WNIDS))
   names = published(corruptions.NAMES["p"])
   for name in names:
     for k, wnid in enumerate(WNIDS):
@@ -231,9 +232,9 @@ def test_films_of_imagenet_p_come_in_the_order_of_the_pictures(tmp_path, monkeyp
   root = tmp_path / "films"
   opened = released_data.open_set("imagenet_p", root, groups=("benchmark",), wnids=WNIDS)
   assert opened.num_rows == 12
-  split = released_trees._read(
+  split = trees._read(
     tmp_path / "val",
-    released_trees._names(tmp_path / "val", WNIDS, (".jpeg",)),
+    trees._names(tmp_path / "val", WNIDS, (".jpeg",)),
     WNIDS, 0, 0, None,
   )  # fmt: skip
   films = opened.load_films(opened.units[0])

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from mixboost_jax import evaluate
-from mixboost_jax.evaluate import budget as budget_lib
-from mixboost_jax.evaluate import clock, measure, pieces, planning, sanity, store
-from mixboost_jax.evaluate.session import Session
+from mixboost_jax.evaluate import _attacks as pieces
+from mixboost_jax.evaluate import _budget, _runner, _sanity, _store, _suites
+from mixboost_jax.evaluate import _budget as budget_lib
+from mixboost_jax.evaluate._session import Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -27,11 +28,11 @@ def numbers(results):
 @pytest.fixture(scope="module", autouse=True)
 def quick_sanity():
   patch = pytest.MonkeyPatch()
-  patch.setattr(sanity, "NUM_EXAMPLES", 16)
-  patch.setattr(sanity, "NUM_QUERIES", 10)
-  patch.setattr(sanity, "NUM_STEPS", 2)
-  patch.setattr(sanity, "_accuracy", functools.cache(sanity._accuracy))
-  patch.setattr(sanity, "_gradients", functools.cache(sanity._gradients))
+  patch.setattr(_sanity, "NUM_EXAMPLES", 16)
+  patch.setattr(_sanity, "NUM_QUERIES", 10)
+  patch.setattr(_sanity, "NUM_STEPS", 2)
+  patch.setattr(_sanity, "_accuracy", functools.cache(_sanity._accuracy))
+  patch.setattr(_sanity, "_gradients", functools.cache(_sanity._gradients))
   yield
   patch.undo()
 
@@ -77,13 +78,13 @@ def test_stop_anywhere_and_resume(linear_fn, easy, whole, one, tmp_path, monkeyp
   with open(tmp_path / "units.jsonl", "a") as file:  # a line that a kill cut short
     file.write('{"piece": "12')
   measured = []
-  for name, kind in measure.KINDS.items():
+  for name, kind in _suites.KINDS.items():
 
     def noted(session, unit, start, stop, run=kind.run):
       measured.append(unit.label)
       return run(session, unit, start, stop)
 
-    monkeypatch.setitem(measure.KINDS, name, kind._replace(run=noted))
+    monkeypatch.setitem(_suites.KINDS, name, kind._replace(run=noted))
   resumed = evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert numbers(resumed) == numbers(whole)  # bit for bit
   assert not {record["unit"] for record in before} & set(measured)
@@ -99,13 +100,13 @@ def test_a_signal_stops_an_evaluation_that_nobody_else_can_stop(
   options = {"batch_size": 32, "folder": tmp_path, "mesh": one}
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patched:
-    name, kind = next(iter(measure.KINDS.items()))
+    name, kind = next(iter(_suites.KINDS.items()))
 
     def interrupted(*given):
       os.kill(os.getpid(), signal.SIGTERM)
       return kind.run(*given)
 
-    patched.setitem(measure.KINDS, name, kind._replace(run=interrupted))
+    patched.setitem(_suites.KINDS, name, kind._replace(run=interrupted))
     with pytest.raises(evaluate.Stopped) as caught:
       evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert caught.value.code == 75
@@ -137,7 +138,7 @@ def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypa
   units = evaluate.expand("clean,c:fog:3,p:tilt,pgd,ood:blobs,temperature")
 
   def names(session=session):
-    return [pieces._Names(session, "network")(pieces.Piece(unit, 0, 90)) for unit in units]
+    return [_runner._Names(session, "network")(_runner.Piece(unit, 0, 90)) for unit in units]
 
   def changed(before, after):
     pairs = zip(units, before, after, strict=True)
@@ -147,7 +148,7 @@ def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypa
   assert len(set(first)) == len(first)
   assert names() == first
   with monkeypatch.context() as patch:
-    patch.setattr(pieces.corruptions, "parameters", lambda *_, **__: (0.5,))
+    patch.setattr(_runner.corruptions, "parameters", lambda *_, **__: (0.5,))
     assert changed(first, names()) == ["c"]
   with monkeypatch.context() as patch:
     spec = pieces.ATTACKS["pgd"]
@@ -167,13 +168,13 @@ def test_a_damaged_file_is_measured_again(linear_fn, easy, tmp_path):
 
 
 def test_pieces_cover_every_example_once(linear_fn, easy, monkeypatch):
-  monkeypatch.setitem(measure.KINDS, "pictures", measure.KINDS["pictures"]._replace(piece=20))
+  monkeypatch.setitem(_suites.KINDS, "pictures", _suites.KINDS["pictures"]._replace(piece=20))
   results = evaluate.evaluate(linear_fn, easy, "clean", batch_size=16)
   plain = [m for m in results.metrics if m.name == "error"]
   assert (plain[0].count, plain[0].value) == (90, 20.0)
   examples = evaluate.from_dataset(easy, split="test")
   session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
-  cut = pieces.cut(session, {evaluate.Unit("pictures", "clean"): 90})
+  cut = _runner.cut(session, {evaluate.Unit("pictures", "clean"): 90})
   assert [(one.start, one.stop) for one in cut] == [(0, 32), (32, 64), (64, 90)]
 
 
@@ -200,8 +201,8 @@ def test_budget_plans_sizes_keeps_them_and_says_so(
     probes.append(units)
     return dict.fromkeys(most, speed)
 
-  monkeypatch.setattr(budget_lib, "probe", probe)
-  monkeypatch.setattr(clock.Clock, "seconds", lambda self: 0.0)
+  monkeypatch.setattr(_budget, "probe", probe)
+  monkeypatch.setattr(_runner.Clock, "seconds", lambda self: 0.0)
   suite = "clean,c:contrast:1,c:contrast:3"
   options = {"batch_size": 16, "budget": "10s", "folder": tmp_path, "mesh": one}
   found = evaluate.evaluate(linear_fn, easy, suite, **options)
@@ -260,10 +261,10 @@ def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypat
   examples = evaluate.from_dataset(easy, split="test")
   session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   planned = {("pictures", "clean"): clean, ("ood", "ood"): 90}
-  monkeypatch.setattr(planning, "_planned", lambda *_: planned)
+  monkeypatch.setattr(_budget, "_planned", lambda *_: planned)
   units = evaluate.expand("clean,ood:blobs")
-  options = {"max_examples": 0, "budget": "1s", "store": store.Store(None), "network": ""}
-  counted, _ = planning.sizes(session, units, "clean,ood:blobs", **options)
+  options = {"max_examples": 0, "budget": "1s", "store": _store.Store(None), "network": ""}
+  counted, _ = _budget.sizes(session, units, "clean,ood:blobs", **options)
   assert list(counted.values()) == [clean, foreign]
 
 
@@ -290,11 +291,11 @@ def test_the_first_examples_are_a_fair_sample_of_sorted_classes(linear_fn, easy)
 
 
 def test_columns_survive_the_store_bit_for_bit(tmp_path):
-  kept = store.Store(tmp_path)
+  kept = _store.Store(tmp_path)
   columns = {"a": np.float32([1 / 3, np.nan]), "b": np.int32([1, 2])}
   kept.write("x", columns, {"unit": "u"})
-  read = store.Store(tmp_path).read("x")
+  read = _store.Store(tmp_path).read("x")
   for name, values in columns.items():
     np.testing.assert_array_equal(read[name], values)
     assert read[name].dtype == values.dtype
-  assert store.Store(tmp_path).read("y") is None
+  assert _store.Store(tmp_path).read("y") is None

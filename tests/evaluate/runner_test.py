@@ -11,7 +11,7 @@ import scipy.stats
 import sklearn.metrics
 
 from mixboost_jax import evaluate, schema
-from mixboost_jax.evaluate import session as session_lib
+from mixboost_jax.evaluate import _session as session_lib
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime import results as results_lib
 
@@ -139,7 +139,7 @@ def test_wrong_options(logits_fn, pictures, options, message):
 
 
 def test_run_records_the_config(logits_fn, pictures, monkeypatch):
-  from mixboost_jax.evaluate import runner
+  from mixboost_jax.evaluate import _runner as runner
 
   settings = object.__new__(schema.Settings)
   chosen = schema.Evaluate("clean", "test", 200, 0, "", (), "", 10, 0.9)

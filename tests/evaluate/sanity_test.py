@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from mixboost_jax import evaluate
-from mixboost_jax.evaluate import sanity, suites
-from mixboost_jax.evaluate.session import Session
+from mixboost_jax.evaluate import _sanity, _suites
+from mixboost_jax.evaluate._session import Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap():
   patch = pytest.MonkeyPatch()
-  patch.setattr(sanity, "NUM_EXAMPLES", 16)
-  patch.setattr(sanity, "NUM_QUERIES", 60)
-  patch.setattr(sanity, "NUM_STEPS", 5)
-  patch.setattr(sanity, "_accuracy", functools.cache(sanity._accuracy))
-  patch.setattr(sanity, "_gradients", functools.cache(sanity._gradients))
+  patch.setattr(_sanity, "NUM_EXAMPLES", 16)
+  patch.setattr(_sanity, "NUM_QUERIES", 60)
+  patch.setattr(_sanity, "NUM_STEPS", 5)
+  patch.setattr(_sanity, "_accuracy", functools.cache(_sanity._accuracy))
+  patch.setattr(_sanity, "_gradients", functools.cache(_sanity._gradients))
   yield
   patch.undo()
 
@@ -47,11 +47,11 @@ def scorer(linear_fn, mesh):
 
 
 def test_the_number_of_pictures_that_were_there_is_named():
-  none = sanity.Findings(0.0, *9 * [0.0])
-  (few,) = sanity.judge(none, searched=4)
+  none = _sanity.Findings(0.0, *9 * [0.0])
+  (few,) = _sanity.judge(none, searched=4)
   assert few.message.endswith("right on 0 of the first 4 examples, fewer than 8.")
   assert few.remedy.startswith("Evaluate more examples (512 are looked at)")
-  (many,) = sanity.judge(none)
+  (many,) = _sanity.judge(none)
   assert "0 of the first 512 examples" in many.message
   assert many.remedy.startswith("Check the checkpoint")
 
@@ -59,7 +59,7 @@ def test_the_number_of_pictures_that_were_there_is_named():
 def names(scorer, variables, pair):
   examples = evaluate.from_dataset(pair, split="test")
   session = Session(scorer, scorer.placed(variables), examples, {})
-  found = sanity.judge(sanity.examine(session, session.part(0, len(examples))))
+  found = _sanity.judge(_sanity.examine(session, session.part(0, len(examples))))
   assert [flag.level for flag in found] == sorted((f.level for f in found), reverse=True)
   return {flag.name: flag.level for flag in found}
 
@@ -119,7 +119,7 @@ def findings(**changes):
     "huge": 0.0,
     "square": 0.7,
   }
-  return sanity.Findings(**{**usual, **changes})
+  return _sanity.Findings(**{**usual, **changes})
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def findings(**changes):
   ],
 )
 def test_orders_that_must_hold(changes, name):
-  found = sanity.judge(findings(**changes))
+  found = _sanity.judge(findings(**changes))
   assert [flag.name for flag in found] == ([name] if name else [])
   assert all(flag.message and flag.remedy for flag in found)
 
 
 def test_asked_for_by_attacks_only():
-  assert sanity.needed(suites.expand("clean,pgd"))
-  assert sanity.needed(suites.expand("autoattack"))
-  assert not sanity.needed(suites.expand("clean,c,p,ood"))
+  assert _sanity.needed(_suites.expand("clean,pgd"))
+  assert _sanity.needed(_suites.expand("autoattack"))
+  assert not _sanity.needed(_suites.expand("clean,c,p,ood"))

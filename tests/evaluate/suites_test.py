@@ -5,7 +5,7 @@ import pytest
 
 from mixboost_jax import data, evaluate
 from mixboost_jax.data import loading, shapes
-from mixboost_jax.evaluate import variants
+from mixboost_jax.evaluate import _pictures
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_shapes_suite_scores_the_same_objects_with_other_textures(shapes_test):
   seen = []
   whole = evaluate.from_dataset(shapes_test, split="test")
   for unit in evaluate.expand("shapes"):
-    derived = variants.VARIANTS[unit.family](whole)
+    derived = _pictures.VARIANTS[unit.family](whole)
     assert len(derived) == 60
     np.testing.assert_array_equal(derived.labels, shapes_test.test.labels)
     seen.append(derived)
@@ -102,7 +102,7 @@ def test_lists_of_large_pictures_are_no_problem():
 def test_occlusion_paints_20_of_64_cells_and_is_the_same_each_time(kind):
   images = np.zeros((5, 32, 40, 3), kind)
   whole = evaluate.from_dataset((images, np.arange(5)), split="test")
-  first, again = (variants.VARIANTS["occluded"](whole) for _ in range(2))
+  first, again = (_pictures.VARIANTS["occluded"](whole) for _ in range(2))
   assert first.images.dtype == kind
   np.testing.assert_array_equal(first.images, again.images)
   painted = (first.images > 0).mean(axis=(1, 2, 3))

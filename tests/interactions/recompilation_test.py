@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from mixboost_jax import interactions
-from mixboost_jax.interactions import features
+from mixboost_jax.interactions import _multi_order
 
 
 def apply(params, images):
@@ -13,7 +13,7 @@ def apply(params, images):
 
 
 def test_new_parameters_compile_nothing(key, images):
-  features.pair_features.clear_cache()
+  _multi_order.pair_features.clear_cache()
   seen = []
   for scale in (0.5, 1.0):
     network = jax.tree_util.Partial(apply, scale * jax.random.normal(key, (192, 4)))
@@ -31,5 +31,5 @@ def test_new_parameters_compile_nothing(key, images):
       pilot_pairs=0,
     )
     seen.append(found.relative.tolist())
-  assert features.pair_features._cache_size() == 1
+  assert _multi_order.pair_features._cache_size() == 1
   assert seen[0] != seen[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import interactions
-from mixboost_jax.interactions import exact
+from mixboost_jax.interactions import _exact
 
 shapiq = pytest.importorskip("shapiq")
 
@@ -23,12 +23,12 @@ def test_shapley_values_and_interactions_agree():
   )
   values = oracle("SV", order=1).dict_values
   index = oracle("SII", order=2).dict_values
-  np.testing.assert_allclose(exact.shapley(game), [values[i,] for i in range(N)], atol=1e-6)
-  pairs = exact.shapley_interaction(game)
+  np.testing.assert_allclose(_exact.shapley(game), [values[i,] for i in range(N)], atol=1e-6)
+  pairs = _exact.shapley_interaction(game)
   for i in range(N):
     for j in range(i):
       np.testing.assert_allclose(pairs[i, j], index[j, i], atol=1e-6)
   dividends = oracle("Moebius", order=N).dict_values
   for coalition, value in dividends.items():
     code = sum(1 << p for p in coalition)
-    np.testing.assert_allclose(exact.harsanyi(game)[code], value, atol=1e-5)
+    np.testing.assert_allclose(_exact.harsanyi(game)[code], value, atol=1e-5)

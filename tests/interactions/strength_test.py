@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import interactions
-from mixboost_jax.interactions import exact, features, regression, sampling
+from mixboost_jax.interactions import _exact, _multi_order, _sampling
 
 GRID, ORDERS = 3, (0, 2, 4, 7)
 
@@ -17,7 +17,7 @@ GRID, ORDERS = 3, (0, 2, 4, 7)
 def make_game(seed):
   """Neighbours of a 3x3 grid interact smoothly; some pairs hardly, some strongly."""
   rng = np.random.default_rng(seed)
-  presence = exact.members(GRID**2).astype(np.float64)
+  presence = _exact.members(GRID**2).astype(np.float64)
   pairs = interactions.neighbour_population(GRID, stride=1).pairs
   inner = sum(rng.gamma(0.7) * presence[:, i] * presence[:, j] for i, j in pairs)
   table = np.tanh(presence @ rng.normal(size=(9, 4))).sum(1) + np.sin(inner) * 2
@@ -31,7 +31,7 @@ POPULATION = interactions.neighbour_population(GRID, stride=2)
 def truth(power=1):
   rows = []
   for game in GAMES:
-    table = exact.multi_order(game)[np.array(ORDERS)]
+    table = _exact.multi_order(game)[np.array(ORDERS)]
     table = table[:, POPULATION.pairs[:, 0], POPULATION.pairs[:, 1]]
     rows.append((np.abs(table) if power else table) @ POPULATION.weights)
   return np.mean(rows, axis=0)
@@ -71,10 +71,10 @@ def test_curve_is_unbiased_and_its_errors_are_honest(pilot_pairs):
 def enumerated_disentanglement(games, pairs, orders):
   """D^(m) from every context of every pair, [games, orders, pairs]."""
   codes = np.arange(1 << GRID**2)
-  sizes = exact.members(GRID**2).sum(1)
+  sizes = _exact.members(GRID**2).sum(1)
   result = np.zeros((len(games), len(orders), len(pairs)))
   for x, game in enumerate(games):
-    v = exact.values(game)
+    v = _exact.values(game)
     for p, (i, j) in enumerate(pairs):
       for k, order in enumerate(orders):
         rows = codes[((codes >> i | codes >> j) & 1 == 0) & (sizes == order)]
@@ -110,7 +110,7 @@ HEAVY = [
 @pytest.fixture(scope="module")
 def heavy():
   """Random games of heavy tails, where contexts dominate: with 8 contexts alone, and grown."""
-  tables = [exact.multi_order(game)[np.array(HEAVY_ORDERS)] for game in HEAVY]
+  tables = [_exact.multi_order(game)[np.array(HEAVY_ORDERS)] for game in HEAVY]
   rows, columns = UNIFORM.pairs.T
   expected = np.mean([np.abs(table[:, rows, columns]) @ UNIFORM.weights for table in tables], 0)
 
@@ -189,7 +189,7 @@ def test_stop_rule_reaches_its_target():
 
 
 def test_all_games_and_orders_share_one_program():
-  features.pair_features.clear_cache()
+  _multi_order.pair_features.clear_cache()
   interactions.estimate_strength(
     jax.random.key(0),
     [*GAMES, make_game(5)],
@@ -200,7 +200,7 @@ def test_all_games_and_orders_share_one_program():
     max_contexts=4,
     chunk_size=4096,
   )
-  assert features.pair_features._cache_size() == 1
+  assert _multi_order.pair_features._cache_size() == 1
 
 
 def test_json_is_plain_and_complete():
@@ -229,7 +229,7 @@ def test_systematic_draws_follow_the_weights():
   starts = np.random.default_rng(0).uniform(size=4000)
   counts = np.zeros(len(POPULATION.pairs))
   for start in starts:
-    rows = sampling.systematic_pairs(POPULATION, 0, count=3, start=start)
+    rows = _sampling.systematic_pairs(POPULATION, 0, count=3, start=start)
     assert len(rows) == 3
     np.add.at(counts, rows, 1)
   inside = POPULATION.strata == 0
@@ -242,13 +242,13 @@ def test_allocation_fills_batches_and_follows_the_spread():
   spread = np.full((2, POPULATION.num_strata), 0.05)
   spread[:, 0] = 1.0
   spread[1] *= 3
-  ideal = sampling.neyman(POPULATION, spread, num_pairs=100)
+  ideal = _sampling.neyman(POPULATION, spread, num_pairs=100)
   np.testing.assert_allclose(ideal.sum(), 200)
   np.testing.assert_allclose(ideal[1], 3 * ideal[0])
   share = ideal[0] / POPULATION.stratum_weights
   np.testing.assert_allclose(share[0] / share[1], 20)
-  counts = sampling.whole_batches(ideal, batch=16)
-  assert np.all(counts >= sampling.MIN_PAIRS)
+  counts = _sampling.whole_batches(ideal, batch=16)
+  assert np.all(counts >= _sampling.MIN_PAIRS)
   assert np.all(counts.sum(1) % 16 == 0)
   assert np.all(np.abs(counts.sum(1) - ideal.sum(1)) <= 16)
 
@@ -259,9 +259,9 @@ def test_regression_on_the_ends_by_hand():
   cell = np.stack([np.stack([end, 2 * end + 1])] * 4)
   ends = np.full((4, 1, 8), 5.0)
   weights = np.ones(1)
-  slopes = regression.slopes([[cell]], weights, columns=[0])
+  slopes = _sampling.slopes([[cell]], weights, columns=[0])
   np.testing.assert_allclose(slopes[0, 0], [1, 2])
-  mean, covariance = regression.adjusted_mean(
+  mean, covariance = _sampling.adjusted_mean(
     [[cell]], [[ends]], weights, slopes=slopes, columns=[0]
   )
   np.testing.assert_allclose(mean[0, 0], [5, 11])

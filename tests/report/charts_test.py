@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mixboost_jax.report import charts
+from mixboost_jax.report import charts, svg
 
 
 def parts(chart, tag, kind=""):
@@ -42,7 +42,7 @@ def test_colours_repeat_after_the_last():
   kinds = [line.get("class") for line in parts(charts.lines("Loss", series), "polyline")]
   assert kinds[0] == "line c0"
   assert kinds[6] == "line c0"
-  assert len(set(kinds)) == charts.NUM_COLOURS
+  assert len(set(kinds)) == svg.NUM_COLOURS
 
 
 @pytest.mark.parametrize("points", [(), ((3, None),), ((0, 1.0),)])

@@ -4,13 +4,15 @@ import math
 import pytest
 
 from mixboost_jax import metrics
-from mixboost_jax.report import aggregate, compare
+from mixboost_jax.report import compare
+from mixboost_jax.report import groups as groups_lib
+from mixboost_jax.report.groups import load, metric_ids
 
 ERROR = ("shapes", "test", "error")
 
 
 def groups_of(*results):
-  return aggregate.group(aggregate.load(results))
+  return groups_lib.group(load(results))
 
 
 def compared(*results):
@@ -112,7 +114,7 @@ def test_sentences(make):
 
 def test_summary_of_one_run(make):
   (group,) = groups_of(make.results("erm", 10.0))
-  (text,) = compare.summary([group], aggregate.metric_ids([group]))
+  (text,) = compare.summary([group], metric_ids([group]))
   assert text.replace("\u00a0", " ") == (
     "Error of demo ERM on Shapes: 10.00 % (95 % interval 9.00 to 11.00, 2,000 examples)."
   )
@@ -131,6 +133,6 @@ def test_a_long_summary_is_cut(make):
     for name in ("erm", "mixboost")
   ]
   groups = groups_of(*runs)
-  sentences = compare.summary(groups, aggregate.metric_ids(groups))
+  sentences = compare.summary(groups, metric_ids(groups))
   assert len(sentences) == compare.MAX_SENTENCES + 1
   assert sentences[-1].startswith("3 more")

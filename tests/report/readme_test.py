@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from mixboost_jax.report import aggregate, readme
+from mixboost_jax.report import groups, readme
 
 MARKED = "Before.\n<!-- results:demo{} -->\nold\n<!-- /results -->\nAfter.\n"
 
 
 def filled(options, *results):
-  runs = aggregate.load(results) if results else []
+  runs = groups.load(results) if results else []
   return readme.fill(MARKED.format(options), runs)
 
 
@@ -31,7 +31,7 @@ def test_a_table_takes_the_place_between_the_markers(make):
 def test_filling_twice_changes_nothing(make):
   results = [make.results("erm"), make.results("mixboost")]
   once = filled("", *results)
-  assert readme.fill(once, aggregate.load(results)) == once
+  assert readme.fill(once, groups.load(results)) == once
 
 
 def test_wanted_rows_without_results_say_not_run(make):
@@ -68,7 +68,7 @@ def test_seeds_and_dirty_commits(make):
 
 def test_several_places(make):
   text = MARKED.format("") + MARKED.format(" metrics=ece").replace("demo", "cifar10")
-  filled_text = readme.fill(text, aggregate.load([make.results()]))
+  filled_text = readme.fill(text, groups.load([make.results()]))
   assert filled_text.count("| Run |") == 2
   assert filled_text.count("Before.") == filled_text.count("After.") == 2
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixboost_jax.runtime import atomic, manifest, mesh
+from mixboost_jax import files
+from mixboost_jax.runtime import checkpoint, mesh
 from mixboost_jax.runtime.checkpoint import Checkpointer, CheckpointError
 
 
@@ -173,11 +174,11 @@ DAMAGE = {
   "tree file": lambda f: (f / "_METADATA").write_text("{"),
   "index emptied": lambda f: (f / "manifest.ocdbt").write_bytes(b""),
   "every file emptied": lambda f: [p.write_bytes(b"") for p in files_of(f)],
-  "contents deleted": lambda f: (f / manifest.FILE_NAME).unlink(),
-  "contents without end": lambda f: (f / manifest.FILE_NAME).write_text("[" * 10**5),
-  "contents truncated": lambda f: os.truncate(f / manifest.FILE_NAME, 30),
-  "contents altered": lambda f: (f / manifest.FILE_NAME).write_text(
-    (f / manifest.FILE_NAME).read_text().replace('"step": 20', '"step": 21')
+  "contents deleted": lambda f: (f / checkpoint.FILE_NAME).unlink(),
+  "contents without end": lambda f: (f / checkpoint.FILE_NAME).write_text("[" * 10**5),
+  "contents truncated": lambda f: os.truncate(f / checkpoint.FILE_NAME, 30),
+  "contents altered": lambda f: (f / checkpoint.FILE_NAME).write_text(
+    (f / checkpoint.FILE_NAME).read_text().replace('"step": 20', '"step": 21')
   ),
   "everything deleted": lambda f: [shutil.rmtree(f), f.mkdir()],
 }
@@ -222,14 +223,14 @@ def test_the_warning_says_what_is_wrong(tmp_path, two_checkpoints):
   file = largest_file(folder)
   name, size = file.relative_to(folder).as_posix(), file.stat().st_size
   flip_a_bit(file)
-  with pytest.raises(manifest.DamagedError, match=f"^{name} was altered"):
-    manifest.verify(folder)
+  with pytest.raises(checkpoint.DamagedError, match=f"^{name} was altered"):
+    checkpoint.verify(folder)
   os.truncate(file, 7)
-  with pytest.raises(manifest.DamagedError, match=f"^{name} has 7 of {size} bytes$"):
-    manifest.verify(folder)
+  with pytest.raises(checkpoint.DamagedError, match=f"^{name} has 7 of {size} bytes$"):
+    checkpoint.verify(folder)
   file.unlink()
-  with pytest.raises(manifest.DamagedError, match=f"^{name} is missing$"):
-    manifest.verify(folder)
+  with pytest.raises(checkpoint.DamagedError, match=f"^{name} is missing$"):
+    checkpoint.verify(folder)
 
 
 @pytest.mark.parametrize("name", ["00000030", "00000015", "00000005"])
@@ -275,12 +276,12 @@ def test_another_way_to_write_a_step_is_no_checkpoint(tmp_path, two_checkpoints)
 def test_a_list_of_contents_of_another_shape_is_damage(tmp_path, two_checkpoints, field, value):
   folder = tmp_path / "00000020"
   shutil.copytree(two_checkpoints / "00000020", folder)
-  path = folder / manifest.FILE_NAME
+  path = folder / checkpoint.FILE_NAME
   tree = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("digest", field)}
   tree |= {} if value is None else {field: value}
-  path.write_text(json.dumps({**tree, "digest": manifest._digest(tree)}))
-  for look in (manifest.read, manifest.verify):
-    with pytest.raises(manifest.DamagedError, match=rf"lacks {field} as|of version None"):
+  path.write_text(json.dumps({**tree, "digest": checkpoint._digest(tree)}))
+  for look in (checkpoint.read, checkpoint.verify):
+    with pytest.raises(checkpoint.DamagedError, match=rf"lacks {field} as|of version None"):
       look(folder)
 
 
@@ -397,9 +398,9 @@ def test_a_failed_save_is_not_forgotten(tmp_path, monkeypatch):
   saver = Checkpointer(tmp_path)
 
   def full(*args, **kwargs):
-    raise atomic.write_error("x", OSError(errno.ENOSPC, ""))
+    raise files.write_error("x", OSError(errno.ENOSPC, ""))
 
-  monkeypatch.setattr(manifest, "write", full)
+  monkeypatch.setattr(checkpoint, "write", full)
   saver.save(1, {"x": jnp.int32(1)})
   with pytest.raises(CheckpointError, match=r"disk is full.*there is no earlier checkpoint"):
     saver.save(2, {"x": jnp.int32(2)})

@@ -9,9 +9,9 @@ import ml_collections
 import pytest
 
 from configs import base
-from mixboost_jax import settings
-from mixboost_jax.runtime import atomic, interrupt, workdir
-from mixboost_jax.runtime import lock as lock_lib
+from mixboost_jax import files, settings
+from mixboost_jax.runtime import interrupt, workdir
+from mixboost_jax.runtime import workdir as lock_lib
 
 FILES = (".lock", "config.json")
 
@@ -143,7 +143,7 @@ def test_files_in_the_way_are_refused(tmp_path):
 
 
 def test_left_overs_of_a_killed_start_do_not_count(tmp_path):
-  (tmp_path / f"{atomic.TEMPORARY_PREFIX}x-config.json").write_text("{")
+  (tmp_path / f"{files.TEMPORARY_PREFIX}x-config.json").write_text("{")
   with workdir.open_run(tmp_path, resolved()) as run:
     assert not run.resumed
   assert os.listdir(tmp_path) == ["config.json"]
@@ -151,13 +151,13 @@ def test_left_overs_of_a_killed_start_do_not_count(tmp_path):
 
 def test_a_full_disk_creates_nothing(tmp_path, monkeypatch):
   def full(path, tree):
-    raise atomic.write_error(path, OSError(28, "full"))
+    raise files.write_error(path, OSError(28, "full"))
 
-  real = atomic.write_json
+  real = files.write_json
   monkeypatch.setattr(
-    atomic, "write_json", lambda p, t: (full if p.name == "config.json" else real)(p, t)
+    files, "write_json", lambda p, t: (full if p.name == "config.json" else real)(p, t)
   )
-  with pytest.raises(atomic.WriteError, match="the disk is full"):
+  with pytest.raises(files.WriteError, match="the disk is full"):
     workdir.open_run(tmp_path, resolved())
   assert os.listdir(tmp_path) == []
 
@@ -210,7 +210,7 @@ def test_the_loser_of_a_take_over_does_not_remove_the_lock_of_the_winner(tmp_pat
 
 
 def test_locks_of_other_machines_count_until_they_fall_silent(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(lock_lib, "LOOK_SECONDS", 0.01)
+  monkeypatch.setattr(workdir, "LOOK_SECONDS", 0.01)
   path = tmp_path / ".lock"
   path.write_text('{"pid": 7, "started": "5", "machine": "elsewhere"}')
   looks = []
@@ -234,8 +234,8 @@ def test_locks_of_other_machines_count_until_they_fall_silent(tmp_path, capsys, 
 
 
 def test_the_lock_of_a_dead_host_is_taken_over_after_its_silence(tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(lock_lib, "LOOK_SECONDS", 0.01)
-  monkeypatch.setattr(lock_lib, "SILENT_SECONDS", 0.3)
+  monkeypatch.setattr(workdir, "LOOK_SECONDS", 0.01)
+  monkeypatch.setattr(workdir, "SILENT_SECONDS", 0.3)
   path = tmp_path / ".lock"
   here = lock_lib.FolderLock(tmp_path)
   with monkeypatch.context() as other_host:
@@ -251,7 +251,7 @@ def test_the_lock_of_a_dead_host_is_taken_over_after_its_silence(tmp_path, capsy
 
 
 def test_waiting_for_a_lock_ends_on_request(tmp_path, monkeypatch):
-  monkeypatch.setattr(lock_lib, "LOOK_SECONDS", 0.01)
+  monkeypatch.setattr(workdir, "LOOK_SECONDS", 0.01)
   text = '{"pid": 7, "started": "5", "machine": "elsewhere"}'
   (tmp_path / ".lock").write_text(text)
   with pytest.raises(interrupt.Stopped) as caught:
@@ -261,7 +261,7 @@ def test_waiting_for_a_lock_ends_on_request(tmp_path, monkeypatch):
 
 
 def test_a_held_lock_is_touched(tmp_path, monkeypatch):
-  monkeypatch.setattr(lock_lib, "TOUCH_SECONDS", 0.01)
+  monkeypatch.setattr(workdir, "TOUCH_SECONDS", 0.01)
   lock = lock_lib.FolderLock(tmp_path)
   lock.acquire()
   os.utime(tmp_path / ".lock", (1, 1))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixboost_jax.runtime import atomic, log, writers
+from mixboost_jax import files
+from mixboost_jax.runtime import log, writers
 
 
 def write_steps(path, steps, **options):
@@ -85,7 +86,7 @@ def test_dropping_is_atomic(tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, "full")
 
   monkeypatch.setattr(os, "replace", full)
-  with pytest.raises(atomic.WriteError, match="the disk is full"):
+  with pytest.raises(files.WriteError, match="the disk is full"):
     writers.MetricWriter(path, last_step=1)
   assert path.read_bytes() == whole
   assert os.listdir(tmp_path) == ["m.jsonl"]
@@ -102,7 +103,7 @@ def test_a_full_disk_while_writing(tmp_path, room):
   with writers.MetricWriter(tmp_path / "m.jsonl") as writer:
     writer._file.close()
     writer._file = Full()
-    with pytest.raises(atomic.WriteError, match=r"m\.jsonl: the disk is full"):
+    with pytest.raises(files.WriteError, match=r"m\.jsonl: the disk is full"):
       writer.write_scalars(1, {"a": 1})
 
 

@@ -10,7 +10,7 @@ import tiny_trainer as tiny
 from configs import base
 from mixboost_jax import augment, losses, settings
 from mixboost_jax.keys import Stream
-from mixboost_jax.train import manifold
+from mixboost_jax.train import hidden
 
 MANIFOLD = base.VARIANTS["manifold"]
 
@@ -52,13 +52,13 @@ def test_manifold_with_boost_fused_on_8_devices_is_separate_on_one():
 
 def test_rows_of_an_example_meet_those_of_its_partner():
   rows = jnp.arange(6.0)[:, None]  # three examples, two rows each
-  rolled = manifold.across_examples(lambda x: jnp.roll(x, 1, axis=0), rows, num_examples=3)
+  rolled = hidden.across_examples(lambda x: jnp.roll(x, 1, axis=0), rows, num_examples=3)
   np.testing.assert_array_equal(rolled[:, 0], [4, 5, 0, 1, 2, 3])
 
 
 def test_missing_layers_are_named():
   with pytest.raises(ValueError, match=r"layers=\(0, 4\): the network has layers 0 to 3 \(input"):
-    manifold.build(
+    hidden.build_manifold(
       schema_of(**MANIFOLD, **{"augment.manifold_layers": (0, 4)}), ("stage1", "stage2", "stage3")
     )
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from configs import base
 from mixboost_jax import data, evaluate, settings, train
-from mixboost_jax.data import folders, pictures, writing
+from mixboost_jax.data import folders, pictures, prepare
 from mixboost_jax.jobs import prepared, training
 from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Restored
-from mixboost_jax.train import augmentation, samples
+from mixboost_jax.train import augmentation
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -71,11 +71,11 @@ def records(folder, tmp_path_factory):
   splits = {}
   for split, listing in zip(("train", "test"), folders.list_files(folder), strict=False):
     splits[split] = [
-      writing.Example(name, (listing.root / name).read_bytes(), label)
+      prepare.Example(name, (listing.root / name).read_bytes(), label)
       for name, label in zip(listing.names, listing.labels, strict=True)
     ]
   facts = {"name": "pets", "version": "1.0.0", "class_names": list(CLASSES), "description": ""}
-  writing.write_records(place, splits, image_shape=(None, None, 3), **facts)
+  prepare.write_records(place, splits, image_shape=(None, None, 3), **facts)
   return root
 
 
@@ -219,7 +219,7 @@ def test_a_changed_folder_is_not_resumed(folder, tmp_path, streamed):
 
 
 def test_samples_of_a_streamed_run(streamed):
-  views = samples.sample_views(streamed[0], num=3)
+  views = training.sample_views(streamed[0], num=3)
   assert {name: view.shape for name, view in views.items()} == dict.fromkeys(
     ("clean", "augmented", "masked"), (3, 16, 16, 3)
   )

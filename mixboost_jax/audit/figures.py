@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The curves behind Figs. 2, 3 and 4 of Mixup Inference (Pang et al. 2020, arXiv:1909.11515).
+
+Attacks are PGD on the undefended network with the labels that it predicts, as in the paper, and for
+the number of samples the paper's adaptive attack.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mixboost_jax import defenses, keys
+from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.audit.plan import UNDEFENDED, Plan, parse_attack
+from mixboost_jax.audit.run import CLEAN, PREFIX, Runner, interval_of
+from mixboost_jax.evaluate import Examples, Store
+from mixboost_jax.runtime.results import Metric
+
+MIX_WEIGHTS = tuple(round(0.1 * i, 1) for i in range(1, 11))
+NUM_SAMPLES = (1, 2, 5, 10, 20)
+GRID = (0.5, 1.0, 1.5, 2.0)
+"""Factors on the strength of a local transformation."""
+OBLIVIOUS = "oblivious-10"
+NUM_RESAMPLES = 500
+
+Points = list[dict[str, Any]]
+
+
+class Figures(NamedTuple):
+  """Metrics (areas under the ROC curves) and curves."""
+
+  metrics: tuple[Metric, ...]
+  curves: dict[str, Points]
+
+
+def measure(
+  logits_fn: LogitsFn,
+  pictures: Examples,
+  policies: Mapping[str, Mapping[str, Any]],
+  *,
+  pool: defenses.Pool,
+  plan: Plan,
+  figures: Sequence[str],
+  batch_size: int,
+  seed: int,
+  confidence: float,
+  mesh: Mesh,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> Figures:
+  """Measures what the words of `FIGURES` ask for; arguments as of `audit`."""
+
+  def runner(plan: Plan) -> Runner:
+    made = Runner(
+      logits_fn,
+      pictures,
+      pool=pool,
+      plan=plan,
+      surrogate_fn=None,
+      batch_size=batch_size,
+      seed=seed,
+      mesh=mesh,
+      store=Store(None),
+    )
+    made.should_stop = should_stop
+    return made
+
+  found: tuple[Metric, ...] = ()
+  curves: dict[str, Points] = {}
+  if not figures:
+    return Figures(found, curves)
+  attacker = runner(plan)
+  if "lambda" in figures or "roc" in figures:
+    attacked = _outcomes(attacker, UNDEFENDED, (OBLIVIOUS,))[OBLIVIOUS].images
+    key = keys.stream_key(keys.root_key(seed), keys.Stream.DEFEND)
+    both = {"clean": attacker.images, "adversarial": attacked}
+    if "lambda" in figures:
+      curves |= _lambda_sweep(key, logits_fn, both, pictures.labels, pool)
+    if "roc" in figures:
+      found, more = _roc(key, logits_fn, both, pool, pictures, confidence=confidence)
+      curves |= more
+  if "tradeoff" in figures:
+    for label, policy in policies.items():
+      if policy["name"] != "none":
+        curves[f"{PREFIX}/tradeoff/{label}"] = _tradeoff(attacker, policy)
+  if "samples" in figures:
+    curves |= _num_samples(runner, plan, policies, confidence=confidence)
+  return Figures(found, curves)
+
+
+def _outcomes(runner: Runner, policy: Mapping[str, Any], attacks: Sequence[str]) -> dict[str, Any]:
+  return dict(runner.attack_all(policy, [parse_attack(word) for word in attacks]))
+
+
+def _lambda_sweep(
+  key: jax.Array,
+  logits_fn: LogitsFn,
+  both: Mapping[str, np.ndarray],
+  labels: np.ndarray,
+  pool: defenses.Pool,
+) -> dict[str, Points]:
+  """Fig. 2: changes of the true and the predicted class's probability, with the ideal lines."""
+  curves = {}
+  for mode in ("pl", "ol"):
+    for kind, images in both.items():
+      swept = defenses.sweep(
+        key,
+        logits_fn,
+        jnp.asarray(images),
+        jnp.asarray(labels),
+        pool,
+        mode=mode,
+        mix_weights=MIX_WEIGHTS,
+        num_draws=10,
+      )
+      rows = zip(*swept, strict=True)
+      names = swept._fields
+      points = [dict(zip(names, map(float, row), strict=True)) for row in rows]
+      for i, point in enumerate(points):
+        weight = point.pop("mix_weights")
+        ideal = defenses.ideal_prediction(
+          mode=mode, mix_weight=weight, num_classes=pool.num_classes, adversarial=False
+        )
+        extra = {"ideal": ideal[0] - 1} if kind == "clean" else {}
+        points[i] = {"step": i, "mix_weight": weight, **point, **extra}
+      curves[f"{PREFIX}/lambda/{mode}/{kind}"] = points
+  return curves
+
+
+def _roc(
+  key: jax.Array,
+  logits_fn: LogitsFn,
+  both: Mapping[str, np.ndarray],
+  pool: defenses.Pool,
+  pictures: Examples,
+  *,
+  confidence: float,
+) -> tuple[tuple[Metric, ...], dict[str, Points]]:
+  """Fig. 3a: the detection score with MI-PL, and the returned confidence without it."""
+
+  @jax.jit
+  def score(images: jax.Array) -> dict[str, jax.Array]:
+    plain = jax.nn.softmax(logits_fn(images))
+    defended = defenses.mixup_inference(
+      key, logits_fn, images, pool, mode="pl", mix_weight=0.5, num_draws=10
+    )
+    return {
+      "mi-pl": defenses.detection_score(plain, defended),
+      "confidence": 1 - plain.max(axis=-1),
+    }
+
+  scores = {kind: jax.device_get(score(jnp.asarray(images))) for kind, images in both.items()}
+  found, curves = [], {}
+  for name in ("mi-pl", "confidence"):
+    clean, adversarial = scores["clean"][name], scores["adversarial"][name]
+    curve = defenses.roc(clean, adversarial)
+    kept = np.unique(np.linspace(0, len(curve.thresholds) - 1, 101).round().astype(int))
+    curves[f"{PREFIX}/roc/{name}"] = [
+      {
+        "step": i,
+        "false_positive_rate": float(curve.false_positive_rate[k]),
+        "true_positive_rate": float(curve.true_positive_rate[k]),
+      }
+      for i, k in enumerate(kept)
+    ]
+    found.append(_auc(name, clean, adversarial, curve.auc, pictures, confidence=confidence))
+  return tuple(found), curves
+
+
+def _auc(
+  name: str,
+  clean: np.ndarray,
+  adversarial: np.ndarray,
+  value: float,
+  pictures: Examples,
+  *,
+  confidence: float,
+) -> Metric:
+  """The area with a percentile bootstrap over pictures; a picture takes its attacked self along."""
+  rng = np.random.default_rng(0)
+  rows = rng.integers(0, len(clean), (NUM_RESAMPLES, len(clean)))
+  areas = [defenses.roc(clean[row], adversarial[row]).auc for row in rows]
+  low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+  return Metric(
+    name=f"{PREFIX}/auc/{name}",
+    value=value,
+    low=min(float(low), value),
+    high=max(float(high), value),
+    confidence=confidence,
+    interval="bootstrap",
+    count=len(clean),
+    unit="",
+    better="higher",
+    dataset=pictures.dataset,
+    split=pictures.split,
+    source=pictures.source,
+  )
+
+
+def stronger(policy: Mapping[str, Any]) -> list[tuple[float, dict[str, Any]]]:
+  """Returns (strength, policy) over the grid of the hyper-parameter of a defense."""
+  if policy["name"] == "mixup_inference":
+    return [(w, {**policy, "mix_weight": w}) for w in MIX_WEIGHTS[2:9]]
+  if "noise_std" in policy:
+    return [
+      (f * policy["noise_std"], {**policy, "noise_std": f * policy["noise_std"]}) for f in GRID
+    ]
+  if "max_degrees" in policy:
+    return [
+      (f * policy["max_degrees"], {**policy, "max_degrees": f * policy["max_degrees"]})
+      for f in GRID
+    ]
+  low, high = policy["min_size"], policy["max_size"]
+  shifts = (-8, -4, 0, 32 - high)
+  return [(low + s, {**policy, "min_size": low + s, "max_size": high + s}) for s in shifts]
+
+
+def _tradeoff(runner: Runner, policy: Mapping[str, Any]) -> Points:
+  points = []
+  for i, (strength, changed) in enumerate(stronger(policy)):
+    outcomes = _outcomes(runner, changed, (OBLIVIOUS,))
+    points.append(
+      {
+        "step": i,
+        "strength": strength,
+        "clean": 100 * outcomes[CLEAN].accuracy,
+        "adversarial": 100 * outcomes[OBLIVIOUS].accuracy,
+      }
+    )
+  return points
+
+
+def _num_samples(
+  make: Callable[[Plan], Runner],
+  plan: Plan,
+  policies: Mapping[str, Mapping[str, Any]],
+  *,
+  confidence: float,
+) -> dict[str, Points]:
+  """Fig. 4, for every mixup inference; the bare network is the line to compare with."""
+  curves: dict[str, Points] = {}
+  chosen = {k: p for k, p in policies.items() if p["name"] == "mixup_inference"}
+  if not chosen:
+    return curves
+  for num in NUM_SAMPLES:
+    runner = make(dataclasses.replace(plan, samples=num))
+    for label, policy in chosen.items():
+      outcome = _outcomes(runner, policy, ("adaptive",))["adaptive"]
+      low, high = interval_of(outcome, confidence=confidence)
+      point = {"step": num, "accuracy": 100 * outcome.accuracy, "low": low, "high": high}
+      curves.setdefault(f"{PREFIX}/samples/{label}", []).append(point)
+  plain = 100 * _outcomes(make(plan), UNDEFENDED, ("adaptive",))["adaptive"].accuracy
+  curves[f"{PREFIX}/samples/none"] = [{"step": num, "accuracy": plain} for num in NUM_SAMPLES]
+  return curves

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AugMix: a convex mix of chains of operations with the picture itself.
+
+Paper: Hendrycks et al. 2020, arXiv:1912.02781, Algorithm 1. Symbols: k -> width, w -> weights,
+m -> share, alpha -> alpha.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from mixboost_jax import checks, keys
+from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys
+from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment._ops import (
+  ENHANCERS,
+  Account,
+  Op,
+  Shape,
+  Steps,
+  _short,
+  index,
+  is_serial,
+  merged_step,
+  one_step,
+  traced_steps,
+)
+from mixboost_jax.augment._options import Number
+from mixboost_jax.image.levels import from_levels, rounded, to_levels
+
+MAX_DEPTH = 3
+
+
+class Chains(NamedTuple):
+  """What AugMix does to each of N pictures: W chains of up to D steps."""
+
+  steps: Steps  # [N, W, D]
+  depth: Int[Array, "N W"]
+  weights: Float[Array, "N W"]
+  share: PerExample
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("severity", "width", "depth", "alpha", "all_ops", "shape"),
+)
+def draw_chains(
+  each: PRNGKeys,
+  *,
+  severity: float,
+  width: int,
+  depth: int,
+  alpha: float,
+  all_ops: bool,
+  shape: tuple[int, int],
+) -> Chains:
+  """Draws chains, depths, Dirichlet weights and Beta shares, each from the example's own key."""
+  longest = depth if depth > 0 else MAX_DEPTH
+  key_weights, key_share, key_steps = keys.split_each(each, 3)
+  u = jax.vmap(lambda k: jax.random.uniform(k, (width, 1 + 3 * longest)))(key_steps)
+  depths = index(u[..., 0], MAX_DEPTH) + 1 if depth < 1 else jnp.full(u.shape[:2], depth)
+  steps = steps_at(
+    u[..., 1:].reshape(len(each), width, longest, 3),
+    severity=severity,
+    all_ops=all_ops,
+    height=shape[0],
+    width=shape[1],
+  )
+  # Dirichlet(1, ..., 1) and Beta(1, 1) without the rejection loops of the general case.
+  if alpha == 1:
+    weights = jax.vmap(lambda k: jax.random.exponential(k, (width,)))(key_weights)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    share = jax.vmap(jax.random.uniform)(key_share)
+  else:
+    weights = jax.vmap(lambda k: jax.random.dirichlet(k, jnp.full(width, alpha)))(key_weights)
+    share = jax.vmap(lambda k: jax.random.beta(k, alpha, alpha))(key_share)
+  return Chains(steps, depths, weights, share)
+
+
+def mix_chains(
+  images: Images, chains: Chains, *, ops: tuple[Op, ...], fill: UInt8[Array, " C"], serial: bool
+) -> Images:
+  """Applies drawn chains: (1 - share) x + share sum_i weights_i chain_i(x)."""
+  options: dict[str, Any] = {"ops": ops, "interpolation": INTERPOLATION, "fill": fill}
+  total = (_serial if serial else _merged)(to_levels(images), chains, options)
+  share = chains.share[:, None, None, None]
+  # The weights sum to one up to rounding.
+  return jnp.clip(rounded((1 - share) * images) + rounded(share * total), 0, 1)
+
+
+def _serial(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, Any]) -> Images:
+  num_chains = chains.depth.shape[1]
+
+  def one(pair: tuple[Array, Chains]) -> Array:
+    picture, own = pair
+
+    def add_chain(i: Array, total: Array) -> Array:
+      def add_step(j: Array, x: Array) -> Array:
+        return one_step(x, jax.tree.map(lambda leaf: leaf[i, j], own.steps), **options)
+
+      end = jax.lax.fori_loop(0, own.depth[i], add_step, picture)
+      return total + rounded(own.weights[i] * from_levels(end))
+
+    return jax.lax.fori_loop(0, num_chains, add_chain, jnp.zeros(picture.shape))
+
+  return jax.lax.map(one, (levels, chains))
+
+
+def _merged(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, Any]) -> Images:
+  number, num_chains = chains.depth.shape
+  flat = jax.tree.map(
+    lambda leaf: jnp.moveaxis(leaf.reshape(number * num_chains, *leaf.shape[2:]), 1, 0),
+    chains.steps,
+  )
+  depth = chains.depth.reshape(-1)
+
+  def body(x: Array, column: tuple[Array, Steps]) -> tuple[Array, None]:
+    j, step = column
+    step = step._replace(op=jnp.where(j < depth, step.op, int(Op.IDENTITY)))
+    return merged_step(x, step, **options), None
+
+  starts = jnp.repeat(levels, num_chains, axis=0)
+  ends, _ = jax.lax.scan(body, starts, (jnp.arange(flat.op.shape[0]), flat))
+  ends = ends.reshape(number, num_chains, *levels.shape[1:])
+  total = jnp.zeros(levels.shape)
+  for i in range(num_chains):
+    weight = chains.weights[:, i, None, None, None]
+    total = total + rounded(weight * from_levels(ends[:, i]))
+  return total
+
+
+@checks.inputs()
+def augmix(
+  key: AnyKey,
+  images: Images,
+  *,
+  severity: Number = 3,
+  width: int = 3,
+  depth: int = -1,
+  alpha: Number = 1.0,
+  all_ops: bool = False,
+  fill: Number | tuple[float, ...] = 0.0,
+  formulation: str = "auto",
+) -> Images:
+  """Mixes each picture with `width` randomly processed versions of itself.
+
+  Deviation: rotation and shear sample bilinearly within one level of the reference on under 2 % of
+    the pixels (fixed-point coordinates).
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1]; the chains work on 8-bit levels.
+    severity: highest level of an operation, in [0.1, 10]; 3 on CIFAR, 1 on ImageNet.
+    width: number of chains.
+    depth: operations per chain; -1 or 0 draws 1, 2 or 3.
+    alpha: of the Dirichlet weights and the Beta share, > 0.
+    all_ops: whether color, contrast, brightness and sharpness take part.
+    fill: pixel value, or one per channel, of what a warp brings in from outside.
+    formulation: "auto", "serial" or "merged"; changes the speed only.
+  """
+  given: dict[str, Any] = {"severity": severity, "width": width, "depth": depth, "alpha": alpha}
+  _options.check("augmix", **given, all_ops=all_ops, fill=fill, formulation=formulation)
+  return _augmix(
+    keys.per_example(key, len(images)),
+    images,
+    jnp.asarray(fill, jnp.float32),
+    all_ops=all_ops,
+    serial=is_serial(formulation),
+    **given,
+  )
+
+
+@functools.partial(
+  jax.jit, static_argnames=("severity", "width", "depth", "alpha", "all_ops", "serial")
+)
+def _augmix(
+  each: PRNGKeys,
+  images: Images,
+  fill: Float[Array, "*c"],
+  *,
+  severity: Number,
+  width: int,
+  depth: int,
+  alpha: Number,
+  all_ops: bool,
+  serial: bool,
+) -> Images:
+  chains = draw_chains(
+    each,
+    severity=float(severity),
+    width=width,
+    depth=depth,
+    alpha=float(alpha),
+    all_ops=all_ops,
+    shape=(images.shape[1], images.shape[2]),
+  )
+  value = to_levels(jnp.broadcast_to(fill, images.shape[-1:]))
+  return mix_chains(images, chains, ops=ops_used(all_ops=all_ops), fill=value, serial=serial)
+
+
+@checks.inputs()
+def augmix_views(
+  key: AnyKey, images: Images, *, num_views: int = 2, **options: Any
+) -> tuple[Images, ...]:
+  """Returns `num_views` independent AugMix versions of each picture, for the JSD objective.
+
+  Paper: Hendrycks et al. 2020, Sec. 3: the consistency loss compares the clean picture with two.
+  All versions are made by one call of `augmix`, whose keywords are `options`.
+  """
+  each = keys.split_each(keys.per_example(key, len(images)), num_views)
+  views = augmix(jnp.concatenate(each), jnp.concatenate([images] * num_views), **options)
+  return tuple(jnp.split(views, num_views))
+
+
+# The operations of AugMix and PixMix and how a severity becomes their magnitudes.
+
+BASE_OPS = (
+  Op.AUTOCONTRAST,
+  Op.EQUALIZE,
+  Op.POSTERIZE,
+  Op.ROTATE,
+  Op.SOLARIZE,
+  Op.SHEAR_X,
+  Op.SHEAR_Y,
+  Op.TRANSLATE_X,
+  Op.TRANSLATE_Y,
+)
+ALL_OPS = (*BASE_OPS, Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS)
+"""With the four that overlap with the corruptions of the test sets."""
+INTERPOLATION = "bilinear"
+
+
+def ops_used(*, all_ops: bool) -> tuple[Op, ...]:
+  """Returns what may be applied, the identity included (it stands for "no step")."""
+  return (Op.IDENTITY, *sorted(ALL_OPS if all_ops else BASE_OPS))
+
+
+def steps_at(
+  u: Float[Array, "*n 3"], *, severity: float, all_ops: bool, height: int, width: int
+) -> Steps:
+  """Turns three uniform numbers into a step: operation, level in [0.1, severity), sign.
+
+  Magnitudes at level l: posterize 4 - int(0.4 l) bits, rotate +-int(3 l) degrees, solarize from
+  256 - int(25.6 l), shear +-0.03 l, translate +-int(side l / 30) pixels, enhancers 0.18 l + 0.1.
+
+  Args:
+    u: in [0, 1).
+    severity: highest level, in [0.1, 10].
+    all_ops: whether the enhancers take part.
+    height: of the pictures, pixels.
+    width: of the pictures, pixels.
+  """
+  choices = ALL_OPS if all_ops else BASE_OPS
+  op = jnp.asarray(np.asarray(choices, np.int32))[index(u[..., 0], len(choices))]
+  level = 0.1 + rounded((severity - 0.1) * u[..., 1])
+  sign = jnp.where(u[..., 2] < 0.5, -1.0, 1.0)
+  magnitude = _magnitude(op, level, sign, height=height, width=width)
+  return traced_steps(
+    op,
+    magnitude,
+    height=height,
+    width=width,
+    max_degrees=int(3 * severity),
+    interpolation=INTERPOLATION,
+  )
+
+
+def _magnitude(
+  op: Int[Array, "*n"],
+  level: Float[Array, "*n"],
+  sign: Float[Array, "*n"],
+  *,
+  height: int,
+  width: int,
+) -> Float[Array, "*n"]:
+  values = {
+    Op.POSTERIZE: 4 - jnp.floor(level * 4 / 10),
+    Op.ROTATE: sign * jnp.floor(level * 30 / 10),
+    Op.SOLARIZE: 256 - jnp.floor(level * 256 / 10),
+    Op.SHEAR_X: sign * level * 0.3 / 10,
+    Op.SHEAR_Y: sign * level * 0.3 / 10,
+    Op.TRANSLATE_X: sign * jnp.floor(level * (width / 3) / 10),
+    Op.TRANSLATE_Y: sign * jnp.floor(level * (height / 3) / 10),
+    **dict.fromkeys(ENHANCERS, rounded(level * 0.18) + 0.1),
+  }
+  magnitude = jnp.zeros_like(level)
+  for which, value in values.items():
+    magnitude = jnp.where(op == which, value, magnitude)
+  return magnitude
+
+
+def describe_augmix(
+  each: PRNGKeys,
+  shape: Shape,
+  *,
+  severity: Number = 3,
+  width: int = 3,
+  depth: int = -1,
+  alpha: Number = 1.0,
+  all_ops: bool = False,
+  **_: Any,
+) -> Account:
+  drawn = draw_chains(
+    each,
+    severity=float(severity),
+    width=width,
+    depth=depth,
+    alpha=float(alpha),
+    all_ops=all_ops,
+    shape=shape,
+  )
+  account: Account = [{"op": "mix", "share_of_chains": _short(drawn.share[0])}]
+  for i in range(width):
+    own = jax.tree.map(lambda leaf, i=i: leaf[0, i, : int(drawn.depth[0, i])], drawn.steps)
+    weight = _short(drawn.weights[0, i])
+    account.append({"op": "chain", "weight": weight, "steps": _ops.describe(own)})
+  return account

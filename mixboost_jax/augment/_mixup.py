@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mixes of two examples of a batch: Mixup and CutMix.
+
+Partner rule: the partner of example `i` is example `i - 1` of the batch (`jnp.roll` by one). The
+batch is drawn in random order, so this pairs random examples like a permutation does, never pairs
+an example with itself, and costs one exchange between neighbouring devices instead of gathering
+the batch. `partner="permutation"` draws the pairs instead.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mixboost_jax import checks, keys
+from mixboost_jax import image as kernels
+from mixboost_jax.array_types import (
+  AnyKey,
+  Images,
+  PerExample,
+  PRNGKey,
+  PRNGKeys,
+  Scalar,
+  SoftLabels,
+)
+from mixboost_jax.augment import _options
+from mixboost_jax.augment._options import Number
+from mixboost_jax.image.levels import rounded
+
+
+def blend(own: Float[Array, "N *d"], other: Float[Array, "N *d"], weight: PerExample) -> Array:
+  """Returns `weight * own + (1 - weight) * other` with one weight per example.
+
+  The same bits in every program that it is compiled into.
+  """
+  w = weight.reshape(-1, *(1,) * (own.ndim - 1)).astype(own.dtype)
+  return rounded(w * own) + rounded((1 - w) * other)
+
+
+def mixing_weights(key: AnyKey, num_examples: int, *, alpha: Number, per: str) -> PerExample:
+  """Draws Beta(alpha, alpha) weights, one for the batch or one per example; alpha 0 gives 1."""
+  if alpha == 0:
+    return jnp.ones(num_examples)
+
+  def draw(k: jax.Array) -> jax.Array:
+    if alpha == 1:
+      return jax.random.uniform(k)
+    return jax.random.beta(k, alpha, alpha)
+
+  if per == "batch":
+    return jnp.broadcast_to(draw(keys.for_batch(key)), (num_examples,))
+  return jax.vmap(draw)(keys.per_example(key, num_examples))
+
+
+@checks.inputs()
+def mixup(
+  key: AnyKey,
+  images: Images,
+  soft_labels: SoftLabels,
+  *,
+  alpha: Number = 1.0,
+  per: str = "batch",
+  partner: str = "roll",
+) -> tuple[Images, SoftLabels]:
+  """Mixes each example with a partner: weight * own + (1 - weight) * partner, labels alike.
+
+  Paper: Zhang et al. 2018, arXiv:1710.09412, Sec. 2; two permutations with a weight per example:
+    Pang et al. 2020, arXiv:1909.11515 (training part).
+  Deviation: the partner is the neighbour in the shuffled batch, not a permuted example, unless
+    asked for; see the module's partner rule.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    soft_labels: rows are probability vectors.
+    alpha: weights are Beta(alpha, alpha); 0 leaves the batch as it is.
+    per: "batch" (one weight for all) or "example".
+    partner: "roll", "permutation", or "two_permutations" (own is a permuted example too).
+  """
+  _options.check("mixup", alpha=alpha, per=per, partner=partner)
+  weight_key, pair_key = _split(key)
+  weight = mixing_weights(weight_key, len(images), alpha=alpha, per=per)
+  own, other = pair_functions(keys.for_batch(pair_key), len(images), partner)
+  return tuple(blend(own(x), other(x), weight) for x in (images, soft_labels))  # pyright: ignore
+
+
+@checks.inputs()
+def cutmix(
+  key: AnyKey,
+  images: Images,
+  soft_labels: SoftLabels,
+  *,
+  alpha: Number = 1.0,
+  prob: Number = 1.0,
+  per: str = "batch",
+) -> tuple[Images, SoftLabels]:
+  """Pastes a box of the partner into each picture; labels follow the exact share of pixels.
+
+  Paper: Yun et al. 2019, arXiv:1905.04899, Alg. A1: sides int(W sqrt(1 - lam)), lam ~
+    Beta(alpha, alpha), centre uniform over the pixels, clipped at the border, then
+    lam = 1 - area of the box / area of the picture. With probability 0.5 on CIFAR, 1 on ImageNet.
+  Deviation: the partner is the neighbour in the shuffled batch; see the module's partner rule.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1].
+    soft_labels: rows are probability vectors.
+    alpha: of the Beta distribution; 0 leaves the batch as it is.
+    prob: probability in [0, 1] that the batch (or the example, with `per`) is mixed at all.
+    per: "batch" (one box and one gate for all) or "example".
+  """
+  _options.check("cutmix", alpha=alpha, prob=prob, per=per)
+  number, height, width, _ = images.shape
+
+  shared = key if per == "batch" else keys.per_example(key, number)
+  boxes = draw_boxes(shared, height=height, width=width, alpha=alpha, prob=prob, per=per)
+  boxes = jnp.broadcast_to(boxes, (number, 4))
+  inside = jax.vmap(lambda b: kernels.box_mask(*b, height=height, width=width))(boxes)
+  weight = 1 - jnp.mean(inside, axis=(1, 2), dtype=images.dtype)
+  mixed = jnp.where(inside[..., None], jnp.roll(images, 1, axis=0), images)
+  return mixed, blend(soft_labels, jnp.roll(soft_labels, 1, axis=0), weight)
+
+
+def draw_boxes(
+  key: AnyKey, *, height: int, width: int, alpha: Number, prob: Number, per: str
+) -> Int[Array, "N 4"]:
+  """Draws (top, left, bottom, right), unclipped, for each key; empty where nothing is mixed.
+
+  With per="batch" there is one box, repeated for each key.
+  """
+
+  def draw(k: jax.Array) -> jax.Array:
+    return _cutmix_box(k, height=height, width=width, alpha=alpha, prob=prob)
+
+  if per == "batch":
+    return jnp.broadcast_to(draw(keys.for_batch(key))[None], (key.size, 4))
+  return jax.vmap(draw)(key)
+
+
+def _cutmix_box(key: PRNGKey, *, height: int, width: int, alpha: Number, prob: Number) -> jax.Array:
+  key_gate, key_weight, key_row, key_column = jax.random.split(key, 4)
+  weight = mixing_weights(key_weight, 1, alpha=alpha, per="batch")[0]
+  applied = jax.random.uniform(key_gate) < prob
+  side = jnp.where(applied, jnp.sqrt(1 - weight), 0.0)
+  row = jax.random.randint(key_row, (), 0, height)
+  column = jax.random.randint(key_column, (), 0, width)
+  half_height = jnp.floor(height * side).astype(jnp.int32) // 2
+  half_width = jnp.floor(width * side).astype(jnp.int32) // 2
+  return jnp.stack([row - half_height, column - half_width, row + half_height, column + half_width])
+
+
+def pair_functions(key: PRNGKey, num_examples: int, partner: str):
+  """Returns two functions of a batch: the examples, and their partners."""
+  if partner == "roll":
+    return (lambda x: x), (lambda x: jnp.roll(x, 1, axis=0))
+  key_own, key_other = jax.random.split(key)
+  other = jax.random.permutation(key_other, num_examples)
+  if partner == "permutation":
+    return (lambda x: x), (lambda x: x[other])
+  own = jax.random.permutation(key_own, num_examples)
+  return (lambda x: x[own]), (lambda x: x[other])
+
+
+def _split(key: AnyKey) -> tuple[jax.Array, jax.Array]:
+  """Splits one key, or each of several, in two."""
+  if key.ndim == 0:
+    first, second = jax.random.split(key)
+    return first, second
+  first, second = keys.split_each(key, 2)
+  return first, second
+
+
+# Mixes that keep the own label (SamplePairing, SMOTE) and the mix of hidden layers.
+#
+# The partner rule is that of Mixup: example `i - 1` of the shuffled batch.
+
+
+@checks.inputs()
+def sample_pairing(
+  key: AnyKey,
+  images: Images,
+  soft_labels: SoftLabels,
+  *,
+  weight: Number = 0.5,
+  partner: str = "roll",
+) -> tuple[Images, SoftLabels]:
+  """Overlays a partner on each picture; the label stays.
+
+  Paper: Inoue 2018, arXiv:1801.02929, Sec. 3: the mean of two pictures with the label of the first.
+  It is switched on and off over the epochs, see `sample_pairing_active`.
+
+  Args:
+    key: one key, or one per example; used with partner="permutation" only.
+    images: values in [0, 1].
+    soft_labels: returned as they are.
+    weight: of the own picture, in [0, 1].
+    partner: "roll" or "permutation".
+  """
+  _options.check("sample_pairing", weight=weight, partner=partner)
+  own, other = pair_functions(keys.for_batch(key), len(images), partner)
+  shares = jnp.full(len(images), weight, images.dtype)
+  return blend(own(images), other(images), shares), own(soft_labels)
+
+
+@checks.inputs()
+def sample_pairing_active(
+  epoch: int | Int[Array, ""],
+  *,
+  num_epochs: int,
+  start: Number = 0.1,
+  end: Number = 0.8,
+  on: int = 8,
+  off: int = 2,
+) -> Bool[Array, ""]:
+  """Tells whether SamplePairing is on: not at first, then `on` epochs of `on + off`, not at last.
+
+  Args:
+    epoch: counted from 0.
+    num_epochs: of the whole run.
+    start: fraction of the run before which it is off.
+    end: fraction of the run after which it is off.
+    on: consecutive epochs with it.
+    off: consecutive epochs without it.
+  """
+  first, last = round(start * num_epochs), round(end * num_epochs)
+  epoch = jnp.asarray(epoch)
+  return (epoch >= first) & (epoch < last) & ((epoch - first) % (on + off) < on)
+
+
+@checks.inputs()
+def smote(
+  key: AnyKey, images: Images, soft_labels: SoftLabels, *, num_neighbors: int = 5
+) -> tuple[Images, SoftLabels]:
+  """Moves each picture a random part of the way to a close one of its class.
+
+  Paper: Chawla et al. 2002, arXiv:1106.1813, Sec. 4.2: x + u (z - x), u ~ U(0, 1), z one of the
+    nearest neighbours of the same class.
+  Deviation: neighbours are sought in the batch, and every example is moved (no oversampling); an
+    example without another of its class stays.
+
+  Args:
+    key: one key, or one per example.
+    images: values in [0, 1]; distances are Euclidean in pixels.
+    soft_labels: the class is the largest entry; returned as they are.
+    num_neighbors: how many nearest ones are equally likely.
+  """
+  _options.check("smote", num_neighbors=num_neighbors)
+  each = keys.per_example(key, len(images))
+  chosen, moved = draw_neighbors(each, images, soft_labels, num_neighbors=num_neighbors)
+  return blend(images, images[chosen], 1 - moved), soft_labels
+
+
+def draw_neighbors(
+  key: PRNGKeys, images: Images, soft_labels: SoftLabels, *, num_neighbors: int
+) -> tuple[Int[Array, " N"], PerExample]:
+  """Draws towards which row of the batch each example moves (itself if it is alone), and how far.
+
+  Args:
+    key: one per example.
+    images: see `smote`.
+    soft_labels: see `smote`.
+    num_neighbors: see `smote`.
+  """
+  number = len(images)
+  candidates = min(num_neighbors, number - 1)
+  if candidates == 0:
+    return jnp.arange(number), jnp.zeros(number)
+  flat = images.reshape(number, -1)
+  products = jnp.dot(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
+  squares = jnp.sum(flat**2, axis=1)
+  distances = squares[:, None] + squares[None, :] - 2 * products
+  classes = jnp.argmax(soft_labels, axis=1)
+  allowed = (classes[:, None] == classes[None, :]) & ~jnp.eye(number, dtype=bool)
+  _, nearest = jax.lax.top_k(jnp.where(allowed, -distances, -jnp.inf), candidates)
+  available = jnp.minimum(allowed.sum(axis=1), candidates)
+  u = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(key)
+  rank = jnp.minimum((u[:, 0] * available).astype(jnp.int32), jnp.maximum(available - 1, 0))
+  chosen = jnp.take_along_axis(nearest, rank[:, None], axis=1)[:, 0]
+  alone = available == 0
+  return jnp.where(alone, jnp.arange(number), chosen), jnp.where(alone, 0.0, u[:, 1])
+
+
+class ManifoldMix(NamedTuple):
+  """At which layer a batch is mixed with its partners, and with which own weight."""
+
+  layer: Int[Array, ""]
+  weight: Scalar
+
+
+@checks.inputs()
+def draw_manifold_mix(
+  key: AnyKey, *, alpha: Number = 2.0, layers: tuple[int, ...] = (0, 1, 2)
+) -> ManifoldMix:
+  """Draws one layer and one Beta(alpha, alpha) weight for a batch.
+
+  Paper: Verma et al. 2019, arXiv:1806.05236, Sec. 2: layer 0 is the input; alpha 2, layers 0-2.
+  """
+  _options.check("draw_manifold_mix", alpha=alpha)
+  key_layer, key_weight = jax.random.split(keys.for_batch(key))
+  layer = jnp.asarray(layers)[jax.random.randint(key_layer, (), 0, len(layers))]
+  return ManifoldMix(layer, mixing_weights(key_weight, 1, alpha=alpha, per="batch")[0])
+
+
+@checks.inputs()
+def mix_with_partner(batch: Float[Array, "N *d"], weight: Scalar) -> Float[Array, "N *d"]:
+  """Mixes images, hidden activations or soft labels with those of the partners."""
+  weights = jnp.broadcast_to(weight, (len(batch),))
+  return blend(batch, jnp.roll(batch, 1, axis=0), weights)
+
+
+@checks.inputs()
+def manifold_tap(mix: ManifoldMix, *, layer: int) -> Callable[[Array], Array]:
+  """Returns the function to call on the activations of `layer`; it mixes if the layer was drawn.
+
+  Apply `mix_with_partner` to the soft labels with the same weight, once.
+  """
+
+  def tap(hidden: Array) -> Array:
+    return jnp.where(mix.layer == layer, mix_with_partner(hidden, mix.weight), hidden)
+
+  return tap

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many examples a time budget pays for, from the measured speed of every kind of unit."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from mixboost_jax.evaluate import _ood, _suites
+from mixboost_jax.evaluate._examples import Unit
+from mixboost_jax.evaluate._films import FRAMES
+from mixboost_jax.evaluate._session import Session
+from mixboost_jax.evaluate._store import Store, digest
+from mixboost_jax.evaluate._suites import KINDS
+from mixboost_jax.runtime import log
+from mixboost_jax.runtime.results import Flag
+
+_UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+Group = tuple[str, str]
+"""(kind, family): units that cost the same and get the same number of examples."""
+STEP = 100
+"""Passes of the network (examples, or frames of films) by which sizes are planned."""
+
+
+class Speed(NamedTuple):
+  """What one group of units costs."""
+
+  compilation: float
+  """Seconds before the first step of every unit."""
+  step: float
+  """Seconds of one step."""
+
+
+def seconds(budget: str) -> float:
+  """Reads `90s`, `10min`, `1.5h`, or a number of seconds.
+
+  Raises:
+    ValueError: if it is none of these or not positive.
+  """
+  match = _DURATION.fullmatch(budget)
+  if not match or match[2] not in _UNITS or float(match[1]) <= 0:
+    raise ValueError(f"budget: expected a duration such as '90s', '10min' or '2h', got {budget!r}.")
+  return float(match[1]) * _UNITS[match[2]]
+
+
+def problem(budget: str) -> str | None:
+  """Returns what is wrong with a budget, or None; an empty one means no limit."""
+  try:
+    return None if not budget else (seconds(budget), None)[1]
+  except ValueError as error:
+    return str(error).removeprefix("budget: ")
+
+
+def group_of(unit: Unit) -> Group:
+  """Returns the group whose size a unit shares."""
+  return unit.kind, unit.family
+
+
+def step_of(session: Session, group: Group, most: int) -> int:
+  """Returns the examples (or films) of the smallest part that a group is planned in."""
+  kind = group[0]
+  if kind == "autoattack":  # compiled for pieces of one size, whatever is in them
+    return session.scorer.batch_for(min(most, KINDS[kind].piece))
+  wanted = max(STEP // FRAMES, 1) if kind == "sequence" else STEP
+  return min(session.scorer.rounded(wanted), session.scorer.batch_for(most))
+
+
+def probe(session: Session, units: Sequence[Unit], most: Mapping[Group, int]) -> dict[Group, Speed]:
+  """Measures the first unit of every group on one step: once to compile, once for the time."""
+  speeds: dict[Group, Speed] = {}
+  for unit in units:
+    group = group_of(unit)
+    if group in speeds:
+      continue
+    run, count = KINDS[unit.kind].run, min(step_of(session, group, most[group]), most[group])
+    started = time.perf_counter()
+    run(session, unit, 0, count)
+    middle = time.perf_counter()
+    run(session, unit, 0, count)
+    once = time.perf_counter() - middle
+    speeds[group] = Speed(max(middle - started - once, 0.0), once)
+  return speeds
+
+
+def plan(
+  budget: float,
+  speeds: Mapping[Group, Speed],
+  num_units: Mapping[Group, int],
+  most: Mapping[Group, int],
+  steps: Mapping[Group, int],
+) -> dict[Group, int]:
+  """Returns the number of examples of each group.
+
+  Compilation is paid first. What is left is shared equally between groups; a group that needs less
+  than its share leaves the rest to the others. Every group gets at least one step.
+
+  Args:
+    budget: seconds.
+    speeds: from `probe`.
+    num_units: units in each group.
+    most: examples in each group if time did not matter.
+    steps: examples per step in each group.
+  """
+  left = budget - sum(speeds[g].compilation * num_units[g] for g in speeds)
+  per_step = {g: max(speeds[g].step * num_units[g], 1e-9) for g in speeds}
+  needed = {g: math.ceil(most[g] / steps[g]) for g in speeds}
+  sizes: dict[Group, int] = {}
+  waiting = sorted(speeds, key=lambda g: (per_step[g] * needed[g], g))
+  for i, group in enumerate(waiting):
+    share = max(left, 0.0) / (len(waiting) - i)
+    count = min(needed[group], max(int(share / per_step[group]), 1))
+    left -= count * per_step[group]
+    sizes[group] = min(count * steps[group], most[group])
+  return sizes
+
+
+# How many examples every unit gets, and the lines that say so.
+
+ALL = -1
+"""As `max_examples`: no limit."""
+RESERVE = 0.1
+"""Share of a budget that is left for intervals and the report."""
+
+
+def sizes(
+  session: Session,
+  units: Sequence[Unit],
+  suite: str,
+  *,
+  max_examples: int,
+  budget: str,
+  store: Store,
+  network: str,
+  spent: Callable[[], float] = lambda: 0.0,
+) -> tuple[dict[Unit, int], list[Flag]]:
+  """Returns the number of examples of every unit, and a note for each kind that gets a subset.
+
+  Args:
+    session: network and examples.
+    units: of the suite.
+    suite: its name or its words.
+    max_examples: 0: the defaults of the suite; -1: all; else most examples of every unit.
+    budget: a duration, or nothing.
+    store: keeps the plan of a budget.
+    network: hash of the network.
+    spent: seconds of the budget that are gone, asked after the probe.
+
+  Raises:
+    ValueError: if `max_examples` or `budget` is wrong.
+  """
+  if max_examples < ALL:
+    raise ValueError(f"evaluate: max_examples must be >= -1, got {max_examples}.")
+  available: dict[Group, int] = {}
+  for unit in units:
+    most = len(session.examples)
+    if unit.source == "released" and session.released is not None:
+      most = session.released.count(unit)
+    available[group_of(unit)] = min(most, available.get(group_of(unit), most))
+  if budget:
+    chosen = _planned(session, units, available, budget, store, network, spent)
+  else:
+    chosen = {
+      group: min(most, _cap(group, suite, max_examples, most)) for group, most in available.items()
+    }
+  known = chosen.get(("pictures", "clean"), len(session.examples))
+  counted = {unit: _own_size(session, unit, chosen[group_of(unit)], known) for unit in units}
+  return counted, _notes(chosen, available, units)
+
+
+def _own_size(session: Session, unit: Unit, size: int, known: int) -> int:
+  if unit.kind != "ood":  # the size of an OOD set follows from how many known pictures it meets
+    return size
+  wanted = _ood.foreign_count(min(size, known))
+  return min(wanted, len(session.foreign_sets.get(unit.member, range(wanted))))
+
+
+def _cap(group: Group, suite: str, max_examples: int, most: int) -> int:
+  if max_examples == ALL:
+    return most
+  if max_examples > 0:
+    return max_examples
+  table = _suites.QUICK_EXAMPLES if suite == "quick" else _suites.DEFAULT_EXAMPLES
+  return table.get(group[0], most)
+
+
+def _planned(
+  session: Session,
+  units: Sequence[Unit],
+  available: dict[Group, int],
+  budget: str,
+  store: Store,
+  network: str,
+  spent: Callable[[], float],
+) -> dict[Group, int]:
+  """Returns the sizes of an earlier plan for the same question, or probes and plans."""
+  wanted = seconds(budget)
+  words = [unit.label for unit in units]
+  question = digest([network, wanted, words, len(session.examples), session.scorer.batch_size])
+  names = {group: "/".join(group) for group in available}
+  before = store.read_plan(question)
+  if before is not None and set(before) == set(names.values()):
+    return {group: before[name] for group, name in names.items()}
+  speeds = probe(session, units, available)
+  num_units = {group: sum(group_of(unit) == group for unit in units) for group in available}
+  steps = {group: step_of(session, group, most) for group, most in available.items()}
+  gone = spent()
+  sizes = plan(wanted * (1 - RESERVE) - gone, speeds, num_units, available, steps)
+  expected = gone + sum(
+    num_units[g] * (speeds[g].compilation + speeds[g].step * -(-sizes[g] // steps[g]))
+    for g in sizes
+  )
+  if expected > wanted:
+    log.warn(
+      f"budget of {budget}: even {STEP} pictures of everything take about "
+      f"{expected:.0f} s; choose a smaller suite to stay below."
+    )
+  if log.is_primary():
+    store.write_plan(question, {names[group]: size for group, size in sizes.items()})
+  return sizes
+
+
+def _notes(
+  chosen: dict[Group, int], available: dict[Group, int], units: Sequence[Unit]
+) -> list[Flag]:
+  """Says once per kind how many examples of how many are used; prints it, too."""
+  notes = []
+  for group, size in chosen.items():
+    if size == available[group]:
+      continue
+    family = group[1]
+    count = sum(group_of(unit) == group for unit in units)
+    of = f" in each of {count} units" if count > 1 else ""
+    what = "films of " if group[0] == "sequence" else ""
+    message = f"{family}: {what}{size:,} of {available[group]:,} examples{of}"
+    log.info(message)
+    notes.append(
+      Flag("subset", "note", f"{message}.", "Set evaluate.max_examples=-1 to use all of them.")
+    )
+  return notes

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How sequences are measured: from films to how often predictions flip along them."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import corruptions, keys, metrics
+from mixboost_jax.evaluate._examples import Unit, padded_batches
+from mixboost_jax.evaluate._numbers import Place, Resamples, metric, resample
+from mixboost_jax.evaluate._session import Scorer, Session, tag_of
+from mixboost_jax.evaluate._store import Columns
+from mixboost_jax.runtime.results import Metric
+
+
+def sequence(session: Session, unit: Unit, start: int, stop: int) -> Columns:
+  """Makes or reads films; returns how often each prediction flips, and its top-5 distance."""
+  scorer, judge = session.scorer, _judge("noise" in unit.member)
+  found: list[tuple[np.ndarray, ...]] = []
+  for frames, real in _film_batches(session, unit, start, stop):
+    rows, num_frames = frames.shape[:2]
+    logits = scorer.logits(session.variables, frames.reshape(-1, *frames.shape[2:]))
+    judged = jax.device_get(judge(logits.reshape(rows, num_frames, -1)))
+    found.append(tuple(values[real] for values in judged))
+  flips, distances = (np.concatenate(values) for values in zip(*found, strict=True))
+  if not np.isfinite(flips).all():
+    raise ValueError(f"evaluate: the logits of {unit.label} are not finite; check the checkpoint.")
+  return {"flip_rate": flips, "top5_distance": distances}
+
+
+def _film_batches(
+  session: Session, unit: Unit, start: int, stop: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+  """Yields (frames[V, F, H, W, C], which films are real) with as many frames as a batch holds."""
+  scorer = session.scorer
+  if unit.source:
+    assert session.released is not None
+    films = session.released.films(unit, start, stop)
+    rows = _num_films(scorer, films.shape[1], len(films))
+    for first in range(0, len(films), rows):
+      part = films[first : first + rows].astype(np.float32) / np.float32(255)
+      missing = rows - len(part)
+      padded = np.pad(part, [(0, missing)] + 4 * [(0, 0)])
+      yield scorer.place(padded), np.arange(rows) < len(part)
+    return
+  make = session.program(unit, lambda: _film_program(session, unit))
+  num_frames = jax.eval_shape(make, *_one_row(session)).shape[1]
+  rows = _num_films(scorer, num_frames, stop - start)
+  for batch in padded_batches(session.part(start, stop), rows):
+    yield make(*scorer.place((batch.ids, batch.images))), batch.real
+
+
+def _num_films(scorer: Scorer, num_frames: int, count: int) -> int:
+  return scorer.rounded(min(count, max(scorer.batch_size // num_frames, 1)))
+
+
+def _one_row(session: Session) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+  rows = session.scorer.mesh.size
+  return (
+    jax.ShapeDtypeStruct((rows,), jnp.int32),
+    jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32),
+  )
+
+
+def _film_program(session: Session, unit: Unit) -> Any:
+  def make(ids: jax.Array, images: jax.Array) -> jax.Array:
+    each = keys.example_keys(keys.root_key(0), keys.Stream.CORRUPT, ids, epoch=tag_of(unit))
+    film = functools.partial(corruptions.perturb_sequence, name=unit.member)
+    return jax.vmap(film)(each, images)
+
+  return session.over_devices(make)
+
+
+@functools.cache
+def _judge(noise: bool) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  def judge(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    best = jnp.argmax(logits, axis=-1)
+    flips = jax.vmap(lambda film: metrics.flip_rate(film[None], noise=noise))(best)
+    flips = jnp.where(jnp.isfinite(logits).all(axis=(1, 2)), flips, jnp.nan)
+    if logits.shape[-1] < 5:
+      return flips, jnp.full_like(flips, jnp.nan)
+    ranks = metrics.rank_classes(logits)
+    return flips, jax.vmap(lambda film: metrics.top5_distance(film[None], noise=noise))(ranks)
+
+  return jax.jit(judge)
+
+
+def sequence_family(
+  place: Place,
+  columns: Mapping[Unit, Columns],
+  *,
+  members: Sequence[str],
+  reference: Mapping[str, float] | None,
+) -> list[Metric]:
+  """Aggregates films: flip rates, and top-5 distances if there are five classes.
+
+  Args:
+    place: of the numbers.
+    columns: of every sequence, equally many films each.
+    members: the whole list; the means are given only if all of it was measured.
+    reference: flip rates of AlexNet in %, if they are to be divided by.
+  """
+  rates = {unit.member: 100.0 * values["flip_rate"] for unit, values in columns.items()}
+  distances = {unit.member: values["top5_distance"] for unit, values in columns.items()}
+  count = len(next(iter(rates.values())))
+  draws = resample(count)
+  found: list[Metric] = []
+  ranked = all(np.isfinite(values).all() for values in distances.values())
+  if set(rates) == set(members):
+    found.append(_mean(place, "mfr", [rates[name] for name in members], draws))
+    if reference is not None:
+      base = np.array([reference[name] for name in members])
+      scaled = [100 * rates[name] / b for name, b in zip(members, base, strict=True)]
+      found.append(_mean(place, "mfr_alexnet", scaled, draws))
+    if ranked:
+      found.append(_mean(place, "mt5d", [distances[name] for name in members], draws, unit=""))
+  for name, values in rates.items():
+    found.append(_mean(place, f"flip_rate:{name}", [values], draws))
+  if ranked:
+    for name, values in distances.items():
+      found.append(_mean(place, f"top5_distance:{name}", [values], draws, unit=""))
+  return found
+
+
+def _mean(
+  place: Place, name: str, values: Sequence[np.ndarray], draws: Resamples, *, unit: str = "%"
+) -> Metric:
+  each = np.stack(values).astype(np.float64).mean(axis=0)
+  return metric(place, name, float(each.mean()), draws.means(each), count=len(each), unit=unit)
+
+
+FRAMES = 31
+"""Of most films."""

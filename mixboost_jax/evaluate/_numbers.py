@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bootstrap over examples, the same ones every time, and metrics with intervals made of it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from mixboost_jax import metrics
+from mixboost_jax.runtime.results import Metric
+
+NUM_RESAMPLES = 1000
+NUM_BINNED_RESAMPLES = 200
+"""Of the calibration errors of whole families, which cost a sort's length each."""
+
+
+class Place(NamedTuple):
+  """What all metrics of one family share."""
+
+  dataset: str
+  split: str
+  source: str
+  confidence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Resamples:
+  """How often each of N examples occurs in each resample."""
+
+  counts: np.ndarray
+  """uint16[R, N]."""
+
+  def means(self, values: np.ndarray) -> np.ndarray:
+    """Returns the mean of `values[N, ...]` in each resample: [R, ...]."""
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    found = np.stack([row @ flat for row in self.counts.astype(np.float64)])
+    return (found / len(values)).reshape(len(self.counts), *values.shape[1:])
+
+
+def resample(count: int, *, num_resamples: int = NUM_RESAMPLES) -> Resamples:
+  """Draws resamples of `count` examples; the same ones every time."""
+  generator = np.random.Generator(np.random.Philox(key=count))
+  drawn = [
+    np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(num_resamples)
+  ]
+  return Resamples(np.stack(drawn).astype(np.uint16))
+
+
+def metric(
+  place: Place,
+  name: str,
+  value: float,
+  replicates: np.ndarray | None,
+  *,
+  count: int,
+  unit: str = "%",
+  better: str = "lower",
+  recentred: bool = False,
+) -> Metric:
+  """Returns a metric whose interval comes from bootstrap replicates."""
+  low = high = None
+  how = "none"
+  if replicates is not None and count > 1:
+    method = "recentred" if recentred else "percentile"
+    ends = metrics.interval_of(replicates, value, confidence=place.confidence, method=method)
+    low, high = (max(0.0, ends.low), max(0.0, ends.high)) if recentred else ends
+    how = "bootstrap, recentred" if recentred else "bootstrap"
+  return Metric(
+    name=name,
+    value=value,
+    low=low,
+    high=high,
+    confidence=None if low is None else place.confidence,
+    interval=how,
+    count=count,
+    unit=unit,
+    better=better,
+    dataset=place.dataset,
+    split=place.split,
+    source=place.source,
+  )
+
+
+def two_samples(
+  statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+  first: np.ndarray,
+  second: np.ndarray,
+  *,
+  num_resamples: int = NUM_BINNED_RESAMPLES,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns a vector of statistics of two independent samples, and its replicates [R, ...]."""
+  draws = resample(len(first), num_resamples=num_resamples).counts
+  others = resample(len(second), num_resamples=num_resamples).counts
+  first, second = np.sort(first), np.sort(second)
+  replicates = [
+    statistic(np.repeat(first, a), np.repeat(second, b)) for a, b in zip(draws, others, strict=True)
+  ]
+  return statistic(first, second), np.stack(replicates)
+
+
+def level_suffix(severities: tuple[int, ...]) -> str:
+  """Returns how names of metrics end: in the severities that were measured if not all five."""
+  return "" if severities == SEVERITIES else "_severity_" + "_".join(map(str, severities))
+
+
+SEVERITIES = (1, 2, 3, 4, 5)

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Out-of-distribution sets: drawn here (and named so), or pictures from folders.
+
+Papers: Hendrycks & Gimpel 2017, arXiv:1610.02136; Hendrycks et al. 2019, arXiv:1812.04606, whose
+synthetic sets (Gaussian, Rademacher, blobs) these follow. Values are those of [0, 1] pixels.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import augment, files, keys
+from mixboost_jax.array_types import Image, PRNGKey
+from mixboost_jax.data import arrays, dataset, pictures, records
+from mixboost_jax.evaluate import _numbers
+from mixboost_jax.evaluate._examples import Examples, Unit
+from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._session import Session
+from mixboost_jax.evaluate._store import Columns
+from mixboost_jax.image import linear
+from mixboost_jax.image.levels import from_levels, to_levels
+from mixboost_jax.runtime.results import Metric
+
+KNOWN_PER_FOREIGN = 5
+"""Known pictures for every foreign one, the ratio on which AUPR depends (arXiv:1812.04606)."""
+
+
+def _gaussian(key: PRNGKey, image: Image) -> Image:
+  return 0.5 + 0.25 * jax.random.normal(key, image.shape)
+
+
+def _rademacher(key: PRNGKey, image: Image) -> Image:
+  return jax.random.bernoulli(key, 0.5, image.shape).astype(jnp.float32)
+
+
+def _blobs(key: PRNGKey, image: Image) -> Image:
+  """Smoothed coin tosses, 0 where they are below 0.75."""
+  tossed = jax.random.bernoulli(key, 0.7, image.shape).astype(jnp.float32)
+  smooth = linear.gaussian_blur_of_width(tossed, sigma=1.5)
+  return jnp.where(smooth < 0.75, 0.0, smooth)
+
+
+def _textures(key: PRNGKey, image: Image) -> Image:
+  """Spectral noise of one slope and direction."""
+  height, width, channels = image.shape
+  drawn = augment.spectral_noise(key, size=max(height, width))[:height, :width]
+  return drawn if channels == 3 else jnp.mean(drawn, axis=-1, keepdims=True)
+
+
+def _shuffled(key: PRNGKey, image: Image) -> Image:
+  """The known picture itself, its pixels in another order."""
+  pixels = image.reshape(-1, image.shape[-1])
+  return jax.random.permutation(key, pixels, axis=0).reshape(image.shape)
+
+
+SYNTHETIC: dict[str, Callable[[PRNGKey, Image], Image]] = {
+  "gaussian": _gaussian,
+  "rademacher": _rademacher,
+  "blobs": _blobs,
+  "textures": _textures,
+  "shuffled_pixels": _shuffled,
+}
+"""`(key, a known picture) -> a foreign picture of its shape`; pixels are then cut to 8 bits."""
+
+
+def draw_foreign(name: str, ids: jax.Array, images: jax.Array) -> jax.Array:
+  """Returns one foreign picture for each known one; it depends on the id of that one only."""
+  tag = list(SYNTHETIC).index(name)
+  each = keys.example_keys(keys.root_key(0), keys.Stream.EVALUATE, ids, epoch=1 + tag)
+  return from_levels(to_levels(jax.vmap(SYNTHETIC[name])(each, images)))
+
+
+def read_sets(
+  places: Sequence[str], *, image_shape: tuple[int, int, int], limit: int
+) -> dict[str, np.ndarray]:
+  """Reads several sets with `from_folder`, named after their folders or, prepared, as TFDS does.
+
+  Raises:
+    ValueError: as `from_folder`, or if two sets have one name.
+  """
+  found: dict[str, np.ndarray] = {}
+  for place in places:
+    path = pathlib.Path(place).expanduser().resolve()
+    images = from_folder(place, image_shape=image_shape, limit=limit)
+    name = path.stem
+    if (path / records.INFO).is_file():
+      name = str(files.read_json(path / records.INFO).get("name", name))
+    if name in found or name in SYNTHETIC:
+      raise ValueError(
+        f"evaluate.ood_dirs: {path}: expected a name of its own, got {name!r}, which is also "
+        f"{'a synthetic set' if name in SYNTHETIC else 'an earlier folder'}; rename it."
+      )
+    found[name] = images
+  return found
+
+
+def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) -> np.ndarray:
+  """Reads foreign pictures, resized to the size of the known ones.
+
+  Args:
+    place: a folder with picture files at any depth; a prepared TFDS folder, of which the test split
+      is read; or a `.npy` file uint8[N, H, W, C].
+    image_shape: height, width and channels of the known pictures.
+    limit: read at most so many, in an order that mixes folders.
+
+  Returns:
+    uint8[N, H, W, C].
+
+  Raises:
+    ValueError: if there is nothing to read, or the size does not fit.
+  """
+  path = pathlib.Path(place).expanduser()
+  height, width, channels = image_shape
+  if path.suffix == ".npy":
+    return _from_array(path, image_shape, limit)
+  if (path / records.INFO).is_file():
+    return _from_records(path, image_shape, limit)
+  found = [file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES]
+  if not found or height != width:
+    got = "no picture files" if not found else f"known pictures of {height}x{width}"
+    raise ValueError(
+      f"evaluate.ood_dirs: {path}: expected a folder of {', '.join(pictures.SUFFIXES)} files"
+      f" and square known pictures, got {got}."
+    )
+  named = {file.relative_to(path).as_posix(): file for file in found}
+  chosen = [named[name] for name in dataset.shuffled(list(named))[:limit]]
+  return pictures.read_all(
+    lambda rows: [pictures.read_file(chosen[i]) for i in rows],
+    len(chosen),
+    num_channels=channels,
+    image_size=height,
+    name_of=lambda i: str(chosen[i]),
+    place=str(path),
+  )
+
+
+def _from_records(
+  folder: pathlib.Path, image_shape: tuple[int, int, int], limit: int
+) -> np.ndarray:
+  height, width, channels = image_shape
+  if height != width:
+    raise ValueError(
+      f"evaluate.ood_dirs: {folder}: expected square known pictures to resize to, got "
+      f"{height}x{width}; give an .npy file instead."
+    )
+  stored = records.count(folder)
+  split = next((name for name in (*records.TEST_SPLITS, "train") if name in stored), "")
+  part, _ = records.read_split(folder, split, stop=limit, image_size=height)
+  if part.images.shape[-1] == channels:
+    return np.asarray(part.images)
+  if part.images.shape[-1] != 1:
+    raise ValueError(
+      f"evaluate.ood_dirs: {folder}: expected {channels} channels, got {part.images.shape[-1]}."
+    )
+  return np.repeat(np.asarray(part.images), channels, axis=-1)
+
+
+def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) -> np.ndarray:
+  try:
+    images = arrays.open_npy(path)
+  except ValueError as error:
+    raise ValueError(f"evaluate.ood_dirs: {error}") from error
+  if images.dtype != np.uint8 or images.shape[1:] != image_shape or not len(images):
+    raise ValueError(
+      f"evaluate.ood_dirs: {path}: expected uint8[N, {', '.join(map(str, image_shape))}], got "
+      f"{images.dtype}{list(images.shape)}."
+    )
+  return np.array(images[:limit])
+
+
+# How well scores tell known from foreign pictures, per set and on average, with intervals.
+
+SCORES = {"confidence": "msp", "max_logit": "max_logit", "negative_energy": "energy"}
+"""Column -> name of the score in metrics; higher means known."""
+STATISTICS = ("auroc", "aupr", "aupr_id", "fpr95", "fpr95_oe")
+"""`aupr` has the foreign pictures as positives (outlier exposure code), `aupr_id` the known ones;
+both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign
+pictures accepted while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known
+pictures flagged while 95 % of the foreign ones are found (outlier exposure code)."""
+
+
+def foreign_count(num_known: int) -> int:
+  """Returns how many foreign pictures go with so many known ones."""
+  return max(num_known // KNOWN_PER_FOREIGN, 1)
+
+
+def statistics(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
+  """Returns `STATISTICS` in % from two samples of scores in ascending order.
+
+  In float64 on the host; the same definitions as `metrics.auroc`, `aupr` and `fpr_at_tpr`.
+  """
+  below = np.searchsorted(foreign, known, side="left")
+  not_above = np.searchsorted(foreign, known, side="right")
+  auroc = float((below + not_above).mean() / (2 * len(foreign)))
+  aupr = _average_precision(foreign, known)
+  aupr_id = _average_precision(-known[::-1], -foreign[::-1])
+  accepted = _rest_at_recall(known, foreign)
+  flagged = _rest_at_recall(-foreign[::-1], -known[::-1])
+  return 100 * np.array([auroc, aupr, aupr_id, accepted, flagged])
+
+
+def _average_precision(positive: np.ndarray, rest: np.ndarray) -> float:
+  """Returns the mean precision at every positive; here low scores speak for positives."""
+  hits = np.searchsorted(positive, positive, side="right")
+  alarms = np.searchsorted(rest, positive, side="right")
+  return float((hits / (hits + alarms)).mean())
+
+
+def _rest_at_recall(positive: np.ndarray, rest: np.ndarray, *, recall: float = 0.95) -> float:
+  """Returns the share of `rest` at or above the positive score whose recall is closest."""
+  found = len(positive) - np.searchsorted(positive, positive, side="left")
+  threshold = positive[np.argmin(np.abs(found - recall * len(positive)))]
+  return float((rest >= threshold).mean())
+
+
+def summarise(
+  place: Place, known: Columns, sets: Mapping[str, Columns], *, sources: Mapping[str, str]
+) -> list[Metric]:
+  """Returns every statistic of every score for each set, then the means over sets.
+
+  Each set also gets `known_per_foreign`, the ratio at which its AUPR holds: `KNOWN_PER_FOREIGN` as
+  in published tables, or more if a set has too few pictures for that.
+
+  Args:
+    place: its `dataset` names the known pictures.
+    known: columns of the known pictures.
+    sets: foreign set -> columns.
+    sources: foreign set -> where it comes from.
+  """
+  found: list[Metric] = []
+  for column, score in SCORES.items():
+    all_values, all_spreads = [], []
+    for name, columns in sets.items():
+      values, spreads = _numbers.two_samples(statistics, known[column], columns[column])
+      all_values.append(values)
+      all_spreads.append(spreads)
+      own = place._replace(dataset=f"{place.dataset}-ood-{name}", source=sources[name])
+      found += _metrics(own, score, values, spreads, len(columns[column]))
+      if column == "confidence":
+        found.append(_ratio(own, len(known[column]), len(columns[column])))
+    kinds = sorted({sources[name] for name in sets})
+    if len(sets) > 1 and len(kinds) == 1:  # sets of different sources are never averaged
+      own = place._replace(dataset=f"{place.dataset}-ood", source=kinds[0])
+      count = sum(len(columns[column]) for columns in sets.values())
+      mean, spread = np.mean(all_values, axis=0), np.mean(all_spreads, axis=0)
+      found += _metrics(own, score, mean, spread, count)
+  order = [f"{place.dataset}-ood", *(f"{place.dataset}-ood-{name}" for name in sets)]
+  return sorted(found, key=lambda one: order.index(one.dataset))
+
+
+def _ratio(place: Place, num_known: int, num_foreign: int) -> Metric:
+  return _numbers.metric(
+    place,
+    "known_per_foreign",
+    num_known / num_foreign,
+    None,
+    count=num_foreign,
+    unit="",
+    better="none",
+  )
+
+
+def _metrics(
+  place: Place, score: str, values: np.ndarray, spreads: np.ndarray, count: int
+) -> list[Metric]:
+  return [
+    _numbers.metric(
+      place,
+      f"{name}_{score}",
+      float(values[i]),
+      spreads[:, i],
+      count=count,
+      better="lower" if name.startswith("fpr") else "higher",
+    )
+    for i, name in enumerate(STATISTICS)
+  ]
+
+
+def ood_numbers(
+  session: Session, place: Place, clean: Columns | None, units: Mapping[Unit, Columns]
+) -> list[Metric]:
+  if clean is None:
+    raise ValueError("evaluate: suite: 'ood' compares with the known pictures; add the word clean.")
+  sets = {unit.member: values for unit, values in units.items()}
+  sources = {name: "files" if name in session.foreign_sets else "synthetic" for name in sets}
+  return summarise(place, clean, sets, sources=sources)
+
+
+def ood(session: Session, unit: Unit, start: int, stop: int) -> Columns:
+  """Scores foreign pictures; what the network says about classes does not matter."""
+  if unit.member in session.foreign_sets:
+    images = session.foreign_sets[unit.member][start:stop]
+    count = np.arange(start, start + len(images), dtype=np.int32)
+    part = Examples(images, np.zeros_like(count), count, unit.member, "test", "files")
+    return _ood_columns(session.scorer(session.variables, part))
+  part = session.part(start, stop)
+  draw = functools.partial(draw_foreign, unit.member)
+  program = session.program(unit, lambda: session.over_devices(draw))
+  scores = session.scorer(session.variables, part, change=lambda ids, x, _: program(ids, x))
+  return _ood_columns(scores)
+
+
+def _ood_columns(scores: Any) -> Columns:
+  kept = ("confidence", "max_logit", "negative_energy")
+  return {name: np.asarray(getattr(scores, name)) for name in kept}

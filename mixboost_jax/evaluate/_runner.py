@@ -1,0 +1,582 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`evaluate`: any network, any labelled pictures, one list of metrics with intervals."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mixboost_jax import corruptions, data, metrics, schema
+from mixboost_jax import settings as settings_lib
+from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.evaluate import (
+  _budget,
+  _corruption,
+  _films,
+  _ood,
+  _released,
+  _sanity,
+  _store,
+  _suites,
+)
+from mixboost_jax.evaluate import _examples as examples_lib
+from mixboost_jax.evaluate._attacks import ATTACKS, with_interval
+from mixboost_jax.evaluate._corruption import alexnet_errors, prepare
+from mixboost_jax.evaluate._examples import Examples, Unit
+from mixboost_jax.evaluate._numbers import Place, metric
+from mixboost_jax.evaluate._ood import ood_numbers
+from mixboost_jax.evaluate._pictures import headline, reliability, summarise
+from mixboost_jax.evaluate._session import Scorer, Scores, Session, call, open_network, open_up
+from mixboost_jax.evaluate._store import VERSION, Columns, Store, digest
+from mixboost_jax.evaluate._suites import KINDS, passes
+from mixboost_jax.runtime import environment, interrupt, log
+from mixboost_jax.runtime import mesh as mesh_lib
+from mixboost_jax.runtime.interrupt import Stopped
+from mixboost_jax.runtime.log import Progress
+from mixboost_jax.runtime.results import Flag, Metric, Results
+
+
+def evaluate(
+  logits_fn: LogitsFn,
+  dataset: Any,
+  suite: str = "clean",
+  *,
+  split: str = "test",
+  batch_size: int = 500,
+  max_examples: int = 0,
+  budget: str = "",
+  ood_dirs: Sequence[str] = (),
+  released_dir: str = "",
+  folder: str | os.PathLike | None = None,
+  ece_bins: int = 15,
+  confidence: float = 0.95,
+  mesh: Mesh | None = None,
+  name: str = "model",
+  should_stop: Callable[[], bool] | None = None,
+) -> Results:
+  """Measures a network and says how sure the numbers are.
+
+  ```python
+  from mixboost_jax import evaluate, report
+  results = evaluate.evaluate(logits_fn, (images, labels), suite="standard")
+  report.write(results, "report.html")
+  ```
+
+  Args:
+    logits_fn: `images[B, H, W, C] in [0, 1] -> logits[B, K]`, made of JAX operations. It normalises
+      its input itself and does not change state.
+    dataset: `data.Dataset`, `data.Split`, or (images, labels); images uint8, or float in [0, 1].
+    suite: a name in `SUITES`, or words with commas between them ("clean,c:gaussian_noise,pgd").
+    split: part of a `Dataset`: "test", "validation" or "train".
+    batch_size: examples per compiled call; rounded up to a multiple of the number of devices. It
+      changes no metric beyond rounding.
+    max_examples: most examples per unit; 0: `suites.DEFAULT_EXAMPLES`, -1: all, as for published
+      tables. Every number says how many examples it has.
+    budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
+    ood_dirs: folders of pictures, prepared TFDS folders or `.npy` files that are out of
+      distribution, for `ood`.
+    released_dir: folder of published sets (`CIFAR-10-C`, ..., `imagenet-r`), used instead of
+      pictures made here; `c_generated` and the like ask for the latter as well. The word `r`
+      (ImageNet-R) is only read from there.
+    folder: keeps every finished piece here; called again with the same network and pictures, only
+      what is missing is measured.
+    ece_bins: bins of the expected calibration error and the reliability diagram, >= 1.
+    confidence: level of the intervals, in (0, 1).
+    mesh: devices to use; all if None.
+    name: what results and reports call the model.
+    should_stop: asked between pieces; if it says so, `Stopped` is raised, which ends a script with
+      exit code 75. If None, a first SIGTERM or Ctrl-C does that, and a second one acts at once.
+
+  Raises:
+    ValueError: if an argument or what the network returns is not as said here.
+  """
+  _check(confidence, ece_bins=ece_bins, batch_size=batch_size)
+  clock = Clock("evaluate")
+  chosen = examples_lib.from_dataset(dataset, split=split)
+  session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
+  examples_lib.check_labels(chosen, session.num_classes)
+  large = _suites.is_large(session.image_shape)
+  asked = _suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
+  published = _released.open_sets(
+    released_dir,
+    chosen,
+    list(dict.fromkeys(unit.family for unit in asked)),
+    num_classes=session.num_classes,
+  )
+  session = dataclasses.replace(session, released=published)
+  units = _released.replace_units(asked, published)
+  network = _store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
+  kept = _store.Store(folder)
+  warnings = _sanity.sanity_flags(session, kept, network, attacked=_sanity.needed(units))
+  sizes, notes = _budget.sizes(
+    session,
+    units,
+    suite,
+    max_examples=max_examples,
+    budget=budget,
+    store=kept,
+    network=network,
+    spent=clock.seconds,
+  )
+  columns = measure(session, sizes, kept, network=network, label=name, should_stop=should_stop)
+  found, curves = everything(
+    session, columns, ece_bins=ece_bins, confidence=confidence, large=large
+  )
+  return clock.results(name, found, curves, flags=(*warnings, *notes))
+
+
+def _check(confidence: float, **at_least_one: int) -> None:
+  if not 0 < confidence < 1:
+    raise ValueError(f"evaluate: confidence must be in (0, 1), got {confidence}.")
+  for option, value in at_least_one.items():
+    if value < 1:
+      raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
+
+
+def _session(
+  logits_fn: LogitsFn,
+  dataset: Any,
+  chosen: Examples,
+  split: str,
+  batch_size: int,
+  mesh: Mesh | None,
+  ood_dirs: Sequence[str],
+) -> Session:
+  height, width, channels = chosen.images.shape[1:]
+  mesh = mesh_lib.create() if mesh is None else mesh
+  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
+  network = open_network(logits_fn, (rounded, height, width, channels), mesh)
+  held_out = None
+  if isinstance(dataset, data.Dataset) and dataset.validation is not None and split == "test":
+    held_out = examples_lib.from_dataset(dataset, split="validation")
+  foreign_sets = _ood.read_sets(ood_dirs, image_shape=(height, width, channels), limit=len(chosen))
+  return Session(
+    network.scorer,
+    network.placed,
+    chosen,
+    foreign_sets,
+    held_out,
+    programs=network.programs,
+  )
+
+
+def run(
+  logits_fn: LogitsFn,
+  dataset: Any,
+  settings: schema.Settings,
+  *,
+  mesh: Mesh | None = None,
+  folder: str | os.PathLike | None = None,
+  should_stop: Callable[[], bool] | None = None,
+) -> Results:
+  """`evaluate` as the config says; the results carry the config and its hash.
+
+  Args:
+    logits_fn: as for `evaluate`.
+    dataset: as for `evaluate`.
+    settings: of which `evaluate` and `name` are used, and all are recorded.
+    mesh: devices to use; all if None.
+    folder: as for `evaluate`.
+    should_stop: as for `evaluate`.
+
+  Raises:
+    ValueError: as for `evaluate`.
+  """
+  chosen = settings.evaluate
+  results = evaluate(
+    logits_fn,
+    dataset,
+    chosen.suite,
+    split=chosen.split,
+    batch_size=chosen.batch_size,
+    max_examples=chosen.max_examples,
+    budget=chosen.budget,
+    ood_dirs=chosen.ood_dirs,
+    released_dir=chosen.released_dir,
+    folder=folder,
+    ece_bins=chosen.ece_bins,
+    confidence=chosen.confidence,
+    mesh=mesh,
+    name=settings.name,
+    should_stop=should_stop,
+  )
+  return dataclasses.replace(
+    results, settings=settings.to_json(), config_hash=settings_lib.config_hash(settings)
+  )
+
+
+def make_monitor(
+  dataset: Any, *, split: str, batch_size: int = 500, mesh: Mesh | None = None
+) -> Callable[[LogitsFn], dict[str, float]]:
+  """Returns a function to watch a network with while it trains.
+
+  Called with a `jax.tree_util.Partial` over the parameters it compiles once, not once per call.
+
+  Args:
+    dataset: as for `evaluate`.
+    split: part of a `Dataset`.
+    batch_size: examples per compiled call.
+    mesh: devices to use; all if None.
+
+  Returns:
+    `logits_fn -> {"clean_error": in %, "nll": in nats}`.
+
+  Raises:
+    ValueError: as for `evaluate`.
+  """
+  chosen = examples_lib.from_dataset(dataset, split=split)
+  mesh = mesh_lib.create() if mesh is None else mesh
+  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
+  shape = (rounded, *chosen.images.shape[1:])
+  shared = Scorer(call, batch_size=rounded, mesh=mesh)
+
+  def monitor(logits_fn: LogitsFn) -> dict[str, float]:
+    apply_fn, variables = open_up(logits_fn, shape)
+    if apply_fn is call:
+      return headline(shared(variables, chosen))
+    scorer = Scorer(apply_fn, batch_size=rounded, mesh=mesh)
+    return headline(scorer(variables, chosen))
+
+  return monitor
+
+
+# Measures units piece by piece: each is kept as soon as it is done, and never measured twice.
+
+FILMS_VERSION = 2
+"""Raised when films of the same constants become others than before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """A range of examples of one unit: the smallest thing that is kept."""
+
+  unit: Unit
+  start: int
+  stop: int
+
+
+def cut(session: Session, sizes: Mapping[Unit, int]) -> list[Piece]:
+  """Cuts units into pieces of whole batches.
+
+  Args:
+    session: of which the batch size is used.
+    sizes: unit -> number of examples.
+  """
+  pieces = []
+  for unit, size in sizes.items():
+    batch = session.scorer.batch_for(size)
+    wanted = KINDS[unit.kind].piece or size
+    step = -(-wanted // batch) * batch
+    pieces += [Piece(unit, i, min(i + step, size)) for i in range(0, size, step)]
+  return pieces
+
+
+class _Names:
+  """Names pieces by a hash of all that their numbers depend on."""
+
+  def __init__(self, session: Session, network: str):
+    self._session, self._network = session, network
+    self._ranges: dict[tuple[str, int, int], str] = {}
+
+  def __call__(self, piece: Piece) -> str:
+    unit = piece.unit
+    return digest(
+      [
+        VERSION,
+        self._network,
+        unit.label,
+        piece.start,
+        piece.stop,
+        _definition(self._session, unit),
+      ],
+      self._pictures(piece),
+    )
+
+  def _pictures(self, piece: Piece) -> str:
+    unit, session = piece.unit, self._session
+    if unit.source == "released":
+      assert session.released is not None
+      return session.released.digest(unit, piece.start, piece.stop)
+    place = (unit.member if unit.member in session.foreign_sets else "", piece.start, piece.stop)
+    if place not in self._ranges:
+      part = session.part(piece.start, piece.stop)
+      arrays = (
+        [session.foreign_sets[place[0]]] if place[0] else [part.images, part.labels, part.ids]
+      )
+      self._ranges[place] = digest(*arrays)
+    return self._ranges[place]
+
+
+def _definition(session: Session, unit: Unit) -> Any:
+  """Returns the constants of a unit."""
+  height, width, _ = session.image_shape
+  table = corruptions.choose_table("auto", height=height, width=width)
+  if unit.source:
+    return unit.source
+  if unit.kind == "corruption":
+    return corruptions.parameters(unit.member, severity=unit.severity, table=table)
+  if unit.kind == "sequence":
+    return [FILMS_VERSION, getattr(corruptions.SEQUENCES[unit.member], table)]
+  if unit.family in ATTACKS:
+    return dict(ATTACKS[unit.family].options)
+  if unit.kind == "ood":
+    return _ood.KNOWN_PER_FOREIGN
+  if unit.kind == "temperature" and session.held_out is not None:
+    return digest(session.held_out.images, session.held_out.labels)
+  return None
+
+
+def measure(
+  session: Session,
+  sizes: Mapping[Unit, int],
+  store: Store,
+  *,
+  network: str,
+  label: str,
+  should_stop: Callable[[], bool] | None = None,
+) -> dict[Unit, Columns]:
+  """Measures what is not yet in the store and returns the columns of every unit.
+
+  Args:
+    session: network and examples.
+    sizes: unit -> number of examples.
+    store: of finished pieces.
+    network: hash of the network.
+    label: first word of the progress line.
+    should_stop: asked between pieces; None: see `interrupt.asking`.
+
+  Raises:
+    Stopped: if `should_stop` said so.
+  """
+  pieces, name = cut(session, sizes), _Names(session, network)
+  names = [name(piece) for piece in pieces]
+  kept = [store.read(one) for one in names]
+  done = _agreed([columns is not None for columns in kept])
+  if done.any():
+    log.info(f"{label}: {int(done.sum())} of {len(pieces)} pieces were measured before.")
+  work = [passes(piece.unit) * (piece.stop - piece.start) for piece in pieces]
+  ahead = round(sum(w for w, was in zip(work, done, strict=True) if not was))
+  found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
+  finished = 0.0
+  with contextlib.ExitStack() as stack:
+    asked = stack.enter_context(interrupt.asking(should_stop))
+    bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
+    ahead_of = _Ahead(session, [p for p, was in zip(pieces, done, strict=True) if not was])
+    stack.callback(ahead_of.close)
+    for piece, one, amount, was, before in zip(pieces, names, work, done, kept, strict=True):
+      if was and before is not None:
+        found[piece.unit].append(before)
+        continue
+      if asked():
+        kept_in = f"what is done is kept in {store.folder}" if store.folder else "nothing is kept"
+        raise Stopped(f"{label}: stopped on request before {piece.unit.label}; {kept_in}.")
+      started = time.perf_counter()
+      ahead_of.reach(piece)
+      columns = KINDS[piece.unit.kind].run(session, piece.unit, piece.start, piece.stop)
+      found[piece.unit].append(columns)
+      if log.is_primary():
+        store.write(one, columns, _note(piece, time.perf_counter() - started))
+      finished += amount
+      bar.update(min(round(finished), round(ahead)), units=round(amount))
+  return {unit: _joined(parts) for unit, parts in found.items()}
+
+
+class _Ahead:
+  """Compiles the programs of the next units in a thread while the current one is measured."""
+
+  def __init__(self, session: Session, pieces: Sequence[Piece]):
+    self._session = session
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    self._pieces = list(pieces)
+    self._jobs: dict[tuple[Unit, int], concurrent.futures.Future] = {}
+
+  def reach(self, piece: Piece) -> None:
+    """Waits until `piece` can run, and starts on those behind it."""
+    place = self._pieces.index(piece)
+    for one in self._pieces[place : place + 3]:
+      key = (one.unit, self._session.scorer.batch_for(one.stop - one.start))
+      if key not in self._jobs:
+        self._jobs[key] = self._thread.submit(prepare, self._session, *key)
+    self._jobs[piece.unit, self._session.scorer.batch_for(piece.stop - piece.start)].result()
+
+  def close(self) -> None:
+    """Gives up what was not needed."""
+    self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _note(piece: Piece, seconds: float) -> dict[str, Any]:
+  return {
+    "unit": piece.unit.label,
+    "start": piece.start,
+    "stop": piece.stop,
+    "seconds": round(seconds, 3),
+  }
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _agreed(done: Sequence[bool]) -> np.ndarray:
+  """Returns which pieces every process has: all processes must measure the same ones."""
+  mine = np.asarray(done, bool)
+  if jax.distributed.is_initialized() and jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    everyone = np.asarray(multihost_utils.process_allgather(mine), bool)
+    return np.logical_and.reduce(everyone, axis=0)
+  return mine
+
+
+# Columns of all units -> the metrics and curves of a results file.
+#
+# Names: the clean split keeps the name of its data set; everything derived from it adds a suffix
+# (`-c`, `-c_bar`, `-p`, `-pgd`, `-ood-blobs`, `-temperature`, ...). Numbers on published files end
+# in `-released` and are never mixed with those on pictures made here.
+
+Curves = dict[str, list[dict[str, Any]]]
+
+
+def everything(
+  session: Session,
+  columns: Mapping[Unit, Columns],
+  *,
+  ece_bins: int,
+  confidence: float,
+  large: bool,
+) -> tuple[list[Metric], Curves]:
+  """Aggregates every family, in the order of the suite.
+
+  Args:
+    session: for the names of the data.
+    columns: of every unit.
+    ece_bins: of the expected calibration error.
+    confidence: level of the intervals.
+    large: whether the pictures take the lists of ImageNet, and numbers divided by AlexNet's.
+  """
+  families: dict[tuple[str, str], dict[Unit, Columns]] = {}
+  for unit, values in columns.items():
+    families.setdefault((unit.family, unit.source), {})[unit] = values
+  clean = next((values for unit, values in columns.items() if unit.family == "clean"), None)
+  found: list[Metric] = []
+  curves: Curves = {}
+  for (family, source), units in families.items():
+    kind = next(iter(units)).kind
+    place = _place(session.examples, family, kind, source, confidence)
+    members = _suites.members_of(family, large=large)
+    if source and session.released is not None:
+      members = session.released.members(family)
+    if kind == "corruption":
+      more, points = _corruption.corruption_family(
+        place,
+        units,
+        members=members,
+        clean_correct=None if clean is None else clean["correct"],
+        reference=alexnet_errors(members) if large and family == "c" else None,
+      )
+      found += more
+      curves |= points
+    elif kind == "sequence":
+      found += _films.sequence_family(
+        place,
+        units,
+        members=members,
+        reference=metrics.ALEXNET_FLIP_RATES if large and family == "p" else None,
+      )
+    elif kind == "ood":
+      found += ood_numbers(session, place, clean, units)
+    else:
+      more, points = _pictures(session.examples, place, kind, next(iter(units.values())), ece_bins)
+      found += more
+      curves |= points
+  return found, curves
+
+
+def _place(examples: Examples, family: str, kind: str, source: str, confidence: float) -> Place:
+  name = examples.dataset
+  if family != "clean" and kind != "ood":
+    name = f"{name}-{family}" + (f"-{source}" if source else "")
+  made_here = kind in ("corruption", "sequence")
+  origin = source or ("generated" if made_here else examples.source)
+  return Place(name, examples.split, origin, confidence)
+
+
+def _pictures(
+  examples: Examples, place: Place, kind: str, columns: Columns, ece_bins: int
+) -> tuple[list[Metric], Curves]:
+  scores = Scores(*(columns[name] for name in Scores._fields))
+  if kind in ("attack", "autoattack"):
+    wrong, count = int((columns["correct"] == 0).sum()), len(columns["correct"])
+    ends = metrics.wilson(wrong, count, confidence=place.confidence)
+    error = metric(place, "error", 100 * wrong / count, None, count=count)
+    return [with_interval(error, 100 * ends.low, 100 * ends.high, place)], {}
+  named = Examples(
+    examples.images[:0],
+    examples.labels[:0],
+    examples.ids[:0],
+    place.dataset,
+    place.split,
+    place.source,
+  )
+  found = list(summarise(scores, named, ece_bins=ece_bins, confidence=place.confidence))
+  if "temperature" in columns:
+    values = np.unique(columns["temperature"])
+    found.append(
+      metric(
+        place,
+        "temperature",
+        float(values.mean()),
+        None,
+        count=len(scores.nll),
+        unit="",
+        better="none",
+      )
+    )
+  return found, {f"reliability/{place.dataset}": reliability(scores, num_bins=ece_bins)}
+
+
+# Times a measurement and puts its numbers into a results file.
+
+
+class Clock:
+  """Runs from its creation."""
+
+  def __init__(self, part: str):
+    """Starts; `part` is what the results call the seconds."""
+    self._part = part
+    self._started, self._begin = datetime.datetime.now(datetime.UTC), time.perf_counter()
+
+  def seconds(self) -> float:
+    """Returns the time since the creation."""
+    return time.perf_counter() - self._begin
+
+  def results(
+    self,
+    name: str,
+    metrics: Sequence[Metric],
+    curves: Mapping[str, Any],
+    *,
+    flags: Sequence[Flag] = (),
+  ) -> Results:
+    """Returns the results of a measurement that knows nothing of configs and command lines."""
+    return Results(
+      name=name,
+      settings={},
+      config_hash="",
+      environment=environment.describe(),
+      command="",
+      started=self._started.isoformat(timespec="seconds"),
+      seconds={self._part: self.seconds()},
+      metrics=tuple(metrics),
+      curves=dict(curves),
+      samples={},
+      flags=tuple(flags),
+    )

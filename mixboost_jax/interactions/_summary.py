@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A measured curve J^(m) as plain rows and numbers, each with an interval over pictures.
+
+Symbols (Deng et al. 2022, arXiv:2111.06236; Liu et al., MixBoost): J^(m) -> "relative",
+M(a, b, c) -> "proxy", Delta F^(m) -> "change".
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mixboost_jax import checks
+from mixboost_jax.array_types import PRNGKey
+from mixboost_jax.interactions._multi_order import student_quantile
+from mixboost_jax.interactions._strength import Strength
+
+NUM_RESAMPLES = 2000
+LOW, HIGH = 0.2, 0.8
+"""Orders up to 0.2 n are low, from 0.8 n on high: the bounds of M in the paper."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """One number with its interval; the ends are None with a single picture."""
+
+  value: float
+  low: float | None
+  high: float | None
+
+
+@checks.inputs()
+def curve_rows(
+  result: Strength, *, confidence: float = 0.95, noisy: Strength | None = None
+) -> list[dict[str, Any]]:
+  """Returns one row per order: J^(m) with its interval, and the other quantities of the order.
+
+  Args:
+    result: from `estimate_strength`.
+    confidence: level of the interval of J^(m), Student t over pictures: it holds the sampling of
+      pictures, pairs and contexts. "stderr" is that of these pictures alone.
+    noisy: the same pictures with noise; adds Delta F^(m) as "change".
+  """
+  reach = np.full(len(result.orders), np.nan)
+  if len(result.per_game) > 1:
+    quantile = student_quantile(0.5 + confidence / 2, degrees=len(result.per_game) - 1)
+    reach = quantile * result.relative_stderr_over_games
+  columns = {
+    "ratio": np.asarray(result.orders) / max(1, result.num_players - 2),
+    "relative": result.relative,
+    "low": np.maximum(result.relative - reach, 0.0),  # J cannot be negative; NaN stays NaN
+    "high": result.relative + reach,
+    "stderr": result.relative_stderr,
+    "strength": result.strength,
+    "strength_stderr": result.stderr("absolute"),
+    "average": result.average,
+    "average_stderr": result.stderr("mean"),
+    "positive_ratio": result.positive_ratio,
+    "disentanglement": result.disentanglement,
+    "bias": result.bias,
+    "is_biased": result.is_biased.astype(float),
+  }
+  if noisy is not None:
+    columns["change"] = np.abs(noisy.relative - result.relative)
+  return [
+    {"step": order, **{name: float(column[k]) for name, column in columns.items()}}
+    for k, order in enumerate(result.orders)
+  ]
+
+
+@checks.inputs()
+def measures(
+  result: Strength, *, confidence: float = 0.95, abc: tuple[float, float, float] = (0.2, 0.2, 0.8)
+) -> dict[str, Estimate]:
+  """Returns M(a, b, c) and the mean J of low, middle and high orders, with bootstrap intervals.
+
+  A measure whose orders are not sampled is left out.
+
+  Args:
+    result: from `estimate_strength`.
+    confidence: level of the intervals (percentiles over resampled pictures).
+    abc: bounds of M.
+  """
+  ratios = np.asarray(result.orders) / max(1, result.num_players - 2)
+  parts = {
+    "interaction_low": ratios <= LOW,
+    "interaction_middle": (ratios > LOW) & (ratios < HIGH),
+    "interaction_high": ratios >= HIGH,
+  }
+  curves = np.concatenate([result.relative[None], _resampled(result)])
+  table = {name: curves[:, rows].mean(1) for name, rows in parts.items() if rows.any()}
+  try:
+    a, b, c = abc
+    bounds = {"num_players": result.num_players, "a": a, "b": b, "c": c}
+    table = {"interaction_proxy": proxy(curves, result.orders, **bounds), **table}
+  except ValueError:  # no low or no middle order was sampled
+    pass
+  return {name: _estimate(column, confidence) for name, column in table.items()}
+
+
+def _resampled(result: Strength) -> Float[np.ndarray, "R M"]:
+  """Curves J of pictures drawn with replacement."""
+  count = len(result.per_game)
+  if count < 2:
+    return np.empty((0, len(result.orders)))
+  rows = np.random.default_rng(0).integers(0, count, (NUM_RESAMPLES, count))
+  curves = result.per_game[rows, 0].mean(1)
+  return curves / curves.mean(1, keepdims=True)
+
+
+def _estimate(column: Float[np.ndarray, " R"], confidence: float) -> Estimate:
+  value, rest = float(column[0]), column[1:]
+  if not len(rest):
+    return Estimate(value, None, None)
+  tail = (1 - confidence) / 2
+  low, high = (float(end) for end in np.quantile(rest, (tail, 1 - tail)))
+  return Estimate(value, min(low, value), max(high, value))
+
+
+@checks.inputs()
+def permutation_p(
+  x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, num_permutations: int = 4999
+) -> tuple[float, float]:
+  """Returns Pearson's r and the share of random pairings with |r| at least as large.
+
+  All pairings are tried if there are at most 5,040.
+  """
+  first, second = (np.asarray(side, np.float64) - np.mean(side) for side in (x, y))
+  scale = float(np.linalg.norm(first) * np.linalg.norm(second))
+  if len(first) != len(second) or len(first) < 3 or not scale:
+    raise ValueError(
+      f"permutation_p: needs two lists of one length of at least 3 numbers that are not all "
+      f"equal, got {len(first)} and {len(second)}."
+    )
+  r = float(first @ second) / scale
+  if math.factorial(len(first)) <= 5040:
+    orders = np.array(list(itertools.permutations(range(len(first)))))
+    return r, float(np.mean(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
+  draw = np.random.default_rng(0)
+  orders = np.stack([draw.permutation(len(first)) for _ in range(num_permutations)])
+  reached = int(np.sum(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
+  return r, (1 + reached) / (1 + num_permutations)
+
+
+# Two measurements compared order by order, as plain rows: under attack, and for outliers.
+#
+# Symbols (Ren et al. 2021, arXiv:2111.03536; Cheng et al. 2021, arXiv:2106.10938): Delta J^(m) ->
+# "utility", Delta I_avg^(m) -> "average", Delta P^(m) -> "positive".
+
+Rows = list[dict[str, Any]]
+
+
+@checks.inputs()
+def utility_rows(
+  utilities: Float[np.ndarray, "X M P"],
+  *,
+  orders: Sequence[int],
+  num_players: int,
+  confidence: float = 0.95,
+) -> Rows:
+  """Returns one row per order: Delta J^(m), averaged over pairs, with its interval over pictures.
+
+  Args:
+    utilities: `attacking_utility` of each picture.
+    orders: the orders m.
+    num_players: n.
+    confidence: level of the intervals (Student t over pictures; None with one picture).
+  """
+  mean, size = utilities.mean(2), np.abs(utilities).mean(2)
+  columns = {
+    "ratio": np.asarray(orders) / max(1, num_players - 2),
+    **_interval("utility", mean.mean(0), _error(mean), len(mean), confidence),
+    **_interval("size", size.mean(0), _error(size), len(size), confidence),
+  }
+  return _rows(orders, columns)
+
+
+@checks.inputs()
+def outlier_rows(outliers: Strength, normal: Strength, *, confidence: float = 0.95) -> Rows:
+  """Returns one row per order: Delta I_avg^(m) and Delta P^(m), outliers minus normal pictures.
+
+  Both are positive for m > 0.8 n in Cheng et al. 2021, arXiv:2106.10938: outliers are told by
+  interactions of high order.
+
+  Args:
+    outliers: of the outliers, with their assigned labels.
+    normal: of other pictures, the same orders.
+    confidence: level of the intervals over pictures.
+  """
+  if outliers.orders != normal.orders:
+    raise ValueError(
+      f"outlier_rows: the orders differ: {list(outliers.orders)} and {list(normal.orders)}."
+    )
+  smaller = min(len(outliers.per_game), len(normal.per_game))
+  average = outliers.average - normal.average
+  positive = outliers.positive_ratio - normal.positive_ratio
+  average_error = np.hypot(_error(outliers.per_game[:, 1]), _error(normal.per_game[:, 1]))
+  positive_error = np.hypot(_ratio_error(outliers), _ratio_error(normal))
+  columns = {
+    "ratio": np.asarray(normal.orders) / max(1, normal.num_players - 2),
+    **_interval("average", average, average_error, smaller, confidence),
+    **_interval("positive", positive, positive_error, smaller, confidence),
+  }
+  return _rows(normal.orders, columns)
+
+
+def _error(per_game: Float[np.ndarray, "X M"]) -> Float[np.ndarray, " M"]:
+  """Standard error of the mean over pictures."""
+  count = len(per_game)
+  if count < 2:
+    return np.full(per_game.shape[1], np.nan)
+  return per_game.std(0, ddof=1) / np.sqrt(count)
+
+
+def _ratio_error(result: Strength) -> Float[np.ndarray, " M"]:
+  """Standard error of P^(m) = (1 + E I / E |I|) / 2 over pictures, by linearisation."""
+  size, mean = result.per_game[:, 0], result.per_game[:, 1]
+  return _error(mean - (result.average / result.strength)[None] * size) / (2 * result.strength)
+
+
+def _interval(
+  name: str,
+  value: Float[np.ndarray, " M"],
+  error: Float[np.ndarray, " M"],
+  count: int,
+  confidence: float,
+) -> dict[str, Float[np.ndarray, " M"]]:
+  """The value and its ends; Student t with the degrees of the smaller sample."""
+  reach = error * student_quantile(0.5 + confidence / 2, degrees=max(1, count - 1))
+  return {name: value, f"{name}_low": value - reach, f"{name}_high": value + reach}
+
+
+def _rows(orders: Sequence[int], columns: dict[str, Any]) -> Rows:
+  return [
+    {"step": order, **{name: _plain(column[k]) for name, column in columns.items()}}
+    for k, order in enumerate(orders)
+  ]
+
+
+def _plain(number: float) -> float | None:
+  return float(number) if np.isfinite(number) else None
+
+
+# The robustness proxy M(a, b, c) of MixBoost, its search, and how surely it correlates.
+#
+# Symbols (Liu et al., MixBoost, eq. 5): J^(m) -> `strength`, n -> `num_players`, a, b, c -> bounds
+# of low and middle orders as fractions of n.
+
+INDEX_RULES = ("order", "ratio", "interpolate")
+
+
+@checks.inputs()
+def proxy(
+  strength: Float[np.ndarray, "*b M"] | Float[jax.Array, "*b M"],
+  orders: Sequence[int],
+  *,
+  num_players: int,
+  a: float = 0.2,
+  b: float = 0.2,
+  c: float = 0.8,
+  index: str = "order",
+) -> Float[np.ndarray, "*b"]:
+  """Returns M(a, b, c) = sqrt(1 / (max J - min J) * sum of middle J / sum of low J).
+
+  Paper: Liu et al. (MixBoost), eq. 5: low orders are 0 .. floor(a n), middle ones floor(b n) ..
+  floor(c n). The sums run over the sampled orders; max and min over all of them.
+  Deviation: J is normalised to mean 1 first, because M changes with its scale.
+
+  Args:
+    strength: J^(m), or E|I^(m)| in any scale, of the sampled orders; leading axes are models.
+    orders: the orders m, increasing.
+    num_players: n.
+    a: upper bound of the low orders.
+    b: lower bound of the middle orders, `a <= b <= c`.
+    c: upper bound of the middle orders.
+    index: "order" compares m with floor(a n), literally: for n = 256 the order of ratio 0.2,
+      m = 50 < 51, is low but not middle. "ratio" compares m / (n - 2) with a, b, c (rounded to the
+      nearest sampled ratio), so it is both. "interpolate" sums a linear interpolation over every
+      integer order.
+
+  Returns:
+    M per model; infinity if all J are equal.
+
+  Raises:
+    ValueError: if the bounds are out of order or one of the sums is empty.
+  """
+  if not 0 <= a <= b <= c <= 1:
+    raise ValueError(f"proxy: expected 0 <= a <= b <= c <= 1, got a={a}, b={b}, c={c}.")
+  values = np.asarray(strength, np.float64)
+  if values.shape[-1] != len(orders):
+    raise ValueError(f"proxy: {values.shape[-1]} strengths for {len(orders)} orders.")
+  values = values / values.mean(-1, keepdims=True)
+  low, middle = _index_weights(np.asarray(orders), num_players, (a, b, c), index)
+  if not low.any() or not middle.any():
+    raise ValueError(
+      f"proxy: no sampled order is {'low' if middle.any() else 'middle'} for a={a}, b={b}, c={c} "
+      f"({index}); sampled orders are {list(orders)} of {num_players} players."
+    )
+  spread = values.max(-1) - values.min(-1)
+  ratio = (values @ middle) / (values @ low)
+  with np.errstate(divide="ignore"):
+    return np.asarray(np.sqrt(ratio / spread))
+
+
+def _index_weights(
+  orders: np.ndarray, num_players: int, bounds: tuple[float, float, float], index: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns how much each sampled order counts in the low and in the middle sum."""
+  a, b, c = bounds
+  slack = 1e-9  # floor(0.8 * 250) must be 200 in floating point as well
+  first, start, stop = (int(np.floor(bound * num_players + slack)) for bound in (a, b, c))
+  if index == "order":
+    return (orders <= first) * 1.0, ((orders >= start) & (orders <= stop)) * 1.0
+  if index == "ratio":
+    ratios = orders / (num_players - 2)
+    grain = 1.0 / (num_players - 2)  # orders are truncated, so a ratio may fall short by this much
+    low = ratios <= a + slack
+    return low * 1.0, ((ratios >= b - grain) & (ratios <= c + slack)) * 1.0
+  if index == "interpolate":
+    every = np.arange(orders[0], orders[-1] + 1)
+    share = np.stack([np.interp(every, orders, unit) for unit in np.eye(len(orders))])
+    low, middle = every <= first, (every >= start) & (every <= stop)
+    return share @ low, share @ middle
+  raise ValueError(f"proxy: index must be one of {INDEX_RULES}, got {index!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxySearch:
+  """Result of `search`.
+
+  Attributes:
+    a: best bounds.
+    b: best bounds.
+    c: best bounds.
+    correlation: mean over metrics of Pearson's r at the best bounds.
+    per_metric: r of each metric there.
+    p_value: share of random assignments of models to metrics whose own best |mean r| is as large:
+      the search itself is repeated, so it is corrected for the search.
+    scores: mean r of every (a, b, c) tried.
+  """
+
+  a: float
+  b: float
+  c: float
+  correlation: float
+  per_metric: dict[str, float]
+  p_value: float
+  scores: dict[tuple[float, float, float], float]
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns plain dictionaries and lists."""
+    plain = dataclasses.asdict(self)
+    plain["scores"] = [[*bounds, score] for bounds, score in self.scores.items()]
+    return plain
+
+
+def pearson(
+  x: Float[np.ndarray, "A models"], y: Float[np.ndarray, "B models"]
+) -> Float[np.ndarray, "A B"]:
+  """Returns Pearson's r of every row of `x` with every row of `y`; 0 where a row is constant."""
+
+  def unit(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(-1, keepdims=True)
+    length = np.linalg.norm(centred, axis=-1, keepdims=True)
+    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+
+  return unit(x) @ unit(y).T
+
+
+@checks.inputs()
+def search(
+  key: PRNGKey,
+  strengths: Float[np.ndarray, "models M"],
+  metrics: Mapping[str, Sequence[float] | Float[np.ndarray, " models"]],
+  *,
+  orders: Sequence[int],
+  num_players: int,
+  step: float = 0.1,
+  index: str = "order",
+  num_permutations: int = 999,
+) -> ProxySearch:
+  """Finds the (a, b, c) whose M correlates most with the metrics, on average over metrics.
+
+  Paper: Liu et al. (MixBoost), Sec. III-C (grid search of the mean correlation). Metrics are errors
+  there, so r is expected to be negative; the largest |mean r| is taken.
+
+  Args:
+    key: for the permutations.
+    strengths: J^(m) of each model.
+    metrics: name -> one number per model.
+    orders: the orders m.
+    num_players: n.
+    step: spacing of a, b, c in [0, 1].
+    index: see `proxy`.
+    num_permutations: random assignments for the p-value.
+
+  Raises:
+    ValueError: with fewer than 3 models or a metric of another length.
+  """
+  num_models = len(strengths)
+  wrong = [name for name, column in metrics.items() if len(column) != num_models]
+  if num_models < 3 or not metrics or wrong:
+    raise ValueError(
+      f"search: needs at least 3 models and one number per model in each metric; got {num_models} "
+      f"models and metrics {sorted(metrics)}, wrong length: {wrong}."
+    )
+  ticks = [round(step * k, 10) for k in range(round(1 / step) + 1)]
+  bounds, rows = [], []
+  for abc in itertools.combinations_with_replacement(ticks, 3):
+    low, middle = _index_weights(np.asarray(orders), num_players, abc, index)
+    if low.any() and middle.any():
+      a, b, c = abc
+      rows.append(proxy(strengths, orders, num_players=num_players, a=a, b=b, c=c, index=index))
+      bounds.append(abc)
+  table = np.asarray([metrics[name] for name in metrics], np.float64)
+  correlations = pearson(np.stack(rows), table)
+  means = correlations.mean(1)
+  best = int(np.abs(means).argmax())
+  seeds = np.asarray(jax.random.key_data(key)).ravel().tolist()
+  draw = np.random.default_rng(seeds)
+  reached = 0
+  for _ in range(num_permutations):
+    shuffled = pearson(np.stack(rows), table[:, draw.permutation(num_models)]).mean(1)
+    reached += bool(np.abs(shuffled).max() >= abs(means[best]) - 1e-12)
+  return ProxySearch(
+    *bounds[best],
+    correlation=float(means[best]),
+    per_metric={name: float(r) for name, r in zip(metrics, correlations[best], strict=True)},
+    p_value=(1 + reached) / (1 + num_permutations),
+    scores={abc: float(mean) for abc, mean in zip(bounds, means, strict=True)},
+  )

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audits of defenses: the table of Mixup Inference with its claim, and the curves of its figures.
+
+Layout of Tables 2 and 3 of Pang et al. 2020 (arXiv:1909.11515): a row per defense, a column per
+attack; beside the oblivious attacks stand those that know the defense.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mixboost_jax.report import charts, titles
+from mixboost_jax.report.charts import Figure
+from mixboost_jax.report.groups import AUDIT, Group, MetricId, key_of
+from mixboost_jax.report.tables import NOT_RUN, Cell, Table, value_cell
+
+CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
+DEFENSES = {
+  "none": "no defense",
+  "mi-pl": "MI-PL",
+  "mi-ol": "MI-OL",
+  "mi-combined": "MI-Combined",
+  "gaussian-noise": "Gaussian noise",
+  "rotation": "rotation",
+  "crop-pad": "crop and pad",
+  "crop-resize": "crop and resize",
+}
+KINDS = {
+  "oblivious": "Oblivious PGD{steps}",
+  "transfer": "Transfer{steps}",
+  "adaptive": "Adaptive PGD{steps} (eq. 24)",
+  "published": "Published code{steps}",
+  "eot-ce": "End-to-end PGD{steps}, CE",
+  "eot-margin": "End-to-end PGD{steps}, margin",
+  "eot-dlr": "End-to-end PGD{steps}, DLR",
+  "apgd-ce": "End-to-end APGD{steps}, CE",
+  "apgd-t": "End-to-end APGD{steps}, targeted DLR",
+  "square": "Square{steps}",
+  CLEAN: "Clean",
+  WORST: "Worst case",
+  CLAIM: "Claim",
+}
+_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?(?P<bpda>-bpda)?$")
+MASKED = "not to be trusted: gradient masked"
+
+NOTE = (
+  "Oblivious and transfer attacks do not know the defense, all others do. A random defense is "
+  "drawn anew several times to score each image; the worst case takes for each image the attack "
+  "that fooled most of these draws and scores it with further ones. The claim is the lowest number "
+  "of the row: it holds against these attacks only, and a stronger one can lower it. Where the "
+  "gradient of a defense is masked it is marked, and attacks that follow the gradient run again "
+  "with rounding as the identity (BPDA)."
+)
+
+
+def attack_title(word: str) -> str:
+  """Returns the title of an attack's word, e.g. `oblivious-50-targeted`."""
+  match = _WORD.match(word)
+  if match is None or match["kind"] not in KINDS:
+    return word
+  steps = f"-{match['steps']}" if match["steps"] else ""
+  title = KINDS[match["kind"]].format(steps=steps)
+  title += ", targeted" if match["targeted"] else ""
+  return f"{title}, through BPDA" if match["bpda"] else title
+
+
+def _place_of(word: str) -> tuple[int, int, bool, bool]:
+  """Orders columns: as in `KINDS`, fewer steps first, targeted and BPDA last."""
+  match = _WORD.match(word)
+  order = (CLEAN, *(kind for kind in KINDS if kind != CLEAN))
+  if match is None or match["kind"] not in KINDS:
+    return order.index(WORST), 0, False, False
+  targeted, bpda = bool(match["targeted"]), bool(match["bpda"])
+  return order.index(match["kind"]), int(match["steps"] or 0), targeted, bpda
+
+
+def defense_title(word: str) -> str:
+  """Returns the title of a defense."""
+  source, _, entry = word.rpartition(":")
+  title = DEFENSES.get(entry, entry)
+  return f"{title} ({source})" if source else title
+
+
+def table(groups: Sequence[Group]) -> Table | None:
+  """Returns one row per defense of every run, one column per attack; None without an audit."""
+  found = {group.label: _audited(group) for group in groups}
+  words = list(dict.fromkeys(_parts(key)[1] for keys in found.values() for key in keys))
+  columns = sorted(words, key=_place_of)
+  if not columns:
+    return None
+  rows: list[tuple[Cell, ...]] = []
+  for group in groups:
+    keys = found[group.label]
+    if not keys:
+      continue
+    rows.append((Cell(_heading(group, keys)),))
+    for place, defense in dict.fromkeys((key[:2], _parts(key)[0]) for key in keys):
+      cells = [_cell(group, (*place, f"{AUDIT}/{defense}/{word}"), keys) for word in columns]
+      rows.append((Cell(defense_title(defense)), *cells))
+  header = ("Accuracy in %", *(attack_title(word) for word in columns))
+  return Table(NOTE, header, tuple(rows))
+
+
+def summary(groups: Sequence[Group]) -> list[str]:
+  """Returns one sentence per run: what each defense adds to the bare network once attacked."""
+  sentences = []
+  for group in groups:
+    claims = {
+      _parts(key)[0]: value
+      for key in _audited(group)
+      if key[2].endswith(f"/{CLAIM}") and (value := group.value(key)) is not None
+    }
+    parts = [
+      f"{defense_title(name)} {titles.with_unit(value.mean, '%')}"
+      + (f" ({MASKED})" if _is_masked(group, name) else "")
+      for name, value in claims.items()
+    ]
+    if parts:
+      sentences.append(f"{group.label}, lowest accuracy under attack: {', '.join(parts)}.")
+  return sentences
+
+
+def _is_masked(group: Group, defense: str) -> bool:
+  """Returns whether a red flag says that the gradient of a defense proves nothing."""
+  return any(
+    flag.level == "red" and flag.name.rpartition("/")[0] == f"{AUDIT}/{defense}"
+    for run in group.runs
+    for flag in run.results.flags
+  )
+
+
+def _audited(group: Group) -> list[MetricId]:
+  """Returns the accuracies of an audit, without areas under curves."""
+  keys = [key_of(metric) for run in group.runs for metric in run.results.metrics]
+  return [
+    key for key in dict.fromkeys(keys) if key[2].startswith(f"{AUDIT}/") and "/auc/" not in key[2]
+  ]
+
+
+def _parts(key: MetricId) -> tuple[str, str]:
+  """Splits `audit/DEFENSE/ATTACK`; a defense may have slashes, as `cifar10/at:mi-ol` has."""
+  defense, _, attack = key[2].removeprefix(f"{AUDIT}/").rpartition("/")
+  return defense, attack
+
+
+def _heading(group: Group, keys: Sequence[MetricId]) -> str:
+  value = group.value(keys[0])
+  assert value is not None
+  plan = group.runs[0].results.curves.get(f"{AUDIT}/plan", ({},))[0]
+  parts = [titles.dataset(*keys[0][:2]), f"{value.metric.count:,} images"]
+  if "epsilon" in plan:
+    l2 = plan.get("is_l2", 0)
+    parts.append(f"L2, ε = {plan['epsilon']:g}" if l2 else f"ε = {255 * plan['epsilon']:g}/255")
+    parts.append(f"{plan['samples']:g} draws per gradient, {plan['redraws']:g} re-draws")
+    words = {key[2].split("/")[2] for key in keys}
+    if any(word.startswith("eot-") and not re.search(r"\d", word) for word in words):
+      parts.append(f"end to end {plan['eot_steps']:g} steps")
+    parts.append(f"restarts {plan['restarts']:g}")
+  return f"{group.label} ({', '.join(parts)})"
+
+
+def _cell(group: Group, key: MetricId, keys: Sequence[MetricId]) -> Cell:
+  if key not in keys:
+    published = _parts(key)[1].startswith("published")
+    return Cell("not applicable" if published else NOT_RUN, tone="missing")
+  defense, attack = _parts(key)
+  cell = value_cell(group, key, best=attack == CLAIM)
+  if attack == CLAIM and _is_masked(group, defense):
+    return dataclasses.replace(cell, note=f"{cell.note}; {MASKED}", tone="unclear")
+  return cell
+
+
+def figures(groups: Sequence[Group]) -> list[Figure]:
+  """Returns the charts that the curves of the audits allow."""
+  found = []
+  samples = _series(groups, "samples", "step", "accuracy", defense_title)
+  found += _chart("Adaptive attack: accuracy in %", samples, "adaptive samples per step")
+  scores = {"mi-pl": "MI-PL", "confidence": "confidence alone"}
+  name = "Detection: true positive rate"
+  places = ("false_positive_rate", "true_positive_rate")
+  rates = _series(groups, "roc", *places, lambda word: scores.get(word, word))
+  found += _chart(name, rates, "false positive rate")
+  grids = _series(groups, "tradeoff", "clean", "adversarial", defense_title)
+  found += _chart("Oblivious PGD-10: accuracy in %", grids, "clean accuracy in %", from_low=True)
+  for group in groups:
+    found += _lambda_charts(group, len(groups) > 1)
+  return found
+
+
+def _series(
+  groups: Sequence[Group], kind: str, x: str, y: str, title: Callable[[str], str]
+) -> list[tuple[str, Sequence[Mapping[str, Any]], str, str]]:
+  found = []
+  for group in groups:
+    for name, points in group.runs[0].results.curves.items():
+      if name.startswith(f"{AUDIT}/{kind}/"):
+        word = title(name.split("/", 2)[2])
+        found.append((f"{group.label}, {word}" if len(groups) > 1 else word, points, x, y))
+  return found
+
+
+def _chart(
+  title: str,
+  series: Sequence[tuple[str, Sequence[Mapping[str, Any]], str, str]],
+  x_label: str,
+  *,
+  from_low: bool = False,
+) -> list[Figure]:
+  if not series:
+    return []
+  lines = []
+  for i, (label, points, x, y) in enumerate(series):
+    places = [(float(point[x]), point[y]) for point in points]
+    lines.append(charts.Series(label, tuple(sorted(places) if from_low else places), i))
+  chart = charts.lines(title, lines, x_label=x_label, from_low=from_low)
+  return [Figure(title, chart, tuple((one.label, one.colour) for one in lines))]
+
+
+def _lambda_charts(group: Group, several: bool) -> list[Figure]:
+  """Fig. 2: one chart per mode."""
+  found, curves = [], group.runs[0].results.curves
+  for mode, title in (("pl", "MI-PL"), ("ol", "MI-OL")):
+    series = []
+    for kind in ("clean", "adversarial"):
+      points = curves.get(f"{AUDIT}/lambda/{mode}/{kind}", ())
+      if points:
+        fields = {"true_class": "true class"}
+        if kind == "adversarial":
+          fields["predicted_class"] = "predicted class"
+        elif "ideal" in points[0]:
+          fields["ideal"] = "linear model"
+        series += [(f"{kind}, {label}", points, "mix_weight", y) for y, label in fields.items()]
+    place = f", {group.label}" if several else ""
+    found += _chart(f"Change of the probability, {title}{place}", series, "mix ratio λ")
+  return found

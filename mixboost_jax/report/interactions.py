@@ -1,0 +1,704 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the figures of interactions are drawn from, read from results files."""
+
+import base64
+import dataclasses
+import io
+import json
+import math
+import pathlib
+import struct
+import textwrap
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mixboost_jax import interactions
+from mixboost_jax.files import make_folder, write_bytes
+from mixboost_jax.report import charts as charts_lib
+from mixboost_jax.report import svg, titles
+from mixboost_jax.report import svg as charts
+from mixboost_jax.report.charts import Figure, Series
+from mixboost_jax.report.groups import Group, is_plain
+from mixboost_jax.report.svg import Markup, element
+from mixboost_jax.runtime.results import Metric
+
+CURVE, TRAINING = "interactions", "interactions_training"
+MAP, PICTURE, TREE = "interaction_map", "interaction_picture", "interaction_tree"
+ATTACK, OUTLIERS = "interaction_attack", "interaction_outliers"
+CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE, ATTACK, OUTLIERS)
+"""Curves of a results file that have figures of their own."""
+PROXY = "interaction_proxy"
+PLAIN_ERRORS = ("error", "clean_error")
+ERRORS = (*PLAIN_ERRORS, "mce", "mfr")
+"""Metrics that M is compared with."""
+_SHARED = ("data", "model", "augment", "objective", "adversary", "optimizer", "train")
+"""Sections that the runs of a sweep of r1 have in common."""
+MAX_CONTRASTS = 6
+"""Runs in one figure of attacking utilities or outliers."""
+MIN_SCATTER = 4
+"""Fewest runs for a scatter of M against an error."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+# Charts of interactions: curves with bands, a labelled scatter, a map over a picture, a tree.
+
+
+def tree(title: str, rows: Rows) -> Markup:
+  """Draws a tree of cells; the height of a node is T of its span."""
+  width, height, left, right, top, bottom = 480, 270, 52, 14, 14, 40
+  places, players, tallest = tree_layout(rows)
+  x = svg.Scale(-0.5, max(1, len(players)) - 0.5, left, width - right)
+  y = svg.Scale(0.0, 1.08 * tallest, height - bottom, top)
+  marks = svg.ticks(0.0, tallest, count=5)
+  step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+  body = []
+  for mark in marks:
+    body.append(svg.stroke(x.start, y(mark), x.stop, y(mark), "grid"))
+    body.append(svg.text(x.start - 6, y(mark) + 4, svg.label(mark, step), "end"))
+  for number, player in enumerate(players):
+    body.append(svg.text(x(number), height - bottom + 16, str(player), "middle"))
+  body.append(svg.text((left + width - right) / 2, height - 6, "cell", "middle"))
+  body.append(svg.turned(12, (top + height - bottom) / 2, "T([A])"))
+  for row in rows:
+    if row.get("left") is None:
+      continue
+    here = places[int(row["step"])]
+    colour = 0 if float(row["interaction"]) >= 0 else 1
+    for child in (places[int(row["left"])], places[int(row["right"])]):
+      corner = [(child[0], child[1]), (child[0], here[1]), (here[0], here[1])]
+      body.append(svg.line(corner, x, y, colour))
+    body.append(svg.dot(x(here[0]), y(here[1]), 3, colour))
+  words = f"{title}: {len(players)} cells, T of all together {tallest:.3g}"
+  return svg.figure(title, words, width, height, body)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """The interactions of one group; of several seeds the first that has them."""
+
+  label: str
+  colour: int
+  rows: Rows
+  proxy: float
+  proxy_low: float | None
+  proxy_high: float | None
+  errors: Mapping[str, float]
+  """Title of a set of pictures -> error in %."""
+  settings: Mapping[str, Any]
+  map: Rows
+  picture: Rows
+  tree: Rows
+  attack: Rows = ()
+  outliers: Rows = ()
+
+  @property
+  def keep_rate(self) -> float:
+    """r1: fraction of the cells that the masked view keeps; NaN without a boost loss."""
+    if self.settings.get("objective", {}).get("name") != "mixboost":
+      return math.nan
+    return float(self.settings.get("mask", {}).get("keep_rate", math.nan))
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns the numbers, without map and tree."""
+    return {
+      "orders": [int(row["step"]) for row in self.rows],
+      **{
+        name: [row[name] for row in self.rows] for name in ("relative", "low", "high", "strength")
+      },
+      "M": [self.proxy, self.proxy_low, self.proxy_high],
+      "errors": dict(self.errors),
+    }
+
+
+def measured(groups: Sequence[Group]) -> list[Measured]:
+  """Returns those groups that have a curve J^(m), in their order and colour."""
+  found = []
+  for colour, group in enumerate(groups):
+    for run in group.runs:
+      curves = run.results.curves
+      if not curves.get(CURVE):
+        continue
+      known = {metric.name: metric for metric in run.results.metrics}
+      proxy = known.get(PROXY)
+      errors = {
+        _title(metric): metric.value
+        for metric in run.results.metrics
+        if metric.name in ERRORS and math.isfinite(metric.value)
+      }
+      rest = {name: curves.get(name, ()) for name in CURVES}
+      found.append(
+        Measured(
+          label=group.label,
+          colour=colour,
+          rows=curves[CURVE],
+          proxy=proxy.value if proxy else math.nan,
+          proxy_low=proxy.low if proxy else None,
+          proxy_high=proxy.high if proxy else None,
+          errors=errors,
+          settings=run.results.settings,
+          map=rest[MAP],
+          picture=rest[PICTURE],
+          tree=rest[TREE],
+          attack=rest[ATTACK],
+          outliers=rest[OUTLIERS],
+        )
+      )
+      break
+  return found
+
+
+def _title(metric: Metric) -> str:
+  title = titles.dataset(metric.dataset, metric.split)
+  return title if metric.name in PLAIN_ERRORS else f"{title}: {titles.metric(metric.name)}"
+
+
+def sweep(runs: Sequence[Measured]) -> list[Measured]:
+  """Returns the largest set of runs that differ in r1 only, by r1; empty if fewer than 3."""
+  families: dict[str, dict[float, Measured]] = {}
+  for run in runs:
+    if math.isfinite(run.keep_rate):
+      rest = {key: run.settings.get(key) for key in _SHARED}
+      family = families.setdefault(json.dumps(rest, sort_keys=True, default=str), {})
+      family.setdefault(round(run.keep_rate, 6), run)
+  best = max(families.values(), key=len, default={})
+  return [best[rate] for rate in sorted(best)] if len(best) > 2 else []
+
+
+def without_boost(boosted: Measured, runs: Sequence[Measured]) -> Measured | None:
+  """Returns the run that was trained like `boosted`, but by plain risk minimisation."""
+  same = [key for key in _SHARED if key != "objective"]
+  return next(
+    (
+      run
+      for run in runs
+      if run.settings.get("objective", {}).get("name") == "erm"
+      and all(run.settings.get(key) == boosted.settings.get(key) for key in same)
+    ),
+    None,
+  )
+
+
+def reference(runs: Sequence[Measured]) -> Measured | None:
+  """Returns the first run of plain risk minimisation."""
+  return next((run for run in runs if is_plain(run.settings)), None)
+
+
+def split_into_panels(runs: Sequence[Measured], *, size: int = 5) -> list[list[Measured]]:
+  """Splits many runs into panels that can be read; the reference is in each."""
+  if len(runs) <= size + 1:
+    return [list(runs)]
+  base = reference(runs) or runs[0]
+  others = [run for run in runs if run is not base]
+  return [[base, *others[start : start + size]] for start in range(0, len(others), size)]
+
+
+def proxy_scatters(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
+  """Returns, for each set of pictures, the runs with M and an error there, if they are enough."""
+  names = dict.fromkeys(name for run in runs for name in run.errors)
+  with_proxy = [run for run in runs if math.isfinite(run.proxy)]
+  table = {name: [run for run in with_proxy if name in run.errors] for name in names}
+  return {name: some for name, some in table.items() if len(some) >= MIN_SCATTER}
+
+
+def contrasts(
+  runs: Sequence[Measured],
+) -> list[tuple[str, str, list[tuple[Measured, Rows]]]]:
+  """Returns title, field and runs with rows of each figure that compares two measurements."""
+  found = []
+  for title, field, rows_of in (
+    ("Attacking utility \u0394J of an order, mean over pairs", "utility", "attack"),
+    ("Outliers minus normal pictures: mean interaction \u0394I", "average", "outliers"),
+    ("Outliers minus normal pictures: positive share \u0394P", "positive", "outliers"),
+  ):
+    some = [(run, rows) for run in runs if (rows := getattr(run, rows_of))]
+    if some:
+      found.append((title, field, some[:MAX_CONTRASTS]))
+  return found
+
+
+def tree_layout(rows: Rows) -> tuple[dict[int, tuple[float, float]], list[int], float]:
+  """Returns the place of every node (leaf number, T), the leaves' players, and the largest T."""
+  places: dict[int, tuple[float, float]] = {}
+  players = []
+  for row in rows:
+    node = int(row["step"])
+    if row.get("player") is not None:
+      places[node] = (float(len(players)), 0.0)
+      players.append(int(row["player"]))
+    else:
+      left, right = places[int(row["left"])], places[int(row["right"])]
+      places[node] = ((left[0] + right[0]) / 2, float(row["total"]))
+  return places, players, max((place[1] for place in places.values()), default=0.0) or 1.0
+
+
+# Which figures of interactions the results allow, for the page.
+
+MAX_PORTRAITS = 3
+"""Runs whose map and tree are shown."""
+NOTE = (
+  "J is the strength of interactions of an order m (the number of other patches present) over its "
+  "mean; bands are intervals over pictures. Low orders are on the left, high ones on the right."
+)
+
+
+def collect(groups: Sequence[Group]) -> list[Figure]:
+  """Returns curves, the sweep of r1, M against errors, maps, trees, and what a monitor logged."""
+  runs = measured(groups)
+  found = [
+    _curves(f"Interaction strength J{_numbered(k, n)}", panel) for k, n, panel in _numbers(runs)
+  ]
+  if chain := sweep(runs):
+    recoloured = [(f"r1 = {run.keep_rate:g}", k, run) for k, run in enumerate(chain)]
+    found.append(_bands("J for fractions r1 of cells kept", recoloured))
+  found += [_contrast(*one) for one in contrasts(runs)]
+  for name, some in proxy_scatters(runs).items():
+    found.append(_scatter(name, some))
+  for run in runs[:MAX_PORTRAITS]:
+    if run.map:
+      title = f"I(i, j) of the framed cell, {run.label}"
+      found.append(Figure(title, heat(title, run.map, run.picture)))
+    if run.tree:
+      title = f"Cells merged by T([A]), {run.label}"
+      found.append(Figure(title, tree(title, run.tree)))
+  return found + _watched(groups)
+
+
+def _numbers(runs: Sequence[Measured]) -> list[tuple[int, int, list[Measured]]]:
+  panels = split_into_panels(runs) if runs else []
+  return [(k, len(panels), panel) for k, panel in enumerate(panels)]
+
+
+def _numbered(number: int, count: int) -> str:
+  return f" ({number + 1} of {count})" if count > 1 else ""
+
+
+def _curves(title: str, runs: Sequence[Measured]) -> Figure:
+  own = len({run.colour % charts.NUM_COLOURS for run in runs}) == len(runs)
+  return _bands(title, [(run.label, run.colour if own else k, run) for k, run in enumerate(runs)])
+
+
+def _bands(title: str, runs: Sequence[tuple[str, int, Measured]]) -> Figure:
+  series = [
+    Band(
+      label,
+      colour,
+      tuple((row["ratio"], row["relative"], row["low"], row["high"]) for row in run.rows),
+    )
+    for label, colour, run in runs
+  ]
+  chart = bands(title, series, x_label="order m / (n \u2212 2)", mark=1.0)
+  return Figure(title, chart, tuple((label, colour) for label, colour, _ in runs))
+
+
+def _contrast(title: str, field: str, runs: Sequence[tuple[Measured, Rows]]) -> Figure:
+  series = [
+    Band(
+      run.label,
+      run.colour,
+      tuple((row["ratio"], row[field], row[f"{field}_low"], row[f"{field}_high"]) for row in rows),
+    )
+    for run, rows in runs
+  ]
+  chart = bands(title, series, x_label="order m / (n \u2212 2)", mark=0.0)
+  return Figure(title, chart, tuple((run.label, run.colour) for run, _ in runs))
+
+
+def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
+  points = [
+    Point(run.label, run.proxy, run.errors[name], run.proxy_low, run.proxy_high, run.colour)
+    for run in runs
+  ]
+  title = f"M(0.2, 0.2, 0.8) and the error on {name}"
+  proxies, errors = [p.x for p in points], [p.y for p in points]
+  if len(set(proxies)) > 1 and len(set(errors)) > 1:
+    r, p_value = interactions.permutation_p(proxies, errors)
+    title += f": r = {r:.2f}, permutation p = {p_value:.2g}, {len(points)} runs"
+  return Figure(title, scatter(title, points, x_label="M", y_label="error in %"))
+
+
+def _watched(groups: Sequence[Group]) -> list[Figure]:
+  """What the monitor logged during training."""
+  series: dict[str, list[Series]] = {}
+  several = len(groups) > 1
+  names = {"proxy": "M(0.2, 0.2, 0.8)", "low": "J of low orders", "high": "J of high orders"}
+  for colour, group in enumerate(groups):
+    for run in group.runs:
+      points = run.results.curves.get(TRAINING, ())
+      for name, title in names.items():
+        line = tuple((float(p["step"]), p[name]) for p in points if name in p)
+        if line:
+          series.setdefault(title, []).append(Series(group.label, line, colour))
+  return [
+    Figure(
+      f"{title} while training",
+      charts_lib.lines(f"{title} while training", lines),
+      tuple(dict.fromkeys((line.label, line.colour) for line in lines)) if several else (),
+    )
+    for title, lines in series.items()
+  ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+  """One curve with its interval; `points` are (x, y, low, high)."""
+
+  label: str
+  colour: int
+  points: tuple[tuple[float, float, float | None, float | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """One labelled point with an interval in x."""
+
+  label: str
+  x: float
+  y: float
+  low: float | None
+  high: float | None
+  colour: int
+
+
+def bands(title: str, series: Sequence[Band], *, x_label: str, mark: float | None = None) -> Markup:
+  """Draws curves over [0, 1] with their intervals as bands.
+
+  Args:
+    title: of the chart.
+    series: drawn in order.
+    x_label: under the axis.
+    mark: height of a dotted line.
+  """
+  width, height, left, right, top, bottom = 480, 290, 44, 12, 12, 38
+  every = [p for one in series for p in one.points]
+  ends = [value for p in every for value in p[1:] if value is not None]
+  low, high = svg.bounds(ends, include=0.0)
+  x = svg.Scale(
+    min([p[0] for p in every] + [0.0]), max([p[0] for p in every] + [1.0]), left, width - right
+  )
+  y = svg.Scale(low, high, height - bottom, top)
+  body = [
+    svg.grid(x, y, svg.ticks(x.low, x.high, count=5), svg.ticks(low, high, count=5)),
+    svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
+  ]
+  if mark is not None:
+    body.append(svg.stroke(x.start, y(mark), x.stop, y(mark), "diagonal"))
+  for one in series:
+    sure = [p for p in one.points if p[2] is not None and p[3] is not None]
+    outline = [(p[0], p[3]) for p in sure] + [(p[0], p[2]) for p in reversed(sure)]
+    if len(sure) > 1:
+      places = " ".join(f"{x(a):.1f},{y(float(b or 0)):.1f}" for a, b in outline)
+      kind = f"band {svg.series_class(one.colour)}"
+      body.append(element("polygon", points=places, class_=kind))
+  body += [svg.line([p[:2] for p in one.points], x, y, one.colour) for one in series]
+  words = "; ".join(
+    f"{one.label}: {one.points[0][1]:.3g} at {one.points[0][0]:.3g}, "
+    f"{one.points[-1][1]:.3g} at {one.points[-1][0]:.3g}"
+    for one in series
+    if one.points
+  )
+  return svg.figure(title, f"{title} over {x_label}. {words}", width, height, body)
+
+
+def scatter(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> Markup:
+  """Draws labelled points with their intervals in x."""
+  width, height, left, right, top, bottom = 480, 320, 52, 12, 14, 38
+  ends = [e for p in points for e in (p.x, p.low, p.high) if e is not None]
+  x = svg.Scale(*svg.bounds(ends), left, width - right)
+  y = svg.Scale(*svg.bounds([p.y for p in points]), height - bottom, top)
+  body = [
+    svg.grid(x, y, svg.ticks(x.low, x.high, count=5), svg.ticks(y.low, y.high, count=5)),
+    svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
+    svg.turned(12, (top + height - bottom) / 2, y_label),
+  ]
+  for p in points:
+    if p.low is not None and p.high is not None:
+      kind = f"range {svg.series_class(p.colour)}"
+      body.append(svg.stroke(x(p.low), y(p.y), x(p.high), y(p.y), kind))
+  taken: list[tuple[float, float]] = []
+  for p in points:
+    body.append(svg.dot(x(p.x), y(p.y), 4, p.colour))
+    after = x(p.x) < (left + width - right) / 2
+    place = (x(p.x) + (7 if after else -7), y(p.y) - 4)
+    while any(abs(place[1] - b) < 11 and abs(place[0] - a) < 110 for a, b in taken):
+      place = (place[0], place[1] - 11)
+    taken.append(place)
+    body.append(svg.text(*place, p.label, "start" if after else "end", "small"))
+  words = "; ".join(f"{p.label}: {x_label} {p.x:.4g}, {y_label} {p.y:.4g}" for p in points)
+  return svg.figure(title, f"{title}. {words}", width, height, body)
+
+
+def heat(title: str, cells: Rows, picture: Rows) -> Markup:
+  """Draws a picture, and beside it I(i, j) of the framed cell i with every cell j.
+
+  Args:
+    title: of the chart.
+    cells: "value" and "chosen" of each cell, row by row.
+    picture: "red", "green", "blue" of each pixel, row by row, and its "column".
+  """
+  side, gap, top, bar = 200.0, 24.0, 4.0, 46.0
+  grid = math.isqrt(len(cells))
+  cell = side / grid
+  limit = max(abs(float(row["value"])) for row in cells) or 1.0
+  body = []
+  if picture:
+    body.append(
+      element(
+        "image",
+        href=_data_uri(picture),
+        x="0",
+        y=f"{top:g}",
+        width=f"{side:g}",
+        height=f"{side:g}",
+        preserveAspectRatio="none",
+        style="image-rendering:pixelated",
+      )
+    )
+  offsets = (0.0, side + gap) if picture else (0.0,)
+  frames = []
+  for row in cells:
+    number = int(row["step"])
+    place = (number % grid * cell, top + number // grid * cell)
+    share = abs(float(row["value"])) / limit
+    kind = "positive" if float(row["value"]) > 0 else "negative"
+    body.append(_square(offsets[-1] + place[0], place[1], cell, f"heat {kind}", share))
+    if row.get("chosen"):
+      frames += [_square(offset + place[0], place[1], cell, "frame") for offset in offsets]
+  body += frames
+  edge = offsets[-1] + side + 12
+  for k in range(21):
+    share = 1 - k / 10
+    kind = "positive" if share > 0 else "negative"
+    body.append(
+      element(
+        "rect",
+        x=f"{edge:g}",
+        y=f"{top + k * side / 21:.1f}",
+        width="10",
+        height=f"{side / 21 + 0.3:.1f}",
+        class_=f"heat {kind}",
+        style=f"fill-opacity:{abs(share):.3f}",
+      )
+    )
+  for share, place in ((1, top + 10), (0, top + side / 2 + 4), (-1, top + side)):
+    sign = "+" if share > 0 else "\u2212" if share < 0 else ""
+    body.append(svg.text(edge + 14, place, f"{sign}{abs(share) * limit:.2g}", "start"))
+  strongest = max(cells, key=lambda row: abs(float(row["value"])))
+  words = (
+    f"{title}: {grid} by {grid} cells; the strongest interaction is "
+    f"{float(strongest['value']):.3g} with cell {int(strongest['step'])}"
+  )
+  return svg.figure(title, words, edge + bar + 14, side + 2 * top, body)
+
+
+def _square(x: float, y: float, side: float, kind: str, opacity: float | None = None) -> Markup:
+  style = None if opacity is None else f"fill-opacity:{opacity:.3f}"
+  size = f"{side:.2f}"
+  return element(
+    "rect", x=f"{x:.2f}", y=f"{y:.2f}", width=size, height=size, class_=kind, style=style
+  )
+
+
+def _data_uri(picture: Rows) -> str:
+  """The picture as a PNG inside the page."""
+  width = 1 + max(int(row["column"]) for row in picture)
+  lines = []
+  for start in range(0, len(picture), width):
+    line = picture[start : start + width]
+    lines.append(b"\0" + bytes(int(row[c]) for row in line for c in ("red", "green", "blue")))
+
+  def chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+  header = struct.pack(">IIBBBBB", width, len(lines), 8, 2, 0, 0, 0)
+  png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+  png += chunk(b"IDAT", zlib.compress(b"".join(lines))) + chunk(b"IEND", b"")
+  return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+# The figures of interactions as PNG files for a paper; needs matplotlib (extra `plots`).
+
+COLOURS = ("#0064a8", "#c2500a", "#00805c", "#a3457d", "#8a6d00", "#3f3f46")
+DASHES = ("-", "--", ":", "-.", (0, (4, 3)), (0, (1, 4)))
+SCATTERS_PER_ROW = 3
+MAX_MAPS = 4
+"""Runs in the figure of maps."""
+X_LABEL, Y_LABEL = "order $m / (n - 2)$", "interaction strength $J^{(m)}$"
+
+
+def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> list[pathlib.Path]:
+  """Draws whatever the results allow: curves, sweep of r1, M against errors, map, tree.
+
+  Args:
+    groups: from `aggregate.group`.
+    folder: of the PNG files; created.
+    title: what was measured, above every figure.
+
+  Returns:
+    The files.
+
+  Raises:
+    ValueError: without matplotlib, or if no run has interactions.
+  """
+  runs = measured(groups)
+  if not runs:
+    raise ValueError("report: no run has interactions.json; use --job=interactions first.")
+  jobs: dict[str, tuple[Callable[..., None], Any, tuple[float, float]]] = {}
+  panels = split_into_panels(runs)
+  for number, panel in enumerate(panels):
+    name = "strength" if len(panels) == 1 else f"strength_{number + 1}"
+    jobs[name] = (_draw_curves, [(run.label, run) for run in panel], (5.2, 3.6))
+  if chosen := _four(runs):
+    jobs["strength_boost"] = (_draw_curves, [(run.label, run) for run in chosen], (5.2, 3.6))
+  if chain := sweep(runs):
+    base = without_boost(chain[0], runs)
+    named = [("no boost", base)] if base else []
+    named += [(f"$r_1 = {run.keep_rate:g}$", run) for run in chain]
+    jobs["strength_sweep"] = (_draw_curves, named, (5.2, 3.6))
+  for heading, field, some in contrasts(runs):
+    jobs[f"contrast_{field}"] = (_contrasts, (heading, field, some), (5.2, 3.6))
+  if scatters := proxy_scatters(runs):
+    columns = min(SCATTERS_PER_ROW, len(scatters))
+    jobs["proxy"] = (_scatters, scatters, (4.8 * columns, 4.0 * -(-len(scatters) // columns)))
+  if shown := [run for run in runs if run.map and run.picture][:MAX_MAPS]:
+    jobs["map"] = (_maps, shown, (4.6, 2.1 * len(shown) + 0.3))
+  if runs[0].tree:
+    jobs["tree"] = (_tree, runs[0], (5.2, 3.4))
+  make_folder(folder)
+  files = []
+  for name, (draw, content, size) in jobs.items():
+    files.append(folder / f"{name}.png")
+    write_bytes(files[-1], _png(draw, content, size, title))
+  return files
+
+
+def _four(runs: Sequence[Measured]) -> list[Measured]:
+  """Baseline and PixMix, each without and with the boost loss at r1 = 0.7."""
+  found = {}
+  for run in runs:
+    policy = run.settings.get("augment", {}).get("policy", {}).get("name")
+    plain = run.settings.get("objective", {}).get("align", "none") == "none"
+    boosted = run.keep_rate == run.keep_rate
+    if policy in ("none", "pixmix") and plain and (not boosted or abs(run.keep_rate - 0.7) < 1e-6):
+      found.setdefault((policy, boosted), run)
+  return [found[key] for key in sorted(found)] if len(found) == 4 else []
+
+
+def _png(draw: Callable[..., None], content: Any, size: tuple[float, float], title: str) -> bytes:
+  try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+  except ImportError as error:
+    raise ValueError("report: PNG figures need matplotlib (pip install matplotlib).") from error
+  figure = Figure(figsize=size, layout="constrained")
+  FigureCanvasAgg(figure)
+  if title:
+    figure.suptitle(title, fontsize=9)
+  draw(figure, content)
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+  return buffer.getvalue()
+
+
+def _draw_curves(figure: Any, runs: Sequence[tuple[str, Measured]]) -> None:
+  axes = figure.add_subplot()
+  for k, (label, run) in enumerate(runs):
+    x = [row["ratio"] for row in run.rows]
+    style = {"color": COLOURS[k % 6], "linestyle": DASHES[k % 6], "linewidth": 1.6}
+    axes.plot(x, [row["relative"] for row in run.rows], label=label, **style)
+    if run.rows[0]["low"] is not None:
+      low, high = ([row[end] for row in run.rows] for end in ("low", "high"))
+      axes.fill_between(x, low, high, color=COLOURS[k % 6], alpha=0.12, linewidth=0)
+  axes.axhline(1.0, color="0.6", linewidth=0.7, linestyle=":")
+  axes.set(xlabel=X_LABEL, ylabel=Y_LABEL, xlim=(0, 1))
+  axes.set_ylim(bottom=0)
+  axes.legend(fontsize=8, frameon=False)
+
+
+def _contrasts(figure: Any, content: tuple[str, str, list[tuple[Measured, Rows]]]) -> None:
+  title, field, runs = content
+  axes = figure.add_subplot()
+  for k, (run, rows) in enumerate(runs):
+    x = [row["ratio"] for row in rows]
+    style = {"color": COLOURS[k % 6], "linestyle": DASHES[k % 6], "linewidth": 1.6}
+    axes.plot(x, [row[field] for row in rows], label=run.label, **style)
+    low, high = ([row[f"{field}_{end}"] for row in rows] for end in ("low", "high"))
+    if None not in low:
+      axes.fill_between(x, low, high, color=COLOURS[k % 6], alpha=0.12, linewidth=0)
+  axes.axhline(0.0, color="0.6", linewidth=0.7, linestyle=":")
+  axes.set(xlabel=X_LABEL, ylabel=title, xlim=(0, 1))
+  axes.yaxis.label.set_size(8)
+  axes.legend(fontsize=8, frameon=False)
+
+
+def _scatters(figure: Any, table: dict[str, list[Measured]]) -> None:
+  columns = min(SCATTERS_PER_ROW, len(table))
+  labels = dict.fromkeys(run.label for runs in table.values() for run in runs)
+  numbers = {label: str(k + 1) for k, label in enumerate(labels)}
+  key = "   ".join(f"{number} {label}".replace(" ", "\u00a0") for label, number in numbers.items())
+  figure.supxlabel(textwrap.fill(key, 60 * columns), fontsize=8)
+  every = figure.subplots(-(-len(table) // columns), columns, squeeze=False).ravel()
+  for axes in every[len(table) :]:
+    axes.set_visible(False)
+  for axes, (name, runs) in zip(every[: len(table)], table.items(), strict=True):
+    x, y = [run.proxy for run in runs], [run.errors[name] for run in runs]
+    for run in runs:
+      if run.proxy_low is not None and run.proxy_high is not None:
+        axes.plot([run.proxy_low, run.proxy_high], [run.errors[name]] * 2, color="0.8", linewidth=1)
+    axes.scatter(x, y, s=18, color=COLOURS[0], zorder=3)
+    for run, a, b in zip(runs, x, y, strict=True):
+      axes.annotate(numbers[run.label], (a, b), (3, 2), textcoords="offset points", fontsize=7)
+    heading = name
+    if len(set(x)) > 1 and len(set(y)) > 1:
+      r, p_value = interactions.permutation_p(x, y)
+      heading += f"\n$r$ = {r:.2f}, permutation $p$ = {p_value:.2g}, {len(runs)} runs"
+    axes.set_title(heading, fontsize=9)
+    axes.set(xlabel="$M(0.2, 0.2, 0.8)$", ylabel="error in %")
+
+
+def _maps(figure: Any, runs: Sequence[Measured]) -> None:
+  """One row per run: the picture, and I(i, j) of the framed cell i."""
+  every = figure.subplots(len(runs), 2, squeeze=False)
+  for (left, right), run in zip(every, runs, strict=True):
+    grid = round(len(run.map) ** 0.5)
+    values = np.array([row["value"] for row in run.map]).reshape(grid, grid)
+    chosen = next(int(row["step"]) for row in run.map if row["chosen"])
+    limit = np.abs(values).max() or 1.0
+    width = 1 + max(int(row["column"]) for row in run.picture)
+    pixels = [[row["red"], row["green"], row["blue"]] for row in run.picture]
+    left.imshow(np.array(pixels, np.uint8).reshape(-1, width, 3))
+    image = right.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    figure.colorbar(image, ax=right).ax.tick_params(labelsize=6)
+    left.set_ylabel(run.label, fontsize=8)
+    right.set_title("$I(i, j)$", fontsize=8)
+    _frame(left, chosen, grid, width / grid)
+    _frame(right, chosen, grid, 1.0)
+    for axes in (left, right):
+      axes.set_xticks([])
+      axes.set_yticks([])
+
+
+def _frame(axes: Any, cell: int, grid: int, side: float) -> None:
+  from matplotlib.patches import Rectangle
+
+  corner = (cell % grid * side - 0.5, cell // grid * side - 0.5)
+  axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="black", linewidth=1.2))
+
+
+def _tree(figure: Any, run: Measured) -> None:
+  axes = figure.add_subplot()
+  places, players, tallest = tree_layout(run.tree)
+  for row in run.tree:
+    if row.get("left") is None:
+      continue
+    here = places[int(row["step"])]
+    colour = COLOURS[0] if row["interaction"] >= 0 else COLOURS[1]
+    for child in (places[int(row["left"])], places[int(row["right"])]):
+      axes.plot([child[0], child[0], here[0]], [child[1], here[1], here[1]], color=colour)
+    axes.plot(*here, "o", color=colour, markersize=4)
+  axes.set_xticks(range(len(players)), [str(player) for player in players])
+  axes.set(xlabel="cell", ylabel="$T([A])$", ylim=(0, 1.08 * tallest))
+  axes.set_title(f"{run.label}: blue $B([A]) \\geq 0$, orange $B([A]) < 0$", fontsize=8)

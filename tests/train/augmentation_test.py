@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixboost_jax import corruptions
+from mixboost_jax.train import augmentation
+
+FOG = {"name": "corrupt", "corruption": "fog", "severity": 3}
+
+
+def test_corruptions_can_be_trained_on(images):
+  labels = jnp.eye(8)
+  key = jax.random.key(0)
+  fn = augmentation.build_policy(FOG)
+  changed, same = fn(key, images, labels)
+  wanted = corruptions.corrupt(key, images, name="fog", severity=3)
+  np.testing.assert_array_equal(changed, wanted)
+  np.testing.assert_array_equal(same, labels)
+
+
+def test_whoever_trains_on_a_benchmark_is_told():
+  nested = {"name": "choice", "options": ({"name": "none"}, FOG, FOG)}
+  (line,) = augmentation.policy_warnings(nested)
+  assert "training on 'fog', which belongs to the benchmark lists c:" in line
+  assert augmentation.policy_warnings({"name": "cutout", "length": 4}) == []
+
+
+def test_wrong_corruptions_are_found_before_a_run():
+  assert augmentation.policy_problem(FOG) is None
+  assert "no corruption 'smog'" in (
+    augmentation.policy_problem({**FOG, "corruption": "smog"}) or ""
+  )
+  assert "severity must be" in (augmentation.policy_problem({**FOG, "severity": 6}) or "")
+  assert "also needs severity" in (
+    augmentation.policy_problem({"name": "corrupt", "corruption": "fog"}) or ""
+  )
