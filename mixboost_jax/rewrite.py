@@ -2,8 +2,8 @@
 """Rewrites any function: convolutions and poolings fast on XLA:CPU, gradients through rounding.
 
 The function is traced. Each equation of the program, in inner programs too, that is slow on CPU is
-exchanged for a call of its equivalent (below); everything else stays
-as it was traced. In the same way rounding is exchanged for a call that passes gradients.
+exchanged for a call of its equivalent (below); everything else stays as it was traced. In the same
+way rounding is exchanged for a call that passes gradients.
 """
 
 import functools
@@ -17,6 +17,8 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 from jaxtyping import Array
+
+from mixboost_jax import checks
 
 _CONVOLUTION, _POOL, _POOL_GRADIENT = (
   "conv_general_dilated",
@@ -53,6 +55,7 @@ def fast_on_cpu(fn: Callable, *, differentiated: bool = False) -> Callable:
   return run
 
 
+@checks.inputs()
 def straight_through(fn: Callable) -> Callable:
   """Returns a function of the values of `fn` that lets the gradient pass through rounding.
 

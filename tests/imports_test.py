@@ -49,7 +49,7 @@ settings = schema.Settings(
   optimizer=schema.Optimizer("sgd", 0.05, 0.9, True, 5e-4, "cosine", 1e-6, 0, (0.5,), 0.1, 0.0),
   train=schema.Train(16, 1.0, 0, 1, 1, "auto", "clean", False, 0.0, 50, 0.0, 1.0, 2, "none"),
   evaluate=schema.Evaluate("clean", "test", 16, 0, "", (), "", 15, 0.95),
-  interactions=schema.Interactions(1, 4, (0.0, 1.0), "neighbour", 1, 1, 4, 0.0, 1, "modified",
+  interactions=schema.Interactions(1, 4, (0.0, 1.0), "neighbour", 1, 1, 4, 4, 0.0, 1, "modified",
                                    "mean", 0.0, False, 0.1, 0.01, 1, 8.0, 0, 0, 4, 0, 1, 0.05),
   audit=schema.Audit(1, "cifar10/mixup", "none", "oblivious", 0.03, 0.01, 1, 0.01, 1, 1, 1, 1, 0, 1,
                      False, 1, 1, "", 1),

@@ -60,8 +60,9 @@ def is_serial(formulation: str) -> bool:
 # One application of one operation to one picture, as numbers that a batch can carry.
 #
 # Policies draw `Steps`, which are run as said above. A step says which operation, with which
-# magnitude, and for the geometric ones which fixed-point matrix. Where a policy has finitely many steps they
-# are tabulated once in double precision (`tabulate`), so that they match Pillow to the pixel.
+# magnitude, and for the geometric ones which fixed-point matrix. Where a policy has finitely many
+# steps they are tabulated once in double precision (`tabulate`), so that they match Pillow to the
+# pixel.
 
 
 class Op(enum.IntEnum):

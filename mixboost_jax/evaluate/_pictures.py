@@ -15,8 +15,9 @@ from mixboost_jax.data import shapes
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
 from mixboost_jax.evaluate._session import Scorer, Scores, Session, columns_of, scores_of
 from mixboost_jax.evaluate._store import Columns
-from mixboost_jax.evaluate._suites import _fit_temperature
 from mixboost_jax.runtime.results import Metric
+
+_fit_temperature = jax.jit(metrics.fit_temperature)
 
 
 def _shapes_variant(examples: Examples, variant: str) -> Examples:
