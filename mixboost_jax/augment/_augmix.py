@@ -16,13 +16,11 @@ from jaxtyping import Array, Float, Int, UInt8
 from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys
 from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._ops import (
   ENHANCERS,
-  Account,
   Op,
-  Shape,
   Steps,
-  _short,
   index,
   is_serial,
   merged_step,
@@ -33,6 +31,7 @@ from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
 MAX_DEPTH = 3
+_RULES = {"alpha": _options.number(0, open_low=True)}
 
 
 class Chains(NamedTuple):
@@ -163,7 +162,7 @@ def augmix(
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
   given: dict[str, Any] = {"severity": severity, "width": width, "depth": depth, "alpha": alpha}
-  _options.check("augmix", **given, all_ops=all_ops, fill=fill, formulation=formulation)
+  _options.check("augmix", _RULES, **given, all_ops=all_ops, fill=fill, formulation=formulation)
   return _augmix(
     keys.per_example(key, len(images)),
     images,
@@ -293,29 +292,38 @@ def _magnitude(
   return magnitude
 
 
-def describe_augmix(
-  each: PRNGKeys,
-  shape: Shape,
+def _describe(
+  scene: Scene,
   *,
-  severity: Number = 3,
-  width: int = 3,
-  depth: int = -1,
-  alpha: Number = 1.0,
-  all_ops: bool = False,
+  severity: Number,
+  width: int,
+  depth: int,
+  alpha: Number,
+  all_ops: bool,
   **_: Any,
 ) -> Account:
   drawn = draw_chains(
-    each,
+    scene.own,
     severity=float(severity),
     width=width,
     depth=depth,
     alpha=float(alpha),
     all_ops=all_ops,
-    shape=shape,
+    shape=scene.shape,
   )
-  account: Account = [{"op": "mix", "share_of_chains": _short(drawn.share[0])}]
+  account: Account = [{"op": "mix", "share_of_chains": short(drawn.share[0])}]
   for i in range(width):
     own = jax.tree.map(lambda leaf, i=i: leaf[0, i, : int(drawn.depth[0, i])], drawn.steps)
-    weight = _short(drawn.weights[0, i])
+    weight = short(drawn.weights[0, i])
     account.append({"op": "chain", "weight": weight, "steps": _ops.describe(own)})
   return account
+
+
+ENTRIES = {
+  "augmix": Entry(
+    augmix,
+    _describe,
+    rules=_RULES,
+    examples=lambda side: {"augmix": {}, "augmix all ops": {"all_ops": True}},
+  ),
+}

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two formulations of "apply a different operation to every example", with equal results.
+"""Pillow's operations on batches: what policies draw (`Steps`) and how it is applied.
+
+A step says which operation, with which magnitude, and for the geometric ones which fixed-point
+matrix: numbers that a batch can carry. Where a policy has finitely many steps they are tabulated
+once in double precision (`tabulate`), so that they match Pillow to the pixel.
+
+There are two formulations of "apply a different operation to every example", with equal results.
 
 serial: a compiled loop over the examples whose body branches to the one operation that is used.
   Nothing superfluous is computed and the picture stays in the cache: the fastest on a CPU, where
@@ -55,13 +61,6 @@ def is_serial(formulation: str) -> bool:
   if formulation == "auto":
     return jax.default_backend() == "cpu"
   return formulation == "serial"
-
-
-# One application of one operation to one picture, as numbers that a batch can carry.
-#
-# Policies draw `Steps`, which are run as said above. A step says which operation, with which
-# magnitude, and for the geometric ones which fixed-point matrix. Where a policy has finitely many steps they
-# are tabulated once in double precision (`tabulate`), so that they match Pillow to the pixel.
 
 
 class Op(enum.IntEnum):
@@ -429,16 +428,3 @@ def _frozen(draw: Draw) -> tuple[Any, tuple[tuple[str, Any], ...]]:
   if isinstance(draw, functools.partial):
     return draw.func, tuple(sorted(draw.keywords.items()))
   return draw, ()
-
-
-# What the augmentations that look at one example only did to it; see `_explain.py`.
-#
-# Each function takes the keys of a batch of one, the shape of the picture and the keywords.
-
-Account = list[dict[str, Any]]
-"""One entry per operation, in order: `op` and its numbers with their unit."""
-Shape = tuple[int, int]
-
-
-def _short(value: Any) -> float:
-  return round(float(value), 6)

@@ -16,12 +16,10 @@ from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
 from mixboost_jax.augment._augmix import INTERPOLATION, ops_used, steps_at
+from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._ops import (
-  Account,
   Op,
-  Shape,
   Steps,
-  _short,
   index,
   is_serial,
   merged_step,
@@ -209,7 +207,7 @@ def pixmix(
     beta: of the Beta distributions of the mixing factors; 3 on CIFAR, 4 on ImageNet.
     severity: highest level of an operation, in [0.1, 10]; 3 on CIFAR, 1 on ImageNet.
     all_ops: whether color, contrast, brightness and sharpness take part, as in the paper's runs.
-    mixings: drawn uniformly in each round; see `pixel_mixings.MIXINGS` for experimental ones.
+    mixings: drawn uniformly in each round; `MIXINGS` lists experimental ones too.
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
 
@@ -218,7 +216,7 @@ def pixmix(
   """
   given: dict[str, Any] = {"k": k, "beta": beta, "severity": severity, "all_ops": all_ops}
   mixings = tuple(mixings)
-  _options.check("pixmix", **given, mixings=mixings, fill=fill, formulation=formulation)
+  _options.check("pixmix", _RULES, **given, mixings=mixings, fill=fill, formulation=formulation)
   height, width, channels = images.shape[1:]
   if len(mixing_images) == 0 or not (
     mixing_images.shape[1] >= height
@@ -335,28 +333,28 @@ MIXINGS: dict[str, Mixing] = {
   "darken_or_lighten": darken_or_lighten,
   "swap_channel": swap_channel,
 }
+_RULES = {"mixings": _options.some_of(*MIXINGS)}
 
 
-def describe_pixmix(
-  each: PRNGKeys,
-  shape: Shape,
+def _describe(
+  scene: Scene,
   *,
-  mixing_images: Any,
-  k: int = 4,
-  beta: Number = 3,
-  severity: Number = 3,
-  all_ops: bool = True,
-  mixings: tuple[str, ...] = ("add", "multiply"),
+  mixing_images: Array,
+  k: int,
+  beta: Number,
+  severity: Number,
+  all_ops: bool,
+  mixings: tuple[str, ...],
   **_: Any,
 ) -> Account:
   drawn = draw_rounds(
-    each,
+    scene.own,
     k=k,
     beta=float(beta),
     severity=float(severity),
     all_ops=all_ops,
     num_mixings=len(mixings),
-    shape=shape,
+    shape=scene.shape,
     mixing_shape=tuple(mixing_images.shape[:3]),
   )
   account: Account = []
@@ -369,6 +367,19 @@ def describe_pixmix(
     if r == 0:
       account.append({"op": "start", **source})
       continue
-    factors = {"a": _short(drawn.a[0, r]), "b": _short(drawn.b[0, r])}
+    factors = {"a": short(drawn.a[0, r]), "b": short(drawn.b[0, r])}
     account.append({"op": tuple(mixings)[int(drawn.mixing[0, r]) - 1], **factors, **source})
   return account
+
+
+ENTRIES = {
+  "pixmix": Entry(
+    pixmix,
+    _describe,
+    rules=_RULES,
+    examples=lambda side: {
+      "pixmix": {},
+      "pixmix experim.": {"mixings": tuple(MIXINGS)[2:]},
+    },
+  ),
+}
