@@ -163,3 +163,7 @@ __all__ = [
   "sample_patch_mask",
   "upsample",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

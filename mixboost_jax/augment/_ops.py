@@ -53,8 +53,6 @@ from mixboost_jax.image.levels import (
 Levels = UInt8[Array, "H W C"]
 LevelBatch = UInt8[Array, "N H W C"]
 
-FORMULATIONS = ("auto", "serial", "merged")
-
 
 def is_serial(formulation: str) -> bool:
   """Resolves "auto": serial on a CPU, merged elsewhere."""
@@ -256,7 +254,6 @@ def apply_steps(
 GEOMETRIC = frozenset({Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y})
 SIGNED = GEOMETRIC
 ENHANCERS = frozenset({Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS})
-WITHOUT_MAGNITUDE = frozenset({Op.IDENTITY, Op.AUTOCONTRAST, Op.EQUALIZE, Op.INVERT})
 UNITS = {
   Op.ROTATE: "degrees",
   Op.SHEAR_X: "pixels per pixel",

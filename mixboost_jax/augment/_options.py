@@ -19,7 +19,7 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def number(low: Number, high: Number = math.inf, *, open_low: bool = False) -> Rule:
+def number(low: Number, *, high: Number = math.inf, open_low: bool = False) -> Rule:
   """Asks for a number of an interval; `open_low` leaves its lower end out."""
   left = "(" if open_low else "["
   want = f"a number in {left}{low:g}, {high:g}]" if high < math.inf else f"a number >= {low:g}"
@@ -93,35 +93,35 @@ RULES: Mapping[str, Rule] = {
   "depth": integer(-1),
   "fill": _pixel,
   "formulation": one_of("auto", "serial", "merged"),
-  "hue": number(0, 0.5),
+  "hue": number(0, high=0.5),
   "k": integer(0),
   "length": integer(0),
   "magnitude": number(0),
   "num_neighbors": integer(1),
   "num_ops": integer(0),
   "options": _tuple,
-  "p": number(0, 1),
+  "p": number(0, high=1),
   "padding": integer(0),
   "partner": one_of("roll", "permutation", "two_permutations"),
   "per": one_of("batch", "example"),
-  "prob": number(0, 1),
+  "prob": number(0, high=1),
   "radius": integer(0),
   "ratio": interval(0),
   "saturation": number(0),
   "scale": interval(0),
-  "severity": number(0.1, 10),
+  "severity": number(0.1, high=10),
   "sigma": number(0),
   "sigmas": interval(0),
   "size": integer(1),
   "steps": _tuple,
-  "weight": number(0, 1),
+  "weight": number(0, high=1),
   "width": integer(1),
 }
 
 
-def problem(name: str, value: Any, own: Mapping[str, Rule] | None = None) -> str | None:
+def problem(name: str, value: Any, own: Mapping[str, Rule]) -> str | None:
   """Returns what is wrong with `name=value`, or None (also without a rule); `own` goes first."""
-  rule = (own or {}).get(name) or RULES.get(name)
+  rule = own.get(name) or RULES.get(name)
   want = rule(value) if rule else None
   return f"expected {want}, got {value!r}" if want else None
 
@@ -133,5 +133,5 @@ def check(place: str, own: Mapping[str, Rule] | None = None, /, **values: Any) -
     ValueError: naming `place`, the keyword, what it may be and what it was.
   """
   for name, value in values.items():
-    if wrong := problem(name, value, own):
+    if wrong := problem(name, value, own or {}):
       raise ValueError(f"{place}: {name}: {wrong}.")
