@@ -82,6 +82,22 @@ class Op(enum.IntEnum):
   SHARPNESS = 15
 
 
+GEOMETRIC = frozenset({Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y})
+SIGNED = GEOMETRIC
+ENHANCERS = frozenset({Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS})
+UNITS = {
+  Op.ROTATE: "degrees",
+  Op.SHEAR_X: "pixels per pixel",
+  Op.SHEAR_Y: "pixels per pixel",
+  Op.TRANSLATE_X: "pixels",
+  Op.TRANSLATE_Y: "pixels",
+  Op.POSTERIZE: "bits",
+  Op.SOLARIZE: "threshold",
+  Op.SOLARIZE_ADD: "levels",
+  **dict.fromkeys(ENHANCERS, "factor"),
+}
+
+
 _TABLES_OF: dict[Op, Callable[[Array], Array]] = {
   Op.AUTOCONTRAST: autocontrast_tables,
   Op.EQUALIZE: equalize_tables,
@@ -251,21 +267,6 @@ def apply_steps(
   return run(levels, steps, ops=ops, interpolation=interpolation, fill=fill)
 
 
-GEOMETRIC = frozenset({Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y})
-SIGNED = GEOMETRIC
-ENHANCERS = frozenset({Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS})
-UNITS = {
-  Op.ROTATE: "degrees",
-  Op.SHEAR_X: "pixels per pixel",
-  Op.SHEAR_Y: "pixels per pixel",
-  Op.TRANSLATE_X: "pixels",
-  Op.TRANSLATE_Y: "pixels",
-  Op.POSTERIZE: "bits",
-  Op.SOLARIZE: "threshold",
-  Op.SOLARIZE_ADD: "levels",
-  **dict.fromkeys(ENHANCERS, "factor"),
-}
-
 _MATRIX_ENTRY = {Op.SHEAR_X: 1, Op.TRANSLATE_X: 2, Op.SHEAR_Y: 3, Op.TRANSLATE_Y: 5}
 
 
@@ -370,8 +371,6 @@ def names(ops: Sequence[Op]) -> tuple[str, ...]:
   """Returns the names by which a user speaks of operations."""
   return tuple(op.name.lower() for op in ops)
 
-
-# Runs a policy whose steps come from a constant table.
 
 Draw = Callable[..., Steps]
 

@@ -2,7 +2,10 @@
 """From `{"name": "cutout", "length": 16}` in a config to a function of a batch.
 
 A policy may contain policies: `compose` (`steps`: a tuple of policies, applied in order),
-`with_probability` (`p`, `policy`, `per`) and `choice` (`options`: a tuple of policies, `per`).
+`with_probability` (`p`, `policy`, `per`) and `choice` (`options`: a tuple of policies, `per`). As
+functions these three take augmentations of either kind. What they return takes the labels as an
+optional third argument: with them it returns the pair, without them (only if no member needs them)
+the pictures.
 """
 
 import functools
@@ -185,11 +188,6 @@ def arrays_for(name: str, entry: Entry, resources: Mapping[str, Any]) -> dict[st
   return arrays
 
 
-# Augmentations as random functions: composition, gates and choice stay augmentations.
-#
-# Members may be of either kind. What is returned takes the labels as an optional third argument:
-# with them it returns the pair, without them (only if no member needs them) the pictures.
-
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -294,12 +292,6 @@ def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
   return jax.tree.map(pick, yes, no)
 
 
-# Runs an example-wise augmentation on every device's own part of a batch.
-#
-# The loop over examples of the serial formulation cannot be partitioned by the compiler: without
-# this, each device would gather the batch and process all of it.
-
-
 @checks.inputs()
 def over_mesh(
   fn: Callable[..., Any],
@@ -308,7 +300,10 @@ def over_mesh(
   batch_axes: Sequence[str] | None = None,
   resources: Mapping[str, jax.Array] | None = None,
 ) -> Callable[[AnyKey, Images], Images]:
-  """Returns `fn` for batches whose first axis is sharded over `mesh`.
+  """Returns `fn` for batches whose first axis is sharded over `mesh`: each device does its part.
+
+  The compiler cannot partition the loop over examples of the serial formulation: without this, each
+  device would gather the batch and process all of it.
 
   Args:
     fn: `fn(key, images, **resources) -> images`, where an example depends on its own key only.
