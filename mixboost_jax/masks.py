@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random patch masks: which cells of an image a masked view keeps."""
+"""Random patch masks: which cells of an image a masked view keeps.
+
+The code speaks of the fraction *kept* only. The paper's text calls `r1` the masked fraction, its
+figures treat it as the kept one; configs accept both names (`mask.keep_rate`, `mask.mask_rate`).
+
+Symbols (Deng et al. 2022, arXiv:2111.06236): n -> grid**2 players, S1 within S2 -> the smaller
+and the larger mask, r1 < r2 -> their keep rates.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images
-
-# From a grid of kept cells to a masked picture.
 
 
 @checks.inputs()
@@ -61,15 +66,6 @@ def apply(
     raise ValueError(f"masks.apply: fill must be a number, [C] or [H, W, C], got {fill.shape}.")
   shape = {0: (1, 1, 1, 1), 1: (1, 1, 1, -1), 3: (1, *fill.shape)}[fill.ndim]
   return jnp.where(keep, images, jnp.broadcast_to(fill.reshape(shape), images.shape))
-
-
-# Which cells of a patch grid are kept.
-#
-# The code speaks of the fraction *kept* only. The paper's text calls `r1` the masked fraction, its
-# figures treat it as the kept one; configs accept both names (`mask.keep_rate`, `mask.mask_rate`).
-#
-# Symbols (Deng et al. 2022, arXiv:2111.06236): n -> grid**2 players, S1 within S2 -> the smaller
-# and the larger mask, r1 < r2 -> their keep rates.
 
 
 @checks.inputs()
@@ -163,3 +159,7 @@ __all__ = [
   "sample_patch_mask",
   "upsample",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

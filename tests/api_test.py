@@ -40,3 +40,10 @@ def test_house_rules(name):
   for parameter in parameters.values():
     if parameter.kind is POSITIONAL and parameter.default is not inspect.Parameter.empty:
       pytest.fail(f"{name}: option {parameter.name} must be keyword-only")
+
+
+@pytest.mark.parametrize("name", ["augment", "augment.ops", "corruptions", "image", "masks"])
+def test_a_door_shows_its_public_names_only(name):
+  module = importlib.import_module(f"mixboost_jax.{name}")
+  assert dir(module) == sorted(module.__all__)
+  assert [key for key in module.__all__ if not hasattr(module, key)] == []

@@ -3,7 +3,8 @@
 
 Every function takes one key, or one key per example; what happens to an example depends on its
 own key only. Functions named in `MIXES_LABELS` mix examples, and take and return soft labels; the
-partner of an example is its predecessor in the shuffled batch (see `mixup`).
+partner of an example is its predecessor in the shuffled batch (see `mixup`). An `Entry` of
+`AUGMENTATIONS` is all that configs, `build`, `explain` and the contact sheet know about one.
 
 Bytes are refused. Floats of 0 to 255 are refused in NumPy arrays; in arrays of JAX only a run with
 `MIXBOOST_CHECKS=1` notices them (see `checks`), because to look would wait for the device.
@@ -15,12 +16,6 @@ of them straight through. The others (flip, crops, cutout, `color_jitter`, noise
 mixes) have the gradient of their formula.
 """
 
-import functools
-from collections.abc import Mapping
-from typing import Any
-
-from mixboost_jax import checks
-from mixboost_jax.array_types import AnyKey, Images, SoftLabels
 from mixboost_jax.augment import ops
 from mixboost_jax.augment._augmix import augmix, augmix_views
 from mixboost_jax.augment._autoaugment import autoaugment
@@ -37,7 +32,8 @@ from mixboost_jax.augment._classical import (
   random_grayscale,
   random_resized_crop,
 )
-from mixboost_jax.augment._explain import explain_with
+from mixboost_jax.augment._entry import Entry, Scene
+from mixboost_jax.augment._explain import explain
 from mixboost_jax.augment._mixing_set import FAMILIES, mixing_images, spectral_noise
 from mixboost_jax.augment._mixup import (
   ManifoldMix,
@@ -52,98 +48,20 @@ from mixboost_jax.augment._mixup import (
 )
 from mixboost_jax.augment._pixmix import pixmix
 from mixboost_jax.augment._policy import (
+  AUGMENTATIONS,
   COMPOSITES,
+  MIXES_LABELS,
   Augmentation,
-  build_from,
+  build,
   choice,
   compose,
+  entries_in,
   identity,
   over_mesh,
-  problem_in,
+  policy_problem,
   with_probability,
 )
 from mixboost_jax.augment._randaugment import randaugment, trivial_augment_wide
-
-AUGMENTATIONS = {
-  "augmix": augmix,
-  "autoaugment": autoaugment,
-  "color_jitter": color_jitter,
-  "cutmix": cutmix,
-  "cutout": cutout,
-  "gaussian_blur": gaussian_blur,
-  "gaussian_noise": gaussian_noise,
-  "mixup": mixup,
-  "pixmix": pixmix,
-  "randaugment": randaugment,
-  "random_crop": random_crop,
-  "random_flip": random_flip,
-  "random_grayscale": random_grayscale,
-  "random_resized_crop": random_resized_crop,
-  "sample_pairing": sample_pairing,
-  "smote": smote,
-  "trivial_augment_wide": trivial_augment_wide,
-}
-
-MIXES_LABELS = frozenset({"cutmix", "mixup", "sample_pairing", "smote"})
-"""Names whose function mixes examples, and takes and returns soft labels."""
-
-
-@checks.inputs()
-def policy_problem(policy: Mapping[str, Any]) -> str | None:
-  """Returns what is wrong with a policy (name, keywords, their values), or None."""
-  return problem_in(AUGMENTATIONS, policy)
-
-
-@checks.inputs()
-def build(policy: Mapping[str, Any], **resources: Any) -> Augmentation:
-  """Turns a policy into `fn(key, images, soft_labels) -> (images, soft_labels)`.
-
-  Args:
-    policy: `name` and exactly the keywords of that augmentation. Name "none" is the identity;
-      `compose`, `with_probability` and `choice` contain policies (see `_policy.py`).
-    **resources: `mixing_images` (pixmix); `mesh` and optionally `batch_axes`: example-wise
-      augmentations then run on every device's own part of the batch.
-
-  Raises:
-    ValueError: if the policy is wrong, or lacks a resource.
-  """
-  return build_from(AUGMENTATIONS, policy, resources)
-
-
-@checks.inputs()
-def explain(
-  key: AnyKey,
-  policy: Mapping[str, Any],
-  *,
-  shape: tuple[int, int],
-  row: int = 0,
-  batch: tuple[Images, SoftLabels] | None = None,
-  **resources: Any,
-) -> list[dict[str, Any]]:
-  """Lists what `build(policy, **resources)` does to one example.
-
-  Args:
-    key: the example's own key, as `keys.example_keys` makes it; or those of its whole batch.
-    policy: as for `build`.
-    shape: (height, width) of the picture.
-    row: which example of the batch.
-    batch: pictures and soft labels of the batch. Without it, augmentations that mix examples say
-      only that they do; with it, they name the partner's row.
-    **resources: as for `build`.
-
-  Returns:
-    One entry per operation, in order: `op` and its magnitudes with their units.
-  """
-  return explain_with(
-    key,
-    policy,
-    build=functools.partial(build, **resources),
-    shape=shape,
-    row=row,
-    batch=batch,
-    mixing_images=resources.get("mixing_images"),
-  )
-
 
 __all__ = [
   "AUGMENTATIONS",
@@ -151,7 +69,9 @@ __all__ = [
   "FAMILIES",
   "MIXES_LABELS",
   "Augmentation",
+  "Entry",
   "ManifoldMix",
+  "Scene",
   "augmix",
   "augmix_views",
   "autoaugment",
@@ -164,6 +84,7 @@ __all__ = [
   "draw_attempts",
   "draw_flips",
   "draw_manifold_mix",
+  "entries_in",
   "explain",
   "gaussian_blur",
   "gaussian_noise",
@@ -189,3 +110,7 @@ __all__ = [
   "trivial_augment_wide",
   "with_probability",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -2,7 +2,7 @@
 """AugMix: a convex mix of chains of operations with the picture itself.
 
 Paper: Hendrycks et al. 2020, arXiv:1912.02781, Algorithm 1. Symbols: k -> width, w -> weights,
-m -> share, alpha -> alpha.
+m -> share, alpha -> alpha. PixMix has the same operations, at the same magnitudes.
 """
 
 import functools
@@ -16,13 +16,11 @@ from jaxtyping import Array, Float, Int, UInt8
 from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys
 from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._ops import (
   ENHANCERS,
-  Account,
   Op,
-  Shape,
   Steps,
-  _short,
   index,
   is_serial,
   merged_step,
@@ -32,7 +30,83 @@ from mixboost_jax.augment._ops import (
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
+BASE_OPS = (
+  Op.AUTOCONTRAST,
+  Op.EQUALIZE,
+  Op.POSTERIZE,
+  Op.ROTATE,
+  Op.SOLARIZE,
+  Op.SHEAR_X,
+  Op.SHEAR_Y,
+  Op.TRANSLATE_X,
+  Op.TRANSLATE_Y,
+)
+ALL_OPS = (*BASE_OPS, Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS)
+"""With the four that overlap with the corruptions of the test sets."""
+INTERPOLATION = "bilinear"
+
+
+def ops_used(*, all_ops: bool) -> tuple[Op, ...]:
+  """Returns what may be applied, the identity included (it stands for "no step")."""
+  return (Op.IDENTITY, *sorted(ALL_OPS if all_ops else BASE_OPS))
+
+
+def steps_at(
+  u: Float[Array, "*n 3"], *, severity: float, all_ops: bool, height: int, width: int
+) -> Steps:
+  """Turns three uniform numbers into a step: operation, level in [0.1, severity), sign.
+
+  Magnitudes at level l: posterize 4 - int(0.4 l) bits, rotate +-int(3 l) degrees, solarize from
+  256 - int(25.6 l), shear +-0.03 l, translate +-int(side l / 30) pixels, enhancers 0.18 l + 0.1.
+
+  Args:
+    u: in [0, 1).
+    severity: highest level, in [0.1, 10].
+    all_ops: whether the enhancers take part.
+    height: of the pictures, pixels.
+    width: of the pictures, pixels.
+  """
+  choices = ALL_OPS if all_ops else BASE_OPS
+  op = jnp.asarray(np.asarray(choices, np.int32))[index(u[..., 0], len(choices))]
+  level = 0.1 + rounded((severity - 0.1) * u[..., 1])
+  sign = jnp.where(u[..., 2] < 0.5, -1.0, 1.0)
+  magnitude = _magnitude(op, level, sign, height=height, width=width)
+  return traced_steps(
+    op,
+    magnitude,
+    height=height,
+    width=width,
+    max_degrees=int(3 * severity),
+    interpolation=INTERPOLATION,
+  )
+
+
+def _magnitude(
+  op: Int[Array, "*n"],
+  level: Float[Array, "*n"],
+  sign: Float[Array, "*n"],
+  *,
+  height: int,
+  width: int,
+) -> Float[Array, "*n"]:
+  values = {
+    Op.POSTERIZE: 4 - jnp.floor(level * 4 / 10),
+    Op.ROTATE: sign * jnp.floor(level * 30 / 10),
+    Op.SOLARIZE: 256 - jnp.floor(level * 256 / 10),
+    Op.SHEAR_X: sign * level * 0.3 / 10,
+    Op.SHEAR_Y: sign * level * 0.3 / 10,
+    Op.TRANSLATE_X: sign * jnp.floor(level * (width / 3) / 10),
+    Op.TRANSLATE_Y: sign * jnp.floor(level * (height / 3) / 10),
+    **dict.fromkeys(ENHANCERS, rounded(level * 0.18) + 0.1),
+  }
+  magnitude = jnp.zeros_like(level)
+  for which, value in values.items():
+    magnitude = jnp.where(op == which, value, magnitude)
+  return magnitude
+
+
 MAX_DEPTH = 3
+_RULES = {"alpha": _options.number(0, open_low=True)}
 
 
 class Chains(NamedTuple):
@@ -163,7 +237,7 @@ def augmix(
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
   given: dict[str, Any] = {"severity": severity, "width": width, "depth": depth, "alpha": alpha}
-  _options.check("augmix", **given, all_ops=all_ops, fill=fill, formulation=formulation)
+  _options.check("augmix", _RULES, **given, all_ops=all_ops, fill=fill, formulation=formulation)
   return _augmix(
     keys.per_example(key, len(images)),
     images,
@@ -216,106 +290,38 @@ def augmix_views(
   return tuple(jnp.split(views, num_views))
 
 
-# The operations of AugMix and PixMix and how a severity becomes their magnitudes.
-
-BASE_OPS = (
-  Op.AUTOCONTRAST,
-  Op.EQUALIZE,
-  Op.POSTERIZE,
-  Op.ROTATE,
-  Op.SOLARIZE,
-  Op.SHEAR_X,
-  Op.SHEAR_Y,
-  Op.TRANSLATE_X,
-  Op.TRANSLATE_Y,
-)
-ALL_OPS = (*BASE_OPS, Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS)
-"""With the four that overlap with the corruptions of the test sets."""
-INTERPOLATION = "bilinear"
-
-
-def ops_used(*, all_ops: bool) -> tuple[Op, ...]:
-  """Returns what may be applied, the identity included (it stands for "no step")."""
-  return (Op.IDENTITY, *sorted(ALL_OPS if all_ops else BASE_OPS))
-
-
-def steps_at(
-  u: Float[Array, "*n 3"], *, severity: float, all_ops: bool, height: int, width: int
-) -> Steps:
-  """Turns three uniform numbers into a step: operation, level in [0.1, severity), sign.
-
-  Magnitudes at level l: posterize 4 - int(0.4 l) bits, rotate +-int(3 l) degrees, solarize from
-  256 - int(25.6 l), shear +-0.03 l, translate +-int(side l / 30) pixels, enhancers 0.18 l + 0.1.
-
-  Args:
-    u: in [0, 1).
-    severity: highest level, in [0.1, 10].
-    all_ops: whether the enhancers take part.
-    height: of the pictures, pixels.
-    width: of the pictures, pixels.
-  """
-  choices = ALL_OPS if all_ops else BASE_OPS
-  op = jnp.asarray(np.asarray(choices, np.int32))[index(u[..., 0], len(choices))]
-  level = 0.1 + rounded((severity - 0.1) * u[..., 1])
-  sign = jnp.where(u[..., 2] < 0.5, -1.0, 1.0)
-  magnitude = _magnitude(op, level, sign, height=height, width=width)
-  return traced_steps(
-    op,
-    magnitude,
-    height=height,
-    width=width,
-    max_degrees=int(3 * severity),
-    interpolation=INTERPOLATION,
-  )
-
-
-def _magnitude(
-  op: Int[Array, "*n"],
-  level: Float[Array, "*n"],
-  sign: Float[Array, "*n"],
+def _describe(
+  scene: Scene,
   *,
-  height: int,
+  severity: Number,
   width: int,
-) -> Float[Array, "*n"]:
-  values = {
-    Op.POSTERIZE: 4 - jnp.floor(level * 4 / 10),
-    Op.ROTATE: sign * jnp.floor(level * 30 / 10),
-    Op.SOLARIZE: 256 - jnp.floor(level * 256 / 10),
-    Op.SHEAR_X: sign * level * 0.3 / 10,
-    Op.SHEAR_Y: sign * level * 0.3 / 10,
-    Op.TRANSLATE_X: sign * jnp.floor(level * (width / 3) / 10),
-    Op.TRANSLATE_Y: sign * jnp.floor(level * (height / 3) / 10),
-    **dict.fromkeys(ENHANCERS, rounded(level * 0.18) + 0.1),
-  }
-  magnitude = jnp.zeros_like(level)
-  for which, value in values.items():
-    magnitude = jnp.where(op == which, value, magnitude)
-  return magnitude
-
-
-def describe_augmix(
-  each: PRNGKeys,
-  shape: Shape,
-  *,
-  severity: Number = 3,
-  width: int = 3,
-  depth: int = -1,
-  alpha: Number = 1.0,
-  all_ops: bool = False,
+  depth: int,
+  alpha: Number,
+  all_ops: bool,
   **_: Any,
 ) -> Account:
   drawn = draw_chains(
-    each,
+    scene.own,
     severity=float(severity),
     width=width,
     depth=depth,
     alpha=float(alpha),
     all_ops=all_ops,
-    shape=shape,
+    shape=scene.shape,
   )
-  account: Account = [{"op": "mix", "share_of_chains": _short(drawn.share[0])}]
+  account: Account = [{"op": "mix", "share_of_chains": short(drawn.share[0])}]
   for i in range(width):
     own = jax.tree.map(lambda leaf, i=i: leaf[0, i, : int(drawn.depth[0, i])], drawn.steps)
-    weight = _short(drawn.weights[0, i])
+    weight = short(drawn.weights[0, i])
     account.append({"op": "chain", "weight": weight, "steps": _ops.describe(own)})
   return account
+
+
+ENTRIES = {
+  "augmix": Entry(
+    augmix,
+    _describe,
+    rules=_RULES,
+    examples=lambda side: {"augmix": {}, "augmix all ops": {"all_ops": True}},
+  ),
+}

@@ -16,12 +16,11 @@ import numpy as np
 from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment._entry import Account, Entry, Scene
 from mixboost_jax.augment._ops import (
   ENHANCERS,
   SIGNED,
-  Account,
   Op,
-  Shape,
   Steps,
   index,
   run_table,
@@ -117,6 +116,10 @@ IMAGENET_V0: SubPolicies = (
 )
 
 SUB_POLICIES = {"cifar10": CIFAR10, "imagenet": IMAGENET, "imagenet_v0": IMAGENET_V0}
+_RULES = {
+  "policy": _options.one_of(*SUB_POLICIES),
+  "ranges": _options.one_of("default", "torchvision", "original"),
+}
 
 
 def torchvision_magnitude(op: Op, k: int, side: int) -> float:
@@ -222,7 +225,9 @@ def autoaugment(
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
-  _options.check("autoaugment", policy=policy, ranges=ranges, fill=fill, formulation=formulation)
+  _options.check(
+    "autoaugment", _RULES, policy=policy, ranges=ranges, fill=fill, formulation=formulation
+  )
   if policy == "imagenet_v0" and ranges == "torchvision":
     raise ValueError(
       "autoaugment: ranges='torchvision' has 10 magnitudes, policy='imagenet_v0' needs 11; "
@@ -234,8 +239,21 @@ def autoaugment(
   return run_table(each, images, table, draw_auto, fill=fill, formulation=formulation)
 
 
-def describe_auto(
-  each: PRNGKeys, shape: Shape, *, policy: str = "cifar10", ranges: str = "default", **_: Any
-) -> Account:
-  table = auto_table(policy=policy, ranges=ranges, height=shape[0], width=shape[1])
-  return _ops.describe(draw_auto(each, table))
+def _describe(scene: Scene, *, policy: str, ranges: str, **_: Any) -> Account:
+  height, width = scene.shape
+  table = auto_table(policy=policy, ranges=ranges, height=height, width=width)
+  return _ops.describe(draw_auto(scene.own, table))
+
+
+ENTRIES = {
+  "autoaugment": Entry(
+    autoaugment,
+    _describe,
+    rules=_RULES,
+    examples=lambda side: {
+      "autoaugment": {},
+      "autoaugment in": {"policy": "imagenet"},
+      "autoaugment v0": {"policy": "imagenet_v0"},
+    },
+  ),
+}

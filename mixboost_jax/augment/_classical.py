@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flip, padded crop and cutout: the classical transforms of small pictures."""
+"""The classical transforms: flip, crops and cutout, and those of photographs.
+
+Transforms of photographs (colour jitter, noise, blur, grey) are not cut to levels, and each has a
+gradient with respect to the pictures. Resized crops alone are rounded to levels, which their
+gradient ignores.
+"""
 
 import functools
 import itertools
@@ -15,7 +20,7 @@ from mixboost_jax import checks, keys
 from mixboost_jax import image as kernels
 from mixboost_jax.array_types import AnyKey, Image, Images, PerExample, PRNGKey, PRNGKeys
 from mixboost_jax.augment import _options
-from mixboost_jax.augment._ops import Account, Shape, _short
+from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image import linear
 from mixboost_jax.image.levels import rounded, to_nearest
@@ -110,11 +115,6 @@ def cutout(
   return jax.vmap(one)(images, centres)
 
 
-# Transforms of photographs: resized crops, colour jitter, noise, blur, grey.
-#
-# Not cut to levels, and each has a gradient with respect to the pictures. Resized crops alone are
-# rounded to levels, which their gradient ignores.
-
 _ATTEMPTS = 10
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
@@ -207,6 +207,72 @@ def place_window(
     xp.float32,
   )
   return xp.where(fits.any(), windows[:, xp.argmax(fits)], middle)
+
+
+Pixels = Float[Array, "*n 3"]
+Factor = Float[Array, ""] | float | int
+
+_GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601-2
+
+
+def to_grey(pixels: Pixels) -> Float[Array, "*n 1"]:
+  """Returns the luminance of each pixel."""
+  red, green, blue = (rounded(pixels[..., i : i + 1] * w) for i, w in enumerate(_GREY_WEIGHTS))
+  return red + green + blue
+
+
+@jax.jit
+def mean_grey(pixels: Float[Array, "H W 3"]) -> Float[Array, ""]:
+  """Returns the mean luminance of one picture.
+
+  Added up in an order that is written down here: a plain mean is cut into pieces in another way
+  for a picture alone than for one of a batch, and its last bits follow.
+  """
+  rest = to_grey(pixels).reshape(-1)
+  number = len(rest)
+  while len(rest) > 1:
+    half = (len(rest) + 1) // 2
+    rest = rest[:half] + jnp.pad(rest[half:], (0, 2 * half - len(rest)))
+  return rest[0] * (1 / number)
+
+
+def towards(pixels: Float[Array, "*n C"], other: Float[Array, "..."], factor: Factor) -> Array:
+  """Returns `other + factor (pixels - other)` clipped to [0, 1]; factor 1 changes nothing."""
+  return jnp.clip(rounded(factor * pixels) + rounded((1 - factor) * other), 0, 1)
+
+
+def rgb_to_hsv(pixels: Pixels) -> Pixels:
+  """Converts to hue, saturation, value, all in [0, 1]; grey has hue 0."""
+  red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+  value = pixels.max(axis=-1)
+  chroma = value - pixels.min(axis=-1)
+  safe = jnp.where(chroma > 0, chroma, 1)
+  hue = jnp.where(
+    value == red,
+    (green - blue) / safe,
+    jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+  )
+  hue = jnp.where(chroma > 0, jnp.mod(hue / 6, 1.0), 0.0)
+  saturation = chroma / jnp.where(value > 0, value, 1)
+  return jnp.stack([hue, saturation, value], axis=-1)
+
+
+def hsv_to_rgb(pixels: Pixels) -> Pixels:
+  """Inverts `rgb_to_hsv`."""
+  hue, saturation, value = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+
+  def channel(offset: int) -> Array:
+    k = jnp.mod(offset + rounded(6 * hue), 6.0)
+    return value - rounded(value * saturation * jnp.clip(jnp.minimum(k, 4 - k), 0, 1))
+
+  return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
+
+
+def shift_hue(pixels: Pixels, turns: Factor) -> Pixels:
+  """Turns the hue by `turns` of the colour circle, in [-0.5, 0.5]."""
+  hsv = rgb_to_hsv(pixels)
+  hue = jnp.mod(hsv[..., :1] + turns, 1.0)
+  return hsv_to_rgb(jnp.concatenate([hue, hsv[..., 1:]], axis=-1))
 
 
 @checks.inputs()
@@ -313,130 +379,76 @@ def draw_sigmas(each: PRNGKeys, *, sigmas: tuple[float, ...]) -> PerExample:
   return jax.vmap(lambda k: jax.random.uniform(k, minval=sigmas[0], maxval=sigmas[1]))(each)
 
 
-# Colour of pictures in [0, 1] without cutting to levels: grey, saturation, hue.
-
-Pixels = Float[Array, "*n 3"]
-Factor = Float[Array, ""] | float | int
-
-_GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601-2
+def _describe_flip(scene: Scene) -> Account:
+  return [{"op": "flip", "applied": bool(draw_flips(scene.own)[0])}]
 
 
-def to_grey(pixels: Pixels) -> Float[Array, "*n 1"]:
-  """Returns the luminance of each pixel."""
-  red, green, blue = (rounded(pixels[..., i : i + 1] * w) for i, w in enumerate(_GREY_WEIGHTS))
-  return red + green + blue
-
-
-@jax.jit
-def mean_grey(pixels: Float[Array, "H W 3"]) -> Float[Array, ""]:
-  """Returns the mean luminance of one picture.
-
-  Added up in an order that is written down here: a plain mean is cut into pieces in another way
-  for a picture alone than for one of a batch, and its last bits follow.
-  """
-  rest = to_grey(pixels).reshape(-1)
-  number = len(rest)
-  while len(rest) > 1:
-    half = (len(rest) + 1) // 2
-    rest = rest[:half] + jnp.pad(rest[half:], (0, 2 * half - len(rest)))
-  return rest[0] * (1 / number)
-
-
-def towards(pixels: Float[Array, "*n C"], other: Float[Array, "..."], factor: Factor) -> Array:
-  """Returns `other + factor (pixels - other)` clipped to [0, 1]; factor 1 changes nothing."""
-  return jnp.clip(rounded(factor * pixels) + rounded((1 - factor) * other), 0, 1)
-
-
-def rgb_to_hsv(pixels: Pixels) -> Pixels:
-  """Converts to hue, saturation, value, all in [0, 1]; grey has hue 0."""
-  red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-  value = pixels.max(axis=-1)
-  chroma = value - pixels.min(axis=-1)
-  safe = jnp.where(chroma > 0, chroma, 1)
-  hue = jnp.where(
-    value == red,
-    (green - blue) / safe,
-    jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-  )
-  hue = jnp.where(chroma > 0, jnp.mod(hue / 6, 1.0), 0.0)
-  saturation = chroma / jnp.where(value > 0, value, 1)
-  return jnp.stack([hue, saturation, value], axis=-1)
-
-
-def hsv_to_rgb(pixels: Pixels) -> Pixels:
-  """Inverts `rgb_to_hsv`."""
-  hue, saturation, value = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-
-  def channel(offset: int) -> Array:
-    k = jnp.mod(offset + rounded(6 * hue), 6.0)
-    return value - rounded(value * saturation * jnp.clip(jnp.minimum(k, 4 - k), 0, 1))
-
-  return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
-
-
-def shift_hue(pixels: Pixels, turns: Factor) -> Pixels:
-  """Turns the hue by `turns` of the colour circle, in [-0.5, 0.5]."""
-  hsv = rgb_to_hsv(pixels)
-  hue = jnp.mod(hsv[..., :1] + turns, 1.0)
-  return hsv_to_rgb(jnp.concatenate([hue, hsv[..., 1:]], axis=-1))
-
-
-def describe_flip(each: PRNGKeys, shape: Shape) -> Account:
-  return [{"op": "flip", "applied": bool(draw_flips(each)[0])}]
-
-
-def describe_crop(each: PRNGKeys, shape: Shape, *, padding: int, **_: Any) -> Account:
-  top, left = np.asarray(draw_offsets(each, padding=padding)[0]) - padding
+def _describe_crop(scene: Scene, *, padding: int, **_: Any) -> Account:
+  top, left = np.asarray(draw_offsets(scene.own, padding=padding)[0]) - padding
   return [{"op": "crop", "down": int(top), "right": int(left), "unit": "pixels"}]
 
 
-def describe_cutout(each: PRNGKeys, shape: Shape, *, length: int, **_: Any) -> Account:
-  row, column = np.asarray(draw_centres(each, height=shape[0], width=shape[1])[0])
+def _describe_cutout(scene: Scene, *, length: int, **_: Any) -> Account:
+  height, width = scene.shape
+  row, column = np.asarray(draw_centres(scene.own, height=height, width=width)[0])
   return [{"op": "cutout", "row": int(row), "column": int(column), "length": length}]
 
 
-def describe_resized_crop(
-  each: PRNGKeys,
-  shape: Shape,
-  *,
-  size: int,
-  scale: tuple[float, ...] = (0.08, 1.0),
-  ratio: tuple[float, ...] = (3 / 4, 4 / 3),
-) -> Account:
+def _describe_resized_crop(scene: Scene, *, size: int, scale: Any, ratio: Any) -> Account:
+  height, width = scene.shape
   drawn = draw_windows(
-    each, height=shape[0], width=shape[1], scale=tuple(scale), ratio=tuple(ratio)
+    scene.own, height=height, width=width, scale=tuple(scale), ratio=tuple(ratio)
   )
   top, left, height, width = (int(v) for v in np.asarray(drawn[0]))
   window = {"top": top, "left": left, "height": height, "width": width, "unit": "pixels"}
   return [{"op": "resized_crop", **window, "size": size}]
 
 
-def describe_jitter(
-  each: PRNGKeys,
-  shape: Shape,
-  *,
-  brightness: Number = 0.25,
-  contrast: Number = 0.25,
-  saturation: Number = 0.25,
-  hue: Number = 0.0,
-) -> Account:
-  order, factors, turn = draw_jitter(each, strengths=(brightness, contrast, saturation), hue=hue)
-  amounts = [{"factor": _short(f)} for f in np.asarray(factors[0])] + [{"turn": _short(turn[0])}]
-  names = ("brightness", "contrast", "saturation", "hue")
+def _describe_jitter(scene: Scene, *, hue: Number, **strengths: Number) -> Account:
+  order, factors, turn = draw_jitter(scene.own, strengths=tuple(strengths.values()), hue=hue)
+  amounts = [{"factor": short(f)} for f in np.asarray(factors[0])] + [{"turn": short(turn[0])}]
+  names = (*strengths, "hue")
   used = [i for i in np.asarray(order[0]) if names[i] != "hue" or hue > 0]
   return [{"op": names[i], **amounts[i]} for i in used]
 
 
-def describe_grayscale(each: PRNGKeys, shape: Shape, *, prob: Number = 0.1) -> Account:
-  return [{"op": "grayscale", "applied": bool(draw_grey(each, prob=prob)[0])}]
+def _describe_grayscale(scene: Scene, *, prob: Number) -> Account:
+  return [{"op": "grayscale", "applied": bool(draw_grey(scene.own, prob=prob)[0])}]
 
 
-def describe_noise(each: PRNGKeys, shape: Shape, *, sigma: Number) -> Account:
+def _describe_noise(scene: Scene, *, sigma: Number) -> Account:
   return [{"op": "gaussian_noise", "sigma": sigma, "unit": "pixel values in [0, 1]"}]
 
 
-def describe_blur(
-  each: PRNGKeys, shape: Shape, *, radius: int, sigmas: tuple[float, ...] = (0.1, 2.0)
-) -> Account:
-  sigma = draw_sigmas(each, sigmas=tuple(sigmas))[0]
-  return [{"op": "gaussian_blur", "sigma": _short(sigma), "radius": radius, "unit": "pixels"}]
+def _describe_blur(scene: Scene, *, radius: int, sigmas: tuple[float, ...]) -> Account:
+  sigma = draw_sigmas(scene.own, sigmas=tuple(sigmas))[0]
+  return [{"op": "gaussian_blur", "sigma": short(sigma), "radius": radius, "unit": "pixels"}]
+
+
+ENTRIES = {
+  "random_flip": Entry(random_flip, _describe_flip, examples=lambda side: {"flip": {}}),
+  "random_crop": Entry(
+    random_crop, _describe_crop, examples=lambda side: {"crop": {"padding": round(side / 8)}}
+  ),
+  "random_resized_crop": Entry(
+    random_resized_crop,
+    _describe_resized_crop,
+    side="size",
+    examples=lambda side: {"resized crop": {"size": side}},
+  ),
+  "color_jitter": Entry(
+    color_jitter, _describe_jitter, examples=lambda side: {"color jitter": {"hue": 0.1}}
+  ),
+  "random_grayscale": Entry(
+    random_grayscale, _describe_grayscale, examples=lambda side: {"grayscale": {"prob": 0.5}}
+  ),
+  "gaussian_noise": Entry(
+    gaussian_noise, _describe_noise, examples=lambda side: {"noise": {"sigma": 0.1}}
+  ),
+  "gaussian_blur": Entry(
+    gaussian_blur, _describe_blur, examples=lambda side: {"blur": {"radius": round(side / 8)}}
+  ),
+  "cutout": Entry(
+    cutout, _describe_cutout, examples=lambda side: {"cutout": {"length": round(side / 2)}}
+  ),
+}

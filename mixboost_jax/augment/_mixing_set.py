@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A procedural set of structurally complex pictures for PixMix; nothing is downloaded.
 
+Fractals: attractors of iterated function systems, escape-time sets. Textures: dead leaves, spectral
+noise, random networks, Gabor mixtures.
+
 Deviation: the PixMix paper uses about 14,000 downloaded fractals and 5,000 feature visualisations;
 these families stand in for both and are measured separately.
 """
@@ -15,8 +18,6 @@ from mixboost_jax import checks, keys
 from mixboost_jax.array_types import Image, Images, PRNGKey, PRNGKeys, Scalar
 from mixboost_jax.augment import _options
 from mixboost_jax.image.levels import from_levels, to_levels
-
-# Fractal pictures for PixMix: attractors of iterated function systems and escape-time sets.
 
 _BURN_IN = 16
 
@@ -152,9 +153,6 @@ def _boundary_point(key: PRNGKey, *, outside: Bool[Array, ""]) -> tuple[Scalar, 
   disc = (-1 + jnp.cos(t) / 4, jnp.sin(t) / 4)
   main = jax.random.uniform(key_part) < 0.75
   return jnp.where(main, cardioid[0], disc[0]) * off, jnp.where(main, cardioid[1], disc[1]) * off
-
-
-# Textures for PixMix: dead leaves, spectral noise, random networks and Gabor mixtures.
 
 
 def coordinates(size: int) -> tuple[Float[Array, "S S"], Float[Array, "S S"]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixes of two examples of a batch: Mixup and CutMix.
+"""Mixes of two examples of a batch: Mixup, CutMix, SamplePairing, SMOTE, and of hidden layers.
 
 Partner rule: the partner of example `i` is example `i - 1` of the batch (`jnp.roll` by one). The
 batch is drawn in random order, so this pairs random examples like a permutation does, never pairs
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import checks, keys
@@ -26,6 +27,7 @@ from mixboost_jax.array_types import (
   SoftLabels,
 )
 from mixboost_jax.augment import _options
+from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import rounded
 
@@ -172,9 +174,7 @@ def _split(key: AnyKey) -> tuple[jax.Array, jax.Array]:
   return first, second
 
 
-# Mixes that keep the own label (SamplePairing, SMOTE) and the mix of hidden layers.
-#
-# The partner rule is that of Mixup: example `i - 1` of the shuffled batch.
+_PAIRING_RULES = {"partner": _options.one_of("roll", "permutation")}
 
 
 @checks.inputs()
@@ -198,7 +198,7 @@ def sample_pairing(
     weight: of the own picture, in [0, 1].
     partner: "roll" or "permutation".
   """
-  _options.check("sample_pairing", weight=weight, partner=partner)
+  _options.check("sample_pairing", _PAIRING_RULES, weight=weight, partner=partner)
   own, other = pair_functions(keys.for_batch(key), len(images), partner)
   shares = jnp.full(len(images), weight, images.dtype)
   return blend(own(images), other(images), shares), own(soft_labels)
@@ -321,3 +321,52 @@ def manifold_tap(mix: ManifoldMix, *, layer: int) -> Callable[[Array], Array]:
     return jnp.where(mix.layer == layer, mix_with_partner(hidden, mix.weight), hidden)
 
   return tap
+
+
+def _describe_mixup(scene: Scene, *, alpha: Number, per: str, partner: str) -> Account:
+  weight_keys, pair_keys = keys.split_each(scene.each, 2)
+  weight = mixing_weights(weight_keys, len(scene.each), alpha=alpha, per=per)[scene.row]
+  return [{"op": "mixup", "own_weight": short(weight), **_pair(pair_keys, scene.row, partner)}]
+
+
+def _describe_cutmix(scene: Scene, *, alpha: Number, prob: Number, per: str) -> Account:
+  height, width = scene.shape
+  boxes = draw_boxes(scene.each, height=height, width=width, alpha=alpha, prob=prob, per=per)
+  top, left, bottom, right = (int(v) for v in np.asarray(boxes[scene.row]))
+  if bottom <= top or right <= left:
+    return [{"op": "cutmix", "applied": False}]
+  box = {
+    "rows": (max(top, 0), min(bottom, height)),
+    "columns": (max(left, 0), min(right, width)),
+  }
+  return [{"op": "cutmix", **box, "partner_row": (scene.row - 1) % len(scene.each)}]
+
+
+def _describe_sample_pairing(scene: Scene, *, weight: Number, partner: str) -> Account:
+  pair = _pair(scene.each, scene.row, partner)
+  return [{"op": "sample_pairing", "own_weight": weight, **pair}]
+
+
+def _describe_smote(scene: Scene, *, num_neighbors: int) -> Account:
+  assert scene.batch is not None
+  chosen, moved = draw_neighbors(scene.each, *scene.batch(), num_neighbors=num_neighbors)
+  other = int(chosen[scene.row])
+  if other == scene.row:
+    return [{"op": "smote", "applied": False}]
+  return [{"op": "smote", "own_weight": short(1 - moved[scene.row]), "partner_row": other}]
+
+
+def _pair(pair_keys: PRNGKeys, row: int, partner: str) -> dict[str, int]:
+  """Names the rows of the batch, counted from 0, that were mixed."""
+  own, other = pair_functions(keys.for_batch(pair_keys), len(pair_keys), partner)
+  rows = jnp.arange(len(pair_keys))
+  found = {"partner_row": int(other(rows)[row])}
+  return found if partner != "two_permutations" else {"own_row": int(own(rows)[row]), **found}
+
+
+ENTRIES = {
+  "mixup": Entry(mixup, _describe_mixup, examples=lambda side: {"mixup": {"per": "example"}}),
+  "cutmix": Entry(cutmix, _describe_cutmix, examples=lambda side: {"cutmix": {"per": "example"}}),
+  "sample_pairing": Entry(sample_pairing, _describe_sample_pairing, rules=_PAIRING_RULES),
+  "smote": Entry(smote, _describe_smote),
+}

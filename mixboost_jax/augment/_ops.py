@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two formulations of "apply a different operation to every example", with equal results.
+"""Pillow's operations on batches: what policies draw (`Steps`) and how it is applied.
+
+A step says which operation, with which magnitude, and for the geometric ones which fixed-point
+matrix: numbers that a batch can carry. Where a policy has finitely many steps they are tabulated
+once in double precision (`tabulate`), so that they match Pillow to the pixel.
+
+There are two formulations of "apply a different operation to every example", with equal results.
 
 serial: a compiled loop over the examples whose body branches to the one operation that is used.
   Nothing superfluous is computed and the picture stays in the cache: the fastest on a CPU, where
@@ -47,22 +53,12 @@ from mixboost_jax.image.levels import (
 Levels = UInt8[Array, "H W C"]
 LevelBatch = UInt8[Array, "N H W C"]
 
-FORMULATIONS = ("auto", "serial", "merged")
-
 
 def is_serial(formulation: str) -> bool:
   """Resolves "auto": serial on a CPU, merged elsewhere."""
   if formulation == "auto":
     return jax.default_backend() == "cpu"
   return formulation == "serial"
-
-
-# One application of one operation to one picture, as numbers that a batch can carry.
-#
-# Policies draw `Steps`, which are run as said above. A step says which operation, with which
-# magnitude, and for the geometric ones which fixed-point matrix. Where a policy has finitely many
-# steps they are tabulated once in double precision (`tabulate`), so that they match Pillow to the
-# pixel.
 
 
 class Op(enum.IntEnum):
@@ -84,6 +80,22 @@ class Op(enum.IntEnum):
   CONTRAST = 13
   BRIGHTNESS = 14
   SHARPNESS = 15
+
+
+GEOMETRIC = frozenset({Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y})
+SIGNED = GEOMETRIC
+ENHANCERS = frozenset({Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS})
+UNITS = {
+  Op.ROTATE: "degrees",
+  Op.SHEAR_X: "pixels per pixel",
+  Op.SHEAR_Y: "pixels per pixel",
+  Op.TRANSLATE_X: "pixels",
+  Op.TRANSLATE_Y: "pixels",
+  Op.POSTERIZE: "bits",
+  Op.SOLARIZE: "threshold",
+  Op.SOLARIZE_ADD: "levels",
+  **dict.fromkeys(ENHANCERS, "factor"),
+}
 
 
 _TABLES_OF: dict[Op, Callable[[Array], Array]] = {
@@ -255,22 +267,6 @@ def apply_steps(
   return run(levels, steps, ops=ops, interpolation=interpolation, fill=fill)
 
 
-GEOMETRIC = frozenset({Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y})
-SIGNED = GEOMETRIC
-ENHANCERS = frozenset({Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS})
-WITHOUT_MAGNITUDE = frozenset({Op.IDENTITY, Op.AUTOCONTRAST, Op.EQUALIZE, Op.INVERT})
-UNITS = {
-  Op.ROTATE: "degrees",
-  Op.SHEAR_X: "pixels per pixel",
-  Op.SHEAR_Y: "pixels per pixel",
-  Op.TRANSLATE_X: "pixels",
-  Op.TRANSLATE_Y: "pixels",
-  Op.POSTERIZE: "bits",
-  Op.SOLARIZE: "threshold",
-  Op.SOLARIZE_ADD: "levels",
-  **dict.fromkeys(ENHANCERS, "factor"),
-}
-
 _MATRIX_ENTRY = {Op.SHEAR_X: 1, Op.TRANSLATE_X: 2, Op.SHEAR_Y: 3, Op.TRANSLATE_Y: 5}
 
 
@@ -376,8 +372,6 @@ def names(ops: Sequence[Op]) -> tuple[str, ...]:
   return tuple(op.name.lower() for op in ops)
 
 
-# Runs a policy whose steps come from a constant table.
-
 Draw = Callable[..., Steps]
 
 
@@ -430,16 +424,3 @@ def _frozen(draw: Draw) -> tuple[Any, tuple[tuple[str, Any], ...]]:
   if isinstance(draw, functools.partial):
     return draw.func, tuple(sorted(draw.keywords.items()))
   return draw, ()
-
-
-# What the augmentations that look at one example only did to it; see `_explain.py`.
-#
-# Each function takes the keys of a batch of one, the shape of the picture and the keywords.
-
-Account = list[dict[str, Any]]
-"""One entry per operation, in order: `op` and its numbers with their unit."""
-Shape = tuple[int, int]
-
-
-def _short(value: Any) -> float:
-  return round(float(value), 6)

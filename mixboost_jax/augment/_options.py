@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every keyword of an augmentation may be: one table, used by configs and by calls alike."""
+"""What the keywords of augmentations may be: one table, used by configs and by calls alike.
+
+An augmentation whose keyword means something else has rules of its own, see `Entry.rules`.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +19,8 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _number(low: Number, high: Number = math.inf, *, open_low: bool = False) -> Rule:
+def number(low: Number, *, high: Number = math.inf, open_low: bool = False) -> Rule:
+  """Asks for a number of an interval; `open_low` leaves its lower end out."""
   left = "(" if open_low else "["
   want = f"a number in {left}{low:g}, {high:g}]" if high < math.inf else f"a number >= {low:g}"
   if open_low and high == math.inf:
@@ -30,7 +34,9 @@ def _number(low: Number, high: Number = math.inf, *, open_low: bool = False) -> 
   return rule
 
 
-def _integer(low: int) -> Rule:
+def integer(low: int) -> Rule:
+  """Asks for an integer."""
+
   def rule(value: Any) -> str | None:
     fits = isinstance(value, int) and not isinstance(value, bool) and value >= low
     return None if fits else f"an integer >= {low}"
@@ -38,11 +44,14 @@ def _integer(low: int) -> Rule:
   return rule
 
 
-def _one_of(*choices: str) -> Rule:
-  return lambda value: None if value in choices else f"one of {', '.join(choices)}"
+def one_of(*choices: Any) -> Rule:
+  """Asks for one of the choices."""
+  return lambda value: None if value in choices else f"one of {', '.join(map(str, choices))}"
 
 
-def _some_of(*choices: str) -> Rule:
+def some_of(*choices: str) -> Rule:
+  """Asks for a tuple of at least one of the choices."""
+
   def rule(value: Any) -> str | None:
     fits = isinstance(value, tuple | list) and len(value) > 0 and set(value) <= set(choices)
     return None if fits else f"a tuple of some of {', '.join(choices)}"
@@ -50,7 +59,9 @@ def _some_of(*choices: str) -> Rule:
   return rule
 
 
-def _interval(low: Number) -> Rule:
+def interval(low: Number) -> Rule:
+  """Asks for two numbers in order, both above `low`."""
+
   def rule(value: Any) -> str | None:
     pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
     return None if pair and low < value[0] <= value[1] else f"two numbers a <= b, a > {low:g}"
@@ -74,64 +85,53 @@ def _pixel(value: Any) -> str | None:
 
 RULES: Mapping[str, Rule] = {
   "all_ops": _flag,
-  "alpha": _number(0),
-  "beta": _number(0, open_low=True),
-  "bins": _integer(2),
-  "brightness": _number(0),
-  "contrast": _number(0),
-  "depth": _integer(-1),
+  "alpha": number(0),
+  "beta": number(0, open_low=True),
+  "bins": integer(2),
+  "brightness": number(0),
+  "contrast": number(0),
+  "depth": integer(-1),
   "fill": _pixel,
-  "formulation": _one_of("auto", "serial", "merged"),
-  "hue": _number(0, 0.5),
-  "k": _integer(0),
-  "length": _integer(0),
-  "magnitude": _number(0),
-  "mixings": _some_of("add", "multiply", "screen", "overlay", "darken_or_lighten", "swap_channel"),
-  "num_neighbors": _integer(1),
-  "num_ops": _integer(0),
+  "formulation": one_of("auto", "serial", "merged"),
+  "hue": number(0, high=0.5),
+  "k": integer(0),
+  "length": integer(0),
+  "magnitude": number(0),
+  "num_neighbors": integer(1),
+  "num_ops": integer(0),
   "options": _tuple,
-  "p": _number(0, 1),
-  "padding": _integer(0),
-  "partner": _one_of("roll", "permutation", "two_permutations"),
-  "per": _one_of("batch", "example"),
-  "prob": _number(0, 1),
-  "radius": _integer(0),
-  "ratio": _interval(0),
-  "saturation": _number(0),
-  "scale": _interval(0),
-  "severity": _number(0.1, 10),
-  "sigma": _number(0),
-  "sigmas": _interval(0),
-  "size": _integer(1),
+  "p": number(0, high=1),
+  "padding": integer(0),
+  "partner": one_of("roll", "permutation", "two_permutations"),
+  "per": one_of("batch", "example"),
+  "prob": number(0, high=1),
+  "radius": integer(0),
+  "ratio": interval(0),
+  "saturation": number(0),
+  "scale": interval(0),
+  "severity": number(0.1, high=10),
+  "sigma": number(0),
+  "sigmas": interval(0),
+  "size": integer(1),
   "steps": _tuple,
-  "weight": _number(0, 1),
-  "width": _integer(1),
+  "weight": number(0, high=1),
+  "width": integer(1),
 }
 
-SPECIAL_RULES: Mapping[str, Rule] = {
-  "augmix.alpha": _number(0, open_low=True),
-  "autoaugment.policy": _one_of("cifar10", "imagenet", "imagenet_v0"),
-  "autoaugment.ranges": _one_of("default", "torchvision", "original"),
-  "randaugment.ranges": _one_of("torchvision", "official"),
-  "sample_pairing.partner": _one_of("roll", "permutation"),
-  "trivial_augment_wide.ranges": _one_of("torchvision", "official"),
-}
-"""Where a keyword means something else in one function."""
 
-
-def problem(place: str, name: str, value: Any) -> str | None:
-  """Returns what is wrong with keyword `name=value` of `place`, or None (also without a rule)."""
-  rule = SPECIAL_RULES.get(f"{place}.{name}", RULES.get(name))
+def problem(name: str, value: Any, own: Mapping[str, Rule]) -> str | None:
+  """Returns what is wrong with `name=value`, or None (also without a rule); `own` goes first."""
+  rule = own.get(name) or RULES.get(name)
   want = rule(value) if rule else None
   return f"expected {want}, got {value!r}" if want else None
 
 
-def check(place: str, **values: Any) -> None:
+def check(place: str, own: Mapping[str, Rule] | None = None, /, **values: Any) -> None:
   """Raises for the first keyword of a call that breaks its rule.
 
   Raises:
     ValueError: naming `place`, the keyword, what it may be and what it was.
   """
   for name, value in values.items():
-    if wrong := problem(place, name, value):
+    if wrong := problem(name, value, own or {}):
       raise ValueError(f"{place}: {name}: {wrong}.")

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """PixMix: mixes each picture with structurally complex ones, several times.
 
-Paper: Hendrycks et al. 2022, arXiv:2112.05135, Sec. 3 and Fig. 4.
+Paper: Hendrycks et al. 2022, arXiv:2112.05135, Sec. 3 and Fig. 4. Of the ways to combine two
+pictures, add and multiply are the paper's, the others are the experimental ones of the released
+code; all act on pixels in [0, 1], and the result is clipped. Symbols: a, b are their factors or
+exponents.
 """
 
 import functools
@@ -16,12 +19,10 @@ from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
 from mixboost_jax.augment._augmix import INTERPOLATION, ops_used, steps_at
+from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._ops import (
-  Account,
   Op,
-  Shape,
   Steps,
-  _short,
   index,
   is_serial,
   merged_step,
@@ -29,6 +30,70 @@ from mixboost_jax.augment._ops import (
 )
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
+
+Pixels = Float[Array, "*n C"]
+Scalars = Float[Array, "*m"]
+Mixing = Callable[[Pixels, Pixels, Scalars, Scalars, Scalars], Pixels]
+
+
+_TINY = 1e-37  # smallest base of a power with a negative exponent
+
+
+def replace(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Returns the second picture."""
+  return jnp.broadcast_to(v, u.shape)
+
+
+def add(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Returns a u + b v, on pixels in [-1, 1]."""
+  return (rounded(a * (2 * u - 1)) + rounded(b * (2 * v - 1)) + 1) / 2
+
+
+def multiply(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Returns u^a v^b, on pixels in [0, 2]."""
+  # One exponential instead of two powers.
+  exponent = rounded(a * jnp.log(jnp.maximum(2 * u, _TINY))) + rounded(
+    b * jnp.log(jnp.maximum(2 * v, _TINY))
+  )
+  return jnp.where(u > 0, jnp.exp(exponent) / 2, 0.0)
+
+
+def screen(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Multiplies the negatives."""
+  return 1 - multiply(1 - u, 1 - v, a, b, coin)
+
+
+def overlay(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Multiplies where the first picture is dark and screens where it is bright, or the reverse.
+
+  Deviation: both use the same (a, b); the released code draws them twice.
+  """
+  dark = jnp.where(coin < 0.5, u - 0.5, 0.5 - u) < 0
+  return jnp.where(dark, multiply(u, v, a, b, coin), screen(u, v, a, b, coin))
+
+
+def darken_or_lighten(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Takes the darker pixels, or the brighter ones; a and b do nothing."""
+  return jnp.where(coin < 0.5, jnp.minimum(u, v), jnp.maximum(u, v))
+
+
+def swap_channel(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
+  """Takes one channel of the second picture; a and b do nothing."""
+  channels = u.shape[-1]
+  chosen = jnp.minimum(jnp.floor(coin * channels), channels - 1)
+  each = jnp.arange(channels, dtype=u.dtype).reshape(*(1,) * (u.ndim - 1), channels)
+  return jnp.where(each == chosen, v, u)
+
+
+MIXINGS: dict[str, Mixing] = {
+  "add": add,
+  "multiply": multiply,
+  "screen": screen,
+  "overlay": overlay,
+  "darken_or_lighten": darken_or_lighten,
+  "swap_channel": swap_channel,
+}
+_RULES = {"mixings": _options.some_of(*MIXINGS)}
 
 
 class Rounds(NamedTuple):
@@ -94,16 +159,6 @@ def draw_rounds(
     b=jnp.where(shrinks, low_too, -low_too),
     coin=u[..., 8],
   )
-
-
-# How PixMix combines two pictures; all of them act on pixels in [0, 1] and the result is clipped.
-#
-# Paper: Hendrycks et al. 2022, arXiv:2112.05135, Sec. 3 (add, multiply); the others are the
-# experimental ones of the released code. Symbols: a, b are the exponents or factors.
-
-Pixels = Float[Array, "*n C"]
-Scalars = Float[Array, "*m"]
-Mixing = Callable[[Pixels, Pixels, Scalars, Scalars, Scalars], Pixels]
 
 
 def mix_rounds(
@@ -209,7 +264,7 @@ def pixmix(
     beta: of the Beta distributions of the mixing factors; 3 on CIFAR, 4 on ImageNet.
     severity: highest level of an operation, in [0.1, 10]; 3 on CIFAR, 1 on ImageNet.
     all_ops: whether color, contrast, brightness and sharpness take part, as in the paper's runs.
-    mixings: drawn uniformly in each round; see `pixel_mixings.MIXINGS` for experimental ones.
+    mixings: drawn uniformly in each round; `MIXINGS` lists experimental ones too.
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
 
@@ -218,7 +273,7 @@ def pixmix(
   """
   given: dict[str, Any] = {"k": k, "beta": beta, "severity": severity, "all_ops": all_ops}
   mixings = tuple(mixings)
-  _options.check("pixmix", **given, mixings=mixings, fill=fill, formulation=formulation)
+  _options.check("pixmix", _RULES, **given, mixings=mixings, fill=fill, formulation=formulation)
   height, width, channels = images.shape[1:]
   if len(mixing_images) == 0 or not (
     mixing_images.shape[1] >= height
@@ -278,85 +333,25 @@ def _pixmix(
   )
 
 
-_TINY = 1e-37  # smallest base of a power with a negative exponent
-
-
-def replace(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Returns the second picture."""
-  return jnp.broadcast_to(v, u.shape)
-
-
-def add(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Returns a u + b v, on pixels in [-1, 1]."""
-  return (rounded(a * (2 * u - 1)) + rounded(b * (2 * v - 1)) + 1) / 2
-
-
-def multiply(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Returns u^a v^b, on pixels in [0, 2]."""
-  # One exponential instead of two powers.
-  exponent = rounded(a * jnp.log(jnp.maximum(2 * u, _TINY))) + rounded(
-    b * jnp.log(jnp.maximum(2 * v, _TINY))
-  )
-  return jnp.where(u > 0, jnp.exp(exponent) / 2, 0.0)
-
-
-def screen(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Multiplies the negatives."""
-  return 1 - multiply(1 - u, 1 - v, a, b, coin)
-
-
-def overlay(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Multiplies where the first picture is dark and screens where it is bright, or the reverse.
-
-  Deviation: both use the same (a, b); the released code draws them twice.
-  """
-  dark = jnp.where(coin < 0.5, u - 0.5, 0.5 - u) < 0
-  return jnp.where(dark, multiply(u, v, a, b, coin), screen(u, v, a, b, coin))
-
-
-def darken_or_lighten(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Takes the darker pixels, or the brighter ones; a and b do nothing."""
-  return jnp.where(coin < 0.5, jnp.minimum(u, v), jnp.maximum(u, v))
-
-
-def swap_channel(u: Pixels, v: Pixels, a: Scalars, b: Scalars, coin: Scalars) -> Pixels:
-  """Takes one channel of the second picture; a and b do nothing."""
-  channels = u.shape[-1]
-  chosen = jnp.minimum(jnp.floor(coin * channels), channels - 1)
-  each = jnp.arange(channels, dtype=u.dtype).reshape(*(1,) * (u.ndim - 1), channels)
-  return jnp.where(each == chosen, v, u)
-
-
-MIXINGS: dict[str, Mixing] = {
-  "add": add,
-  "multiply": multiply,
-  "screen": screen,
-  "overlay": overlay,
-  "darken_or_lighten": darken_or_lighten,
-  "swap_channel": swap_channel,
-}
-
-
-def describe_pixmix(
-  each: PRNGKeys,
-  shape: Shape,
+def _describe(
+  scene: Scene,
   *,
-  mixing_images: Any,
-  k: int = 4,
-  beta: Number = 3,
-  severity: Number = 3,
-  all_ops: bool = True,
-  mixings: tuple[str, ...] = ("add", "multiply"),
+  mixing_images: Array,
+  k: int,
+  beta: Number,
+  severity: Number,
+  all_ops: bool,
+  mixings: tuple[str, ...],
   **_: Any,
 ) -> Account:
   drawn = draw_rounds(
-    each,
+    scene.own,
     k=k,
     beta=float(beta),
     severity=float(severity),
     all_ops=all_ops,
     num_mixings=len(mixings),
-    shape=shape,
+    shape=scene.shape,
     mixing_shape=tuple(mixing_images.shape[:3]),
   )
   account: Account = []
@@ -369,6 +364,19 @@ def describe_pixmix(
     if r == 0:
       account.append({"op": "start", **source})
       continue
-    factors = {"a": _short(drawn.a[0, r]), "b": _short(drawn.b[0, r])}
+    factors = {"a": short(drawn.a[0, r]), "b": short(drawn.b[0, r])}
     account.append({"op": tuple(mixings)[int(drawn.mixing[0, r]) - 1], **factors, **source})
   return account
+
+
+ENTRIES = {
+  "pixmix": Entry(
+    pixmix,
+    _describe,
+    rules=_RULES,
+    examples=lambda side: {
+      "pixmix": {},
+      "pixmix experim.": {"mixings": tuple(MIXINGS)[2:]},
+    },
+  ),
+}

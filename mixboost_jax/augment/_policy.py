@@ -2,7 +2,10 @@
 """From `{"name": "cutout", "length": 16}` in a config to a function of a batch.
 
 A policy may contain policies: `compose` (`steps`: a tuple of policies, applied in order),
-`with_probability` (`p`, `policy`, `per`) and `choice` (`options`: a tuple of policies, `per`).
+`with_probability` (`p`, `policy`, `per`) and `choice` (`options`: a tuple of policies, `per`). As
+functions these three take augmentations of either kind. What they return takes the labels as an
+optional third argument: with them it returns the pair, without them (only if no member needs them)
+the pictures.
 """
 
 import functools
@@ -16,12 +19,36 @@ from jax.sharding import Mesh, PartitionSpec
 
 from mixboost_jax import checks, keys, registry
 from mixboost_jax.array_types import AnyKey, Images
-from mixboost_jax.augment import _options
+from mixboost_jax.augment import (
+  _augmix,
+  _autoaugment,
+  _classical,
+  _mixup,
+  _options,
+  _pixmix,
+  _randaugment,
+)
+from mixboost_jax.augment._entry import Entry
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import to_levels
 
-Table = Mapping[str, Callable[..., Any]]
+Augmentation = Callable[..., Any]
+"""`(key, images) -> images` or `(key, images, soft_labels) -> (images, soft_labels)`."""
 Policy = Mapping[str, Any]
+Table = Mapping[str, Entry]
+
+AUGMENTATIONS: dict[str, Entry] = {
+  **_classical.ENTRIES,
+  **_mixup.ENTRIES,
+  **_autoaugment.ENTRIES,
+  **_randaugment.ENTRIES,
+  **_augmix.ENTRIES,
+  **_pixmix.ENTRIES,
+}
+"""Every augmentation by the name that policies give it."""
+
+MIXES_LABELS = frozenset(name for name, entry in AUGMENTATIONS.items() if entry.mixes)
+"""Names whose function mixes examples, and takes and returns soft labels."""
 
 COMPOSITES: Mapping[str, tuple[str, ...]] = {
   "choice": ("options", "per"),
@@ -31,13 +58,22 @@ COMPOSITES: Mapping[str, tuple[str, ...]] = {
 }
 """Policies made of policies (or of nothing), and their keywords."""
 
-BATCH_ARGUMENTS = ("key", "images", "soft_labels")
 _OPTIONAL = ("per",)
 _MEMBERS = {"choice": "options", "compose": "steps"}
 
 
-def problem_in(table: Table, policy: Any) -> str | None:
-  """Returns what is wrong with the name or a keyword of `policy`, or None."""
+@checks.inputs()
+def policy_problem(policy: Policy, *, table: Table = AUGMENTATIONS) -> str | None:
+  """Returns what is wrong with a policy (name, keywords, their values), or None.
+
+  Args:
+    policy: see `build`.
+    table: see `build`.
+  """
+  return _problem(policy, table)
+
+
+def _problem(policy: Any, table: Table) -> str | None:
   if not isinstance(policy, Mapping) and not hasattr(policy, "items"):
     return f"expected a policy such as {{'name': 'cutout', 'length': 16}}, got {policy!r}"
   if "name" not in policy:
@@ -45,32 +81,31 @@ def problem_in(table: Table, policy: Any) -> str | None:
   name = policy["name"]
   if not isinstance(name, str) or (name not in table and name not in COMPOSITES):
     return registry.unknown_name(name, (*table, *COMPOSITES), field="name")
-  given = {key: value for key, value in policy.items() if key != "name"}
-  known, needed = _keywords(table, name)
+  if name in COMPOSITES:
+    known, rules = COMPOSITES[name], {}
+    needed = [key for key in known if key not in _OPTIONAL]
+  else:
+    known, rules = table[name].keywords, table[name].rules
+    needed = [key for key, default in known.items() if default is inspect.Parameter.empty]
+  given = keywords_of(policy)
   for key, value in given.items():
     if key not in known:
       if not known:
         return f"{name!r} takes no keywords, got {key!r}"
       return registry.unknown_name(key, known, field=f"keyword of {name!r}")
-    if wrong := _options.problem(name, key, value):
+    if wrong := _options.problem(key, value, rules):
       return f"{key}: {wrong}"
-  missing = [key for key in needed if key not in given]
-  if missing:
+  if missing := [key for key in needed if key not in given]:
     return f"{name!r} also needs {', '.join(missing)}"
   for place, member in _members(policy):
-    if wrong := problem_in(table, member):
+    if wrong := _problem(member, table):
       return f"{place}: {wrong}"
   return None
 
 
-def _keywords(table: Table, name: str) -> tuple[list[str], list[str]]:
-  """Returns the keywords that a policy accepts, and those that it needs."""
-  if name in COMPOSITES:
-    known = list(COMPOSITES[name])
-    return known, [key for key in known if key not in _OPTIONAL]
-  found = inspect.signature(table[name]).parameters.values()
-  keyword = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
-  return [p.name for p in keyword], [p.name for p in keyword if p.default is p.empty]
+def keywords_of(policy: Policy) -> dict[str, Any]:
+  """Returns a policy without its name."""
+  return {key: value for key, value in policy.items() if key != "name"}
 
 
 def _members(policy: Policy) -> list[tuple[str, Any]]:
@@ -85,58 +120,71 @@ def _members(policy: Policy) -> list[tuple[str, Any]]:
   return [(f"{key}[{i}]", member) for i, member in enumerate(listed)]
 
 
-# Augmentations as random functions: composition, gates and choice stay augmentations.
-#
-# Members may be of either kind: `fn(key, images) -> images`, or `fn(key, images, soft_labels) ->
-# (images, soft_labels)`. What is returned takes the labels as an optional third argument: with them
-# it returns the pair, without them (only if no member needs them) the pictures.
+@checks.inputs()
+def entries_in(policy: Policy, *, table: Table = AUGMENTATIONS) -> list[tuple[Entry, Policy]]:
+  """Lists the augmentations that a policy may apply, each with the policy that asks for it.
 
-Augmentation = Callable[..., Any]
-"""`(key, images) -> images` or `(key, images, soft_labels) -> (images, soft_labels)`."""
-
-
-def build_from(table: Table, policy: Policy, resources: Mapping[str, Any]) -> Augmentation:
-  """Returns `fn(key, images, soft_labels) -> (images, soft_labels)`.
+  Args:
+    policy: see `build`.
+    table: see `build`.
 
   Raises:
-    ValueError: if the policy is wrong, or needs a resource that is not given.
+    ValueError: if the policy is wrong.
   """
-  if wrong := problem_in(table, policy):
-    raise ValueError(f"policy {dict(policy)!r}: {wrong}.")
+  refuse(policy, table)
+  if policy["name"] in COMPOSITES:
+    return [pair for _, member in _members(policy) for pair in entries_in(member, table=table)]
+  return [(table[policy["name"]], policy)]
+
+
+@checks.inputs()
+def build(policy: Policy, *, table: Table = AUGMENTATIONS, **resources: Any) -> Augmentation:
+  """Turns a policy into `fn(key, images, soft_labels) -> (images, soft_labels)`.
+
+  Args:
+    policy: `name` and exactly the keywords of that augmentation. Name "none" is the identity;
+      `compose`, `with_probability` and `choice` contain policies.
+    table: what a policy may name.
+    **resources: what an `Entry.needs`: `mixing_images` (pixmix); `mesh` and optionally
+      `batch_axes`: example-wise augmentations then run on every device's own part of the batch.
+
+  Raises:
+    ValueError: if the policy is wrong, or lacks a resource.
+  """
+  refuse(policy, table)
   name = policy["name"]
   if name in COMPOSITES:
-    members = [build_from(table, member, resources) for _, member in _members(policy)]
+    members = [build(member, table=table, **resources) for _, member in _members(policy)]
     per = {"per": policy["per"]} if "per" in policy else {}
     if name == "with_probability":
       return uniform(with_probability(policy["p"], members[0], **per))
     if name == "choice":
       return uniform(choice(*members, **per))
     return uniform(compose(*members))
-  keywords = {key: value for key, value in policy.items() if key != "name"}
-  fn = functools.partial(table[name], **keywords)
-  arrays = _resources_of(table[name], name, resources)
+  entry = table[name]
+  fn = functools.partial(entry.fn, **keywords_of(policy))
+  arrays = arrays_for(name, entry, resources)
   mesh = resources.get("mesh")
-  mixes_examples = "soft_labels" in inspect.signature(fn).parameters
-  if mesh is None or mixes_examples:
+  if mesh is None or entry.mixes:
     return uniform(functools.partial(fn, **arrays))
   axes = resources.get("batch_axes")
   return uniform(over_mesh(fn, mesh=mesh, batch_axes=axes, resources=arrays))
 
 
-def _resources_of(
-  fn: Callable[..., Any], name: str, resources: Mapping[str, Any]
-) -> dict[str, Any]:
+def refuse(policy: Policy, table: Table) -> None:
+  """Raises ValueError if the policy is wrong."""
+  if wrong := _problem(policy, table):
+    raise ValueError(f"policy {dict(policy)!r}: {wrong}.")
+
+
+def arrays_for(name: str, entry: Entry, resources: Mapping[str, Any]) -> dict[str, jax.Array]:
   """Finds the arrays that an augmentation takes beside the batch; floats become 8-bit once."""
   arrays = {}
-  for parameter in inspect.signature(fn).parameters.values():
-    positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    if positional and parameter.name not in BATCH_ARGUMENTS:
-      if resources.get(parameter.name) is None:
-        raise ValueError(
-          f"policy {name!r} needs {parameter.name}; pass build(policy, {parameter.name}=...)."
-        )
-      array = jnp.asarray(resources[parameter.name])
-      arrays[parameter.name] = array if array.dtype == jnp.uint8 else to_levels(array)
+  for needed in entry.needs:
+    if resources.get(needed) is None:
+      raise ValueError(f"policy {name!r} needs {needed}; pass build(policy, {needed}=...).")
+    array = jnp.asarray(resources[needed])
+    arrays[needed] = array if array.dtype == jnp.uint8 else to_levels(array)
   return arrays
 
 
@@ -244,12 +292,6 @@ def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
   return jax.tree.map(pick, yes, no)
 
 
-# Runs an example-wise augmentation on every device's own part of a batch.
-#
-# The loop over examples of the serial formulation cannot be partitioned by the compiler: without
-# this, each device would gather the batch and process all of it.
-
-
 @checks.inputs()
 def over_mesh(
   fn: Callable[..., Any],
@@ -258,7 +300,10 @@ def over_mesh(
   batch_axes: Sequence[str] | None = None,
   resources: Mapping[str, jax.Array] | None = None,
 ) -> Callable[[AnyKey, Images], Images]:
-  """Returns `fn` for batches whose first axis is sharded over `mesh`.
+  """Returns `fn` for batches whose first axis is sharded over `mesh`: each device does its part.
+
+  The compiler cannot partition the loop over examples of the serial formulation: without this, each
+  device would gather the batch and process all of it.
 
   Args:
     fn: `fn(key, images, **resources) -> images`, where an example depends on its own key only.

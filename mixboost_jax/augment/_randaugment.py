@@ -11,12 +11,11 @@ import numpy as np
 from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment._entry import Account, Entry, Scene
 from mixboost_jax.augment._ops import (
   ENHANCERS,
   SIGNED,
-  Account,
   Op,
-  Shape,
   Steps,
   index,
   run_table,
@@ -41,6 +40,8 @@ OPS = (
   Op.TRANSLATE_Y,
 )
 """The 14 operations of both policies."""
+
+_RULES = {"ranges": _options.one_of("torchvision", "official")}
 
 
 def wide_magnitude(op: Op, strength: int, ranges: str) -> float:
@@ -141,7 +142,7 @@ def trivial_augment_wide(
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
-  _options.check("trivial_augment_wide", ranges=ranges, fill=fill, formulation=formulation)
+  _options.check("trivial_augment_wide", _RULES, ranges=ranges, fill=fill, formulation=formulation)
   _, height, width, _ = images.shape
   table = trivial_table(ranges=ranges, height=height, width=width)
   return run_table(
@@ -200,7 +201,7 @@ def randaugment(
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
   given: dict[str, Any] = {"num_ops": num_ops, "magnitude": magnitude, "bins": bins}
-  _options.check("randaugment", **given, ranges=ranges, fill=fill, formulation=formulation)
+  _options.check("randaugment", _RULES, **given, ranges=ranges, fill=fill, formulation=formulation)
   if magnitude > bins - 1:
     raise ValueError(
       f"randaugment: magnitude: expected at most bins - 1 = {bins - 1}, got {magnitude}."
@@ -213,22 +214,26 @@ def randaugment(
   )
 
 
-def describe_trivial(
-  each: PRNGKeys, shape: Shape, *, ranges: str = "torchvision", **_: Any
-) -> Account:
-  table = trivial_table(ranges=ranges, height=shape[0], width=shape[1])
-  return _ops.describe(draw_trivial(each, table))
+def _describe_trivial(scene: Scene, *, ranges: str, **_: Any) -> Account:
+  height, width = scene.shape
+  table = trivial_table(ranges=ranges, height=height, width=width)
+  return _ops.describe(draw_trivial(scene.own, table))
 
 
-def describe_rand(
-  each: PRNGKeys,
-  shape: Shape,
-  *,
-  num_ops: int = 2,
-  magnitude: Number = 9,
-  bins: int = 31,
-  ranges: str = "torchvision",
-  **_: Any,
+def _describe_rand(
+  scene: Scene, *, num_ops: int, magnitude: Number, bins: int, ranges: str, **_: Any
 ) -> Account:
-  table = rand_table(magnitude=magnitude, bins=bins, ranges=ranges, height=shape[0], width=shape[1])
-  return _ops.describe(draw_rand(each, table, num_ops=num_ops))
+  height, width = scene.shape
+  table = rand_table(magnitude=magnitude, bins=bins, ranges=ranges, height=height, width=width)
+  return _ops.describe(draw_rand(scene.own, table, num_ops=num_ops))
+
+
+ENTRIES = {
+  "randaugment": Entry(randaugment, _describe_rand, rules=_RULES),
+  "trivial_augment_wide": Entry(
+    trivial_augment_wide,
+    _describe_trivial,
+    rules=_RULES,
+    examples=lambda side: {"trivial wide": {}},
+  ),
+}

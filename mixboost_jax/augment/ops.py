@@ -39,3 +39,7 @@ __all__ = [
   "translate_x",
   "translate_y",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -134,3 +134,7 @@ __all__ = [
   "perturb_sequence",
   "training_warning",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C-bar corruptions that paint over a picture: checkerboard, lines and sparkles.
+"""C-bar corruptions: they paint over a picture, add or multiply a field, or move pixels.
 
-Paper: Mintun et al. 2021, arXiv:2102.11273; `severity` is its real-valued strength, 0..10.
+Paper: Mintun et al. 2021, arXiv:2102.11273; `severity` is its real-valued strength, 0..10. Fields
+(coloured noises, waves, plasma, Perlin) are made for a square of the longer side and cropped.
 """
 
 import itertools
@@ -141,12 +142,6 @@ def inverse_sparkles(key: PRNGKey, image: Image, *, severity: float) -> Image:
   return 1 + light[..., None] * (image - 1)
 
 
-# C-bar corruptions that add or multiply a field: coloured noises, waves, plasma, Perlin.
-#
-# Paper: Mintun et al. 2021, arXiv:2102.11273; `severity` is its real-valued strength, 0..10. Fields
-# are made for a square of the longer side and cropped.
-
-
 def positions(height: int, width: int) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
   """Returns the row and the column of every pixel."""
   rows = jnp.broadcast_to(jnp.arange(height, dtype=jnp.float32)[:, None], (height, width))
@@ -227,11 +222,6 @@ def perlin_noise(key: PRNGKey, image: Image, *, severity: float) -> Image:
   turbulence = perlin_turbulence(key, height=height, width=width)
   weight = 0.05 * severity
   return (1 - weight) * image + weight * jnp.clip(0.5 * turbulence + 0.5, 0, 1)[..., None]
-
-
-# C-bar corruptions that move pixels: pinches, ripples, turning, colour fringes and caustics.
-#
-# Paper: Mintun et al. 2021, arXiv:2102.11273; `severity` is its real-valued strength, 0..10.
 
 
 def pinch_and_twirl(key: PRNGKey, image: Image, *, severity: float) -> Image:

@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blurs of -C that are one linear map: defocus, Gaussian, zoom and motion."""
+"""Blurs of -C: defocus, Gaussian, zoom and motion are one linear map, glass moves pixels about.
+
+The original glass blur sweeps rows and columns downwards and writes `x[h, w], x[h', w'] =
+x[h', w'], x[h, w]` on views of one array, so both sides read memory that the first assignment has
+already changed: the effect is the copy `x[h, w] <- x[h', w']`. Each pixel then takes what its
+partner holds, which is the partner's own final value if the sweep has passed it and its old value
+if not. Following those pointers by doubling gives where every pixel comes from, without walking the
+picture.
+"""
 
 import functools
 
@@ -133,15 +141,6 @@ def round_levels(image: Float[Array, "*n"]) -> Float[Array, "*n"]:
   """Rounds to the nearest 8-bit level."""
   return jnp.floor(image * 255 + 0.5) / 255
 
-
-# Glass blur: pixels trade places with near ones, in an order that matters.
-#
-# The original sweeps rows and columns downwards and writes `x[h, w], x[h', w'] = x[h', w'], x[h,
-# w]` on views of one array, so both sides read memory that the first assignment has already
-# changed: the effect is the copy `x[h, w] <- x[h', w']`. Each pixel then takes what its partner
-# holds, which is the partner's own final value if the sweep has passed it and its old value if not.
-# Following those pointers by doubling gives where every pixel comes from, without walking the
-# picture.
 
 Sources = Int[Array, " P"]
 """Entry p is the pixel (row * width + column) whose value pixel p shows."""

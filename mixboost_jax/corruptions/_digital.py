@@ -1,5 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Elastic deformation, coarse pixels and JPEG of -C."""
+"""Brightness, contrast, saturation, elastic deformation, coarse pixels and JPEG of -C.
+
+Brightness and saturation change V or S of the HSV model. Hue stays, so both have closed forms in
+RGB and the conversion is not needed: V = max, S = (max - min) / max.
+
+`jpeg` tells what a picture looks like after baseline JPEG with 4:2:0 chroma, without making a file.
+Colour conversion and chroma sampling follow the integer arithmetic of the common codec; the cosine
+transform is computed in single precision where codecs use fixed point, so a few coefficients round
+the other way. Entropy coding loses nothing and is left out.
+"""
 
 import functools
 
@@ -12,6 +21,31 @@ from mixboost_jax.array_types import Image, PRNGKey, Scalar
 from mixboost_jax.image.levels import from_levels, to_levels
 from mixboost_jax.image.linear import gaussian_blur_of_width, resize_box
 from mixboost_jax.image.sampling import bilinear
+
+
+def brightness(image: Image, *, shift: float | Scalar) -> Image:
+  """Adds `shift` in [-1, 1] to V and keeps it in [0, 1]; black becomes grey."""
+  value = image.max(axis=-1, keepdims=True)
+  moved = jnp.clip(value + shift, 0, 1)
+  return jnp.where(value > 0, image * (moved / jnp.where(value > 0, value, 1)), moved)
+
+
+def contrast(image: Image, *, factor: float) -> Image:
+  """Multiplies the distance of every value to the mean of its channel by `factor`."""
+  mean = image.mean(axis=(0, 1), keepdims=True)
+  return (image - mean) * factor + mean
+
+
+def saturate(image: Image, *, factor: float, shift: float) -> Image:
+  """Makes S `factor` S + `shift`, kept in [0, 1]; grey pixels turn red where that is not 0."""
+  value = image.max(axis=-1, keepdims=True)
+  span = value - image.min(axis=-1, keepdims=True)
+  saturation = span / jnp.where(value > 0, value, 1)
+  wanted = jnp.clip(saturation * factor + shift, 0, 1)
+  scaled = value - (value - image) * wanted / jnp.where(span > 0, saturation, 1)
+  red = (jnp.arange(image.shape[2]) == 0)[None, None, :]
+  grey = jnp.where(red, value, value * (1 - wanted))
+  return jnp.where(span > 0, scaled, grey)
 
 
 def jpeg_compression(image: Image, *, quality: int) -> Image:
@@ -74,12 +108,6 @@ def elastic_transform(
   field = strength * gaussian_blur_of_width(noise, sigma=sigma, truncate=3.0, border="reflect")
   return bilinear(image, y + field[..., 0], x + field[..., 1], border="reflect")
 
-
-# What a picture looks like after baseline JPEG with 4:2:0 chroma, without making a file.
-#
-# Colour conversion and chroma sampling follow the integer arithmetic of the common codec; the
-# cosine transform is computed in single precision where codecs use fixed point, so a few
-# coefficients round the other way. Entropy coding loses nothing and is left out.
 
 Plane = Int[Array, "H W"]
 
@@ -190,34 +218,3 @@ def _cosines() -> np.ndarray:
   matrix = np.cos((2 * k[None, :] + 1) * k[:, None] * np.pi / 16) / 2
   matrix[0] /= np.sqrt(2)
   return matrix
-
-
-# Brightness, contrast and saturation of -C.
-#
-# Brightness and saturation change V or S of the HSV model. Hue stays, so both have closed forms in
-# RGB and the conversion is not needed: V = max, S = (max - min) / max.
-
-
-def brightness(image: Image, *, shift: float | Scalar) -> Image:
-  """Adds `shift` in [-1, 1] to V and keeps it in [0, 1]; black becomes grey."""
-  value = image.max(axis=-1, keepdims=True)
-  moved = jnp.clip(value + shift, 0, 1)
-  return jnp.where(value > 0, image * (moved / jnp.where(value > 0, value, 1)), moved)
-
-
-def contrast(image: Image, *, factor: float) -> Image:
-  """Multiplies the distance of every value to the mean of its channel by `factor`."""
-  mean = image.mean(axis=(0, 1), keepdims=True)
-  return (image - mean) * factor + mean
-
-
-def saturate(image: Image, *, factor: float, shift: float) -> Image:
-  """Makes S `factor` S + `shift`, kept in [0, 1]; grey pixels turn red where that is not 0."""
-  value = image.max(axis=-1, keepdims=True)
-  span = value - image.min(axis=-1, keepdims=True)
-  saturation = span / jnp.where(value > 0, value, 1)
-  wanted = jnp.clip(saturation * factor + shift, 0, 1)
-  scaled = value - (value - image) * wanted / jnp.where(span > 0, saturation, 1)
-  red = (jnp.arange(image.shape[2]) == 0)[None, None, :]
-  grey = jnp.where(red, value, value * (1 - wanted))
-  return jnp.where(span > 0, scaled, grey)

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which function a name stands for, and what the entries of its severities mean."""
+"""Which function a name stands for, the constants of its severities, and the call by name.
+
+Papers: Hendrycks & Dietterich 2019, arXiv:1903.12261 (-C and -P); Mintun et al. 2021,
+arXiv:2102.11273 (C-bar). `CIFAR` and `IMAGENET` hold severities 1..5 of each corruption: the values
+of its `fields`. Lengths are pixels of 32x32 and 224x224 pictures and are used as they are for other
+sizes.
+"""
 
 import functools
 from collections.abc import Callable
@@ -97,11 +103,6 @@ CORRUPTIONS: dict[str, Corruption] = {
   "single_frequency_greyscale": Corruption(single_frequency_greyscale, _BAR),
 }
 
-# Every constant of the benchmarks: severities 1..5 of each corruption, per table.
-#
-# Papers: Hendrycks & Dietterich 2019, arXiv:1903.12261 (-C and -P); Mintun et al. 2021,
-# arXiv:2102.11273 (C-bar). Lengths are pixels of 32x32 ("cifar") and 224x224 ("imagenet") pictures
-# and are used as they are for other sizes. Entries are the values of the fields in `registry.py`.
 
 Level = Any
 Levels = tuple[Level, Level, Level, Level, Level]
@@ -209,8 +210,6 @@ IMAGENET: dict[str, Levels] = {
 SEVERITIES: dict[str, dict[str, Levels]] = {"cifar": CIFAR, "imagenet": IMAGENET}
 LARGEST_CIFAR_SIDE = 96
 """With `table="auto"`, pictures whose longer side is at most this take the "cifar" table."""
-
-# One entry for every corruption: checks, keys per example, one compiled program, 8-bit levels.
 
 
 @checks.inputs()

@@ -57,6 +57,8 @@ VARIANTS: dict[str, Callable[[Examples], Examples]] = {
 }
 """By the word of a suite."""
 
+_fit_temperature = jax.jit(metrics.fit_temperature)
+
 # From the scores of single examples to metrics with intervals.
 
 BIN_SIZE = 100

@@ -7,7 +7,7 @@ docstring speaks of batches. `pil` works on pictures in [0, 1]; the modules it i
 """
 
 from mixboost_jax.image import affine, levels, pil
-from mixboost_jax.image.boxes import box_mask, crop, fill_where, flip_left_right, pad, upsample_grid
+from mixboost_jax.image.boxes import box_mask, crop, fill_where, pad
 from mixboost_jax.image.levels import from_levels, to_levels
 from mixboost_jax.image.linear import gaussian_blur, gaussian_kernel, resize_window
 
@@ -16,7 +16,6 @@ __all__ = [
   "box_mask",
   "crop",
   "fill_where",
-  "flip_left_right",
   "from_levels",
   "gaussian_blur",
   "gaussian_kernel",
@@ -25,5 +24,8 @@ __all__ = [
   "pil",
   "resize_window",
   "to_levels",
-  "upsample_grid",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

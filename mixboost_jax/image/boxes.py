@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pixels belong to a box or to the cells of a grid, and filling them."""
+"""Boxes of pixels: which ones belong to one, filling them, a frame around them, cutting one out."""
 
 import jax
 import jax.numpy as jnp
@@ -25,39 +25,10 @@ def box_mask(
 
 
 @checks.inputs(values="never")
-def upsample_grid(
-  cells: Bool[Array, "P Q"], *, height: int, width: int
-) -> Bool[Array, "{height} {width}"]:
-  """Spreads a grid over a picture.
-
-  Pixel (i, j) takes cell (floor(i P / height), floor(j Q / width)); sides that the grid does not
-  divide give cells whose sizes differ by one pixel.
-  """
-  rows, columns = cells.shape
-  if height < rows or width < columns:
-    raise ValueError(
-      f"upsample_grid: a grid of {rows}x{columns} cells needs at least as many pixels, "
-      f"got a picture of {height}x{width}."
-    )
-  row_of = jnp.arange(height) * rows // height
-  column_of = jnp.arange(width) * columns // width
-  return cells[row_of][:, column_of]
-
-
-@checks.inputs(values="never")
 def fill_where(image: Image, inside: Bool[Array, "H W"], *, fill: Fill) -> Image:
   """Writes `fill` (one number, or one per channel) where `inside` is True."""
   value = jnp.broadcast_to(jnp.asarray(fill, image.dtype), image.shape)
   return jnp.where(inside[:, :, None], value, image)
-
-
-# Exact moves of pixels: mirror, pad, crop.
-
-
-@checks.inputs(values="never")
-def flip_left_right(image: Shaped[Array, "H W C"]) -> Shaped[Array, "H W C"]:
-  """Mirrors a picture about its vertical axis."""
-  return image[:, ::-1, :]
 
 
 @checks.inputs(values="never")

@@ -1,5 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Histograms of levels and the tables that autocontrast and equalize make of them."""
+"""8-bit levels, and what the classical operations do to them, exact to Pillow.
+
+A level has no useful gradient: whatever goes through `to_levels` has the gradient 0. `cut` and
+`to_nearest` keep the picture and pass gradients on as if they did nothing (straight-through).
+
+Autocontrast and equalize look levels up in tables made of histograms. Invert, posterize and
+solarize change each level on its own, in arrays of any shape. Color, contrast, brightness and
+sharpness blend a picture with a degenerate one, `degenerate + factor * (picture - degenerate)`:
+factor 0 gives the degenerate picture, 1 the picture itself, and more exaggerates.
+"""
 
 import functools
 import math
@@ -11,8 +20,54 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mixboost_jax import checks
 
+LEVELS = 255
+_SLACK = 2.0**-10  # a level k that was stored as k / 255 must come back as k, not as k - 1
+
+
+@checks.inputs(values="never")
+def to_levels(images: Float[Array, "*n C"]) -> UInt8[Array, "*n C"]:
+  """Returns floor(255 x) clipped to 0..255, as converting a float picture to 8 bits does."""
+  return jnp.floor(jnp.clip(images * LEVELS, 0, LEVELS) + _SLACK).astype(jnp.uint8)
+
+
+@checks.inputs(values="never")
+def from_levels(levels: UInt8[Array, "*n C"]) -> Float[Array, "*n C"]:
+  """Returns level / 255 as float32."""
+  return levels.astype(jnp.float32) / LEVELS
+
+
+@jax.custom_jvp
+def cut(images: Float[Array, "*n C"]) -> Float[Array, "*n C"]:
+  """Returns `from_levels(to_levels(images))`; its gradient is that of the identity."""
+  return from_levels(to_levels(images))
+
+
+@jax.custom_jvp
+def to_nearest(images: Float[Array, "*n C"]) -> Float[Array, "*n C"]:
+  """Rounds to the nearest level, halves up as Pillow; its gradient is that of the identity."""
+  return from_levels(to_levels(images + 0.5 / LEVELS))
+
+
+cut.defjvps(lambda tangent, result, images: tangent)
+to_nearest.defjvps(lambda tangent, result, images: tangent)
+
+
+def rounded(product: Float[Array, "*n"]) -> Float[Array, "*n"]:
+  """Keeps a product from being fused with a following addition into one rounding.
+
+  Compilers contract `a * b + c` where they like, which moves results across the boundaries of
+  levels and makes two formulations of one operation disagree. A clip that never clips (all values
+  here are far below 2^24) stops them on every backend.
+  """
+  return jnp.clip(product, -(2.0**24), 2.0**24)
+
+
+AnyLevels = UInt8[Array, "*n"]
+Levels = UInt8[Array, "H W C"]
 LevelBatch = UInt8[Array, "N H W C"]
 Tables = UInt8[Array, "N C 256"]
+Factor = Float[Array, ""] | float | int
+Amount = Factor | Int[Array, ""]
 
 
 def histograms(levels: LevelBatch) -> Int[Array, "N C 256"]:
@@ -115,14 +170,6 @@ def _shortfalls() -> np.ndarray:
   return table
 
 
-# Operations that change each level on its own: exact to Pillow, on arrays of levels of any shape.
-#
-# Applied to the levels 0..255 they give the look-up table of the operation.
-
-Amount = Float[Array, ""] | Int[Array, ""] | float | int
-AnyLevels = UInt8[Array, "*n"]
-
-
 def invert(levels: AnyLevels) -> AnyLevels:
   """Returns 255 - level."""
   return 255 - levels
@@ -145,15 +192,6 @@ def solarize_add(levels: AnyLevels, addition: Amount) -> AnyLevels:
   """Adds `addition` (levels) to the levels below 128, clipped at 255."""
   moved = jnp.clip(levels.astype(jnp.int16) + jnp.asarray(addition).astype(jnp.int16), 0, 255)
   return jnp.where(levels < 128, moved.astype(jnp.uint8), levels)
-
-
-# Colour, contrast, brightness and sharpness of one picture of levels, exact to Pillow.
-#
-# Each blends the picture with a degenerate one: `degenerate + factor * (picture - degenerate)`,
-# so factor 0 gives the degenerate picture, 1 the picture itself, and more exaggerates.
-
-Levels = UInt8[Array, "H W C"]
-Factor = Float[Array, ""] | float | int
 
 
 def blend(degenerate: Int[Array, "*n"], levels: Int[Array, "*n"], factor: Factor) -> Array:
@@ -218,50 +256,3 @@ def smooth(levels: Levels) -> Levels:
 def sharpness(levels: Levels, factor: Factor) -> Levels:
   """Moves the picture from its smoothed version (0) through itself (1)."""
   return blend(smooth(levels).astype(jnp.int32), levels.astype(jnp.int32), factor)
-
-
-# Between pictures in [0, 1] and the 8-bit levels on which the classical operations are defined.
-#
-# A level has no useful gradient: whatever goes through `to_levels` has the gradient 0. `cut` and
-# `to_nearest` keep the picture and pass gradients on as if they did nothing (straight-through).
-
-LEVELS = 255
-_SLACK = 2.0**-10  # a level k that was stored as k / 255 must come back as k, not as k - 1
-
-
-@checks.inputs(values="never")
-def to_levels(images: Float[Array, "*n C"]) -> UInt8[Array, "*n C"]:
-  """Returns floor(255 x) clipped to 0..255, as converting a float picture to 8 bits does."""
-  return jnp.floor(jnp.clip(images * LEVELS, 0, LEVELS) + _SLACK).astype(jnp.uint8)
-
-
-@checks.inputs(values="never")
-def from_levels(levels: UInt8[Array, "*n C"]) -> Float[Array, "*n C"]:
-  """Returns level / 255 as float32."""
-  return levels.astype(jnp.float32) / LEVELS
-
-
-@jax.custom_jvp
-def cut(images: Float[Array, "*n C"]) -> Float[Array, "*n C"]:
-  """Returns `from_levels(to_levels(images))`; its gradient is that of the identity."""
-  return from_levels(to_levels(images))
-
-
-@jax.custom_jvp
-def to_nearest(images: Float[Array, "*n C"]) -> Float[Array, "*n C"]:
-  """Rounds to the nearest level, halves up as Pillow; its gradient is that of the identity."""
-  return from_levels(to_levels(images + 0.5 / LEVELS))
-
-
-cut.defjvps(lambda tangent, result, images: tangent)
-to_nearest.defjvps(lambda tangent, result, images: tangent)
-
-
-def rounded(product: Float[Array, "*n"]) -> Float[Array, "*n"]:
-  """Keeps a product from being fused with a following addition into one rounding.
-
-  Compilers contract `a * b + c` where they like, which moves results across the boundaries of
-  levels and makes two formulations of one operation disagree. A clip that never clips (all values
-  here are far below 2^24) stops them on every backend.
-  """
-  return jnp.clip(product, -(2.0**24), 2.0**24)

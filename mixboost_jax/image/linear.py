@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear maps along one axis of a picture, as matrices: blur, zoom and resize with their borders.
+"""Linear maps of one picture: blur, zoom and resize along its axes, small kernels that mix both.
 
-The matrices are made by NumPy in double precision from static sizes, so every border rule is an
-exact sum over the pixels that the rule points to, however far a kernel reaches beyond the picture.
+The matrices of an axis are made by NumPy in double precision from static sizes, so every border
+rule is an exact sum over the pixels that the rule points to, however far a kernel reaches beyond
+the picture. Only `resize_window` and `gaussian_blur` take numbers that are known at run time.
 """
 
 import functools
@@ -154,8 +155,6 @@ def resize_box(image: Image, *, height: int, width: int) -> Float[Array, "{heigh
   return rounded(along_axes(wide, rows=box_matrix(old_height, height), columns=np.eye(width)))
 
 
-# Resizing a window of a picture whose place and size are known at run time only.
-
 Length = Float[Array, ""] | float | int
 
 
@@ -187,9 +186,6 @@ def resize_window(
   exact = jax.lax.Precision.HIGHEST
   part = jnp.einsum("ij,jkc->ikc", rows, image, precision=exact)
   return jnp.einsum("lk,ikc->ilc", columns, part, precision=exact)
-
-
-# Linear filters of one picture.
 
 
 @checks.inputs(values="never")
@@ -225,8 +221,6 @@ def gaussian_blur(
   blurred = sum(kernel[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
   return jnp.asarray(blurred)
 
-
-# Correlation of each channel with one small kernel that does not separate.
 
 _UNROLLED_TAPS = 32  # above this a convolution is shorter to compile and faster
 

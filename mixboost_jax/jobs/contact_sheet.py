@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One picture of every augmentation and mixing family, to look at.
 
-`python -m mixboost_jax.report.contact_sheet --out=FILE.png [--images=FILE_OR_FOLDER] [--seed=0]`
+`python -m mixboost_jax.jobs.contact_sheet --out=FILE.png [--images=FILE_OR_FOLDER] [--seed=0]`
 `... --size=224 --zoom=1 --number=8` shows large ones, `--only=mixing` the procedural mixing set.
 """
 
 import argparse
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,40 +18,15 @@ import numpy as np
 from mixboost_jax import augment
 from mixboost_jax.data import arrays, pictures
 
-POLICIES: Mapping[str, Mapping[str, Any]] = {
-  "flip": {"name": "random_flip"},
-  "crop": {"name": "random_crop", "padding": 1 / 8},
-  "resized crop": {"name": "random_resized_crop", "size": 1.0},
-  "color jitter": {"name": "color_jitter", "hue": 0.1},
-  "grayscale": {"name": "random_grayscale", "prob": 0.5},
-  "noise": {"name": "gaussian_noise", "sigma": 0.1},
-  "blur": {"name": "gaussian_blur", "radius": 1 / 8},
-  "cutout": {"name": "cutout", "length": 1 / 2},
-  "mixup": {"name": "mixup", "per": "example"},
-  "cutmix": {"name": "cutmix", "per": "example"},
-  "sample pairing": {"name": "sample_pairing"},
-  "smote": {"name": "smote"},
-  "autoaugment": {"name": "autoaugment"},
-  "autoaugment in": {"name": "autoaugment", "policy": "imagenet"},
-  "autoaugment v0": {"name": "autoaugment", "policy": "imagenet_v0"},
-  "randaugment": {"name": "randaugment"},
-  "trivial wide": {"name": "trivial_augment_wide"},
-  "augmix": {"name": "augmix"},
-  "augmix all ops": {"name": "augmix", "all_ops": True},
-  "pixmix": {"name": "pixmix"},
-  "pixmix experim.": {
-    "name": "pixmix",
-    "mixings": ("screen", "overlay", "darken_or_lighten", "swap_channel"),
-  },
-}
-"""Lengths (`_LENGTHS`) are shares of the side."""
-_LENGTHS = ("length", "padding", "radius", "size")
 _LABEL_WIDTH = 112
 
 
-def in_pixels(policy: Mapping[str, Any], size: int) -> dict[str, Any]:
-  """Returns a policy for pictures of a side of `size` pixels."""
-  return {k: round(v * size) if k in _LENGTHS else v for k, v in policy.items()}
+def policies(size: int) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields (title, policy) of every augmentation, for pictures of a side of `size` pixels."""
+  for name, entry in augment.AUGMENTATIONS.items():
+    shown = entry.examples(size) if entry.examples else {name.replace("_", " "): {}}
+    for title, keywords in shown.items():
+      yield title, {"name": name, **keywords}
 
 
 def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[str, np.ndarray]]:
@@ -60,18 +35,13 @@ def rows_of(images: np.ndarray, labels: np.ndarray, *, seed: int) -> list[tuple[
   size, number = images.shape[1], len(images)
   batch = jnp.asarray(images, jnp.float32)
   soft = jax.nn.one_hot(jnp.asarray(labels), int(labels.max()) + 1)
-  made = {
-    family: augment.mixing_images(key, number, size=size * 8 // 7, families=(family,))
-    for family in augment.FAMILIES
-  }
-  mixing = jnp.concatenate(list(made.values()))
+  made = mixing_rows(number=number, size=size * 8 // 7, seed=seed)
+  mixing = jnp.concatenate([images for _, images in made])
   rows = [("original", np.asarray(batch))]
-  for i, (title, policy) in enumerate(POLICIES.items()):
-    fn = jax.jit(augment.build(in_pixels(policy, size), mixing_images=mixing))
+  for i, (title, policy) in enumerate(policies(size)):
+    fn = jax.jit(augment.build(policy, mixing_images=mixing))
     rows.append((title, np.asarray(fn(jax.random.fold_in(key, i), batch, soft)[0])))
-  for family, mixed in made.items():
-    rows.append((family.replace("_", " "), np.asarray(mixed[:, :size, :size])))
-  return rows
+  return rows + [(title, mixed[:, :size, :size]) for title, mixed in made]
 
 
 def mixing_rows(*, number: int, size: int, seed: int) -> list[tuple[str, np.ndarray]]:

@@ -22,7 +22,7 @@ from mixboost_jax.keys import Stream, example_keys, split_each
 from mixboost_jax.runtime import environment, log, workdir
 from mixboost_jax.schema import Settings
 from mixboost_jax.train import augmentation
-from mixboost_jax.train.augmentation import mixing_pictures
+from mixboost_jax.train.augmentation import POLICIES, policy_arrays
 from mixboost_jax.train.objectives import pick
 
 
@@ -123,13 +123,14 @@ def _masked(parts: Any, mask_keys: jax.Array, images: jax.Array) -> dict[str, ja
 def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -> list[Any]:
   """Lists flip, crop and policy; several draws of the policy (a consistency term) one by one."""
   settings, trainer = item.settings, item.trainer
-  policy = settings.augment.policy if policy_active(trainer, epoch) else {"name": "none"}
+  active = policy_active(trainer, epoch)
+  policy = settings.augment.policy if active else {"name": "none"}
   resources: dict[str, Any] = {
     "shape": trainer.feed.size_of(int(visit.rows[visit.row])),
     "row": visit.row,
+    "table": POLICIES,
+    **(policy_arrays(settings, item.dataset) if active else {}),
   }
-  if "'pixmix'" in repr(policy):
-    resources["mixing_images"] = mixing_pictures(settings, item.dataset)
   num_copies = 2 if settings.objective.jsd_weight > 0 else 0
   whole = whole_policy(settings, {"name": "none"} if num_copies else policy)
   account = augment.explain(keys, whole, batch=batch, **resources)

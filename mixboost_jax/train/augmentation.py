@@ -6,6 +6,7 @@ with the draws that the compiled step would have made; everything else stays in 
 """
 
 import functools
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,6 @@ from jaxtyping import Array, Bool, Int
 
 from mixboost_jax import augment, corruptions, data, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKey, PRNGKeys, SoftLabels
-from mixboost_jax.augment import build_from, problem_in
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Augment, Settings
@@ -34,7 +34,7 @@ def training_augmentation(
   With `objective.jsd_weight` its rows are the clean picture (flip and crop) and two independent
   draws of the policy for each example.
 
-  The pictures that PixMix mixes with are a leaf of what is returned: as an argument of a compiled
+  The arrays that the policy needs are leaves of what is returned: as arguments of a compiled
   function they are not copied into its program.
 
   Args:
@@ -46,10 +46,10 @@ def training_augmentation(
   stages = [_on_images(fn) for fn in _stages(settings.augment, dataset).values()]
   for line in policy_warnings(settings.augment.policy):
     log.warn(line)
-  arrays = {}
-  if "'pixmix'" in repr(settings.augment.policy):  # alone, or inside a composite
-    whole = meshes.replicated(mesh)
-    arrays["mixing_images"] = data.place(mixing_pictures(settings, dataset), whole)
+  whole = meshes.replicated(mesh)
+  arrays = {
+    name: data.place(array, whole) for name, array in policy_arrays(settings, dataset).items()
+  }
 
   def run(
     arrays: dict[str, Array],
@@ -59,7 +59,7 @@ def training_augmentation(
     epoch: Int[Array, ""] | int = 0,
   ) -> tuple[Array, Array]:
     resources = {**arrays, "mesh": mesh, "batch_axes": meshes.AXES}
-    policy = build_policy(settings.augment.policy, **resources)
+    policy = augment.build(settings.augment.policy, table=POLICIES, **resources)
     active = in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
     if settings.objective.jsd_weight > 0:
       active = beside_clean(active, num_copies=2)
@@ -105,6 +105,13 @@ def host_windows(settings: Settings, root: PRNGKey) -> Windows | None:
   return windows
 
 
+def policy_arrays(settings: Settings, dataset: data.Dataset) -> dict[str, Any]:
+  """Returns the arrays that the policy of a run takes beside the batch, by name."""
+  used = augment.entries_in(settings.augment.policy, table=POLICIES)
+  needed = {name for entry, _ in used for name in entry.needs}
+  return {name: make(settings, dataset) for name, make in _ARRAYS.items() if name in needed}
+
+
 def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   """Returns the pictures that PixMix mixes with, as levels, a little larger than the images.
 
@@ -121,6 +128,10 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
   pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
   return jnp.round(pictures * 255).astype(jnp.uint8)
+
+
+_ARRAYS = {"mixing_images": mixing_pictures}
+"""How a run makes what an augmentation may need."""
 
 
 def _stages(
@@ -230,38 +241,39 @@ def corrupt(key: AnyKey, images: Images, *, corruption: str, severity: int) -> I
   return corruptions.corrupt(key, images, name=corruption, severity=severity)
 
 
-POLICIES = {**augment.AUGMENTATIONS, "corrupt": corrupt}
+def _describe_corrupt(scene: augment.Scene, *, corruption: str, severity: int) -> list[Any]:
+  return [{"op": "corrupt", "corruption": corruption, "severity": severity}]
+
+
+def _a_corruption(value: Any) -> str | None:
+  known = isinstance(value, str) and value in corruptions.CORRUPTIONS
+  return None if known else f"one of {', '.join(corruptions.CORRUPTIONS)}"
+
+
+def _a_severity(value: Any) -> str | None:
+  return None if value in (1, 2, 3, 4, 5) else "1, 2, 3, 4 or 5"
+
+
+POLICIES = ChainMap(
+  augment.AUGMENTATIONS,
+  {
+    "corrupt": augment.Entry(
+      corrupt,
+      _describe_corrupt,
+      rules={"corruption": _a_corruption, "severity": _a_severity},
+    )
+  },
+)
 
 
 def policy_problem(policy: Mapping[str, Any]) -> str | None:
   """Returns what is wrong with a policy, or None: a check for `settings.resolve_runs`."""
-  if wrong := problem_in(POLICIES, policy):
-    return wrong
-  for name, severity in _corruptions_in(policy):
-    if name not in corruptions.CORRUPTIONS:
-      return f"'corrupt': no corruption {name!r}; choose of {', '.join(corruptions.CORRUPTIONS)}"
-    if severity not in (1, 2, 3, 4, 5):
-      return f"'corrupt': severity must be 1, 2, 3, 4 or 5, got {severity!r}"
-  return None
-
-
-def build_policy(policy: Mapping[str, Any], **resources: Any) -> augment.Augmentation:
-  """Returns what `augment.build` returns, for every name in `POLICIES`."""
-  return build_from(POLICIES, policy, resources)
+  return augment.policy_problem(policy, table=POLICIES)
 
 
 def policy_warnings(policy: Mapping[str, Any]) -> list[str]:
   """Returns one line for every corruption of a benchmark that a policy trains on."""
-  names = dict.fromkeys(name for name, _ in _corruptions_in(policy))
+  used = augment.entries_in(policy, table=POLICIES)
+  names = dict.fromkeys(own["corruption"] for entry, own in used if entry.fn is corrupt)
   found = (corruptions.training_warning(name) for name in names)
   return [f"config.augment.policy: {line}" for line in found if line]
-
-
-def _corruptions_in(policy: Any) -> list[tuple[str, Any]]:
-  """Lists (corruption, severity) of a policy and of the policies within it."""
-  if isinstance(policy, tuple | list):
-    return [pair for member in policy for pair in _corruptions_in(member)]
-  if not hasattr(policy, "items"):
-    return []
-  own = [(policy["corruption"], policy["severity"])] if policy.get("name") == "corrupt" else []
-  return own + [pair for _, value in policy.items() for pair in _corruptions_in(value)]

@@ -251,8 +251,8 @@ def _check_streamed(settings: Settings, dataset: data.Dataset) -> None:
 
 def _check_mixes(settings: Settings) -> None:
   """Raises ValueError if a policy mixes examples beside what needs them apart, or mixes too."""
-  policy = repr(settings.augment.policy)
-  mixing = sorted(name for name in augment.MIXES_LABELS if f"'{name}'" in policy)
+  used = augment.entries_in(settings.augment.policy, table=augmentation.POLICIES)
+  mixing = sorted(policy["name"] for entry, policy in used if entry.mixes)
   if not mixing:
     return
   policy = f"config.augment.policy {mixing[0]!r}"

@@ -2,7 +2,6 @@
 """What holds for every augmentation of the registry."""
 
 import functools
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +24,7 @@ SMALL_KEYWORDS = {
 }
 NAMES = sorted(augment.AUGMENTATIONS)
 EXAMPLE_WISE = sorted(set(NAMES) - augment.MIXES_LABELS)
-FORMULATED = sorted(
-  name
-  for name in NAMES
-  if "formulation" in inspect.signature(augment.AUGMENTATIONS[name]).parameters
-)
+FORMULATED = sorted(name for name in NAMES if "formulation" in augment.AUGMENTATIONS[name].keywords)
 
 
 @functools.cache

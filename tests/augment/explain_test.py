@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mixboost_jax import augment, keys
-from mixboost_jax.augment._explain import EXAMPLE_WISE, MIXING
 from mixboost_jax.augment._ops import Op
 from tests.augment import pil_reference
 
@@ -80,6 +79,7 @@ def test_accounts_of_mixing_policies_read_well(key):
   assert augment.explain(key, {"name": "none"}, shape=(32, 32)) == []
 
 
+PIXMIX = {"name": "pixmix"}
 PAIRS = {
   "mixup": {"per": "example", "partner": "permutation"},
   "cutmix": {"per": "example"},
@@ -148,8 +148,26 @@ def test_photographic_accounts(key, policy, entry):
   assert entry in [found["op"] for found in account]
 
 
-def test_every_augmentation_can_be_explained():
-  assert set(EXAMPLE_WISE) | set(MIXING) == set(augment.AUGMENTATIONS)
+@pytest.mark.parametrize(
+  ("policy", "problem"), [({"name": "cutot"}, "Did you mean"), (PIXMIX, "needs mixing")]
+)
+def test_what_cannot_be_built_is_not_explained(key, policy, problem):
+  with pytest.raises(ValueError, match=problem):
+    augment.explain(key, policy, shape=(8, 8))
+
+
+@pytest.mark.parametrize("name", sorted(augment.AUGMENTATIONS))
+def test_every_augmentation_can_be_explained(name):
+  """With every keyword at its default, which is read from the signature."""
+  entry = augment.AUGMENTATIONS[name]
+  examples = entry.examples(8) if entry.examples else {name: {}}
+  mixing = jnp.zeros((2, 9, 9, 3), jnp.uint8)
+  batch = (jnp.ones((3, 8, 8, 3)), jnp.ones((3, 1)))
+  each = jax.random.split(jax.random.key(0), 3)
+  for keywords in examples.values():
+    policy = {"name": name, **keywords}
+    account = augment.explain(each, policy, shape=(8, 8), row=1, batch=batch, mixing_images=mixing)
+    assert all("op" in told for told in account)
 
 
 def test_randaugment_account(key):

@@ -147,8 +147,9 @@ def test_pixmix_is_what_its_rounds_say():
 
 def test_build_turns_a_float_mixing_set_into_levels_once():
   mixing = np.random.default_rng(0).integers(0, 256, (3, 34, 34, 3)).astype(np.uint8)
+  entry = augment.AUGMENTATIONS["pixmix"]
   for given in (mixing, mixing.astype(np.float32) / 255):
-    found = _policy._resources_of(augment.pixmix, "pixmix", {"mixing_images": given})
+    found = _policy.arrays_for("pixmix", entry, {"mixing_images": given})
     np.testing.assert_array_equal(found["mixing_images"], mixing)
   with pytest.raises(ValueError, match="needs mixing_images; pass build"):
     augment.build({"name": "pixmix"})

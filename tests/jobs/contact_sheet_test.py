@@ -9,11 +9,11 @@ from mixboost_jax.jobs import contact_sheet
 
 
 def test_every_augmentation_is_shown():
-  shown = {policy["name"] for policy in contact_sheet.POLICIES.values()}
-  assert shown == set(augment.AUGMENTATIONS)
-  for policy in contact_sheet.POLICIES.values():
-    assert augment.policy_problem(contact_sheet.in_pixels(policy, 32)) is None
-  assert contact_sheet.in_pixels(contact_sheet.POLICIES["cutout"], 32)["length"] == 16
+  shown = dict(contact_sheet.policies(32))
+  assert {policy["name"] for policy in shown.values()} == set(augment.AUGMENTATIONS)
+  for policy in shown.values():
+    assert augment.policy_problem(policy) is None
+  assert shown["cutout"]["length"] == 16
 
 
 def test_the_mixing_set_alone(tmp_path, monkeypatch):

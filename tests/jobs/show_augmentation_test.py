@@ -67,7 +67,7 @@ def mixing_dir(tmp_path_factory):
 
 
 def test_pixmix_and_mask_are_what_the_network_gets(tmp_path, mixing_dir, monkeypatch):
-  monkeypatch.setattr(data.mixing_folder, "default_cache", lambda: tmp_path / "cache")
+  monkeypatch.setattr(data.folders, "default_cache", lambda: tmp_path / "cache")
   item = prepare(
     tmp_path,
     **{

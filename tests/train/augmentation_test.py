@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import corruptions
+from mixboost_jax import augment, corruptions
 from mixboost_jax.train import augmentation
 
 FOG = {"name": "corrupt", "corruption": "fog", "severity": 3}
@@ -13,7 +13,7 @@ FOG = {"name": "corrupt", "corruption": "fog", "severity": 3}
 def test_corruptions_can_be_trained_on(images):
   labels = jnp.eye(8)
   key = jax.random.key(0)
-  fn = augmentation.build_policy(FOG)
+  fn = augment.build(FOG, table=augmentation.POLICIES)
   changed, same = fn(key, images, labels)
   wanted = corruptions.corrupt(key, images, name="fog", severity=3)
   np.testing.assert_array_equal(changed, wanted)
@@ -29,10 +29,11 @@ def test_whoever_trains_on_a_benchmark_is_told():
 
 def test_wrong_corruptions_are_found_before_a_run():
   assert augmentation.policy_problem(FOG) is None
-  assert "no corruption 'smog'" in (
-    augmentation.policy_problem({**FOG, "corruption": "smog"}) or ""
-  )
-  assert "severity must be" in (augmentation.policy_problem({**FOG, "severity": 6}) or "")
+  wrong = augmentation.policy_problem({**FOG, "corruption": "smog"}) or ""
+  assert wrong.startswith("corruption: expected one of gaussian_noise, ")
+  assert wrong.endswith(" got 'smog'")
+  wrong = augmentation.policy_problem({**FOG, "severity": 6})
+  assert wrong == "severity: expected 1, 2, 3, 4 or 5, got 6"
   assert "also needs severity" in (
     augmentation.policy_problem({"name": "corrupt", "corruption": "fog"}) or ""
   )
