@@ -8,7 +8,7 @@ import pytest
 
 from mixboost_jax import jobs, schema, settings
 from mixboost_jax.configs import base
-from mixboost_jax.train import build
+from mixboost_jax.train.build import schedule
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
@@ -77,7 +77,7 @@ def test_schedule_of_the_mixup_inference_paper():
   """Rate 0.01 (0.1 for IAT), divided by 10 at epochs 100 and 150 of 200."""
   for word, peak in (("mixup", 0.01), ("at", 0.01), ("iat", 0.1)):
     (run,) = settings.resolve_runs(module_of("mi_cifar10").get_config(word))
-    rate = build.schedule(run.optimizer, 200)
+    rate = schedule(run.optimizer, 200)
     seen = [float(rate(epoch)) for epoch in (0, 99, 100, 149, 150, 199)]
     expected = [peak, peak, peak / 10, peak / 10, peak / 100, peak / 100]
     assert seen == pytest.approx(expected, rel=1e-5)
