@@ -387,6 +387,13 @@ def _section(
   return values, problems
 
 
+_TUPLES = {
+  tuple[int, ...]: (int, "integers"),
+  tuple[float, ...]: (float, "numbers"),
+  tuple[str, ...]: (str, "words"),
+}
+
+
 def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
   """Returns the value as `kind` (an int is a float too), and what is wrong with it."""
   if wrong := _unwritable(value):
@@ -396,18 +403,12 @@ def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
   if kind in (int, float, bool, str):
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     return value, None if fits else f"expected {kind.__name__}, got {value!r}"
-  if kind == tuple[int, ...]:
-    parts = value if isinstance(value, tuple) else (None,)
-    fits = all(isinstance(v, int) and not isinstance(v, bool) for v in parts)
-    return value, None if fits else f"expected a tuple of integers, got {value!r}"
-  if kind == tuple[float, ...]:
-    parts = value if isinstance(value, tuple) else (None,)
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in parts):
-      return value, f"expected a tuple of numbers, got {value!r}"
-    return tuple(float(v) for v in parts if v is not None), None
-  if kind == tuple[str, ...]:
-    fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
-    return value, None if fits else f"expected a tuple of words, got {value!r}"
+  if kind in _TUPLES:
+    of, named = _TUPLES[kind]
+    parts = [_typed(part, of) for part in value] if isinstance(value, tuple) else [(value, "none")]
+    if any(wrong for _, wrong in parts):
+      return value, f"expected a tuple of {named}, got {value!r}"
+    return tuple(part for part, _ in parts), None
   return value, None if isinstance(value, dict) else f"expected a mapping, got {value!r}"
 
 

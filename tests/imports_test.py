@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The core and the train step run without optional packages; TensorFlow is never imported."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 BLOCK = """
 import builtins
@@ -99,3 +102,10 @@ def test_importing_the_package_starts_no_backend():
     "assert not platform.backend_is_initialized()"
   )
   assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", ["mixboost_jax", "mixboost_jax.jobs", "mixboost_jax.train"])
+def test_a_door_shows_its_public_names_only(name):
+  module = importlib.import_module(name)
+  assert dir(module) == sorted(module.__all__)
+  assert [key for key in module.__all__ if not hasattr(module, key)] == []

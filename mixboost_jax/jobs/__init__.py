@@ -159,3 +159,7 @@ def _report(folders: Sequence[pathlib.Path], folder: pathlib.Path) -> int:
   if log.is_primary():
     log.info(f"report: {report.write(folders, folder)}")
   return 0
+
+
+def __dir__() -> list[str]:
+  return __all__
