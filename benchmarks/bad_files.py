@@ -172,9 +172,7 @@ def results_tree() -> dict[str, Any]:
 
 def section(**changes: Any) -> schema.Data:
   """Returns the resolved `data` section."""
-  values: dict[str, Any] = base.get_config().to_dict()["data"] | changes
-  values["dir"] = str(values["dir"])
-  return schema.Data(**values)
+  return schema.Data(**{**changes, "dir": str(changes.get("dir", ""))})
 
 
 def said_by(dataset: data.Dataset) -> str:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules between keys of a config: each names both keys and what to change."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mixboost_jax.schema import (
+  READ_WHEN,
   Adversary,
   Augment,
   Data,
@@ -14,114 +16,27 @@ from mixboost_jax.schema import (
   Model,
   Objective,
   Optimizer,
+  ReadWhen,
   Train,
+  When,
 )
 
 
-class When(NamedTuple):
-  """A condition on another key, without which nothing reads a key."""
-
-  key: str
-  holds: Callable[[Any], bool]
-  wanted: str
-  """The condition in words, after the key."""
-
-
-ReadWhen = tuple[tuple[tuple[str, ...], tuple[When, ...]], ...]
-"""Keys, and the conditions that must all hold for them to be read."""
-
-
-def _is(key: str, *values: Any) -> When:
-  return When(key, lambda value: value in values, f"={' or '.join(map(repr, values))}")
-
-
-def _is_not(key: str, value: Any) -> When:
-  return When(key, lambda given: given != value, f" other than {value!r}")
-
-
-def _above_zero(key: str) -> When:
-  return When(key, lambda value: value > 0, " > 0")
-
-
-_MASKED = _is_not("objective.name", "erm")
-_MIXBOOST = _is("objective.name", "mixboost")
-_POLICY = When("augment.policy", lambda policy: policy.get("name") != "none", " with a name")
-_PIXMIX = When("augment.policy", lambda policy: "'pixmix'" in repr(policy), " with pixmix")
-_IAT = _is("adversary.name", "iat")
-_FILES = _is("data.name", "folder", "tfds")
-READ_WHEN: ReadWhen = (
-  (("data.dir", "data.note"), (_is_not("data.name", "shapes"),)),
-  (("data.download",), (_is("data.name", "cifar10", "cifar100"),)),
-  (("data.tfds_name",), (_is("data.name", "tfds"),)),
-  (("data.texture_agreement",), (_is("data.name", "shapes"),)),
-  (("data.outlier_noise",), (_above_zero("data.outliers"),)),
-  (("data.stream",), (_FILES,)),
-  (("data.test_margin",), (_FILES, _above_zero("data.image_size"))),
-  (("augment.mixing_dir",), (_PIXMIX,)),
-  (("augment.num_mixing_images",), (_PIXMIX, _is("augment.mixing_dir", ""))),
-  (("augment.start", "augment.end", "augment.off_epochs"), (_POLICY,)),
-  (("augment.on_epochs",), (_POLICY, _above_zero("augment.off_epochs"))),
-  (("augment.manifold_layers",), (_above_zero("augment.manifold_alpha"),)),
-  (("mask.grid", "mask.fill"), (_MASKED,)),
-  (("mask.keep_rate", "mask.mask_rate"), (_MIXBOOST,)),
-  (("objective.boost_on",), (_MASKED,)),
-  (("objective.boost_weight", "objective.align", "objective.difference"), (_MIXBOOST,)),
-  (("objective.stop_gradient_clean",), (_MIXBOOST,)),
-  (("objective.low_rates",), (_above_zero("objective.low_weight"),)),
-  (("objective.mid_rates",), (_above_zero("objective.mid_weight"),)),
-  (("objective.high_rates",), (_above_zero("objective.high_weight"),)),
-  (
-    tuple(f"objective.reduction_{key}" for key in ("stage", "units", "fraction", "draws")),
-    (_above_zero("objective.reduction_weight"),),
-  ),
-  (
-    tuple(
-      f"adversary.{key}"
-      for key in ("epsilon", "step_size", "num_steps", "random_start", "labels", "network")
-    ),
-    (_is_not("adversary.name", "none"),),
-  ),
-  (("adversary.clean_weight",), (_is("adversary.name", "at", "iat"),)),
-  (("adversary.beta",), (_is("adversary.name", "trades"),)),
-  (("adversary.mixup_alpha", "adversary.mixup_per", "adversary.mixup_partner"), (_IAT,)),
-  (("optimizer.momentum", "optimizer.nesterov"), (_is("optimizer.name", "sgd"),)),
-  (("optimizer.final_learning_rate",), (_is("optimizer.schedule", "cosine"),)),
-  (("optimizer.milestones", "optimizer.step_factor"), (_is("optimizer.schedule", "step"),)),
-  (("train.view_forward", "train.batchnorm_views"), (_MASKED,)),
-  (("train.share_dropout",), (_MASKED, _above_zero("model.dropout"))),
-  (("interactions.stride",), (_is("interactions.pairs", "neighbour", "window"),)),
-  (("interactions.max_rounds",), (_above_zero("interactions.target_stderr"),)),
-  (
-    tuple(f"interactions.attack_{key}" for key in ("epsilon", "step_size", "steps", "drop")),
-    (_is("interactions.attack", True),),
-  ),
-  (
-    ("interactions.monitor_images", "interactions.monitor_share"),
-    (_above_zero("interactions.monitor_every_steps"),),
-  ),
-  (("audit.figure_images",), (_is_not("audit.figures", ""),)),
-  (("runtime.decode_threads", "runtime.batches_ahead"), (_FILES, _is_not("data.stream", "off"))),
-)
-"""What reads a key only sometimes. Another value than the default of `configs/base.py` is an error
-where a condition does not hold, so that no setting is ignored without a word. A key that is not
-named here is read by every run, or by the job of its section."""
-
-
-def unread(tree: Mapping[str, Any], *, more: ReadWhen = ()) -> dict[str, When]:
+def unread(tree: Mapping[str, Any], *, more: ReadWhen | None = None) -> dict[str, When]:
   """Returns the keys that nothing reads, each with the condition that does not hold.
 
   Args:
     tree: section -> key -> value, each value right by itself. A condition on a key that is missing
       counts as met.
-    more: conditions that need a registry, beside `READ_WHEN`.
+    more: conditions that need a registry, beside those of the schema.
   """
   found = {}
-  for keys, conditions in (*READ_WHEN, *more):
+  for key, conditions in {**READ_WHEN, **(more or {})}.items():
     for when in conditions:
       section, _, name = when.key.partition(".")
       values = tree.get(section, {})
       if name in values and not when.holds(values[name]):
-        found.update(dict.fromkeys(keys, when))
+        found[key] = when
         break
   return found
 
@@ -134,9 +49,10 @@ def contradictions(sections: Mapping[str, Any]) -> list[str]:
       one of its sections is missing.
   """
   problems: list[str] = []
-  for names, rule in _RULES:
+  for rule in _RULES:
+    names = inspect.signature(rule).parameters
     if all(name in sections for name in names):
-      problems += rule(*(sections[name] for name in names))
+      problems += rule(**{name: sections[name] for name in names})
   return problems
 
 
@@ -299,18 +215,19 @@ def _interactions(interactions: Interactions) -> Iterator[str]:
     )
 
 
-_RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[str]]], ...] = (
-  (("data",), _data),
-  (("model",), _model),
-  (("train",), _train),
-  (("train", "data"), _train_and_data),
-  (("evaluate", "data"), _evaluate_and_data),
-  (("interactions",), _interactions),
-  (("optimizer",), _optimizer),
-  (("objective",), _objective),
-  (("objective", "mask"), _objective_and_mask),
-  (("adversary", "model"), _adversary_and_model),
-  (("objective", "adversary", "train"), _pictures),
-  (("objective", "augment", "adversary"), _consistency),
-  (("augment",), _augment),
+_RULES: tuple[Callable[..., Iterator[str]], ...] = (
+  _data,
+  _model,
+  _train,
+  _train_and_data,
+  _evaluate_and_data,
+  _interactions,
+  _optimizer,
+  _objective,
+  _objective_and_mask,
+  _adversary_and_model,
+  _pictures,
+  _consistency,
+  _augment,
 )
+"""The parameters of a rule are the sections that it reads."""

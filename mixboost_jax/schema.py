@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frozen dataclasses of a resolved config, each field with the rule that its value obeys.
+"""Every key that a config may set, each declared once, below, with its meaning and unit.
 
-No field has a default here: the defaults are those of `configs/base.py`.
+A class is a section: `--config.augment.crop_padding=2` sets `Augment.crop_padding`.
+`configs/base.py` makes its config of the defaults; `settings.py` checks a config and turns it into
+these frozen dataclasses. A key of which a condition (`when`) does not hold is read by nothing and
+must keep its default; one without a condition is read by every run, or by the job of its section.
+Checks and conditions that need a registry stand in `mixboost_jax.jobs`, rules between keys in
+`rules.py`.
 """
 
 import dataclasses
@@ -9,41 +14,77 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
 
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value (without the place), or None."""
 
 
-def _rule(check: Check | None = None) -> Any:
-  return dataclasses.field(metadata={"check": check})
+class When(NamedTuple):
+  """A condition on another key, without which nothing reads a key."""
+
+  key: str
+  holds: Callable[[Any], bool]
+  wanted: str
+  """The condition in words, after the key."""
 
 
-def _between(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> Any:
-  left, right = "(" if open_low else "[", ")" if open_high else "]"
+ReadWhen = Mapping[str, tuple[When, ...]]
+"""Dotted key -> the conditions that must all hold for it to be read."""
 
-  def check(value: float) -> str | None:
-    inside = (value > low if open_low else value >= low) and (
-      value < high if open_high else value <= high
+
+def key(
+  default: Any,
+  rule: Check | None = None,
+  *,
+  when: When | tuple[When, ...] = (),
+  option: bool = False,
+) -> Any:
+  """Declares a key of which more is to say than its default.
+
+  Args:
+    default: its value unless a config sets it.
+    rule: what its values obey, beside the type.
+    when: without which nothing reads it.
+    option: whether run folders exist that do not name it: they were made with the default, which
+      leaves the option out. A key that is added is one, or folders without it are refused.
+  """
+  conditions = (when,) if isinstance(when, When) else when
+  metadata = {"rule": rule, "when": conditions, "option": option}
+  if isinstance(default, dict):
+    return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def expects(wanted: str, holds: Callable[[Any], bool]) -> Check:
+  """Returns the rule that a value obeys where `holds`; `wanted` says it in words."""
+  return lambda value: None if holds(value) else f"expected {wanted}, got {value!r}"
+
+
+def within(interval: str) -> Check:
+  """Returns the rule of numbers in an interval, such as "[0, 1)"."""
+  low, high = map(float, interval[1:-1].split(","))
+
+  def inside(value: float) -> bool:
+    return (
+      math.isfinite(value)
+      and (value > low or (value == low and interval[0] == "["))
+      and (value < high or (value == high and interval[-1] == "]"))
     )
-    if inside and math.isfinite(value):
-      return None
-    if math.isinf(high):
-      return f"expected a number {'>' if open_low else '>='} {low:g}, got {value!r}"
-    return f"expected a number in {left}{low:g}, {high:g}{right}, got {value!r}"
 
-  return _rule(lambda value: None if value is None else check(value))
+  sign = ">=" if interval[0] == "[" else ">"
+  wanted = f"a number {sign} {low:g}" if math.isinf(high) else f"a number in {interval}"
+  return expects(wanted, inside)
 
 
-def _at_least(low: float) -> Any:
-  return _between(low, math.inf)
+def at_least(low: int) -> Check:
+  """Returns the rule of finite numbers from `low` on."""
+  return within(f"[{low}, inf)")
 
 
-def _positive() -> Any:
-  return _between(0, math.inf, open_low=True)
+def one_of(*choices: str) -> Check:
+  """Returns the rule of a few words."""
 
-
-def _one_of(*choices: str) -> Any:
   def check(value: str) -> str | None:
     if value in choices:
       return None
@@ -51,308 +92,421 @@ def _one_of(*choices: str) -> Any:
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"expected one of {', '.join(choices)}, got {value!r}{hint}"
 
-  return _rule(check)
+  return check
 
 
-def _rates() -> Any:
-  def check(value: tuple[float, ...]) -> str | None:
-    if len(value) == 2 and 0 <= value[0] < value[1] <= 1:
-      return None
-    return f"expected (r1, r2) with 0 <= r1 < r2 <= 1, got {value!r}"
-
-  return _rule(check)
+def _increasing(values: tuple[float, ...]) -> bool:
+  return list(values) == sorted(set(values))
 
 
-def _channels(*, positive: bool) -> Any:
-  def check(value: tuple[float, ...]) -> str | None:
-    if len(value) in (1, 3) and (not positive or min(value) > 0):
-      return None
-    want = "positive numbers" if positive else "numbers"
-    return f"expected 1 or 3 {want}, one per channel, got {value!r}"
-
-  return _rule(check)
-
-
-def _milestones() -> Any:
-  def check(value: tuple[float, ...]) -> str | None:
-    if list(value) == sorted(set(value)) and all(0 < v < 1 for v in value):
-      return None
-    return f"expected increasing fractions of the run in (0, 1), got {value!r}"
-
-  return _rule(check)
-
-
-def _increasing_ratios() -> Any:
-  def check(value: tuple[float, ...]) -> str | None:
-    if len(value) > 1 and list(value) == sorted(set(value)) and value[0] >= 0 and value[-1] <= 1:
-      return None
-    return f"expected at least two increasing fractions in [0, 1], got {value!r}"
-
-  return _rule(check)
+FRACTION, BELOW_1, POSITIVE_FRACTION = within("[0, 1]"), within("[0, 1)"), within("(0, 1]")
+INSIDE = within("(0, 1)")
+POSITIVE = within("(0, inf)")
+RATES = expects("(r1, r2) with 0 <= r1 < r2 <= 1", lambda v: len(v) == 2 and 0 <= v[0] < v[1] <= 1)
+RATIOS = expects(
+  "at least two increasing fractions in [0, 1]",
+  lambda v: len(v) > 1 and _increasing(v) and v[0] >= 0 and v[-1] <= 1,
+)
+MILESTONES = expects(
+  "increasing fractions of the run in (0, 1)",
+  lambda v: _increasing(v) and all(0 < x < 1 for x in v),
+)
+LAYERS = expects(
+  "increasing numbers of layers, 0 (the input) or more",
+  lambda v: len(v) > 0 and _increasing(v) and v[0] >= 0,
+)
+CHANNELS = expects("1 or 3 numbers, one per channel", lambda v: len(v) in (1, 3))
+SCALES = expects(
+  "1 or 3 positive numbers, one per channel", lambda v: len(v) in (1, 3) and min(v) > 0
+)
 
 
-def _layers() -> Any:
-  def check(value: tuple[int, ...]) -> str | None:
-    if value and list(value) == sorted(set(value)) and value[0] >= 0:
-      return None
-    return f"expected increasing numbers of layers, 0 (the input) or more, got {value!r}"
+def equals(name: str, *values: Any) -> When:
+  """Returns the condition that a key has one of some values."""
+  return When(name, lambda value: value in values, f"={' or '.join(map(repr, values))}")
 
-  return _rule(check)
+
+def differs(name: str, value: Any) -> When:
+  """Returns the condition that a key has another value."""
+  return When(name, lambda given: given != value, f" other than {value!r}")
+
+
+def above_zero(name: str) -> When:
+  """Returns the condition that a key is positive."""
+  return When(name, lambda value: value > 0, " > 0")
+
+
+SHAPES, NOT_SHAPES = equals("data.name", "shapes"), differs("data.name", "shapes")
+CIFAR, TFDS = equals("data.name", "cifar10", "cifar100"), equals("data.name", "tfds")
+FILES = equals("data.name", "folder", "tfds")
+STREAMED = (FILES, differs("data.stream", "off"))
+POLICY = When("augment.policy", lambda policy: policy.get("name") != "none", " with a name")
+PIXMIX = When("augment.policy", lambda policy: "'pixmix'" in repr(policy), " with pixmix")
+MASKED = differs("objective.name", "erm")
+MIXBOOST = equals("objective.name", "mixboost")
+REDUCED = above_zero("objective.reduction_weight")
+ATTACKED, IAT = differs("adversary.name", "none"), equals("adversary.name", "iat")
+SGD, STEPS = equals("optimizer.name", "sgd"), equals("optimizer.schedule", "step")
+UNDER_ATTACK = equals("interactions.attack", True)
+WATCHED = above_zero("interactions.monitor_every_steps")
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
   """Which pictures."""
 
-  name: str = _one_of("shapes", "cifar10", "cifar100", "tfds", "folder", "npz")
-  dir: str = _rule()
-  download: bool = _rule()
-  tfds_name: str = _rule()
-  image_size: int = _at_least(0)
-  train_examples: int = _at_least(0)
-  validation_examples: int = _at_least(0)
-  test_examples: int = _at_least(0)
-  note: str = _rule()
-  texture_agreement: float = _between(0, 1)
-  outliers: int = _at_least(0)
-  outlier_noise: float = _at_least(0)
-  stream: str = _one_of("auto", "on", "off")
-  test_margin: int = _at_least(0)
+  # the set; NAME-or-shapes: NAME if data.dir or data.download is given, otherwise shapes
+  name: str = key("shapes", one_of("shapes", "cifar10", "cifar100", "tfds", "folder", "npz"))
+  # folder (or archive) with the files; "" looks in the default places
+  dir: str = key("", when=NOT_SHAPES)
+  download: bool = key(False, when=CIFAR)  # fetch the official archive if it is missing
+  tfds_name: str = key("", when=TFDS)  # builder name, optionally name/config:version
+  # px; side that folder and tfds pictures are resized to; 0: as stored
+  image_size: int = key(0, at_least(0))
+  train_examples: int = key(0, at_least(0))  # use the first N of the training split; 0: all
+  # held out from the end of the training split, to select on
+  validation_examples: int = key(0, at_least(0))
+  test_examples: int = key(0, at_least(0))  # use the first N of the test split; 0: all
+  # put behind the set's name in every table, e.g. JPEG for a recompressed copy
+  note: str = key("", when=NOT_SHAPES)
+  # P(texture matches the class) while training
+  texture_agreement: float = key(0.9, FRACTION, when=SHAPES)
+  # training pictures that get noise and a wrong label; 0: none
+  outliers: int = key(0, at_least(0), option=True)
+  # standard deviation of the outliers' noise, pixel units
+  outlier_noise: float = key(0.02, at_least(0), when=above_zero("data.outliers"))
+  # decode pictures while training: on | off (all in memory) | auto (on above 8 GiB per split);
+  # resized crops are then cut from the full pictures
+  stream: str = key("auto", one_of("auto", "on", "off"), when=FILES, option=True)
+  # px; test pictures are resized to so much more than image_size, and their middle is kept
+  # (ImageNet: 256 to 224)
+  test_margin: int = key(0, at_least(0), when=(FILES, above_zero("data.image_size")), option=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
   """Which network."""
 
-  name: str = _rule()
-  dropout: float = _between(0, 1, open_high=True)
-  compute_dtype: str = _one_of("float32", "bfloat16")
-  mean: tuple[float, ...] = _channels(positive=False)
-  std: tuple[float, ...] = _channels(positive=True)
-  weights: str = _rule()
+  name: str = "wrn-40-4"  # one of mixboost_jax.models.NAMES
+  dropout: float = key(0.3, BELOW_1)  # drop probability inside wide blocks
+  # parameters and logits stay float32
+  compute_dtype: str = key("float32", one_of("float32", "bfloat16"))
+  # first layer: (pixel - mean) / std, per channel
+  mean: tuple[float, ...] = key((0.5, 0.5, 0.5), CHANNELS)
+  std: tuple[float, ...] = key((0.5, 0.5, 0.5), SCALES)  # see mean
+  weights: str = ""  # start from a torch-layout file (.safetensors, .npz, .pth)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
   """What happens to a training picture before the mask."""
 
-  flip: bool = _rule()
-  crop_padding: int = _at_least(0)
-  resized_crop: int = _at_least(0)
-  num_mixing_images: int = _at_least(1)
-  mixing_dir: str = _rule()
-  policy: Mapping[str, Any] = _rule()
-  start: float = _between(0, 1)
-  end: float = _between(0, 1)
-  on_epochs: int = _at_least(1)
-  off_epochs: int = _at_least(0)
-  manifold_alpha: float = _at_least(0)
-  manifold_layers: tuple[int, ...] = _layers()
+  flip: bool = True  # random horizontal flip
+  crop_padding: int = key(4, at_least(0))  # px of zero padding before the random crop; 0: no crop
+  # px; window of 8-100 % of the area, resized to this side; 0: off
+  resized_crop: int = key(0, at_least(0), option=True)
+  # procedural pictures to mix with
+  num_mixing_images: int = key(1_000, at_least(1), when=(PIXMIX, equals("augment.mixing_dir", "")))
+  # folder of pictures to mix with, all are used; "": procedural
+  mixing_dir: str = key("", when=PIXMIX, option=True)
+  # name and exactly the keywords of that augmentation
+  policy: Mapping[str, Any] = key({"name": "none"})
+  # fraction of the run before which the policy is off
+  start: float = key(0.0, FRACTION, when=POLICY, option=True)
+  # fraction of the run after which it is off
+  end: float = key(1.0, FRACTION, when=POLICY, option=True)
+  # in between: this many epochs on, then off_epochs off, in turns
+  on_epochs: int = key(1, at_least(1), when=(POLICY, above_zero("augment.off_epochs")))
+  off_epochs: int = key(0, at_least(0), when=POLICY, option=True)  # see on_epochs
+  # Manifold Mixup: Beta(alpha, alpha) weights; 0: off
+  manifold_alpha: float = key(0.0, at_least(0), option=True)
+  # one is drawn per batch; 0: input, i: after stage i
+  manifold_layers: tuple[int, ...] = key(
+    (0, 1, 2), LAYERS, when=above_zero("augment.manifold_alpha")
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-  """The second view. After `resolve`, `keep_rate` is a number and `mask_rate` its complement."""
+  """The second view. A config gives one rate; `resolve` makes the other its complement."""
 
-  grid: int = _at_least(1)
-  keep_rate: float = _between(0, 1)
-  mask_rate: float = _between(0, 1)
-  fill: str = _one_of("mean", "black", "gray", "data_mean", "learned")
+  grid: int = key(16, at_least(1), when=MASKED)  # cells per side of the patch grid
+  keep_rate: float = key(0.7, FRACTION, when=MIXBOOST)  # fraction of cells kept
+  mask_rate: float = key(0.3, FRACTION, when=MIXBOOST)  # = 1 - keep_rate
+  # of masked cells; mean is 0 after normalisation
+  fill: str = key("mean", one_of("mean", "black", "gray", "data_mean", "learned"), when=MASKED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
   """What is minimised."""
 
-  name: str = _one_of("erm", "mixboost", "interaction")
-  label_smoothing: float = _between(0, 1, open_high=True)
-  boost_weight: float = _at_least(0)
-  align: str = _one_of("none", "ratio")
-  difference: str = _one_of("logits", "probabilities")
-  stop_gradient_clean: bool = _rule()
-  boost_on: str = _one_of("clean", "changed", "all")
-  jsd_weight: float = _at_least(0)
-  low_weight: float = _at_least(0)
-  mid_weight: float = _at_least(0)
-  high_weight: float = _at_least(0)
-  low_rates: tuple[float, ...] = _rates()
-  mid_rates: tuple[float, ...] = _rates()
-  high_rates: tuple[float, ...] = _rates()
-  reduction_weight: float = _at_least(0)
-  reduction_stage: str = _rule()
-  reduction_units: str = _one_of("entries", "positions", "channels")
-  reduction_fraction: float = _between(0, 0.5, open_low=True)
-  reduction_draws: int = _at_least(1)
+  name: str = key("erm", one_of("erm", "mixboost", "interaction"))  # what masked views add
+  label_smoothing: float = key(0.0, BELOW_1)  # of the cross-entropy
+  boost_weight: float = key(1.0, at_least(0), when=MIXBOOST)  # lambda of eq. 3
+  # none (eq. 4 as written) | ratio (1 / keep_rate, Deng et al.)
+  align: str = key("none", one_of("none", "ratio"), when=MIXBOOST)
+  # that enters the entropy of eq. 4
+  difference: str = key("logits", one_of("logits", "probabilities"), when=MIXBOOST)
+  stop_gradient_clean: bool = key(False, when=MIXBOOST)  # no boost gradient through the clean view
+  # picture to mask: clean | changed (augmented, adversarial) | all
+  boost_on: str = key("clean", one_of("clean", "changed", "all"), when=MASKED, option=True)
+  # of the Jensen-Shannon divergence between the clean picture and two independent draws of
+  # augment.policy (AugMix: 12); 0: the policy's picture is the only one
+  jsd_weight: float = key(0.0, at_least(0), option=True)
+  # interaction: lambda1 of L-(low_rates), penalises low orders
+  low_weight: float = key(0.0, at_least(0))
+  # interaction: lambda2 of L+(mid_rates), encourages middle orders
+  mid_weight: float = key(0.0, at_least(0))
+  # interaction: lambda3 of L-(high_rates), penalises high orders
+  high_weight: float = key(0.0, at_least(0))
+  # (r1, r2) of each range of orders, fractions of cells kept
+  low_rates: tuple[float, ...] = key((0.0, 0.5), RATES, when=above_zero("objective.low_weight"))
+  mid_rates: tuple[float, ...] = key((0.3, 0.7), RATES, when=above_zero("objective.mid_weight"))
+  high_rates: tuple[float, ...] = key((0.7, 1.0), RATES, when=above_zero("objective.high_weight"))
+  # of E |I(i, j)| between units of a layer (Zhang et al.); 0: off
+  reduction_weight: float = key(0.0, at_least(0), option=True)
+  # the layer: input | stage1 | ...; a linear rest gives 0
+  reduction_stage: str = key("stage2", when=REDUCED)
+  # entries | positions (all channels) | channels
+  reduction_units: str = key("entries", one_of("entries", "positions", "channels"), when=REDUCED)
+  # size of each of the two groups, share of the units
+  reduction_fraction: float = key(0.05, within("(0, 0.5]"), when=REDUCED)
+  # groups and contexts per example; each costs 4 forwards
+  reduction_draws: int = key(1, at_least(1), when=REDUCED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Adversary:
   """Adversarial pictures to train on."""
 
-  name: str = _one_of("none", "at", "iat", "trades")
-  epsilon: float = _between(0, 1)
-  step_size: float = _between(0, 1)
-  num_steps: int = _at_least(0)
-  random_start: bool = _rule()
-  labels: str = _one_of("true", "predicted", "probabilities")
-  network: str = _one_of("evaluation", "training")
-  clean_weight: float = _between(0, 1, open_high=True)
-  beta: float = _at_least(0)
-  mixup_alpha: float = _at_least(0)
-  mixup_per: str = _one_of("batch", "example")
-  mixup_partner: str = _one_of("roll", "permutation", "two_permutations")
+  # none | at (Madry et al.) | iat (Lamb et al.) | trades (Zhang et al.)
+  name: str = key("none", one_of("none", "at", "iat", "trades"), option=True)
+  # radius of the Linf ball, pixels in [0, 1]
+  epsilon: float = key(8 / 255, FRACTION, when=ATTACKED)
+  step_size: float = key(2 / 255, FRACTION, when=ATTACKED)  # of one attack step, likewise
+  # gradient steps of the attack, in every training step
+  num_steps: int = key(10, at_least(0), when=ATTACKED)
+  random_start: bool = key(True, when=ATTACKED)  # uniform in the ball; otherwise at the picture
+  # what the attack leaves: true | predicted | probabilities (TRADES)
+  labels: str = key("true", one_of("true", "predicted", "probabilities"), when=ATTACKED)
+  # batch norm in the attack: evaluation (running) | training
+  network: str = key("evaluation", one_of("evaluation", "training"), when=ATTACKED)
+  # weight of the clean pictures' loss; at: 0 omits them
+  clean_weight: float = key(0.5, BELOW_1, when=equals("adversary.name", "at", "iat"))
+  # weight of KL(clean || adversarial)
+  beta: float = key(6.0, at_least(0), when=equals("adversary.name", "trades"))
+  # Beta(alpha, alpha) weights of both mixes; 0: no mixing
+  mixup_alpha: float = key(1.0, at_least(0), when=IAT)
+  mixup_per: str = key("example", one_of("batch", "example"), when=IAT)  # one weight per
+  # of augment.mixup
+  mixup_partner: str = key(
+    "two_permutations", one_of("roll", "permutation", "two_permutations"), when=IAT
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
   """How it is minimised."""
 
-  name: str = _one_of("sgd", "adamw")
-  learning_rate: float = _positive()
-  momentum: float = _between(0, 1, open_high=True)
-  nesterov: bool = _rule()
-  weight_decay: float = _at_least(0)
-  schedule: str = _one_of("cosine", "step", "constant")
-  final_learning_rate: float = _at_least(0)
-  warmup_steps: int = _at_least(0)
-  milestones: tuple[float, ...] = _milestones()
-  step_factor: float = _between(0, 1, open_low=True)
-  clip_norm: float = _at_least(0)
+  name: str = key("sgd", one_of("sgd", "adamw"))  # the update rule
+  learning_rate: float = key(0.05, POSITIVE)  # peak
+  momentum: float = key(0.9, BELOW_1, when=SGD)  # of sgd
+  nesterov: bool = key(True, when=SGD)  # of sgd
+  # on all parameters; sgd: added to the gradient; adamw: decoupled
+  weight_decay: float = key(5e-4, at_least(0))
+  schedule: str = key("cosine", one_of("cosine", "step", "constant"))  # of the rate, per step
+  # value at the last step
+  final_learning_rate: float = key(1e-6, at_least(0), when=equals("optimizer.schedule", "cosine"))
+  warmup_steps: int = key(0, at_least(0))  # linear from 0
+  # fractions of the run at which the rate is multiplied
+  milestones: tuple[float, ...] = key((0.5, 0.75), MILESTONES, when=STEPS)
+  step_factor: float = key(0.1, POSITIVE_FRACTION, when=STEPS)  # by this
+  clip_norm: float = key(0.0, at_least(0))  # global gradient norm; 0: off
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
   """How long, how often, in which pieces."""
 
-  batch_size: int = _at_least(1)
-  epochs: float = _at_least(0)
-  steps: int = _at_least(0)
-  accumulate: int = _at_least(1)
-  steps_per_call: int = _at_least(1)
-  view_forward: str = _one_of("auto", "fused", "separate")
-  batchnorm_views: str = _one_of("clean", "both", "joint")
-  share_dropout: bool = _rule()
-  ema_decay: float = _between(0, 1, open_high=True)
-  log_every_steps: int = _at_least(1)
-  evaluate_every_epochs: float = _at_least(0)
-  checkpoint_every_epochs: float = _at_least(0)
-  keep_checkpoints: int = _at_least(1)
-  select_on: str = _one_of("none", "validation")
+  batch_size: int = key(128, at_least(1))  # examples per update, over all devices
+  epochs: float = key(100.0, at_least(0))  # length of the run; give epochs or steps, the other 0
+  steps: int = key(0, at_least(0))  # see epochs
+  accumulate: int = key(1, at_least(1))  # micro-batches per update
+  steps_per_call: int = key(1, at_least(1))  # updates per compiled call
+  # auto | fused (one forward of all views) | separate
+  view_forward: str = key("auto", one_of("auto", "fused", "separate"), when=MASKED)
+  # running statistics from: clean | both | joint (one batch)
+  batchnorm_views: str = key("clean", one_of("clean", "both", "joint"), when=MASKED)
+  # the same dropout mask in every view of an example
+  share_dropout: bool = key(False, when=(MASKED, above_zero("model.dropout")))
+  # decay per step of averaged parameters used to evaluate; 0: off
+  ema_decay: float = key(0.0, BELOW_1)
+  log_every_steps: int = key(50, at_least(1))  # between log lines
+  evaluate_every_epochs: float = key(0.0, at_least(0))  # 0: only at the end
+  checkpoint_every_epochs: float = key(1.0, at_least(0))  # 0: only at the end
+  keep_checkpoints: int = key(2, at_least(1))  # newest kept, beside the best one
+  # none (last checkpoint) | validation (best clean error there)
+  select_on: str = key("none", one_of("none", "validation"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
   """What is measured."""
 
-  suite: str = _rule()
-  split: str = _one_of("test", "validation")
-  batch_size: int = _at_least(1)
-  max_examples: int = _at_least(-1)
-  budget: str = _rule()
-  ood_dirs: tuple[str, ...] = _rule()
-  released_dir: str = _rule()
-  ece_bins: int = _at_least(1)
-  confidence: float = _between(0, 1, open_low=True, open_high=True)
+  suite: str = "clean"  # one of mixboost_jax.evaluate.SUITES, or words: "clean,c:fog,pgd"
+  split: str = key("test", one_of("test", "validation"))  # of which pictures
+  batch_size: int = key(500, at_least(1))  # pictures per call, over all devices
+  # per unit; 0: as the suite says; -1: all, as for published tables
+  max_examples: int = key(0, at_least(-1))
+  budget: str = ""  # e.g. "10min": sizes planned from a probe instead; "": no limit
+  ood_dirs: tuple[str, ...] = ()  # out of distribution, for `ood`: pictures, TFDS folders, .npy
+  released_dir: str = ""  # folder of published sets (-C, -P, -R, ...); "": made here
+  ece_bins: int = key(15, at_least(1))  # of calibration errors
+  confidence: float = key(0.95, INSIDE)  # level of all intervals
 
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
-  """Which interactions are measured, and how well."""
+  """Which interactions `--job=interactions` and the monitor measure, and how well."""
 
-  num_images: int = _at_least(1)
-  grid: int = _at_least(2)
-  ratios: tuple[float, ...] = _increasing_ratios()
-  pairs: str = _one_of("neighbour", "window", "uniform")
-  stride: int = _at_least(1)
-  pairs_per_image: int = _at_least(1)
-  contexts: int = _at_least(4)
-  max_contexts: int = _at_least(4)
-  target_stderr: float = _at_least(0)
-  max_rounds: int = _at_least(1)
-  reward: str = _one_of("modified", "normal", "logit")
-  fill: str = _one_of("mean", "black", "gray", "data_mean", "blur", "picture_mean")
-  noise: float = _at_least(0)
-  attack: bool = _rule()
-  attack_epsilon: float = _between(0, 1, open_low=True)
-  attack_step_size: float = _between(0, 1, open_low=True)
-  attack_steps: int = _at_least(1)
-  attack_drop: float = _positive()
-  map_grid: int = _between(0, 32)
-  tree_grid: int = _between(0, 4)
-  chunk_size: int = _at_least(4)
-  monitor_every_steps: int = _at_least(0)
-  monitor_images: int = _at_least(1)
-  monitor_share: float = _between(0, 1, open_low=True, open_high=True)
+  num_images: int = key(10, at_least(1))  # pictures of evaluate.split that the network gets right
+  grid: int = key(16, at_least(2))  # cells per side: players of the game
+  # orders / (n - 2)
+  ratios: tuple[float, ...] = key(
+    (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0), RATIOS
+  )
+  # neighbour (public protocol) | window | uniform
+  pairs: str = key("neighbour", one_of("neighbour", "window", "uniform"))
+  # largest distance of a pair, in cells
+  stride: int = key(2, at_least(1), when=equals("interactions.pairs", "neighbour", "window"))
+  pairs_per_image: int = key(32, at_least(1))  # per round, on top of the pilot run
+  contexts: int = key(8, at_least(4))  # per pair and order; a multiple of 4
+  max_contexts: int = key(64, at_least(4))  # doubled up to this where |I| would stay biased
+  # rounds until no J^(m) has a larger one; 0: one round
+  target_stderr: float = key(0.0, at_least(0))
+  # however large it stays
+  max_rounds: int = key(8, at_least(1), when=above_zero("interactions.target_stderr"))
+  # modified (log p / (1 - p)) | normal (log p) | logit
+  reward: str = key("modified", one_of("modified", "normal", "logit"))
+  # of absent cells
+  fill: str = key("mean", one_of("mean", "black", "gray", "data_mean", "blur", "picture_mean"))
+  # Delta F: standard deviation of added noise, pixel units; 0: off
+  noise: float = key(0.0, at_least(0))
+  attack: bool = False  # Delta J of each order under an attack; twice the cost of the curve
+  # largest change, L-infinity, pixel units
+  attack_epsilon: float = key(32 / 255, POSITIVE_FRACTION, when=UNDER_ATTACK)
+  attack_step_size: float = key(2 / 255, POSITIVE_FRACTION, when=UNDER_ATTACK)  # likewise
+  attack_steps: int = key(100, at_least(1), when=UNDER_ATTACK)  # at most
+  # wanted fall of the true logit, up to 0.5 more
+  attack_drop: float = key(8.0, POSITIVE, when=UNDER_ATTACK)
+  # cells per side of the map of I(i, j) on one picture; 0: no map
+  map_grid: int = key(8, within("[0, 32]"))
+  tree_grid: int = key(3, within("[0, 4]"))  # cells per side of the tree by T([A]); 0: no tree
+  chunk_size: int = key(256, at_least(4))  # network evaluations per call: bounds memory
+  monitor_every_steps: int = key(0, at_least(0))  # log J^(m) and M while training; 0: off
+  monitor_images: int = key(2, at_least(1), when=WATCHED)  # pictures the monitor watches
+  # largest share of the time; the calls are spaced to keep it
+  monitor_share: float = key(0.05, INSIDE, when=WATCHED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-  """Which defenses of the trained network are attacked, and how."""
+  """Which defenses of the trained network `--job=audit` attacks, and how."""
 
-  num_images: int = _at_least(0)
-  preset: str = _rule()
-  defenses: str = _rule()
-  attacks: str = _rule()
-  epsilon: float = _between(0, 1, open_low=True)
-  norm: str = _one_of("linf", "l2")
-  step_size: float = _between(0, 1, open_low=True)
-  num_steps: int = _at_least(1)
-  eot_step_size: float = _between(0, 1, open_low=True)
-  eot_steps: int = _at_least(1)
-  apgd_steps: int = _at_least(1)
-  num_targets: int = _at_least(1)
-  samples: int = _at_least(1)
-  restarts: int = _at_least(1)
-  num_queries: int = _at_least(1)
-  num_draws: int = _at_least(0)
-  redraws: int = _at_least(1)
-  survivors_only: bool = _rule()
-  pool_examples: int = _at_least(0)
-  batch_size: int = _at_least(1)
-  figures: str = _rule()
-  figure_images: int = _at_least(1)
+  num_images: int = key(1_000, at_least(0))  # first N of evaluate.split; 0: all
+  preset: str = ""  # one of mixboost_jax.defenses.PRESETS; "": by data set and training
+  defenses: str = "none,mi-ol"  # none, mi-pl, entries of the preset, or PRESET:ENTRY
+  # in this order
+  attacks: str = (
+    "oblivious-10,adaptive-10,published-10,eot-ce,eot-margin,eot-dlr,apgd-ce,apgd-t,transfer,square"
+  )
+  epsilon: float = key(8 / 255, POSITIVE_FRACTION)  # radius, pixel units
+  norm: str = key("linf", one_of("linf", "l2"))  # of the ball
+  # oblivious, transfer, adaptive and published attacks
+  step_size: float = key(2 / 255, POSITIVE_FRACTION)
+  num_steps: int = key(10, at_least(1))  # of these, where the word of an attack gives none
+  eot_step_size: float = key(1 / 255, POSITIVE_FRACTION)  # attacks through the whole defense
+  # of these, where the word gives none; of Auto-PGD on random defenses
+  eot_steps: int = key(50, at_least(1))
+  apgd_steps: int = key(100, at_least(1))  # of Auto-PGD where nothing is random
+  # target classes of apgd-t on random defenses; at most 9 elsewhere
+  num_targets: int = key(3, at_least(1))
+  samples: int = key(15, at_least(1))  # draws of the defense per gradient
+  restarts: int = key(1, at_least(1))  # independent starts of the attacks through the defense
+  num_queries: int = key(1_000, at_least(1))  # square, where the word gives none
+  # draws averaged by one defended prediction; 0: as the preset says
+  num_draws: int = key(0, at_least(0))
+  redraws: int = key(3, at_least(1))  # independent draws of the whole defense that score each image
+  survivors_only: bool = False  # leave alone what an earlier attack broke in every re-draw
+  pool_examples: int = key(10_000, at_least(0))  # clean training pictures to mix with; 0: all
+  batch_size: int = key(64, at_least(1))  # pictures per call, over all devices: bounds memory
+  figures: str = ""  # also measure: lambda (Fig. 2), roc (3a), tradeoff (3b), samples (4)
+  # first N of the audited pictures
+  figure_images: int = key(100, at_least(1), when=differs("audit.figures", ""))
 
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
   """Where it runs; no key here changes a result beyond rounding."""
 
-  cpu_devices: int = _at_least(0)
-  fsdp: int = _at_least(1)
-  compile_cache: str = _rule()
-  keep_freed_memory: bool = _rule()
-  tensorboard: bool = _rule()
-  decode_threads: int = _at_least(0)
-  batches_ahead: int = _at_least(1)
+  # virtual devices on a CPU host; 0: 8, fewer if the batch asks for it
+  cpu_devices: int = key(0, at_least(0))
+  fsdp: int = key(1, at_least(1))  # devices over which the parameters are sharded; 1: replicated
+  compile_cache: str = "auto"  # folder; auto: in the user's cache folder; "": off
+  keep_freed_memory: bool = True  # CPU hosts: steps reuse memory instead of asking anew
+  tensorboard: bool = True  # also write event files
+  decode_threads: int = key(0, at_least(0), when=STREAMED)  # threads per process; 0: one per core
+  # batches decoded before the step asks for them
+  batches_ahead: int = key(2, at_least(1), when=STREAMED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
   """What is shown."""
 
-  num_samples: int = _between(0, 64)
+  num_samples: int = key(8, within("[0, 64]"))  # pictures shown clean, augmented and masked
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
   """One resolved run."""
 
-  name: str
-  seed: int
-  data: Data
-  model: Model
-  augment: Augment
-  mask: Mask
-  objective: Objective
-  adversary: Adversary
-  optimizer: Optimizer
-  train: Train
-  evaluate: Evaluate
-  interactions: Interactions
-  audit: Audit
-  runtime: Runtime
-  report: Report
+  name: str = "base"  # goes into results and the default workdir runs/<name>
+  seed: int = 0  # root of all randomness
+  data: Data = dataclasses.field(default_factory=Data)
+  model: Model = dataclasses.field(default_factory=Model)
+  augment: Augment = dataclasses.field(default_factory=Augment)
+  mask: Mask = dataclasses.field(default_factory=Mask)
+  objective: Objective = dataclasses.field(default_factory=Objective)
+  adversary: Adversary = dataclasses.field(default_factory=Adversary)
+  optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+  train: Train = dataclasses.field(default_factory=Train)
+  evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
+  interactions: Interactions = dataclasses.field(default_factory=Interactions)
+  audit: Audit = dataclasses.field(default_factory=Audit)
+  runtime: Runtime = dataclasses.field(default_factory=Runtime)
+  report: Report = dataclasses.field(default_factory=Report)
 
   def to_json(self) -> dict[str, Any]:
     """Returns the plain tree that goes into results and the workdir."""
     return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+SECTIONS: Mapping[str, Any] = {
+  name: kind for name, kind in get_type_hints(Settings).items() if dataclasses.is_dataclass(kind)
+}
+KEYS: Mapping[str, dataclasses.Field] = {
+  f"{section}.{field.name}": field
+  for section, kind in SECTIONS.items()
+  for field in dataclasses.fields(kind)
+}
+"""Dotted key -> its declaration."""
+READ_WHEN: ReadWhen = {name: field.metadata.get("when", ()) for name, field in KEYS.items()}
+
+
+def defaults() -> dict[str, Any]:
+  """Returns the config that changes nothing, as a plain tree."""
+  tree = dataclasses.asdict(Settings())
+  tree["mask"] |= {"keep_rate": None, "mask_rate": None}  # give one; none: keep_rate as above
+  return tree

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the user's config to frozen dataclasses, with every problem reported at once.
 
-Nothing below `resolve` sees a ConfigDict, and no key has a second default: the defaults are those
-of `configs/base.py`. Names that need a registry are checked through the `checks` argument, so this
-module imports no other box.
+Nothing below `resolve` sees a ConfigDict. What a key means, its default and its rule stand in
+`schema.py`. Names that need a registry are checked through the `checks` argument, so this module
+imports no other box.
 """
 
 import dataclasses
 import difflib
-import functools
 import hashlib
 import importlib.util
 import json
@@ -17,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 from mixboost_jax import rules
-from mixboost_jax.schema import Check, Settings
+from mixboost_jax.schema import KEYS, READ_WHEN, SECTIONS, Check, ReadWhen, Settings, defaults
 
 
 class ConfigError(ValueError):
@@ -30,33 +29,26 @@ class ConfigError(ValueError):
     super().__init__(f"{count} in config{where}:\n" + "\n".join(f"  - {p}" for p in problems))
 
 
-_SECTIONS: dict[str, Any] = {
-  name: kind for name, kind in get_type_hints(Settings).items() if name not in ("name", "seed")
-}
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 _FREE_KEYS = ("data.note",)
 STAND_IN = "-or-shapes"
 """End of `data.name`: the procedural set stands in until the place of the data is given."""
-_OPTIONS: Mapping[str, tuple[Any, str | tuple[str, ...]]] = {
-  "adversary.name": ("none", "adversary."),
-  "augment.manifold_alpha": (0, "augment.manifold_"),
-  "augment.mixing_dir": ("", "augment.mixing_dir"),
-  "augment.resized_crop": (0, "augment.resized_crop"),
-  "augment.start": (0, "augment.start"),
-  "augment.end": (1, "augment.end"),
-  "data.stream": ("auto", "data.stream"),
-  "data.test_margin": (0, "data.test_margin"),
-  "augment.off_epochs": (0, ("augment.off_epochs", "augment.on_epochs")),
-  "data.outliers": (0, "data.outlier"),
-  "objective.boost_on": ("clean", "objective.boost_on"),
-  "objective.jsd_weight": (0, "objective.jsd_weight"),
-  "objective.reduction_weight": (0, "objective.reduction_"),
+_OPTIONS: Mapping[str, tuple[Any, frozenset[str]]] = {
+  option: (
+    field.default,
+    frozenset(
+      key
+      for key, conditions in READ_WHEN.items()
+      if key == option or any(w.key == option and not w.holds(field.default) for w in conditions)
+    ),
+  )
+  for option, field in sorted(KEYS.items())
+  if field.metadata.get("option")
 }
-"""Key -> the value that leaves an option out, and how all keys begin that matter only with it.
+"""Key -> the value that leaves an option out, and all keys that matter only with the option.
 
-A run folder whose `config.json` does not name such a key was made without the option. A key that is
-added to the schema needs an entry here, or folders without it are refused.
+A run folder whose `config.json` does not name such a key was made without the option.
 """
 
 
@@ -118,15 +110,8 @@ def _shipped_folder() -> pathlib.Path:
   return pathlib.Path(next(iter(configs.__path__)))
 
 
-@functools.cache
-def _defaults() -> dict[str, Any]:
-  from mixboost_jax.configs import base  # pyright: ignore[reportAttributeAccessIssue]
-
-  return _plain(base.get_config())
-
-
 def resolve_runs(
-  config: Any, *, checks: Mapping[str, Check] | None = None, read_when: rules.ReadWhen = ()
+  config: Any, *, checks: Mapping[str, Check] | None = None, read_when: ReadWhen | None = None
 ) -> tuple[Settings, ...]:
   """Resolves every run of a config: one per entry of `config.runs`, or the config itself.
 
@@ -179,15 +164,15 @@ def resolve(
   config: Any,
   *,
   checks: Mapping[str, Check] | None = None,
-  read_when: rules.ReadWhen = (),
+  read_when: ReadWhen | None = None,
   stored: bool = False,
 ) -> Settings:
   """Turns one config (a ConfigDict or nested dict) into frozen dataclasses.
 
   Args:
-    config: every key of `configs/base.py`, none beside them.
+    config: every key of the schema, none beside them.
     checks: extra checks by dotted key, e.g. `{"model.name": models.name_problem}`.
-    read_when: conditions that need a registry, beside `rules.READ_WHEN`.
+    read_when: conditions that need a registry, beside those of the schema.
     stored: whether it comes from a run folder. Older versions allowed keys that nothing reads.
 
   Raises:
@@ -216,17 +201,17 @@ class _Resolved:
 
 
 def _resolve(
-  tree: dict[str, Any], checks: Mapping[str, Check] | None, read_when: rules.ReadWhen
+  tree: dict[str, Any], checks: Mapping[str, Check] | None, read_when: ReadWhen | None
 ) -> _Resolved:
   tree.pop("runs", None)
   name, seed = tree.get("name"), tree.get("seed")
-  problems = _unknown_keys(tree, [*_SECTIONS, "name", "seed"], "config")
+  problems = _unknown_keys(tree, [*SECTIONS, "name", "seed"], "config")
   if not isinstance(name, str) or not name or set(name) & set('/\\:*?"<>| ') or _unwritable(name):
     problems.append(f"config.name: expected a word that can name a folder, got {_shown(name)}")
   if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
     problems.append(f"config.seed: expected an integer in [0, 2**31), got {_shown(seed)}")
   sections: dict[str, Any] = {}
-  for section, kind in _SECTIONS.items():
+  for section, kind in SECTIONS.items():
     given = tree.get(section)
     if not isinstance(given, dict):
       problems.append(f"config.{section}: missing section; start from configs/base.py")
@@ -244,14 +229,14 @@ def _resolve(
 
 
 def _unread(
-  tree: Mapping[str, Any], sections: Mapping[str, Any], read_when: rules.ReadWhen
+  tree: Mapping[str, Any], sections: Mapping[str, Any], read_when: ReadWhen | None
 ) -> dict[str, str]:
-  """Returns what to say of each key that is set (not as `configs/base.py` has it) but not read."""
+  """Returns what to say of each key that is set (other than its default) but not read."""
   valid = {name: vars(section) for name, section in sections.items()}
-  lines = {}
+  lines, plain = {}, defaults()
   for key, when in rules.unread(valid, more=read_when).items():
     (section, name), (other, its_name) = (k.split(".") for k in (key, when.key))
-    default = _defaults()[section][name]
+    default = plain[section][name]
     if section in valid and tree[section][name] != default:
       lines[key] = (
         f"config.{key}={_shown(tree[section][name])} is set but not read: that needs "
@@ -281,7 +266,8 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
     if (key in old) != (key in new):  # the keys of the option would only repeat that it changed
       for side in (old, new):
         value = side.get(key, out)
-        _drop(side, below)
+        for each in below:
+          side.pop(each, None)
         side[key] = value
   return [
     f"{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
@@ -304,7 +290,7 @@ def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, An
     defaults: a config with the values of all other keys that an older version did not have.
   """
   tree, base = _plain(before), _plain(defaults)
-  for section in _SECTIONS:
+  for section in SECTIONS:
     given = {**base.get(section, {}), **tree.get(section, {})}
     for key, (out, _) in _OPTIONS.items():
       first, _, last = key.partition(".")
@@ -323,13 +309,9 @@ def _training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     flat.pop(key, None)
   for key, (out, below) in _OPTIONS.items():
     if flat.get(key, out) == out:
-      _drop(flat, below)
+      for each in below:
+        flat.pop(each, None)
   return flat
-
-
-def _drop(flat: dict[str, Any], below: str | tuple[str, ...]) -> None:
-  for key in [key for key in flat if key.startswith(below)]:
-    del flat[key]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -395,7 +377,7 @@ def _section(
       problems.append(f"{where}: missing; start from configs/base.py")
       continue
     value, wrong = _typed(given[field.name], hints[field.name])
-    check = field.metadata.get("check")
+    check = field.metadata.get("rule")
     wrong = wrong or (check(value) if check else None)
     extra = checks.get(where.removeprefix("config."))
     wrong = wrong or (extra(value) if extra else None)
@@ -403,6 +385,13 @@ def _section(
       problems.append(f"{where}: {wrong}")
     values[field.name] = value
   return values, problems
+
+
+_TUPLES = {
+  tuple[int, ...]: (int, "integers"),
+  tuple[float, ...]: (float, "numbers"),
+  tuple[str, ...]: (str, "words"),
+}
 
 
 def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
@@ -414,18 +403,12 @@ def _typed(value: Any, kind: Any) -> tuple[Any, str | None]:
   if kind in (int, float, bool, str):
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     return value, None if fits else f"expected {kind.__name__}, got {value!r}"
-  if kind == tuple[int, ...]:
-    parts = value if isinstance(value, tuple) else (None,)
-    fits = all(isinstance(v, int) and not isinstance(v, bool) for v in parts)
-    return value, None if fits else f"expected a tuple of integers, got {value!r}"
-  if kind == tuple[float, ...]:
-    parts = value if isinstance(value, tuple) else (None,)
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in parts):
-      return value, f"expected a tuple of numbers, got {value!r}"
-    return tuple(float(v) for v in parts if v is not None), None
-  if kind == tuple[str, ...]:
-    fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
-    return value, None if fits else f"expected a tuple of words, got {value!r}"
+  if kind in _TUPLES:
+    of, named = _TUPLES[kind]
+    parts = [_typed(part, of) for part in value] if isinstance(value, tuple) else [(value, "none")]
+    if any(wrong for _, wrong in parts):
+      return value, f"expected a tuple of {named}, got {value!r}"
+    return tuple(part for part, _ in parts), None
   return value, None if isinstance(value, dict) else f"expected a mapping, got {value!r}"
 
 
@@ -461,7 +444,7 @@ def _complete_data(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _complete_mask(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-  """Makes `keep_rate` and `mask_rate` agree; an absent pair means the default of 0.7."""
+  """Makes `keep_rate` and `mask_rate` agree; an absent pair means the default."""
   mask = dict(given)
   keep, drop = mask.get("keep_rate"), mask.get("mask_rate")
   if keep is not None and drop is not None:
@@ -472,7 +455,7 @@ def _complete_mask(given: Mapping[str, Any], problems: list[str]) -> dict[str, A
   elif drop is not None:
     mask["keep_rate"] = _complement(drop)
   else:
-    mask["keep_rate"] = 0.7 if keep is None else keep
+    mask["keep_rate"] = SECTIONS["mask"].keep_rate if keep is None else keep
     mask["mask_rate"] = _complement(mask["keep_rate"])
   return mask
 

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every config resolves, in every variant, and declares no key that the schema lacks."""
+"""Every config resolves, in every variant."""
 
-import dataclasses
 import importlib
 import pathlib
 
 import pytest
 
-from mixboost_jax import jobs, rules, schema, settings
+from mixboost_jax import jobs, schema, settings
 from mixboost_jax.configs import base
-from mixboost_jax.train import build
+from mixboost_jax.train.build import schedule
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
@@ -78,7 +77,7 @@ def test_schedule_of_the_mixup_inference_paper():
   """Rate 0.01 (0.1 for IAT), divided by 10 at epochs 100 and 150 of 200."""
   for word, peak in (("mixup", 0.01), ("at", 0.01), ("iat", 0.1)):
     (run,) = settings.resolve_runs(module_of("mi_cifar10").get_config(word))
-    rate = build.schedule(run.optimizer, 200)
+    rate = schedule(run.optimizer, 200)
     seen = [float(rate(epoch)) for epoch in (0, 99, 100, 149, 150, 199)]
     expected = [peak, peak, peak / 10, peak / 10, peak / 100, peak / 100]
     assert seen == pytest.approx(expected, rel=1e-5)
@@ -141,10 +140,8 @@ def test_smoke_changes_no_attack_that_is_not_made():
 
 
 def test_every_condition_names_keys_of_the_schema():
-  known = settings._flatten(base.get_config().to_dict()).keys() | {"augment.policy"}
-  for keys, conditions in (*rules.READ_WHEN, *jobs.READ_WHEN):
-    for name in (*keys, *(when.key for when in conditions)):
-      assert name in known
+  for key, conditions in (*schema.READ_WHEN.items(), *jobs.READ_WHEN.items()):
+    assert {key, *(when.key for when in conditions)} <= schema.KEYS.keys()
 
 
 @pytest.mark.parametrize(
@@ -172,14 +169,6 @@ def test_a_config_that_does_not_exist_names_the_shipped_ones(text, tmp_path, mon
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ValueError, match=r"no config file .*: base, cifar10, .*demo"):
     settings.load(text)
-
-
-def test_schema_and_base_declare_the_same_keys():
-  config = base.get_config()
-  for section in dataclasses.fields(schema.Settings):
-    if section.name not in ("name", "seed"):
-      kind = getattr(schema, section.name.capitalize())
-      assert set(config[section.name]) == {field.name for field in dataclasses.fields(kind)}
 
 
 def test_unknown_word_lists_the_known_ones():

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The core and the train step run without optional packages; TensorFlow is never imported."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 BLOCK = """
 import builtins
@@ -35,26 +38,12 @@ from mixboost_jax.runtime import mesh
 from mixboost_jax import train
 
 settings = schema.Settings(
-  name="core", seed=0,
-  data=schema.Data("shapes", "", False, "", 0, 32, 0, 16, "", 0.9, 0, 0.02, "auto", 0),
-  model=schema.Model("tiny-cnn", 0.0, "float32", (0.5,) * 3, (0.5,) * 3, ""),
-  augment=schema.Augment(True, 4, 0, 1, "", {"name": "cutmix", "alpha": 1.0, "prob": 0.5},
-                         0.0, 1.0, 1, 0, 0.0, (0,)),
-  mask=schema.Mask(8, 0.7, 0.3, "mean"),
-  objective=schema.Objective("mixboost", 0.0, 1.0, "none", "logits", False, "clean", 0.0, 0.0, 0.0,
-                             0.0, (0.0, 0.5), (0.3, 0.7), (0.7, 1.0), 0.0, "stage3", "entries",
-                             0.05, 1),
-  adversary=schema.Adversary("none", 0.03, 0.01, 1, True, "true", "evaluation", 0.5, 6.0, 1.0,
-                             "batch", "roll"),
-  optimizer=schema.Optimizer("sgd", 0.05, 0.9, True, 5e-4, "cosine", 1e-6, 0, (0.5,), 0.1, 0.0),
-  train=schema.Train(16, 1.0, 0, 1, 1, "auto", "clean", False, 0.0, 50, 0.0, 1.0, 2, "none"),
-  evaluate=schema.Evaluate("clean", "test", 16, 0, "", (), "", 15, 0.95),
-  interactions=schema.Interactions(1, 4, (0.0, 1.0), "neighbour", 1, 1, 4, 4, 0.0, 1, "modified",
-                                   "mean", 0.0, False, 0.1, 0.01, 1, 8.0, 0, 0, 4, 0, 1, 0.05),
-  audit=schema.Audit(1, "cifar10/mixup", "none", "oblivious", 0.03, 0.01, 1, 0.01, 1, 1, 1, 1, 0, 1,
-                     False, 1, 1, "", 1),
-  runtime=schema.Runtime(0, 1, "", False, False, 0, 2),
-  report=schema.Report(0),
+  data=schema.Data(train_examples=32, test_examples=16),
+  model=schema.Model(name="tiny-cnn", dropout=0.0),
+  augment=schema.Augment(policy={"name": "cutmix", "alpha": 1.0, "prob": 0.5}),
+  mask=schema.Mask(grid=8),
+  objective=schema.Objective(name="mixboost"),
+  train=schema.Train(batch_size=16, epochs=1.0),
 )
 dataset = mb.data.load(settings.data)
 trainer = train.build(settings, dataset, mesh.create(devices=jax.devices()[:1]))
@@ -113,3 +102,10 @@ def test_importing_the_package_starts_no_backend():
     "assert not platform.backend_is_initialized()"
   )
   assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", ["mixboost_jax", "mixboost_jax.jobs", "mixboost_jax.train"])
+def test_a_door_shows_its_public_names_only(name):
+  module = importlib.import_module(name)
+  assert dir(module) == sorted(module.__all__)
+  assert [key for key in module.__all__ if not hasattr(module, key)] == []

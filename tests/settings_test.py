@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
-from mixboost_jax import settings
+from mixboost_jax import schema, settings
 from mixboost_jax.configs import base
 
 
@@ -124,7 +124,7 @@ def test_set_but_not_read_is_an_error(overrides, needs):
   with pytest.raises(settings.ConfigError) as caught:
     resolved(overrides)
   ((key, value),) = overrides.items()
-  default = settings._defaults()
+  default = schema.defaults()
   for part in key.split("."):
     default = default[part]
   assert caught.value.problems == [
@@ -317,7 +317,7 @@ def test_options_that_an_old_config_does_not_name_were_left_out():
   assert settings.difference(run.to_json(), old) == []
   assert settings.config_hash(run) == settings.config_hash(resolved())
   assert settings.unrecorded(old) == [
-    "adversary.name='none'", "data.outliers=0", "objective.jsd_weight=0"
+    "adversary.name='none'", "data.outliers=0", "objective.jsd_weight=0.0"
   ]  # fmt: skip
   assert settings.unrecorded(run.to_json()) == []
   used = resolved({"adversary.name": "at", "data.outliers": 5})
@@ -349,8 +349,19 @@ def test_other_keys_that_only_one_side_has_are_differences():
   assert settings.difference(new, old) == ["train.ema_decay: 0.0 -> 'absent'"]
 
 
-def test_every_option_is_left_out_by_default():
-  flat = settings._flatten(resolved().to_json())
-  assert {key: flat[key] for key in settings._OPTIONS} == {
-    key: out for key, (out, _) in settings._OPTIONS.items()
+def test_an_option_takes_along_what_only_matters_with_it():
+  found = {key: sorted(below - {key}) for key, (_, below) in settings._OPTIONS.items()}
+  with_more = {
+    key: [name.partition(".")[2] for name in more] for key, more in found.items() if more
   }
+  assert with_more.pop("adversary.name") == sorted(
+    field.name for field in dataclasses.fields(schema.Adversary) if field.name != "name"
+  )
+  assert with_more == {
+    "augment.manifold_alpha": ["manifold_layers"],
+    "augment.off_epochs": ["on_epochs"],
+    "data.outliers": ["outlier_noise"],
+    "objective.reduction_weight": [
+      "reduction_draws", "reduction_fraction", "reduction_stage", "reduction_units"
+    ],
+  }  # fmt: skip

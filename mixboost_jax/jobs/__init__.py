@@ -12,13 +12,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mixboost_jax import evaluate, models, report, rules, train
+from mixboost_jax import evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.audit import plan
 from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
 from mixboost_jax.jobs.prepared import Trained, load_trained
 from mixboost_jax.runtime import checkpoint, environment, interrupt, log, peers, platform, workdir
-from mixboost_jax.schema import Settings
+from mixboost_jax.schema import ReadWhen, Settings, When
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
 
@@ -59,21 +59,16 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "audit.attacks": plan.attacks_problem,
   "audit.figures": plan.figures_problem,
 }
-_SUITE = "evaluate.suite"
-_PUBLISHED = ("corruption", "sequence", "renditions")
-READ_WHEN: rules.ReadWhen = (
-  (
-    ("evaluate.ood_dirs",),
-    (rules.When(_SUITE, functools.partial(evaluate.asks_for, kinds=("ood",)), " with ood"),),
-  ),
-  (
-    ("evaluate.released_dir",),
-    (
-      rules.When(_SUITE, functools.partial(evaluate.asks_for, kinds=_PUBLISHED), " with c, p, ..."),
-    ),
-  ),
-)
-"""Keys that a run reads only sometimes, beside `rules.READ_WHEN`."""
+READ_WHEN: ReadWhen = {
+  f"evaluate.{key}": (
+    When("evaluate.suite", functools.partial(evaluate.asks_for, kinds=kinds), f" with {words}"),
+  )
+  for key, kinds, words in (
+    ("ood_dirs", ("ood",), "ood"),
+    ("released_dir", ("corruption", "sequence", "renditions"), "c, p, ..."),
+  )
+}
+"""Keys that a run reads only sometimes, beside those of the schema."""
 
 
 def run(
@@ -164,3 +159,7 @@ def _report(folders: Sequence[pathlib.Path], folder: pathlib.Path) -> int:
   if log.is_primary():
     log.info(f"report: {report.write(folders, folder)}")
   return 0
+
+
+def __dir__() -> list[str]:
+  return __all__

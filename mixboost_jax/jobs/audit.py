@@ -89,10 +89,8 @@ def preset_of(settings: Settings) -> str:
   """Returns the preset that the config names, or that of its data set and training."""
   if settings.audit.preset:
     return settings.audit.preset
-  if settings.adversary.name == "none":
-    training = "mixup" if settings.augment.policy.get("name") == "mixup" else "erm"
-  else:
-    training = "iat" if settings.adversary.name == "iat" else "at"
+  plain = "mixup" if settings.augment.policy.get("name") == "mixup" else "erm"
+  training = {"none": plain, "iat": "iat"}.get(settings.adversary.name, "at")
   family = "cifar100" if settings.data.name == "cifar100" else "cifar10"
   usual = {"erm": "mixup", "at": "iat"}  # the paper has no entry of its own for these on CIFAR-100
   names = (f"{family}/{training}", f"{family}/{usual.get(training, training)}")

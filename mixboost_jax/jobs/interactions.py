@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--job=interactions`: the curve J^(m) of a trained network, a map and a tree of one picture.
 
-If the config asks, also what an attack does to each order, and what outliers are told by.
+If the config asks, also what an attack does to each order, and what outliers are told by. What is
+measured is kept part by part in `interactions.parts.json`, so a stopped job goes on; the whole
+becomes `interactions.json`, a results file that the report reads beside `results.json`.
 
-What is measured is kept part by part in `interactions.parts.json`, so a stopped job goes on; the
-whole becomes `interactions.json`, a results file that the report reads beside `results.json`.
+`monitor` plays the same games while a network trains.
 """
 
 import dataclasses
@@ -31,11 +32,40 @@ from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.runtime.results import Flag, Metric, Results
 from mixboost_jax.runtime.workdir import Parts
 from mixboost_jax.schema import Settings
+from mixboost_jax.train.build import pixel_fill
 from mixboost_jax.train.monitor import SpacedMonitor
 
 FILE, PARTS_FILE = "interactions.json", "interactions.parts.json"
 MAX_SHOWN = 32
 """Pixels per side of the picture that a map and a tree carry along."""
+MAX_SEARCHED = 2000
+"""Pictures looked at to find enough that the network gets right."""
+DROP_WIDTH = 0.5
+"""The true logit falls by `attack_drop` to `attack_drop` + this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+  """What is explained: float images in [0, 1], true classes, row numbers in the split."""
+
+  images: Float[np.ndarray, "N H W C"]
+  labels: Int[np.ndarray, " N"]
+  rows: Int[np.ndarray, " N"]
+
+
+Measure = Callable[[Pictures], dict[str, Any]]
+"""`pictures -> Strength.to_json(full=True)`."""
+
+
+def check(item: Run) -> None:
+  """Raises ValueError if the grids are finer than the pictures."""
+  chosen, (height, width, _) = item.settings.interactions, item.dataset.image_shape
+  for key in ("grid", "map_grid", "tree_grid"):
+    if getattr(chosen, key) > min(height, width):
+      raise ValueError(
+        f"config.interactions.{key}={getattr(chosen, key)} is finer than the {height}x{width} "
+        f"pictures of {item.dataset.title}; use at most {min(height, width)}."
+      )
 
 
 def run(
@@ -57,11 +87,8 @@ def run(
   watched = writers.curve(writers.read(place.metrics), "interactions/")
   if not log.is_primary():
     return
-  if watched:
-    found = dataclasses.replace(
-      found, curves={**found.curves, "interactions_training": watched}, command=command
-    )
-  results.write(place.path / FILE, dataclasses.replace(found, command=command))
+  curves = {**found.curves, **({"interactions_training": watched} if watched else {})}
+  results.write(place.path / FILE, dataclasses.replace(found, curves=curves, command=command))
   parts.remove()
   log.info(f"{item.settings.name}: wrote {place.path / FILE}")
 
@@ -112,11 +139,7 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
     command="",
     started=started.isoformat(timespec="seconds"),
     seconds={"interactions": time.perf_counter() - clock},
-    metrics=(
-      *_metrics(item, strength),
-      _evaluations(item, strength),
-      *([_reached(item, found["attack"])] if "attack" in found else []),
-    ),
+    metrics=(*_metrics(item, strength), *_reached(item, found.get("attack"))),
     curves=curves,
     samples={},
     flags=_flags(strength),
@@ -143,16 +166,45 @@ def _flags(strength: Strength) -> tuple[Flag, ...]:
   )
 
 
-# The games that `--job=interactions` and the training monitor play: pictures, fills, pairs.
+def _metrics(item: Run, strength: Strength) -> list[Metric]:
+  confidence, count = item.settings.evaluate.confidence, len(strength.per_game)
+  measured = [
+    _metric(
+      item,
+      name,
+      one.value,
+      low=one.low,
+      high=one.high,
+      confidence=None if one.low is None else confidence,
+      interval="none" if one.low is None else "bootstrap over pictures",
+      count=count,
+    )
+    for name, one in interactions.measures(strength, confidence=confidence).items()
+  ]
+  return [*measured, _metric(item, "interaction_evaluations", strength.evaluations, count=count)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-  """What is explained: float images in [0, 1], true classes, row numbers in the split."""
+def _reached(item: Run, found: Mapping[str, Any] | None) -> list[Metric]:
+  """How many of the pictures the comparable attack, if any, brought to its goal."""
+  if found is None:
+    return []
+  share = found["reached"] / found["count"]
+  return [_metric(item, "interaction_attack_reached", share, count=found["count"])]
 
-  images: Float[np.ndarray, "N H W C"]
-  labels: Int[np.ndarray, " N"]
-  rows: Int[np.ndarray, " N"]
+
+def _metric(item: Run, name: str, value: float, **changes: Any) -> Metric:
+  fields: Mapping[str, Any] = {
+    "low": None,
+    "high": None,
+    "confidence": None,
+    "interval": "none",
+    "unit": "",
+    "better": "none",
+    "dataset": item.dataset.name,
+    "split": item.settings.evaluate.split,
+    "source": item.dataset.source,
+  }
+  return Metric(name=name, value=float(value), **{**fields, **changes})
 
 
 def _strength(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> dict[str, Any]:
@@ -213,112 +265,6 @@ def _pixels(image: np.ndarray) -> list[dict[str, Any]]:
     {"step": k, "column": k % width, "red": r, "green": g, "blue": b}
     for k, (r, g, b) in enumerate(np.round(small.reshape(-1, 3) * 255).astype(int).tolist())
   ]
-
-
-def _metrics(item: Run, strength: Strength) -> list[Metric]:
-  confidence = item.settings.evaluate.confidence
-  return [
-    _metric(
-      item,
-      name,
-      one.value,
-      low=one.low,
-      high=one.high,
-      confidence=None if one.low is None else confidence,
-      interval="none" if one.low is None else "bootstrap over pictures",
-      count=len(strength.per_game),
-    )
-    for name, one in interactions.measures(strength, confidence=confidence).items()
-  ]
-
-
-def _evaluations(item: Run, strength: Strength) -> Metric:
-  return _metric(
-    item, "interaction_evaluations", strength.evaluations, count=len(strength.per_game)
-  )
-
-
-def _reached(item: Run, found: Mapping[str, Any]) -> Metric:
-  """How many of the pictures the comparable attack brought to its goal."""
-  share = found["reached"] / found["count"]
-  return _metric(item, "interaction_attack_reached", share, count=found["count"])
-
-
-def _metric(item: Run, name: str, value: float, **changes: Any) -> Metric:
-  fields: Mapping[str, Any] = {
-    "low": None,
-    "high": None,
-    "confidence": None,
-    "interval": "none",
-    "unit": "",
-    "better": "none",
-    "dataset": item.dataset.name,
-    "split": item.settings.evaluate.split,
-    "source": item.dataset.source,
-  }
-  return Metric(name=name, value=float(value), **{**fields, **changes})
-
-
-def monitor(item: Run, stored: Mapping[str, Any]) -> SpacedMonitor | None:
-  """Returns what watches J^(m) and M while the run trains; None if the config does not ask.
-
-  It measures the first pictures of the classes of the evaluated split, right or wrong.
-
-  Args:
-    item: the run.
-    stored: the monitor's `state()` in the metadata of the checkpoint that the run goes on from.
-  """
-  chosen = item.settings.interactions
-  if not chosen.monitor_every_steps:
-    return None
-  split = split_of(item)
-  labels = np.asarray(split.labels)
-  rows = in_turn(labels, chosen.monitor_images)
-  images, labels = split.images[rows].astype(np.float32) / 255, labels[rows]
-  pictures = Pictures(images, labels, rows)
-  root = keys.stream_key(keys.root_key(item.settings.seed), keys.Stream.INTERACT)
-
-  def watch(logits_fn: LogitsFn) -> dict[str, float]:
-    strength = interactions.estimate_strength(
-      root,
-      games_of(item, logits_fn, pictures, grid=chosen.grid),
-      population_of(item.settings),
-      orders=orders_of(item.settings),
-      num_pairs=16,
-      num_contexts=4,
-      pilot_pairs=0,
-      chunk_size=chosen.chunk_size,
-    )
-    found = interactions.measures(strength)
-    order = zip(strength.orders, strength.relative, strict=True)
-    return {
-      **{name.removeprefix("interaction_"): one.value for name, one in found.items()},
-      **{f"order_{m}": float(value) for m, value in order},
-    }
-
-  return SpacedMonitor(
-    watch,
-    every_steps=chosen.monitor_every_steps,
-    share=chosen.monitor_share,
-    state=stored,
-    agree=_first_of_all,
-  )
-
-
-def _first_of_all(steps: int) -> int:
-  """Returns what the first process says."""
-  if jax.process_count() == 1:
-    return steps
-  from jax.experimental import multihost_utils
-
-  return int(multihost_utils.broadcast_one_to_all(np.asarray(steps)))
-
-
-# What `--job=interactions` compares: pictures before and after an attack, outliers and others.
-
-Measure = Callable[[Pictures], dict[str, Any]]
-DROP_WIDTH = 0.5
-"""The true logit falls by `attack_drop` to `attack_drop` + this."""
 
 
 def under_attack(
@@ -393,7 +339,7 @@ def of_outliers(item: Run, logits_fn: LogitsFn, measure: Measure) -> list[dict[s
   Args:
     item: the run; `data.outliers` says how many were planted.
     logits_fn: the trained network.
-    measure: `pictures -> Strength.to_json(full=True)`.
+    measure: see `Measure`.
   """
   split, wanted = item.dataset.train, item.settings.data.outliers
   rows = loading.rows(len(split), num=wanted)
@@ -416,8 +362,59 @@ def of_outliers(item: Run, logits_fn: LogitsFn, measure: Measure) -> list[dict[s
   return interactions.outlier_rows(*found, confidence=item.settings.evaluate.confidence)
 
 
-MAX_SEARCHED = 2000
-"""Pictures looked at to find enough that the network gets right."""
+def monitor(item: Run, stored: Mapping[str, Any]) -> SpacedMonitor | None:
+  """Returns what watches J^(m) and M while the run trains; None if the config does not ask.
+
+  It measures the first pictures of the classes of the evaluated split, right or wrong.
+
+  Args:
+    item: the run.
+    stored: the monitor's `state()` in the metadata of the checkpoint that the run goes on from.
+  """
+  chosen = item.settings.interactions
+  if not chosen.monitor_every_steps:
+    return None
+  split = split_of(item)
+  labels = np.asarray(split.labels)
+  rows = in_turn(labels, chosen.monitor_images)
+  images, labels = split.images[rows].astype(np.float32) / 255, labels[rows]
+  pictures = Pictures(images, labels, rows)
+  root = keys.stream_key(keys.root_key(item.settings.seed), keys.Stream.INTERACT)
+
+  def watch(logits_fn: LogitsFn) -> dict[str, float]:
+    strength = interactions.estimate_strength(
+      root,
+      games_of(item, logits_fn, pictures, grid=chosen.grid),
+      population_of(item.settings),
+      orders=orders_of(item.settings),
+      num_pairs=16,
+      num_contexts=4,
+      pilot_pairs=0,
+      chunk_size=chosen.chunk_size,
+    )
+    found = interactions.measures(strength)
+    order = zip(strength.orders, strength.relative, strict=True)
+    return {
+      **{name.removeprefix("interaction_"): one.value for name, one in found.items()},
+      **{f"order_{m}": float(value) for m, value in order},
+    }
+
+  return SpacedMonitor(
+    watch,
+    every_steps=chosen.monitor_every_steps,
+    share=chosen.monitor_share,
+    state=stored,
+    agree=_first_of_all,
+  )
+
+
+def _first_of_all(steps: int) -> int:
+  """Returns what the first process says."""
+  if jax.process_count() == 1:
+    return steps
+  from jax.experimental import multihost_utils
+
+  return int(multihost_utils.broadcast_one_to_all(np.asarray(steps)))
 
 
 def split_of(item: Run) -> data.Split:
@@ -475,13 +472,11 @@ def _predict(network: LogitsFn, images: UInt8[Array, "N H W C"]) -> Int[Array, "
 
 def fill_of(item: Run) -> Fill:
   """Returns what an absent cell shows."""
-  wanted, mean = item.settings.interactions.fill, item.settings.model.mean
-  channels = item.dataset.image_shape[-1]
-  plain = {"mean": mean, "data_mean": item.dataset.channel_mean, "black": (0.0,), "gray": (0.5,)}
-  if wanted not in plain:
-    return {"blur": "blur", "picture_mean": "mean"}[wanted]  # pyright: ignore[reportReturnType]
-  values = plain[wanted]
-  return np.asarray(values if len(values) == channels else values * channels, np.float32)[:channels]
+  wanted = item.settings.interactions.fill
+  own: Mapping[str, Fill] = {"blur": "blur", "picture_mean": "mean"}  # of each picture
+  return (
+    own[wanted] if wanted in own else np.asarray(pixel_fill(wanted, item.settings, item.dataset))
+  )
 
 
 def game_of(
@@ -517,27 +512,15 @@ def games_of(item: Run, logits_fn: LogitsFn, pictures: Pictures, *, grid: int) -
 def population_of(settings: Settings) -> PairPopulation:
   """Returns the pairs that the curve averages over."""
   chosen = settings.interactions
-  if chosen.pairs == "uniform":
-    return interactions.grid_population(chosen.grid)
-  kinds = {
-    "neighbour": interactions.neighbour_population,
-    "window": interactions.window_population,
+  kinds: Mapping[str, Callable[[int], PairPopulation]] = {
+    "uniform": interactions.grid_population,
+    "neighbour": functools.partial(interactions.neighbour_population, stride=chosen.stride),
+    "window": functools.partial(interactions.window_population, stride=chosen.stride),
   }
-  return kinds[chosen.pairs](chosen.grid, stride=chosen.stride)
+  return kinds[chosen.pairs](chosen.grid)
 
 
 def orders_of(settings: Settings) -> tuple[int, ...]:
   """Returns the sampled orders; small grids merge some ratios."""
   chosen = settings.interactions
   return interactions.orders_of(chosen.grid**2, ratios=chosen.ratios)
-
-
-def check(item: Run) -> None:
-  """Raises ValueError if the grids are finer than the pictures."""
-  chosen, (height, width, _) = item.settings.interactions, item.dataset.image_shape
-  for key in ("grid", "map_grid", "tree_grid"):
-    if getattr(chosen, key) > min(height, width):
-      raise ValueError(
-        f"config.interactions.{key}={getattr(chosen, key)} is finer than the {height}x{width} "
-        f"pictures of {item.dataset.title}; use at most {min(height, width)}."
-      )

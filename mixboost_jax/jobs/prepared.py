@@ -86,12 +86,9 @@ def selected(item: Run, saver: checkpoint.Checkpointer, last: Restored) -> Resto
   return Restored(best.state, last.metadata) if best else last
 
 
-# The network that a run folder holds, for a script or a notebook.
-
-
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What `load_trained` returns.
+  """The network that a run folder holds, for a script or a notebook; see `load_trained`.
 
   Attributes:
     logits_fn: the network in evaluation mode, `images -> logits`. Its parameters are on no fixed

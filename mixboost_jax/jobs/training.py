@@ -117,9 +117,6 @@ def _write_samples(item: Run, place: workdir.Workdir) -> None:
       files.write_strip(place.samples / f"{kind}.png", images)
 
 
-# A few training pictures as the first epoch saw them: clean, augmented, masked.
-
-
 def sample_views(trainer: Trainer, *, num: int) -> dict[str, np.ndarray]:
   """Returns `num` training examples of epoch 0, `[num, H, W, C]` per kind of view.
 

@@ -17,3 +17,7 @@ __all__ = [
   "policy_problem",
   "run",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -22,6 +22,7 @@ from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Augment, Settings
 
+Policy = Callable[[PRNGKeys, Images, SoftLabels], tuple[Array, Array]]
 Windows = Callable[[np.ndarray, int], list[Callable[[int, int], tuple[int, int, int, int]]]]
 """`(ids, epoch) -> for each example (height, width) -> (top, left, height, width)` of a window."""
 
@@ -162,11 +163,6 @@ def _on_images(fn: Callable[[PRNGKeys, Images], Images]) -> Callable[..., tuple[
   return lambda example_keys, images, labels: (fn(example_keys, images), labels)
 
 
-# A policy applied in other ways than once to every picture: independent copies, some epochs.
-
-Policy = Callable[[PRNGKeys, Images, SoftLabels], tuple[Array, Array]]
-
-
 def beside_clean(policy: Policy, *, num_copies: int) -> Policy:
   """Returns a policy whose rows are, for each example, the picture and independent copies of it.
 
@@ -223,14 +219,11 @@ def in_some_epochs(
   return run
 
 
-# What `config.augment.policy` may name: every augmentation, and `corrupt` with a warning.
-#
-# A network trained on a corruption of a benchmark no longer meets it unseen, so whoever asks for
-# one is told which scores that concerns.
-
-
 def corrupt(key: AnyKey, images: Images, *, corruption: str, severity: int) -> Images:
   """Corrupts every picture of a batch in the same way.
+
+  A network trained on a corruption of a benchmark no longer meets it unseen, so whoever asks for
+  one is told which scores that concerns (`policy_warnings`).
 
   Args:
     key: one key, or one per example.

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From settings and a data set to everything that the host loop needs."""
+"""From settings and a data set to everything that the host loop needs.
+
+`build` checks that both fit together, and makes network, mask fill, optimizer and compiled step.
+"""
 
 import dataclasses
 import functools
@@ -97,7 +100,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     batch_size=batch_size,
     steps_per_epoch=steps_per_epoch,
     grid=settings.mask.grid,
-    fill=mask_fill(settings, dataset),
+    fill=pixel_fill(settings.mask.fill, settings, dataset),
     dropout=settings.model.dropout > 0,
     share_dropout=settings.train.share_dropout,
     fused=views.is_fused(settings.train.view_forward, settings.train.batchnorm_views),
@@ -172,17 +175,12 @@ def create_model(settings: Settings, dataset: data.Dataset) -> Any:
   return models.create(model.name, key=key, **options)
 
 
-def mask_fill(settings: Settings, dataset: data.Dataset) -> Array:
-  """Returns the pixel value `[C]` that masked cells take (the start of a learned one)."""
-  channels = dataset.image_shape[-1]
-  named = {
-    "mean": settings.model.mean,
-    "learned": settings.model.mean,
-    "black": (0.0,),
-    "gray": (0.5,),
-    "data_mean": dataset.channel_mean,
-  }
-  return jnp.asarray(_per_channel(named[settings.mask.fill], channels), jnp.float32)
+def pixel_fill(name: str, settings: Settings, dataset: data.Dataset) -> Array:
+  """Returns the pixel value `[C]` that absent cells take (the start of a learned one)."""
+  mean = settings.model.mean
+  named = {"mean": mean, "learned": mean, "black": (0.0,), "gray": (0.5,)}
+  values = {**named, "data_mean": dataset.channel_mean}[name]
+  return jnp.asarray(_per_channel(values, dataset.image_shape[-1]), jnp.float32)
 
 
 def _evaluation_logits(apply: views.Apply, params: Any, stats: Any, images: Images) -> Logits:
@@ -203,11 +201,10 @@ def _constrain(sharding: jax.sharding.Sharding, tree: Any) -> Any:
   return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
 
 
-# Whether settings and data set fit together; `rules.py` has what a config shows by itself.
-
-
 def check(settings: Settings, dataset: data.Dataset) -> None:
   """Checks settings against the data, before anything is compiled or written.
+
+  What a config shows by itself is in `rules.py`.
 
   Raises:
     ValueError: naming both sides and the remedy.
@@ -270,9 +267,6 @@ def _check_mixes(settings: Settings) -> None:
   for key, on in own.items():
     if on:
       raise ValueError(f"{key} and {policy} would mix the same examples twice; choose one.")
-
-
-# Learning-rate schedules and update rules, per step.
 
 
 def schedule(optimizer: Optimizer, num_steps: int) -> optax.Schedule:

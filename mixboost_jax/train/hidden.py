@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifold Mixup inside the step: hidden layers and labels of a batch are mixed alike."""
+"""What a step does at hidden layers of the network, reached through its taps.
+
+Manifold Mixup (`build_manifold`) mixes a layer and the labels of a batch alike. The
+interaction-reduction term (`build_reduction`) adds E |I(i, j)| between units of one layer to the
+loss.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,6 +21,8 @@ from mixboost_jax.schema import Augment, Objective
 Taps = dict[str, Callable[[Array], Array]]
 HiddenMix = Callable[[PRNGKeys, Array], tuple[Taps, Array]]
 """`(one key per example, labels of all pictures) -> (taps of the network, mixed labels)`."""
+Reduce = Callable[[PRNGKeys, Any, Any, Images], Array]
+"""`(one key per example, params, stats, images) -> E |I| of each example`."""
 
 
 def build_manifold(augmentation: Augment, stages: Sequence[str]) -> HiddenMix | None:
@@ -59,12 +66,6 @@ def across_examples(fn: Callable[[Array], Array], rows: Array, *, num_examples: 
 def _tap(mix: ManifoldMix, layer: int, num_examples: int) -> Callable[[Array], Array]:
   tap = augment.manifold_tap(mix, layer=layer)
   return lambda hidden: across_examples(tap, hidden, num_examples=num_examples)
-
-
-# The interaction-reduction term: E |I(i, j)| between units of one layer, added to the loss.
-
-Reduce = Callable[[PRNGKeys, Any, Any, Images], Array]
-"""`(one key per example, params, stats, images) -> E |I| of each example`."""
 
 
 def build_reduction(

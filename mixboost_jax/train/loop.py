@@ -75,6 +75,18 @@ class Preempted(Exception):  # noqa: N818 (not an error: the run goes on later)
     self.step = step
 
 
+class NonFiniteError(RuntimeError):
+  """Training produced NaN or infinity."""
+
+  def __init__(self, step: int, name: str, value: float):
+    super().__init__(
+      f"step {step}: metric {name!r} is {value}. Nothing after the last checkpoint was kept; "
+      "lower config.optimizer.learning_rate, set config.optimizer.clip_norm, or (with bfloat16) "
+      "try config.model.compute_dtype='float32'."
+    )
+    self.step = step
+
+
 @dataclasses.dataclass
 class Hooks:
   """What the loop calls.
@@ -130,11 +142,12 @@ def steps_of(epochs: float, steps_per_epoch: int) -> int:
   return max(round(epochs * steps_per_epoch), 1) if epochs else 0
 
 
-# Training metrics between two log lines, as plain numbers that survive a restart.
+LAST = ("learning_rate",)
+"""Metrics of which the last value is logged; all others are averaged with `clu.metrics`."""
 
 
 class Window:
-  """Collects one row of metrics per step until it is drained into a log line."""
+  """One row of metrics per step until the next log line: plain numbers that survive a restart."""
 
   def __init__(self, rows: Mapping[str, list[float]] | None = None):
     self.rows: dict[str, list[float]] = {k: list(v) for k, v in (rows or {}).items()}
@@ -156,7 +169,6 @@ class Window:
 
   def drain(self) -> dict[str, float]:
     """Returns the mean (or last) value of every metric and forgets the rows."""
-    import jax.numpy as jnp
     from clu import metrics as clu_metrics
 
     out = {}
@@ -290,19 +302,3 @@ class _Loop:
     self.saved_at = step
     metadata = {"window": self.window.rows, **self.extra()}
     self.hooks.saver.save(step, state, metadata=metadata, metric=metric)
-
-
-LAST = ("learning_rate",)
-"""Metrics of which the last value is logged; all others are averaged with `clu.metrics`."""
-
-
-class NonFiniteError(RuntimeError):
-  """Training produced NaN or infinity."""
-
-  def __init__(self, step: int, name: str, value: float):
-    super().__init__(
-      f"step {step}: metric {name!r} is {value}. Nothing after the last checkpoint was kept; "
-      "lower config.optimizer.learning_rate, set config.optimizer.clip_norm, or (with bfloat16) "
-      "try config.model.compute_dtype='float32'."
-    )
-    self.step = step

@@ -118,23 +118,23 @@ def _label_loss(objective: Objective, adversary: Adversary | None) -> _LabelLoss
   def cross_entropy(logits: Logits, labels: SoftLabels) -> PerExample:
     return losses.cross_entropy(logits, labels, label_smoothing=objective.label_smoothing)
 
+  def alone(picture: str) -> _LabelLoss:
+    return _LabelLoss(
+      (picture,), lambda logits, labels: {"loss": cross_entropy(logits[0], labels[0])}
+    )
+
   if adversary is not None and adversary.name == "trades":
     return _trades(cross_entropy, adversary.beta)
-  if adversary is not None and adversary.name in ("at", "iat"):
-    return _adversarial(cross_entropy, adversary.clean_weight)
+  if adversary is not None and adversary.name != "none":
+    weight = adversary.clean_weight
+    return _adversarial(cross_entropy, weight) if weight else alone("adversarial")
   if objective.jsd_weight > 0:
     return _consistency(cross_entropy, objective.jsd_weight)
-  return _LabelLoss(
-    ("clean",), lambda logits, labels: {"loss": cross_entropy(logits[0], labels[0])}
-  )
+  return alone("clean")
 
 
 def _adversarial(cross_entropy: Callable, clean_weight: float) -> _LabelLoss:
   """Madry et al. 2018, arXiv:1706.06083 (weight 0); Lamb et al. 2019, arXiv:1906.06784, Alg. 1."""
-  if clean_weight == 0:
-    return _LabelLoss(
-      ("adversarial",), lambda logits, labels: {"loss": cross_entropy(logits[0], labels[0])}
-    )
 
   def terms(logits: Sequence[Logits], labels: Sequence[SoftLabels]) -> Terms:
     clean, adversarial = (cross_entropy(*pair) for pair in zip(logits, labels, strict=True))
@@ -149,32 +149,31 @@ def _adversarial(cross_entropy: Callable, clean_weight: float) -> _LabelLoss:
 
 def _trades(cross_entropy: Callable, beta: float) -> _LabelLoss:
   """Zhang et al. 2019, arXiv:1901.08573, eq. 5: CE(clean) + beta KL(clean || adversarial)."""
-
-  def terms(logits: Sequence[Logits], labels: Sequence[SoftLabels]) -> Terms:
-    clean = cross_entropy(logits[0], labels[0])
-    divergence = losses.kl_divergence(logits[0], logits[1])
-    return {
-      "loss": clean + beta * divergence,
-      "clean_cross_entropy": clean,
-      "divergence": divergence,
-    }
-
+  terms = _clean_and(
+    cross_entropy, beta, "divergence", lambda logits: losses.kl_divergence(logits[0], logits[1])
+  )
   return _LabelLoss(("clean", "adversarial"), terms)
 
 
 def _consistency(cross_entropy: Callable, weight: float) -> _LabelLoss:
   """Hendrycks et al. 2020, arXiv:1912.02781, Sec. 3: CE(clean) + w JSD(clean; two augmented)."""
+  terms = _clean_and(cross_entropy, weight, "jensen_shannon", losses.jensen_shannon)
+  return _LabelLoss(("clean", "augmented", "augmented_again"), terms)
+
+
+def _clean_and(
+  cross_entropy: Callable,
+  weight: float,
+  name: str,
+  divergence: Callable[[Sequence[Logits]], PerExample],
+) -> Callable[[Sequence[Logits], Sequence[SoftLabels]], Terms]:
+  """Returns the cross-entropy of the clean pictures and a weighted divergence of all from them."""
 
   def terms(logits: Sequence[Logits], labels: Sequence[SoftLabels]) -> Terms:
-    clean = cross_entropy(logits[0], labels[0])
-    divergence = losses.jensen_shannon(logits)
-    return {
-      "loss": clean + weight * divergence,
-      "clean_cross_entropy": clean,
-      "jensen_shannon": divergence,
-    }
+    clean, apart = cross_entropy(logits[0], labels[0]), divergence(logits)
+    return {"loss": clean + weight * apart, "clean_cross_entropy": clean, name: apart}
 
-  return _LabelLoss(("clean", "augmented", "augmented_again"), terms)
+  return terms
 
 
 def _nothing(objective: Objective, mask: Mask) -> _MaskedTerms:

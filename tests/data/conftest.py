@@ -13,23 +13,6 @@ from PIL import Image
 from mixboost_jax import schema
 from mixboost_jax.data import cifar
 
-DEFAULTS = {
-  "name": "shapes",
-  "dir": "",
-  "download": False,
-  "tfds_name": "",
-  "image_size": 0,
-  "train_examples": 0,
-  "validation_examples": 0,
-  "test_examples": 0,
-  "note": "",
-  "texture_agreement": 0.9,
-  "outliers": 0,
-  "outlier_noise": 0.02,
-  "stream": "auto",
-  "test_margin": 0,
-}
-
 
 @pytest.fixture
 def settings():
@@ -37,7 +20,7 @@ def settings():
 
   def make(**changes) -> schema.Data:
     changes = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in changes.items()}
-    return schema.Data(**{**DEFAULTS, **changes})
+    return schema.Data(**changes)
 
   return make
 

@@ -79,7 +79,7 @@ for name in ("tensorflow", "tensorflow_datasets", "array_record", "PIL", "ml_col
   sys.modules[name] = None
 from mixboost_jax import data, schema
 import mixboost_jax.data.prepare
-settings = schema.Data("shapes", "", False, "", 0, 20, 5, 10, "", 0.9, 0, 0.02, "auto", 0)
+settings = schema.Data(train_examples=20, validation_examples=5, test_examples=10)
 assert len(data.load(settings).train) == 15
 """
   subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)

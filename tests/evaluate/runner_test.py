@@ -142,7 +142,7 @@ def test_run_records_the_config(logits_fn, pictures, monkeypatch):
   from mixboost_jax.evaluate import _runner as runner
 
   settings = object.__new__(schema.Settings)
-  chosen = schema.Evaluate("clean", "test", 200, 0, "", (), "", 10, 0.9)
+  chosen = schema.Evaluate(batch_size=200, ece_bins=10, confidence=0.9)
   for name, value in {"name": "mine", "evaluate": chosen}.items():
     object.__setattr__(settings, name, value)
   monkeypatch.setattr(schema.Settings, "to_json", lambda self: {"name": self.name})

@@ -14,9 +14,7 @@ SCRIPT = """
 import sys, time
 from mixboost_jax import schema
 from mixboost_jax.runtime import peers, platform
-platform.prepare(schema.Runtime(
-  cpu_devices=1, fsdp=1, compile_cache="", keep_freed_memory=False, tensorboard=False,
-  decode_threads=0, batches_ahead=2))
+platform.prepare(schema.Runtime(cpu_devices=1, compile_cache="", keep_freed_memory=False))
 import jax, numpy as np
 from jax.experimental import multihost_utils
 rank, how = jax.process_index(), sys.argv[1]

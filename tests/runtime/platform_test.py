@@ -20,15 +20,7 @@ FLAG = "--xla_force_host_platform_device_count"
 FUSIONS = "--xla_cpu_experimental_ynn_fusion_type"
 # What the runtime adds of its own; checked by itself below.
 ADDED = f" {FUSIONS}=" if (0, 10, 2) <= jax.version.__version_info__[:3] < (0, 13) else ""
-RUNTIME = schema.Runtime(
-  cpu_devices=0,
-  fsdp=1,
-  compile_cache="",
-  keep_freed_memory=False,
-  tensorboard=False,
-  decode_threads=0,
-  batches_ahead=2,
-)
+RUNTIME = schema.Runtime(compile_cache="", keep_freed_memory=False)
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,7 @@ SCRIPT = """
 import sys, time
 from mixboost_jax import schema
 from mixboost_jax.runtime import checkpoint, interrupt, log, manifest, mesh, platform
-platform.prepare(schema.Runtime(
-  cpu_devices=2, fsdp=4, compile_cache="", keep_freed_memory=False, tensorboard=False,
-  decode_threads=0, batches_ahead=2))
+platform.prepare(schema.Runtime(cpu_devices=2, fsdp=4, compile_cache="", keep_freed_memory=False))
 import jax, jax.numpy as jnp, numpy as np
 made = mesh.create(fsdp=4)
 shardings = mesh.shard_params(made, {"w": np.zeros((4, 2**14)), "s": 0.0})

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -7,38 +6,33 @@ import numpy as np
 import optax
 import pytest
 
-from configs import base
-from mixboost_jax import settings
-from mixboost_jax.train import build
-
-
-def options(**changes):
-  return dataclasses.replace(settings.resolve(base.get_config()).optimizer, **changes)
+from mixboost_jax.schema import Optimizer
+from mixboost_jax.train.build import build_optimizer, schedule
 
 
 def test_cosine_is_that_of_the_paper():
-  rate = build.schedule(options(learning_rate=0.05, final_learning_rate=1e-6), 200)
+  rate = schedule(Optimizer(learning_rate=0.05, final_learning_rate=1e-6), 200)
   for step in (0, 1, 50, 100, 199):
     expected = 1e-6 + (0.05 - 1e-6) / 2 * (1 + math.cos(math.pi * step / 200))
     assert float(rate(step)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 def test_step_schedule_and_warmup():
-  rate = build.schedule(
-    options(schedule="step", learning_rate=0.1, milestones=(0.5, 0.75), warmup_steps=10), 110
+  rate = schedule(
+    Optimizer(schedule="step", learning_rate=0.1, milestones=(0.5, 0.75), warmup_steps=10), 110
   )
   values = [float(rate(step)) for step in (0, 5, 10, 59, 60, 84, 85, 109)]
   np.testing.assert_allclose(values, [0, 0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
   with pytest.raises(ValueError, match="warmup_steps=110: the run has only 110 steps"):
-    build.schedule(options(warmup_steps=110), 110)
+    schedule(Optimizer(warmup_steps=110), 110)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_sgd_has_torch_semantics(nesterov):
   """buf = mu buf + (g + wd p); step along g + wd p + mu buf (Nesterov) or buf."""
   rate, momentum, decay = 0.1, 0.9, 0.01
-  rule = build.build_optimizer(
-    options(
+  rule = build_optimizer(
+    Optimizer(
       learning_rate=rate, momentum=momentum, nesterov=nesterov, weight_decay=decay,
       schedule="constant",
     ),
@@ -58,7 +52,7 @@ def test_sgd_has_torch_semantics(nesterov):
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_learned_fill_is_not_decayed(name):
-  rule = build.build_optimizer(options(name=name, weight_decay=0.1, schedule="constant"), 10)
+  rule = build_optimizer(Optimizer(name=name, weight_decay=0.1, schedule="constant"), 10)
   params = {"network": {"w": jnp.ones(2)}, "fill": jnp.ones(3)}
   zero = {"network": {"w": jnp.zeros(2)}, "fill": jnp.zeros(3)}
   updates, _ = rule.update(zero, rule.init(params), params)
@@ -67,8 +61,8 @@ def test_a_learned_fill_is_not_decayed(name):
 
 
 def test_clipping_bounds_the_gradient():
-  rule = build.build_optimizer(
-    options(clip_norm=1.0, weight_decay=0.0, schedule="constant", learning_rate=1.0,
+  rule = build_optimizer(
+    Optimizer(clip_norm=1.0, weight_decay=0.0, schedule="constant", learning_rate=1.0,
             momentum=0.0, nesterov=False),
     10,
   )  # fmt: skip

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled step: what it draws, what it computes, and that devices do not matter."""
 
-import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_trainer import TINY, advance, assert_close, build, dataset
 
 from configs import base
 from mixboost_jax import data, keys, losses, masks, settings, train
@@ -16,51 +16,7 @@ from mixboost_jax.train import step as steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = {
-  "data.train_examples": 72,
-  "data.test_examples": 16,
-  "model.name": "tiny-cnn",  # has batch norm and dropout, and compiles fastest
-  "model.dropout": 0.0,
-  "train.batch_size": 16,
-  "train.epochs": 0.0,
-  "train.steps": 8,
-  "runtime.tensorboard": False,
-}
-
-
-@functools.cache
-def dataset():
-  return data.load(settings.resolve(base.override(base.get_config(), TINY)).data)
-
-
-def build(num_devices=1, **overrides):
-  masked = {"mask.grid": 8} if "objective.name" in overrides else {}
-  run = settings.resolve(base.override(base.get_config(), {**TINY, **masked, **overrides}))
-  mesh = meshes.create(devices=jax.devices()[:num_devices], fsdp=run.runtime.fsdp)
-  return train.build(run, dataset(), mesh)
-
-
 BOOST = {"objective.name": "mixboost", "model.dropout": 0.3}
-
-
-def advance(trainer, num_steps):
-  state = jax.tree.map(jnp.copy, trainer.state)
-  order, history = None, []
-  for index in range(num_steps):
-    if index % trainer.parts.steps_per_epoch == 0:
-      order = trainer.order(trainer.root, state.step)
-    state, metrics = trainer.step(state, trainer.split, order, trainer.root)
-    history.append({name: float(value) for name, value in metrics.items()})
-  return state, history
-
-
-def assert_close(tree, other, *, tolerance):
-  # Relative to the largest entry of each array; sums of float32 that cancel leave about 1e-6.
-  def check(a, b):
-    scale = float(jnp.abs(b).max())
-    np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance * scale + 5e-6)
-
-  jax.tree.map(check, tree, other)
 
 
 @pytest.fixture(scope="module")
