@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration errors of a family of corruptions, with intervals."""
+"""Corrupted pictures (-C, -C-Bar and their like): how they are measured and summed up.
+
+All draws hang on the ids of the examples and on the unit. The units of a family show the same
+examples, so one bootstrap resamples examples and takes each of them along through all corruptions
+and severities.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +16,9 @@ from jax.sharding import PartitionSpec
 
 from mixboost_jax import corruptions, keys, metrics
 from mixboost_jax.evaluate._examples import Unit
+from mixboost_jax.evaluate._kind import Curves, Family, Kind
 from mixboost_jax.evaluate._numbers import (
+  BIN_SIZE,
   NUM_BINNED_RESAMPLES,
   SEVERITIES,
   Place,
@@ -20,78 +27,52 @@ from mixboost_jax.evaluate._numbers import (
   metric,
   resample,
 )
-from mixboost_jax.evaluate._pictures import BIN_SIZE
+from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._session import Change, Session, columns_of, tag_of
 from mixboost_jax.evaluate._store import Columns
 from mixboost_jax.runtime.mesh import AXES
 from mixboost_jax.runtime.results import Metric
 
-
-def calibration_family(
-  place: Place, columns: Mapping[Unit, Columns], count: int, severities: tuple[int, ...]
-) -> list[Metric]:
-  """Returns the mean RMS calibration error: per corruption (severities together) and per cell."""
-  level = level_suffix(severities)
-  files: dict[str, list[Columns]] = {}
-  for unit, values in columns.items():
-    files.setdefault(unit.member, []).append(values)
-  per_file = list(files.values())
-  per_cell = [[values] for values in columns.values()]
-  draws = resample(count, num_resamples=NUM_BINNED_RESAMPLES)
-  found = []
-  for name, groups in (
-    ("rms_calibration_error", per_file),
-    ("rms_calibration_error_cell", per_cell),
-  ):
-    if len(groups[0]) * count < 2 * BIN_SIZE:
-      continue  # fewer make no bins
-    for suffix, skip in (("", True), ("_exact", False)):
-      if name.endswith("cell") and not skip:
-        continue
-      values = [_rms_of(group, draws, skip_last_bin=skip) for group in groups]
-      value = float(np.mean([estimate for estimate, _ in values]))
-      spread = np.mean([replicates for _, replicates in values], axis=0)
-      title = f"{name}{suffix}{level}"
-      found.append(metric(place, title, value, spread, count=count, recentred=True))
-  return found
-
-
-def _rms_of(
-  group: Sequence[Columns], draws: Resamples, *, skip_last_bin: bool
-) -> tuple[float, np.ndarray]:
-  """Returns the RMS calibration error in % of several cells taken together, and its replicates."""
-  confidence = np.concatenate([cell["confidence"] for cell in group]).astype(np.float64)
-  correct = np.concatenate([cell["correct"] for cell in group]).astype(np.float64)
-  order = np.argsort(confidence, kind="stable")
-  confidence, correct, owner = confidence[order], correct[order], order % draws.counts.shape[1]
-
-  def rms(times: np.ndarray) -> float:
-    values = (np.repeat(array, times) for array in (confidence, correct))
-    return _rms(*values, skip_last_bin=skip_last_bin)
-
-  replicates = [rms(row[owner]) for row in draws.counts]
-  return rms(np.ones_like(owner)), np.array(replicates)
-
-
-def _rms(confidence: np.ndarray, correct: np.ndarray, *, skip_last_bin: bool) -> float:
-  """As `metrics.rms_calibration_error`, of examples in order of confidence, in %."""
-  gaps = confidence - metrics.tied_means(confidence, correct, xp=np)
-  starts = np.arange(max(len(gaps) // BIN_SIZE, 1)) * BIN_SIZE  # the remainder joins the last bin
-  sizes = np.diff(np.append(starts, len(gaps)))
-  squares = np.square(np.add.reduceat(gaps, starts)) / sizes
-  kept = squares[:-1] if skip_last_bin else squares
-  return float(100 * np.sqrt(kept.sum() / len(gaps)))
-
-
-# From per-example columns of many units to the numbers of the benchmarks, with intervals.
-#
-# The units of a family show the same examples, so one bootstrap resamples examples (or films) and
-# takes each of them along through all corruptions and severities.
-
 ALEXNET_CLEAN_ERROR = 43.45
 """In %, top-1 with one crop, of the weights that the authors' code loads (`alexnet-owt-4df8aa71` in
 ImageNet-C/test.py of github.com/hendrycks/robustness), as the documentation of torchvision of that
 time lists it (docs.pytorch.org/0.1.12/torchvision/models.html)."""
+
+
+def corruption(session: Session, unit: Unit, start: int, stop: int) -> Columns:
+  """Corrupts on the devices and scores; or scores the published pictures."""
+  if unit.source:
+    assert session.released is not None
+    part = session.released.pictures(unit, start, stop)
+    return columns_of(session.scorer(session.variables, part))
+  part = session.part(start, stop)
+  change = _corrupt(session, unit, session.scorer.batch_for(len(part)))
+  return columns_of(session.scorer(session.variables, part, change=change))
+
+
+def prepare(session: Session, unit: Unit, rows: int) -> None:
+  """Compiles what `unit` needs for batches of so many rows, in whatever thread it is called."""
+  if unit.source or (unit, rows) in session.programs:
+    return
+  sharding = jax.sharding.NamedSharding(session.scorer.mesh, PartitionSpec(AXES))
+  ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
+  images = jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32, sharding=sharding)
+  program = _corruption_program(session, unit)
+  session.keep((unit, rows), program.lower(ids, images).compile())
+
+
+def _corrupt(session: Session, unit: Unit, rows: int) -> Change:
+  ahead = session.programs.get((unit, rows))
+  program = ahead or session.program(unit, lambda: _corruption_program(session, unit))
+  return lambda ids, images, labels: program(ids, images)
+
+
+def _corruption_program(session: Session, unit: Unit) -> Any:
+  def change(ids: jax.Array, images: jax.Array) -> jax.Array:
+    each = keys.example_keys(keys.root_key(0), keys.Stream.CORRUPT, ids, epoch=tag_of(unit))
+    return corruptions.corrupt(each, images, name=unit.member, severity=unit.severity)
+
+  return session.over_devices(change)
 
 
 def corruption_family(
@@ -200,45 +181,100 @@ def _severity_curve(levels: Mapping[int, np.ndarray], place: Place) -> list[dict
   return points
 
 
-def alexnet_errors(members: Sequence[str]) -> dict[str, float]:
-  """Returns AlexNet's errors under the names of these corruptions."""
-  names = corruptions.BENCHMARK_NAMES
-  return {name: metrics.ALEXNET_ERRORS[names.get(name, name)] for name in members}
+def calibration_family(
+  place: Place, columns: Mapping[Unit, Columns], count: int, severities: tuple[int, ...]
+) -> list[Metric]:
+  """Returns the mean RMS calibration error: per corruption (severities together) and per cell."""
+  level = level_suffix(severities)
+  files: dict[str, list[Columns]] = {}
+  for unit, values in columns.items():
+    files.setdefault(unit.member, []).append(values)
+  per_file = list(files.values())
+  per_cell = [[values] for values in columns.values()]
+  draws = resample(count, num_resamples=NUM_BINNED_RESAMPLES)
+  found = []
+  for name, groups in (
+    ("rms_calibration_error", per_file),
+    ("rms_calibration_error_cell", per_cell),
+  ):
+    if len(groups[0]) * count < 2 * BIN_SIZE:
+      continue  # fewer make no bins
+    for suffix, skip in (("", True), ("_exact", False)):
+      if name.endswith("cell") and not skip:
+        continue
+      values = [_rms_of(group, draws, skip_last_bin=skip) for group in groups]
+      value = float(np.mean([estimate for estimate, _ in values]))
+      spread = np.mean([replicates for _, replicates in values], axis=0)
+      title = f"{name}{suffix}{level}"
+      found.append(metric(place, title, value, spread, count=count, recentred=True))
+  return found
 
 
-def corruption(session: Session, unit: Unit, start: int, stop: int) -> Columns:
-  """Corrupts on the devices and scores; or scores the published pictures."""
-  if unit.source:
-    assert session.released is not None
-    part = session.released.pictures(unit, start, stop)
-    return columns_of(session.scorer(session.variables, part))
-  part = session.part(start, stop)
-  change = _corrupt(session, unit, session.scorer.batch_for(len(part)))
-  return columns_of(session.scorer(session.variables, part, change=change))
+def _rms_of(
+  group: Sequence[Columns], draws: Resamples, *, skip_last_bin: bool
+) -> tuple[float, np.ndarray]:
+  """Returns the RMS calibration error in % of several cells taken together, and its replicates."""
+  confidence = np.concatenate([cell["confidence"] for cell in group]).astype(np.float64)
+  correct = np.concatenate([cell["correct"] for cell in group]).astype(np.float64)
+  order = np.argsort(confidence, kind="stable")
+  confidence, correct, owner = confidence[order], correct[order], order % draws.counts.shape[1]
+
+  def rms(times: np.ndarray) -> float:
+    values = (np.repeat(array, times) for array in (confidence, correct))
+    return _rms(*values, skip_last_bin=skip_last_bin)
+
+  replicates = [rms(row[owner]) for row in draws.counts]
+  return rms(np.ones_like(owner)), np.array(replicates)
 
 
-def prepare(session: Session, unit: Unit, rows: int) -> None:
-  """Compiles what `unit` needs for batches of so many rows, in whatever thread it is called."""
-  if unit.kind != "corruption" or unit.source:
-    return
-  if (unit, rows) in session.programs:
-    return
-  sharding = jax.sharding.NamedSharding(session.scorer.mesh, PartitionSpec(AXES))
-  ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
-  images = jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32, sharding=sharding)
-  program = _corruption_program(session, unit)
-  session.keep((unit, rows), program.lower(ids, images).compile())
+def _rms(confidence: np.ndarray, correct: np.ndarray, *, skip_last_bin: bool) -> float:
+  """As `metrics.rms_calibration_error`, of examples in order of confidence, in %."""
+  gaps = confidence - metrics.tied_means(confidence, correct, xp=np)
+  starts = np.arange(max(len(gaps) // BIN_SIZE, 1)) * BIN_SIZE  # the remainder joins the last bin
+  sizes = np.diff(np.append(starts, len(gaps)))
+  squares = np.square(np.add.reduceat(gaps, starts)) / sizes
+  kept = squares[:-1] if skip_last_bin else squares
+  return float(100 * np.sqrt(kept.sum() / len(gaps)))
 
 
-def _corrupt(session: Session, unit: Unit, rows: int) -> Change:
-  ahead = session.programs.get((unit, rows))
-  program = ahead or session.program(unit, lambda: _corruption_program(session, unit))
-  return lambda ids, images, labels: program(ids, images)
+def _words(large: bool, foreign_sets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+  del foreign_sets
+  names = corruptions.NAMES
+  bar = names["c_bar_imagenet" if large else "c_bar"]
+  return {"c": names["c"], "c_extra": names["c_extra"], "c_bar": bar}
 
 
-def _corruption_program(session: Session, unit: Unit) -> Any:
-  def change(ids: jax.Array, images: jax.Array) -> jax.Array:
-    each = keys.example_keys(keys.root_key(0), keys.Stream.CORRUPT, ids, epoch=tag_of(unit))
-    return corruptions.corrupt(each, images, name=unit.member, severity=unit.severity)
+def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
+  clean, reference = family.clean, None
+  if family.word == "c" and family.session.table == "imagenet":
+    names = corruptions.BENCHMARK_NAMES
+    reference = {name: metrics.ALEXNET_ERRORS[names.get(name, name)] for name in family.members}
+  return corruption_family(
+    family.place,
+    family.columns,
+    members=family.members,
+    clean_correct=None if clean is None else clean["correct"],
+    reference=reference,
+  )
 
-  return session.over_devices(change)
+
+def _definition(session: Session, unit: Unit) -> Any:
+  return corruptions.parameters(unit.member, severity=unit.severity, table=session.table)
+
+
+def _published(released: Released, unit: Unit, start: int, stop: int) -> tuple[Any, ...]:
+  part = released.pictures(unit, start, stop)
+  return part.images, part.labels
+
+
+CORRUPTION = Kind(
+  words=_words,
+  measure=corruption,
+  aggregate=_aggregate,
+  default_examples=500,
+  quick_examples=200,
+  has_severities=True,
+  published=_published,
+  definition=_definition,
+  prepare=prepare,
+)

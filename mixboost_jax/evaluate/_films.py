@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How sequences are measured: from films to how often predictions flip along them."""
+"""Sequences (-P): films, and how often predictions flip along them."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +11,16 @@ import numpy as np
 
 from mixboost_jax import corruptions, keys, metrics
 from mixboost_jax.evaluate._examples import Unit, padded_batches
+from mixboost_jax.evaluate._kind import STEP, Curves, Family, Kind
 from mixboost_jax.evaluate._numbers import Place, Resamples, metric, resample
 from mixboost_jax.evaluate._session import Scorer, Session, tag_of
 from mixboost_jax.evaluate._store import Columns
 from mixboost_jax.runtime.results import Metric
+
+FRAMES = 31
+"""Of most films."""
+VERSION = 2
+"""Raised when films of the same constants become others than before."""
 
 
 def sequence(session: Session, unit: Unit, start: int, stop: int) -> Columns:
@@ -133,5 +139,28 @@ def _mean(
   return metric(place, name, float(each.mean()), draws.means(each), count=len(each), unit=unit)
 
 
-FRAMES = 31
-"""Of most films."""
+def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
+  is_imagenet_p = family.word == "p" and family.session.table == "imagenet"
+  reference = metrics.ALEXNET_FLIP_RATES if is_imagenet_p else None
+  return sequence_family(
+    family.place, family.columns, members=family.members, reference=reference
+  ), {}
+
+
+def _definition(session: Session, unit: Unit) -> Any:
+  return [VERSION, getattr(corruptions.SEQUENCES[unit.member], session.table)]
+
+
+SEQUENCE = Kind(
+  words=lambda *_: {word: corruptions.NAMES[word] for word in ("p", "p_extra", "p_code")},
+  measure=sequence,
+  aggregate=_aggregate,
+  piece=500,
+  passes=lambda unit: FRAMES,
+  default_examples=200,
+  step=STEP // FRAMES,
+  counted="films of ",
+  published=lambda released, *piece: (released.films(*piece),),
+  num_published=lambda released, unit: released.num_films(unit),
+  definition=_definition,
+)

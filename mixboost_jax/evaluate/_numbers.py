@@ -10,6 +10,9 @@ import numpy as np
 from mixboost_jax import metrics
 from mixboost_jax.runtime.results import Metric
 
+SEVERITIES = (1, 2, 3, 4, 5)
+BIN_SIZE = 100
+"""Examples per bin of the RMS calibration error, as in published tables."""
 NUM_RESAMPLES = 1000
 NUM_BINNED_RESAMPLES = 200
 """Of the calibration errors of whole families, which cost a sort's length each."""
@@ -82,6 +85,20 @@ def metric(
   )
 
 
+def error(place: Place, correct: np.ndarray) -> Metric:
+  """Returns the error in % of examples that are right or wrong (1 or 0), with Wilson's interval."""
+  count = len(correct)
+  wrong = count - round(float(correct.sum(dtype=np.float64)))
+  ends = metrics.wilson(wrong, count, confidence=place.confidence)
+  return dataclasses.replace(
+    metric(place, "error", 100 * wrong / count, None, count=count),
+    low=100 * ends.low,
+    high=100 * ends.high,
+    confidence=place.confidence,
+    interval="wilson",
+  )
+
+
 def two_samples(
   statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
   first: np.ndarray,
@@ -102,6 +119,3 @@ def two_samples(
 def level_suffix(severities: tuple[int, ...]) -> str:
   """Returns how names of metrics end: in the severities that were measured if not all five."""
   return "" if severities == SEVERITIES else "_severity_" + "_".join(map(str, severities))
-
-
-SEVERITIES = (1, 2, 3, 4, 5)
