@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bootstrap over examples, the same ones every time, and metrics with intervals made of it."""
+"""Metrics with intervals from bootstrap replicates."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 from mixboost_jax import metrics
 from mixboost_jax.runtime.results import Metric
 
-NUM_RESAMPLES = 1000
 NUM_BINNED_RESAMPLES = 200
 """Of the calibration errors of whole families, which cost a sort's length each."""
 
@@ -22,29 +20,6 @@ class Place(NamedTuple):
   split: str
   source: str
   confidence: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Resamples:
-  """How often each of N examples occurs in each resample."""
-
-  counts: np.ndarray
-  """uint16[R, N]."""
-
-  def means(self, values: np.ndarray) -> np.ndarray:
-    """Returns the mean of `values[N, ...]` in each resample: [R, ...]."""
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    found = np.stack([row @ flat for row in self.counts.astype(np.float64)])
-    return (found / len(values)).reshape(len(self.counts), *values.shape[1:])
-
-
-def resample(count: int, *, num_resamples: int = NUM_RESAMPLES) -> Resamples:
-  """Draws resamples of `count` examples; the same ones every time."""
-  generator = np.random.Generator(np.random.Philox(key=count))
-  drawn = [
-    np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(num_resamples)
-  ]
-  return Resamples(np.stack(drawn).astype(np.uint16))
 
 
 def metric(
@@ -90,8 +65,8 @@ def two_samples(
   num_resamples: int = NUM_BINNED_RESAMPLES,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns a vector of statistics of two independent samples, and its replicates [R, ...]."""
-  draws = resample(len(first), num_resamples=num_resamples).counts
-  others = resample(len(second), num_resamples=num_resamples).counts
+  draws = metrics.resample(len(first), num_resamples=num_resamples).counts
+  others = metrics.resample(len(second), num_resamples=num_resamples).counts
   first, second = np.sort(first), np.sort(second)
   replicates = [
     statistic(np.repeat(first, a), np.repeat(second, b)) for a, b in zip(draws, others, strict=True)
