@@ -15,7 +15,6 @@ from mixboost_jax.data import shapes
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
 from mixboost_jax.evaluate._session import Scorer, Scores, Session, columns_of, scores_of
 from mixboost_jax.evaluate._store import Columns
-from mixboost_jax.evaluate._suites import _fit_temperature
 from mixboost_jax.runtime.results import Metric
 
 
@@ -55,6 +54,8 @@ VARIANTS: dict[str, Callable[[Examples], Examples]] = {
   "conflicting": lambda examples: _shapes_variant(examples, "conflicting"),
 }
 """By the word of a suite."""
+
+_fit_temperature = jax.jit(metrics.fit_temperature)
 
 # From the scores of single examples to metrics with intervals.
 

@@ -15,9 +15,7 @@ p_code                             -P with the list of the authors' code (`corru
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
-
-from mixboost_jax import corruptions, metrics, registry
+from mixboost_jax import corruptions, registry
 from mixboost_jax.evaluate import _attacks, _films, _ood
 from mixboost_jax.evaluate._attacks import ATTACKS
 from mixboost_jax.evaluate._corruption import corruption
@@ -167,8 +165,6 @@ def suite_problem(suite: str) -> str | None:
 
 
 # How each kind of unit is measured: from a range of examples to per-example columns.
-
-_fit_temperature = jax.jit(metrics.fit_temperature)
 
 
 class Kind(NamedTuple):
