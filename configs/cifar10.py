@@ -18,6 +18,8 @@ Measured here: see the table in README.md, generated from results/.
 
 from ml_collections import ConfigDict
 
+from mixboost_jax.configs import base
+
 WORDS = {
   **base.VARIANTS,
   "long": {"train.epochs": 500.0},

@@ -9,6 +9,8 @@ Paper, clean error in %, 500 epochs: baseline 20.5, boost alone 21.1, PixMix 19.
 
 from ml_collections import ConfigDict
 
+from mixboost_jax.configs import base, cifar10
+
 WORDS = {
   **cifar10.WORDS,
   "cutout": {"augment.policy": {"name": "cutout", "length": 8}},

@@ -10,6 +10,8 @@ cues agree and where they conflict. It shows that everything works: it is no ben
 
 from ml_collections import ConfigDict
 
+from mixboost_jax.configs import base
+
 WORDS: dict = {}  # the two runs are fixed; only `smoke`
 
 

@@ -32,6 +32,8 @@ full size.
 
 from ml_collections import ConfigDict
 
+from mixboost_jax.configs import base
+
 AUGMIX = {"name": "augmix", "severity": 1, "width": 3}
 KEPT = ("baseline", "boost", "mask70", "aligned", "trivial", "randaugment")
 WORDS = {

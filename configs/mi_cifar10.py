@@ -19,6 +19,8 @@ Deviation: TRADES is not in that paper; its rate and beta are those of Zhang et 
 
 from ml_collections import ConfigDict
 
+from mixboost_jax.configs import base
+
 KEPT = ("baseline", "boost", "mask70", "aligned", "at")
 WORDS = {
   **{word: base.VARIANTS[word] for word in KEPT},

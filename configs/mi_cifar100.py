@@ -8,6 +8,8 @@ Words and hyper-parameters: those of configs/mi_cifar10.py.
 
 from ml_collections import ConfigDict
 
+from mixboost_jax.configs import base, mi_cifar10
+
 WORDS = mi_cifar10.WORDS
 
 

@@ -8,6 +8,7 @@ import pathlib
 import pytest
 
 from mixboost_jax import jobs, rules, schema, settings
+from mixboost_jax.configs import base
 from mixboost_jax.train import build
 
 ROOT = pathlib.Path(__file__).parents[1]

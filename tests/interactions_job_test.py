@@ -207,8 +207,8 @@ def test_bias_for_want_of_contexts_is_a_flag_of_the_results():
   per_game[0, 4] = (0.0, 0.02, 0.2)
   covariance = 1e-6 * np.eye(15).reshape(5, 3, 5, 3)
   strength = interactions.Strength((0, 2, 4), 9, per_game, covariance, 99, 8, 16)
-  (flag,) = job._flags(strength)
+  (flag,) = interactions._flags(strength)
   assert (flag.name, flag.level) == ("interaction_bias", "amber")
   assert "of order 4 are too large by 20 % or more: 16 contexts" in flag.message
   per_game[0, 4, 2] = 0.02
-  assert job._flags(strength) == ()
+  assert interactions._flags(strength) == ()

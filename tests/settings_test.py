@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mixboost_jax import settings
+from mixboost_jax.configs import base
 
 
 def resolved(overrides=None, **kwargs):

@@ -22,10 +22,8 @@ from mixboost_jax.evaluate._numbers import (
   NUM_BINNED_RESAMPLES,
   SEVERITIES,
   Place,
-  Resamples,
   level_suffix,
   metric,
-  resample,
 )
 from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._session import Change, Session, columns_of, tag_of
@@ -104,14 +102,11 @@ def corruption_family(
     wrong.setdefault(unit.member, {})[unit.severity] = 1.0 - values["correct"]
   severities = tuple(sorted(set.intersection(*(set(levels) for levels in wrong.values()))))
   count = len(next(iter(columns.values()))["correct"])
-  draws = resample(count)
+  draws = metrics.resample(count)
   found: list[Metric] = []
   if set(wrong) == set(members) and severities:
     stacked = np.stack([_mean_over(wrong[name], severities) for name in members], axis=1)
-    each = draws.means(stacked)  # [R, corruptions]
-    found += _mean_errors(
-      place, stacked, each, members, severities, clean_correct, draws, reference
-    )
+    found += _mean_errors(place, stacked, members, severities, clean_correct, draws, reference)
     shared = {unit: values for unit, values in columns.items() if unit.severity in severities}
     found += calibration_family(place, shared, count, severities)
   for name, levels in wrong.items():
@@ -132,35 +127,40 @@ def _mean_over(levels: Mapping[int, np.ndarray], severities: tuple[int, ...]) ->
 def _mean_errors(
   place: Place,
   errors: np.ndarray,
-  replicates: np.ndarray,
   members: Sequence[str],
   severities: tuple[int, ...],
   clean_correct: np.ndarray | None,
-  draws: Resamples,
+  draws: metrics.Resamples,
   reference: Mapping[str, float] | None,
 ) -> list[Metric]:
-  count = len(errors)
-  whole = severities == SEVERITIES
-  name = "mce" if whole else f"mean_error{level_suffix(severities)}"
-  means = errors.mean(axis=0)
-  found = [metric(place, name, float(means.mean()), replicates.mean(axis=1), count=count)]
+  """Returns the means over corruptions of `errors[N, corruptions]`, and how they exceed clean."""
+  count, whole = len(errors), severities == SEVERITIES
+  columns = (errors.mean(axis=0), draws.means(errors).T)
+  # Of the examples themselves, and of every resample at once.
+  both = [{name: [value] for name, value in zip(members, each, strict=True)} for each in columns]
   clean = None
   if clean_correct is not None:
     wrong = 100.0 * (1.0 - clean_correct[:count])
     clean = float(wrong.mean()), draws.means(wrong)
-    growth = means.mean() - clean[0]
-    spread = replicates.mean(axis=1) - clean[1]
-    found.append(metric(place, f"relative_{name}", float(growth), spread, count=count))
-  if reference is None or not whole:
-    return found
-  base = np.array([reference[one] for one in members])
-  value, spread = 100 * (means / base).mean(), 100 * (replicates / base[None]).mean(axis=1)
-  found.append(metric(place, "mce_alexnet", float(value), spread, count=count))
-  if clean is not None:
-    growth = 100 * ((means - clean[0]) / (base - ALEXNET_CLEAN_ERROR)).mean()
-    grown = (replicates - clean[1][:, None]) / (base - ALEXNET_CLEAN_ERROR)[None]
-    spread = 100 * grown.mean(axis=1)
-    found.append(metric(place, "relative_mce_alexnet", float(growth), spread, count=count))
+  kinds: list[tuple[str, Mapping[str, float] | None]]
+  kinds = [("mce" if whole else f"mean_error{level_suffix(severities)}", None)]
+  if whole and reference is not None:
+    kinds.append(("mce_alexnet", reference))
+  found = []
+  for name, base in kinds:
+    rows = {name: [metrics.mean_corruption_error(each, reference=base) for each in both]}
+    if clean is not None:
+      rows[f"relative_{name}"] = [
+        metrics.relative_corruption_error(
+          each,
+          clean_error=own,
+          reference=base,
+          reference_clean_error=ALEXNET_CLEAN_ERROR,
+        )
+        for each, own in zip(both, clean, strict=True)
+      ]
+    for title, (value, spread) in rows.items():
+      found.append(metric(place, title, float(value), np.asarray(spread), count=count))
   return found
 
 
@@ -191,50 +191,39 @@ def calibration_family(
     files.setdefault(unit.member, []).append(values)
   per_file = list(files.values())
   per_cell = [[values] for values in columns.values()]
-  draws = resample(count, num_resamples=NUM_BINNED_RESAMPLES)
+  draws = metrics.resample(count, num_resamples=NUM_BINNED_RESAMPLES)
   found = []
-  for name, groups in (
-    ("rms_calibration_error", per_file),
-    ("rms_calibration_error_cell", per_cell),
+  for name, groups, suffixes in (
+    ("rms_calibration_error", per_file, ("", "_exact")),
+    ("rms_calibration_error_cell", per_cell, ("",)),
   ):
     if len(groups[0]) * count < 2 * BIN_SIZE:
       continue  # fewer make no bins
-    for suffix, skip in (("", True), ("_exact", False)):
-      if name.endswith("cell") and not skip:
-        continue
-      values = [_rms_of(group, draws, skip_last_bin=skip) for group in groups]
-      value = float(np.mean([estimate for estimate, _ in values]))
-      spread = np.mean([replicates for _, replicates in values], axis=0)
+    errors = np.mean([_rms_of(group, draws) for group in groups], axis=0)
+    for suffix, (value, *spread) in zip(suffixes, errors.T, strict=False):
       title = f"{name}{suffix}{level}"
-      found.append(metric(place, title, value, spread, count=count, recentred=True))
+      found.append(
+        metric(place, title, float(value), np.array(spread), count=count, recentred=True)
+      )
   return found
 
 
-def _rms_of(
-  group: Sequence[Columns], draws: Resamples, *, skip_last_bin: bool
-) -> tuple[float, np.ndarray]:
-  """Returns the RMS calibration error in % of several cells taken together, and its replicates."""
+def _rms_of(group: Sequence[Columns], draws: metrics.Resamples) -> np.ndarray:
+  """Returns the RMS calibration error in % of several cells taken together: [1 + R, 2].
+
+  The examples themselves are followed by their resamples; without and with the last bin.
+  """
   confidence = np.concatenate([cell["confidence"] for cell in group]).astype(np.float64)
   correct = np.concatenate([cell["correct"] for cell in group]).astype(np.float64)
   order = np.argsort(confidence, kind="stable")
   confidence, correct, owner = confidence[order], correct[order], order % draws.counts.shape[1]
 
-  def rms(times: np.ndarray) -> float:
-    values = (np.repeat(array, times) for array in (confidence, correct))
-    return _rms(*values, skip_last_bin=skip_last_bin)
+  def rms(times: np.ndarray) -> list[float]:
+    confidences, hits = np.repeat(confidence, times), np.repeat(correct, times)
+    bins = metrics.fixed_size_bins(confidences, hits, bin_size=BIN_SIZE)
+    return [100 * float(metrics.rms_gap(bins, skip_last_bin=skip)) for skip in (True, False)]
 
-  replicates = [rms(row[owner]) for row in draws.counts]
-  return rms(np.ones_like(owner)), np.array(replicates)
-
-
-def _rms(confidence: np.ndarray, correct: np.ndarray, *, skip_last_bin: bool) -> float:
-  """As `metrics.rms_calibration_error`, of examples in order of confidence, in %."""
-  gaps = confidence - metrics.tied_means(confidence, correct, xp=np)
-  starts = np.arange(max(len(gaps) // BIN_SIZE, 1)) * BIN_SIZE  # the remainder joins the last bin
-  sizes = np.diff(np.append(starts, len(gaps)))
-  squares = np.square(np.add.reduceat(gaps, starts)) / sizes
-  kept = squares[:-1] if skip_last_bin else squares
-  return float(100 * np.sqrt(kept.sum() / len(gaps)))
+  return np.array([rms(np.ones_like(owner)), *(rms(row[owner]) for row in draws.counts)])
 
 
 def _words(large: bool, foreign_sets: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import augment, files, keys
+from mixboost_jax import augment, files, keys, metrics
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.data import arrays, dataset, pictures, records
 from mixboost_jax.evaluate import _numbers
@@ -200,32 +200,15 @@ def _ood_columns(scores: Any) -> Columns:
 
 
 def statistics(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
-  """Returns `STATISTICS` in % from two samples of scores in ascending order.
-
-  In float64 on the host; the same definitions as `metrics.auroc`, `aupr` and `fpr_at_tpr`.
-  """
-  below = np.searchsorted(foreign, known, side="left")
-  not_above = np.searchsorted(foreign, known, side="right")
-  auroc = float((below + not_above).mean() / (2 * len(foreign)))
-  aupr = _average_precision(foreign, known)
-  aupr_id = _average_precision(-known[::-1], -foreign[::-1])
-  accepted = _rest_at_recall(known, foreign)
-  flagged = _rest_at_recall(-foreign[::-1], -known[::-1])
-  return 100 * np.array([auroc, aupr, aupr_id, accepted, flagged])
-
-
-def _average_precision(positive: np.ndarray, rest: np.ndarray) -> float:
-  """Returns the mean precision at every positive; here low scores speak for positives."""
-  hits = np.searchsorted(positive, positive, side="right")
-  alarms = np.searchsorted(rest, positive, side="right")
-  return float((hits / (hits + alarms)).mean())
-
-
-def _rest_at_recall(positive: np.ndarray, rest: np.ndarray, *, recall: float = 0.95) -> float:
-  """Returns the share of `rest` at or above the positive score whose recall is closest."""
-  found = len(positive) - np.searchsorted(positive, positive, side="left")
-  threshold = positive[np.argmin(np.abs(found - recall * len(positive)))]
-  return float((rest >= threshold).mean())
+  """Returns `STATISTICS` in % from two samples of scores."""
+  found = [
+    metrics.auroc(known, foreign),
+    metrics.aupr(known, foreign),
+    metrics.aupr(known, foreign, positive="id"),
+    metrics.fpr_at_tpr(known, foreign),
+    metrics.fpr_at_tpr(known, foreign, positive="ood"),
+  ]
+  return 100 * np.array(found)
 
 
 def summarise(

@@ -154,8 +154,7 @@ def statistics(
     bins = metrics.fixed_size_bins(confidence, correct, bin_size=BIN_SIZE)
     found["rms_calibration_error"] = 100 * metrics.rms_gap(bins, skip_last_bin=True)
     found["rms_calibration_error_exact"] = 100 * metrics.rms_gap(bins)
-    gaps = (bins.count * bins.gap())[:-1]
-    found["mad_calibration_error"] = 100 * gaps.sum() / bins.count.sum()
+    found["mad_calibration_error"] = 100 * metrics.mean_gap(bins, skip_last_bin=True)
   return found
 
 
