@@ -5,3 +5,7 @@ from mixboost_jax.audit.plan import KINDS, OwnDefense, Plan
 from mixboost_jax.audit.run import audit
 
 __all__ = ["KINDS", "OwnDefense", "Plan", "audit"]
+
+
+def __dir__() -> list[str]:
+  return __all__

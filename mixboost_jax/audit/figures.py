@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mixboost_jax import defenses, keys
+from mixboost_jax import defenses, keys, metrics
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.audit.plan import UNDEFENDED, Plan, parse_attack
 from mixboost_jax.audit.run import CLEAN, PREFIX, Runner, interval_of
@@ -181,15 +181,17 @@ def _auc(
   confidence: float,
 ) -> Metric:
   """The area with a percentile bootstrap over pictures; a picture takes its attacked self along."""
-  rng = np.random.default_rng(0)
-  rows = rng.integers(0, len(clean), (NUM_RESAMPLES, len(clean)))
-  areas = [defenses.roc(clean[row], adversarial[row]).auc for row in rows]
-  low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+  generator = np.random.default_rng(0)
+  draws = metrics.resample(len(clean), num_resamples=NUM_RESAMPLES, generator=generator)
+  areas = [
+    metrics.auroc(np.repeat(adversarial, times), np.repeat(clean, times)) for times in draws.counts
+  ]
+  low, high = metrics.interval_of(areas, value, confidence=confidence)
   return Metric(
     name=f"{PREFIX}/auc/{name}",
     value=value,
-    low=min(float(low), value),
-    high=max(float(high), value),
+    low=min(low, value),
+    high=max(high, value),
     confidence=confidence,
     interval="bootstrap",
     count=len(clean),

@@ -47,12 +47,12 @@ from mixboost_jax.audit.plan import (
   policy_from,
   with_twins,
 )
-from mixboost_jax.evaluate import Clock, Examples, Session, Store, digest, network_digest
+from mixboost_jax.evaluate import Examples, Store, digest, network_digest
 from mixboost_jax.runtime import interrupt
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.interrupt import Stopped
 from mixboost_jax.runtime.log import Progress
-from mixboost_jax.runtime.results import Flag, Metric, Results
+from mixboost_jax.runtime.results import Clock, Flag, Metric, Results
 
 DEFAULT_ATTACKS = ("oblivious", "adaptive", "published", "eot-ce", "eot-margin", "eot-dlr")
 DEFAULT_ATTACKS += ("apgd-ce", "apgd-t", "transfer", "square")
@@ -142,9 +142,6 @@ def audit(
   return clock.results(name, found, curves, flags=flags)
 
 
-# What attacks did to a defense: outcomes, the worst of them, and the metrics made of them.
-
-
 class Outcome(NamedTuple):
   """What one attack did to one defense.
 
@@ -160,9 +157,6 @@ class Outcome(NamedTuple):
   def accuracy(self) -> float:
     """Mean over images and draws, in [0, 1]."""
     return float(self.correct.mean(dtype=np.float64))
-
-
-# Runs attacks on defenses, and defended predictions, in batches over all devices.
 
 
 class Runner:
@@ -216,10 +210,15 @@ class Runner:
       predictor = attackable(target, samples=min(self.plan.samples, CHECKED_DRAWS))
       return attacks_lib.keyed(predictor)(self._keys_of_rows(len(images)), images)
 
-    scorer = evaluate.Scorer(apply_fn, batch_size=self.batch_size, mesh=self.mesh)
-    session = Session(scorer, self._arguments, self._pictures, {})
-    evaluate.check_labels(self._pictures, session.num_classes)
-    return evaluate.sanity_flags(session, self._store, self._piece(policy, "sanity", None))
+    return evaluate.sanity_flags(
+      apply_fn,
+      self._arguments,
+      self._pictures,
+      batch_size=self.batch_size,
+      mesh=self.mesh,
+      store=self._store,
+      network=self._piece(policy, "sanity", None),
+    )
 
   def hides_rounding(self, policy: Mapping[str, Any]) -> bool:
     """Returns whether an attack through BPDA differs from one without."""

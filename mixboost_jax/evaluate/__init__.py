@@ -2,11 +2,10 @@
 """From a network and pictures to metrics with intervals, for any JAX model."""
 
 from mixboost_jax.evaluate._budget import problem as budget_problem
-from mixboost_jax.evaluate._examples import Examples, Unit, check_labels, from_dataset
-from mixboost_jax.evaluate._pictures import headline, reliability, summarise
-from mixboost_jax.evaluate._runner import Clock, evaluate, make_monitor, run
+from mixboost_jax.evaluate._examples import Examples, Unit, from_dataset
+from mixboost_jax.evaluate._runner import evaluate, make_monitor, run
 from mixboost_jax.evaluate._sanity import MASKED_GRADIENTS, sanity_flags
-from mixboost_jax.evaluate._session import Scorer, Scores, Session, open_up
+from mixboost_jax.evaluate._session import open_up
 from mixboost_jax.evaluate._store import Store, digest, network_digest
 from mixboost_jax.evaluate._suites import SUITES, asks_for, expand, suite_problem
 from mixboost_jax.runtime.interrupt import Stopped
@@ -14,28 +13,24 @@ from mixboost_jax.runtime.interrupt import Stopped
 __all__ = [
   "MASKED_GRADIENTS",
   "SUITES",
-  "Clock",
   "Examples",
-  "Scorer",
-  "Scores",
-  "Session",
   "Stopped",
   "Store",
   "Unit",
   "asks_for",
   "budget_problem",
-  "check_labels",
   "digest",
   "evaluate",
   "expand",
   "from_dataset",
-  "headline",
   "make_monitor",
   "network_digest",
   "open_up",
-  "reliability",
   "run",
   "sanity_flags",
   "suite_problem",
-  "summarise",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from mixboost_jax.evaluate import _ood, _suites
 from mixboost_jax.evaluate._examples import Unit
-from mixboost_jax.evaluate._films import FRAMES
+from mixboost_jax.evaluate._kind import CLEAN, STEP
+from mixboost_jax.evaluate._released import SOURCE
 from mixboost_jax.evaluate._session import Session
 from mixboost_jax.evaluate._store import Store, digest
 from mixboost_jax.evaluate._suites import KINDS
@@ -20,8 +20,10 @@ _UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 Group = tuple[str, str]
 """(kind, family): units that cost the same and get the same number of examples."""
-STEP = 100
-"""Passes of the network (examples, or frames of films) by which sizes are planned."""
+ALL = -1
+"""As `max_examples`: no limit."""
+RESERVE = 0.1
+"""Share of a budget that is left for intervals and the report."""
 
 
 class Speed(NamedTuple):
@@ -60,11 +62,7 @@ def group_of(unit: Unit) -> Group:
 
 def step_of(session: Session, group: Group, most: int) -> int:
   """Returns the examples (or films) of the smallest part that a group is planned in."""
-  kind = group[0]
-  if kind == "autoattack":  # compiled for pieces of one size, whatever is in them
-    return session.scorer.batch_for(min(most, KINDS[kind].piece))
-  wanted = max(STEP // FRAMES, 1) if kind == "sequence" else STEP
-  return min(session.scorer.rounded(wanted), session.scorer.batch_for(most))
+  return min(session.scorer.rounded(KINDS[group[0]].step), session.scorer.batch_for(most))
 
 
 def probe(session: Session, units: Sequence[Unit], most: Mapping[Group, int]) -> dict[Group, Speed]:
@@ -74,7 +72,7 @@ def probe(session: Session, units: Sequence[Unit], most: Mapping[Group, int]) ->
     group = group_of(unit)
     if group in speeds:
       continue
-    run, count = KINDS[unit.kind].run, min(step_of(session, group, most[group]), most[group])
+    run, count = KINDS[unit.kind].measure, min(step_of(session, group, most[group]), most[group])
     started = time.perf_counter()
     run(session, unit, 0, count)
     middle = time.perf_counter()
@@ -116,14 +114,6 @@ def plan(
   return sizes
 
 
-# How many examples every unit gets, and the lines that say so.
-
-ALL = -1
-"""As `max_examples`: no limit."""
-RESERVE = 0.1
-"""Share of a budget that is left for intervals and the report."""
-
-
 def sizes(
   session: Session,
   units: Sequence[Unit],
@@ -155,8 +145,8 @@ def sizes(
   available: dict[Group, int] = {}
   for unit in units:
     most = len(session.examples)
-    if unit.source == "released" and session.released is not None:
-      most = session.released.count(unit)
+    if unit.source == SOURCE and session.released is not None:
+      most = KINDS[unit.kind].num_published(session.released, unit)
     available[group_of(unit)] = min(most, available.get(group_of(unit), most))
   if budget:
     chosen = _planned(session, units, available, budget, store, network, spent)
@@ -164,16 +154,11 @@ def sizes(
     chosen = {
       group: min(most, _cap(group, suite, max_examples, most)) for group, most in available.items()
     }
-  known = chosen.get(("pictures", "clean"), len(session.examples))
-  counted = {unit: _own_size(session, unit, chosen[group_of(unit)], known) for unit in units}
+  num_clean = next((chosen[g] for g in chosen if g[1] == CLEAN), len(session.examples))
+  counted = {
+    unit: KINDS[unit.kind].count(session, unit, chosen[group_of(unit)], num_clean) for unit in units
+  }
   return counted, _notes(chosen, available, units)
-
-
-def _own_size(session: Session, unit: Unit, size: int, known: int) -> int:
-  if unit.kind != "ood":  # the size of an OOD set follows from how many known pictures it meets
-    return size
-  wanted = _ood.foreign_count(min(size, known))
-  return min(wanted, len(session.foreign_sets.get(unit.member, range(wanted))))
 
 
 def _cap(group: Group, suite: str, max_examples: int, most: int) -> int:
@@ -181,8 +166,8 @@ def _cap(group: Group, suite: str, max_examples: int, most: int) -> int:
     return most
   if max_examples > 0:
     return max_examples
-  table = _suites.QUICK_EXAMPLES if suite == "quick" else _suites.DEFAULT_EXAMPLES
-  return table.get(group[0], most)
+  kind = KINDS[group[0]]
+  return (kind.quick_examples if suite == "quick" else kind.default_examples) or most
 
 
 def _planned(
@@ -232,8 +217,7 @@ def _notes(
     family = group[1]
     count = sum(group_of(unit) == group for unit in units)
     of = f" in each of {count} units" if count > 1 else ""
-    what = "films of " if group[0] == "sequence" else ""
-    message = f"{family}: {what}{size:,} of {available[group]:,} examples{of}"
+    message = f"{family}: {KINDS[group[0]].counted}{size:,} of {available[group]:,} examples{of}"
     log.info(message)
     notes.append(
       Flag("subset", "note", f"{message}.", "Set evaluate.max_examples=-1 to use all of them.")

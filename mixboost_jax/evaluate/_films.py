@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How sequences are measured: from films to how often predictions flip along them."""
+"""Sequences (-P): films, and how often predictions flip along them."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +11,16 @@ import numpy as np
 
 from mixboost_jax import corruptions, keys, metrics
 from mixboost_jax.evaluate._examples import Unit, padded_batches
-from mixboost_jax.evaluate._numbers import Place, Resamples, metric, resample
+from mixboost_jax.evaluate._kind import STEP, Curves, Family, Kind
+from mixboost_jax.evaluate._numbers import Place, metric
 from mixboost_jax.evaluate._session import Scorer, Session, tag_of
 from mixboost_jax.evaluate._store import Columns
 from mixboost_jax.runtime.results import Metric
+
+FRAMES = 31
+"""Of most films."""
+VERSION = 2
+"""Raised when films of the same constants become others than before."""
 
 
 def sequence(session: Session, unit: Unit, start: int, stop: int) -> Columns:
@@ -104,34 +110,54 @@ def sequence_family(
     members: the whole list; the means are given only if all of it was measured.
     reference: flip rates of AlexNet in %, if they are to be divided by.
   """
-  rates = {unit.member: 100.0 * values["flip_rate"] for unit, values in columns.items()}
-  distances = {unit.member: values["top5_distance"] for unit, values in columns.items()}
+  rates = {unit.member: 100.0 * _exact(values["flip_rate"]) for unit, values in columns.items()}
+  distances = {unit.member: _exact(values["top5_distance"]) for unit, values in columns.items()}
   count = len(next(iter(rates.values())))
-  draws = resample(count)
+  draws = metrics.resample(count)
+
+  def mean(name: str, each: Any, unit: str = "%") -> Metric:
+    return metric(place, name, float(each.mean()), draws.means(each), count=count, unit=unit)
+
   found: list[Metric] = []
   ranked = all(np.isfinite(values).all() for values in distances.values())
-  if set(rates) == set(members):
-    found.append(_mean(place, "mfr", [rates[name] for name in members], draws))
+  if set(rates) == set(members):  # means of each film over the sequences, then over films
+    found.append(mean("mfr", metrics.mean_flip_rate(rates)))
     if reference is not None:
-      base = np.array([reference[name] for name in members])
-      scaled = [100 * rates[name] / b for name, b in zip(members, base, strict=True)]
-      found.append(_mean(place, "mfr_alexnet", scaled, draws))
+      found.append(mean("mfr_alexnet", metrics.mean_flip_rate(rates, reference=reference)))
     if ranked:
-      found.append(_mean(place, "mt5d", [distances[name] for name in members], draws, unit=""))
-  for name, values in rates.items():
-    found.append(_mean(place, f"flip_rate:{name}", [values], draws))
+      found.append(mean("mt5d", metrics.mean_top5_distance(distances), unit=""))
+  found += [mean(f"flip_rate:{name}", values) for name, values in rates.items()]
   if ranked:
-    for name, values in distances.items():
-      found.append(_mean(place, f"top5_distance:{name}", [values], draws, unit=""))
+    found += [mean(f"top5_distance:{name}", v, unit="") for name, v in distances.items()]
   return found
 
 
-def _mean(
-  place: Place, name: str, values: Sequence[np.ndarray], draws: Resamples, *, unit: str = "%"
-) -> Metric:
-  each = np.stack(values).astype(np.float64).mean(axis=0)
-  return metric(place, name, float(each.mean()), draws.means(each), count=len(each), unit=unit)
+def _exact(values: np.ndarray) -> np.ndarray:
+  return values.astype(np.float64)
 
 
-FRAMES = 31
-"""Of most films."""
+def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
+  is_imagenet_p = family.word == "p" and family.session.table == "imagenet"
+  reference = metrics.ALEXNET_FLIP_RATES if is_imagenet_p else None
+  return sequence_family(
+    family.place, family.columns, members=family.members, reference=reference
+  ), {}
+
+
+def _definition(session: Session, unit: Unit) -> Any:
+  return [VERSION, getattr(corruptions.SEQUENCES[unit.member], session.table)]
+
+
+SEQUENCE = Kind(
+  words=lambda *_: {word: corruptions.NAMES[word] for word in ("p", "p_extra", "p_code")},
+  measure=sequence,
+  aggregate=_aggregate,
+  piece=500,
+  passes=lambda unit: FRAMES,
+  default_examples=200,
+  step=STEP // FRAMES,
+  counted="films of ",
+  published=lambda released, *piece: (released.films(*piece),),
+  num_published=lambda released, unit: released.num_films(unit),
+  definition=_definition,
+)

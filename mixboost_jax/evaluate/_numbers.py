@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bootstrap over examples, the same ones every time, and metrics with intervals made of it."""
+"""Metrics with intervals, and what the metrics of one family share."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,9 @@ import numpy as np
 from mixboost_jax import metrics
 from mixboost_jax.runtime.results import Metric
 
-NUM_RESAMPLES = 1000
+SEVERITIES = (1, 2, 3, 4, 5)
+BIN_SIZE = 100
+"""Examples per bin of the RMS calibration error, as in published tables."""
 NUM_BINNED_RESAMPLES = 200
 """Of the calibration errors of whole families, which cost a sort's length each."""
 
@@ -22,29 +24,6 @@ class Place(NamedTuple):
   split: str
   source: str
   confidence: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Resamples:
-  """How often each of N examples occurs in each resample."""
-
-  counts: np.ndarray
-  """uint16[R, N]."""
-
-  def means(self, values: np.ndarray) -> np.ndarray:
-    """Returns the mean of `values[N, ...]` in each resample: [R, ...]."""
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    found = np.stack([row @ flat for row in self.counts.astype(np.float64)])
-    return (found / len(values)).reshape(len(self.counts), *values.shape[1:])
-
-
-def resample(count: int, *, num_resamples: int = NUM_RESAMPLES) -> Resamples:
-  """Draws resamples of `count` examples; the same ones every time."""
-  generator = np.random.Generator(np.random.Philox(key=count))
-  drawn = [
-    np.bincount(generator.integers(0, count, count), minlength=count) for _ in range(num_resamples)
-  ]
-  return Resamples(np.stack(drawn).astype(np.uint16))
 
 
 def metric(
@@ -82,6 +61,20 @@ def metric(
   )
 
 
+def error(place: Place, correct: np.ndarray) -> Metric:
+  """Returns the error in % of examples that are right or wrong (1 or 0), with Wilson's interval."""
+  count = len(correct)
+  wrong = count - round(float(correct.sum(dtype=np.float64)))
+  ends = metrics.wilson(wrong, count, confidence=place.confidence)
+  return dataclasses.replace(
+    metric(place, "error", 100 * wrong / count, None, count=count),
+    low=100 * ends.low,
+    high=100 * ends.high,
+    confidence=place.confidence,
+    interval="wilson",
+  )
+
+
 def two_samples(
   statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
   first: np.ndarray,
@@ -90,8 +83,8 @@ def two_samples(
   num_resamples: int = NUM_BINNED_RESAMPLES,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns a vector of statistics of two independent samples, and its replicates [R, ...]."""
-  draws = resample(len(first), num_resamples=num_resamples).counts
-  others = resample(len(second), num_resamples=num_resamples).counts
+  draws = metrics.resample(len(first), num_resamples=num_resamples).counts
+  others = metrics.resample(len(second), num_resamples=num_resamples).counts
   first, second = np.sort(first), np.sort(second)
   replicates = [
     statistic(np.repeat(first, a), np.repeat(second, b)) for a, b in zip(draws, others, strict=True)
@@ -102,6 +95,3 @@ def two_samples(
 def level_suffix(severities: tuple[int, ...]) -> str:
   """Returns how names of metrics end: in the severities that were measured if not all five."""
   return "" if severities == SEVERITIES else "_severity_" + "_".join(map(str, severities))
-
-
-SEVERITIES = (1, 2, 3, 4, 5)

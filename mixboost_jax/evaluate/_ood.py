@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import augment, files, keys
+from mixboost_jax import augment, files, keys, metrics
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.data import arrays, dataset, pictures, records
 from mixboost_jax.evaluate import _numbers
 from mixboost_jax.evaluate._examples import Examples, Unit
+from mixboost_jax.evaluate._kind import Curves, Family, Kind
 from mixboost_jax.evaluate._numbers import Place
 from mixboost_jax.evaluate._session import Session
 from mixboost_jax.evaluate._store import Columns
@@ -28,6 +29,13 @@ from mixboost_jax.runtime.results import Metric
 
 KNOWN_PER_FOREIGN = 5
 """Known pictures for every foreign one, the ratio on which AUPR depends (arXiv:1812.04606)."""
+SCORES = {"confidence": "msp", "max_logit": "max_logit", "negative_energy": "energy"}
+"""Column -> name of the score in metrics; higher means known."""
+STATISTICS = ("auroc", "aupr", "aupr_id", "fpr95", "fpr95_oe")
+"""`aupr` has the foreign pictures as positives (outlier exposure code), `aupr_id` the known ones;
+both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign
+pictures accepted while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known
+pictures flagged while 95 % of the foreign ones are found (outlier exposure code)."""
 
 
 def _gaussian(key: PRNGKey, image: Image) -> Image:
@@ -173,49 +181,34 @@ def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) ->
   return np.array(images[:limit])
 
 
-# How well scores tell known from foreign pictures, per set and on average, with intervals.
+def ood(session: Session, unit: Unit, start: int, stop: int) -> Columns:
+  """Scores foreign pictures; what the network says about classes does not matter."""
+  if unit.member in session.foreign_sets:
+    images = session.foreign_sets[unit.member][start:stop]
+    count = np.arange(start, start + len(images), dtype=np.int32)
+    part = Examples(images, np.zeros_like(count), count, unit.member, "test", "files")
+    return _ood_columns(session.scorer(session.variables, part))
+  part = session.part(start, stop)
+  draw = functools.partial(draw_foreign, unit.member)
+  program = session.program(unit, lambda: session.over_devices(draw))
+  scores = session.scorer(session.variables, part, change=lambda ids, x, _: program(ids, x))
+  return _ood_columns(scores)
 
-SCORES = {"confidence": "msp", "max_logit": "max_logit", "negative_energy": "energy"}
-"""Column -> name of the score in metrics; higher means known."""
-STATISTICS = ("auroc", "aupr", "aupr_id", "fpr95", "fpr95_oe")
-"""`aupr` has the foreign pictures as positives (outlier exposure code), `aupr_id` the known ones;
-both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign
-pictures accepted while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known
-pictures flagged while 95 % of the foreign ones are found (outlier exposure code)."""
 
-
-def foreign_count(num_known: int) -> int:
-  """Returns how many foreign pictures go with so many known ones."""
-  return max(num_known // KNOWN_PER_FOREIGN, 1)
+def _ood_columns(scores: Any) -> Columns:
+  return {name: np.asarray(getattr(scores, name)) for name in SCORES}
 
 
 def statistics(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
-  """Returns `STATISTICS` in % from two samples of scores in ascending order.
-
-  In float64 on the host; the same definitions as `metrics.auroc`, `aupr` and `fpr_at_tpr`.
-  """
-  below = np.searchsorted(foreign, known, side="left")
-  not_above = np.searchsorted(foreign, known, side="right")
-  auroc = float((below + not_above).mean() / (2 * len(foreign)))
-  aupr = _average_precision(foreign, known)
-  aupr_id = _average_precision(-known[::-1], -foreign[::-1])
-  accepted = _rest_at_recall(known, foreign)
-  flagged = _rest_at_recall(-foreign[::-1], -known[::-1])
-  return 100 * np.array([auroc, aupr, aupr_id, accepted, flagged])
-
-
-def _average_precision(positive: np.ndarray, rest: np.ndarray) -> float:
-  """Returns the mean precision at every positive; here low scores speak for positives."""
-  hits = np.searchsorted(positive, positive, side="right")
-  alarms = np.searchsorted(rest, positive, side="right")
-  return float((hits / (hits + alarms)).mean())
-
-
-def _rest_at_recall(positive: np.ndarray, rest: np.ndarray, *, recall: float = 0.95) -> float:
-  """Returns the share of `rest` at or above the positive score whose recall is closest."""
-  found = len(positive) - np.searchsorted(positive, positive, side="left")
-  threshold = positive[np.argmin(np.abs(found - recall * len(positive)))]
-  return float((rest >= threshold).mean())
+  """Returns `STATISTICS` in % from two samples of scores."""
+  found = [
+    metrics.auroc(known, foreign),
+    metrics.aupr(known, foreign),
+    metrics.aupr(known, foreign, positive="id"),
+    metrics.fpr_at_tpr(known, foreign),
+    metrics.fpr_at_tpr(known, foreign, positive="ood"),
+  ]
+  return 100 * np.array(found)
 
 
 def summarise(
@@ -281,30 +274,27 @@ def _metrics(
   ]
 
 
-def ood_numbers(
-  session: Session, place: Place, clean: Columns | None, units: Mapping[Unit, Columns]
-) -> list[Metric]:
-  if clean is None:
+def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
+  if family.clean is None:
     raise ValueError("evaluate: suite: 'ood' compares with the known pictures; add the word clean.")
-  sets = {unit.member: values for unit, values in units.items()}
-  sources = {name: "files" if name in session.foreign_sets else "synthetic" for name in sets}
-  return summarise(place, clean, sets, sources=sources)
+  sets = {unit.member: values for unit, values in family.columns.items()}
+  read = family.session.foreign_sets
+  sources = {name: "files" if name in read else "synthetic" for name in sets}
+  return summarise(family.place, family.clean, sets, sources=sources), {}
 
 
-def ood(session: Session, unit: Unit, start: int, stop: int) -> Columns:
-  """Scores foreign pictures; what the network says about classes does not matter."""
-  if unit.member in session.foreign_sets:
-    images = session.foreign_sets[unit.member][start:stop]
-    count = np.arange(start, start + len(images), dtype=np.int32)
-    part = Examples(images, np.zeros_like(count), count, unit.member, "test", "files")
-    return _ood_columns(session.scorer(session.variables, part))
-  part = session.part(start, stop)
-  draw = functools.partial(draw_foreign, unit.member)
-  program = session.program(unit, lambda: session.over_devices(draw))
-  scores = session.scorer(session.variables, part, change=lambda ids, x, _: program(ids, x))
-  return _ood_columns(scores)
+def _count(session: Session, unit: Unit, size: int, num_clean: int) -> int:
+  """Follows from how many known pictures the foreign ones meet."""
+  wanted = max(min(size, num_clean) // KNOWN_PER_FOREIGN, 1)
+  return min(wanted, len(session.foreign_sets.get(unit.member, range(wanted))))
 
 
-def _ood_columns(scores: Any) -> Columns:
-  kept = ("confidence", "max_logit", "negative_energy")
-  return {name: np.asarray(getattr(scores, name)) for name in kept}
+OOD = Kind(
+  words=lambda large, foreign_sets: {"ood": (*SYNTHETIC, *foreign_sets)},
+  measure=ood,
+  aggregate=_aggregate,
+  own_pictures=lambda session, unit: session.foreign_sets.get(unit.member),
+  count=_count,
+  definition=lambda session, unit: KNOWN_PER_FOREIGN,
+  suffix=lambda word: "",
+)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of pictures that are derived from the chosen split on the host."""
+"""The split itself and sets derived from it on the host: scores of single examples and metrics.
+
+Also ImageNet-R (`renditions`), and the split with a fitted temperature.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +17,24 @@ from mixboost_jax import data, keys, masks, metrics, registry
 from mixboost_jax.array_types import PerExample, Scalar
 from mixboost_jax.data import shapes
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
+from mixboost_jax.evaluate._kind import CLEAN, Curves, Family, Kind
+from mixboost_jax.evaluate._numbers import BIN_SIZE, Place, error, metric
+from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._session import Scorer, Scores, Session, columns_of, scores_of
-from mixboost_jax.evaluate._store import Columns
+from mixboost_jax.evaluate._store import Columns, digest
 from mixboost_jax.runtime.results import Metric
 
+NUM_RESAMPLES = 1000
+# Resampling adds to these a bias of their own, which the interval must not contain.
+_BINNED = (
+  "ece",
+  "adaptive_ece",
+  "rms_calibration_error",
+  "rms_calibration_error_exact",
+  "mad_calibration_error",
+)
+ORDER = ("nll", *_BINNED, "brier", "aurra")
+_PERCENT = {"aurra", *_BINNED}
 _fit_temperature = jax.jit(metrics.fit_temperature)
 
 
@@ -50,155 +68,12 @@ def _occluded(examples: Examples) -> Examples:
 
 
 VARIANTS: dict[str, Callable[[Examples], Examples]] = {
-  "clean": lambda examples: examples,
+  CLEAN: lambda examples: examples,
   "occluded": _occluded,
   "neutral": lambda examples: _shapes_variant(examples, "neutral"),
   "conflicting": lambda examples: _shapes_variant(examples, "conflicting"),
 }
 """By the word of a suite."""
-
-_fit_temperature = jax.jit(metrics.fit_temperature)
-
-# From the scores of single examples to metrics with intervals.
-
-BIN_SIZE = 100
-"""Examples per bin of the RMS calibration error, as in published tables."""
-NUM_RESAMPLES = 1000
-# Resampling adds to these a bias of their own, which the interval must not contain.
-_BINNED = (
-  "ece",
-  "adaptive_ece",
-  "rms_calibration_error",
-  "rms_calibration_error_exact",
-  "mad_calibration_error",
-)
-ORDER = ("nll", *_BINNED, "brier", "aurra")
-_PERCENT = {"error", "aurra", *_BINNED}
-
-
-def statistics(
-  confidence: PerExample,
-  correct: PerExample,
-  nll: PerExample,
-  brier: PerExample,
-  *,
-  ece_bins: int,
-) -> dict[str, Scalar]:
-  """Returns every bootstrapped metric; the examples come in ascending order of confidence."""
-  equal_width = metrics.equal_width_bins(confidence, correct, num_bins=ece_bins)
-  equal_mass = metrics.equal_mass_bins(confidence, correct, num_bins=ece_bins)
-  found = {
-    "nll": nll.mean(),
-    "brier": brier.mean(),
-    "ece": 100 * metrics.mean_gap(equal_width),
-    "adaptive_ece": 100 * metrics.mean_gap(equal_mass),
-    "aurra": 100 * metrics.sorted_aurra(confidence, correct),
-  }
-  if (
-    len(confidence) >= 2 * BIN_SIZE
-  ):  # fewer make no bins, and no number is better than a wrong one
-    bins = metrics.fixed_size_bins(confidence, correct, bin_size=BIN_SIZE)
-    found["rms_calibration_error"] = 100 * metrics.rms_gap(bins, skip_last_bin=True)
-    found["rms_calibration_error_exact"] = 100 * metrics.rms_gap(bins)
-    gaps = (bins.count * bins.gap())[:-1]
-    found["mad_calibration_error"] = 100 * gaps.sum() / bins.count.sum()
-  return found
-
-
-@functools.cache
-def _statistics_fn(ece_bins: int) -> Callable[..., dict[str, Scalar]]:
-  """Returns one function object per number of bins, so that it is compiled once."""
-  return jax.jit(functools.partial(statistics, ece_bins=ece_bins))
-
-
-def summarise(
-  scores: Scores, examples: Examples, *, ece_bins: int, confidence: float
-) -> tuple[Metric, ...]:
-  """Returns the metrics of one set of pictures.
-
-  The error has Wilson's interval; the others come from one bootstrap over examples with a fixed
-  key, so the same scores always give the same interval.
-
-  Args:
-    scores: one entry per example.
-    examples: what was scored.
-    ece_bins: bins of equal width of the expected calibration error.
-    confidence: level of the intervals, in (0, 1).
-  """
-  count = len(scores.correct)
-  wrong = count - round(float(scores.correct.sum(dtype=np.float64)))
-  ends = metrics.wilson(wrong, count, confidence=confidence)
-
-  def entry(name: str, value: float, interval: metrics.Interval, how: str) -> Metric:
-    unit = "%" if name in _PERCENT else "nats" if name == "nll" else ""
-    return Metric(
-      name=name,
-      value=value,
-      low=interval.low,
-      high=interval.high,
-      confidence=confidence,
-      interval=how,
-      count=count,
-      unit=unit,
-      better="higher" if name == "aurra" else "lower",
-      dataset=examples.dataset,
-      split=examples.split,
-      source=examples.source,
-    )
-
-  percent = metrics.Interval(100 * ends.low, 100 * ends.high)
-  found = [entry("error", 100 * wrong / count, percent, "wilson")]
-  order = np.argsort(scores.confidence, kind="stable")
-  columns = (scores.confidence, scores.correct, scores.nll, scores.brier)
-  arrays = tuple(jnp.asarray(values[order]) for values in columns)
-
-  statistic_fn = _statistics_fn(ece_bins)
-  estimates = jax.device_get(statistic_fn(*arrays))
-  key = keys.stream_key(keys.root_key(0), keys.Stream.EVALUATE)
-  replicates = metrics.replicate(key, statistic_fn, arrays, num_resamples=NUM_RESAMPLES)
-  for name in (name for name in ORDER if name in estimates):
-    value = float(estimates[name])
-    method = "recentred" if name in _BINNED else "percentile"
-    ends = metrics.interval_of(
-      jax.device_get(replicates[name]), value, confidence=confidence, method=method
-    )
-    ends = metrics.Interval(max(0.0, ends.low), ends.high)
-    how = "bootstrap, recentred" if name in _BINNED else "bootstrap"
-    found.append(entry(name, value, ends, how))
-  return tuple(found)
-
-
-def reliability(scores: Scores, *, num_bins: int) -> list[dict[str, float | int | None]]:
-  """Returns the points of a reliability diagram, one per bin of confidence; `step` is its number.
-
-  Args:
-    scores: one entry per example.
-    num_bins: bins of equal width.
-  """
-  bins = metrics.equal_width_bins(
-    jnp.asarray(scores.confidence), jnp.asarray(scores.correct), num_bins=num_bins
-  )
-  points: list[dict[str, float | int | None]] = []
-  rows = zip(*(np.asarray(values, np.float64) for values in bins), strict=True)
-  for i, (count, confidence_sum, correct_sum) in enumerate(rows):
-    filled = count > 0
-    points.append(
-      {
-        "step": i,
-        "low": i / num_bins,
-        "high": (i + 1) / num_bins,
-        "count": round(count),
-        "confidence": confidence_sum / count if filled else None,
-        "accuracy": correct_sum / count if filled else None,
-      }
-    )
-  return points
-
-
-def headline(scores: Scores) -> dict[str, float]:
-  """Returns the two numbers to watch while training, without intervals: error in %, NLL."""
-  error = 100 * (1 - float(scores.correct.mean(dtype=np.float64)))
-  return {"clean_error": error, "nll": float(scores.nll.mean(dtype=np.float64))}
 
 
 def pictures(session: Session, unit: Unit, start: int, stop: int) -> Columns:
@@ -255,3 +130,153 @@ def _logits(session: Session, examples: Examples) -> np.ndarray:
     logits = scorer.logits(session.variables, scorer.place(batch.images))
     found.append(jax.device_get(logits)[batch.real])
   return np.concatenate(found)
+
+
+def statistics(
+  confidence: PerExample,
+  correct: PerExample,
+  nll: PerExample,
+  brier: PerExample,
+  *,
+  ece_bins: int,
+) -> dict[str, Scalar]:
+  """Returns every bootstrapped metric; the examples come in ascending order of confidence."""
+  equal_width = metrics.equal_width_bins(confidence, correct, num_bins=ece_bins)
+  equal_mass = metrics.equal_mass_bins(confidence, correct, num_bins=ece_bins)
+  found = {
+    "nll": nll.mean(),
+    "brier": brier.mean(),
+    "ece": 100 * metrics.mean_gap(equal_width),
+    "adaptive_ece": 100 * metrics.mean_gap(equal_mass),
+    "aurra": 100 * metrics.sorted_aurra(confidence, correct),
+  }
+  if len(confidence) >= 2 * BIN_SIZE:  # fewer make no bins: no number is better than a wrong one
+    bins = metrics.fixed_size_bins(confidence, correct, bin_size=BIN_SIZE)
+    found["rms_calibration_error"] = 100 * metrics.rms_gap(bins, skip_last_bin=True)
+    found["rms_calibration_error_exact"] = 100 * metrics.rms_gap(bins)
+    found["mad_calibration_error"] = 100 * metrics.mean_gap(bins, skip_last_bin=True)
+  return found
+
+
+@functools.cache
+def _statistics_fn(ece_bins: int) -> Callable[..., dict[str, Scalar]]:
+  """Returns one function object per number of bins, so that it is compiled once."""
+  return jax.jit(functools.partial(statistics, ece_bins=ece_bins))
+
+
+def summarise(scores: Scores, place: Place, *, ece_bins: int) -> list[Metric]:
+  """Returns the metrics of one set of pictures.
+
+  The error has Wilson's interval; the others come from one bootstrap over examples with a fixed
+  key, so the same scores always give the same interval.
+
+  Args:
+    scores: one entry per example.
+    place: names of what was scored, and level of the intervals.
+    ece_bins: bins of equal width of the expected calibration error.
+  """
+  found = [error(place, scores.correct)]
+  order = np.argsort(scores.confidence, kind="stable")
+  columns = (scores.confidence, scores.correct, scores.nll, scores.brier)
+  arrays = tuple(jnp.asarray(values[order]) for values in columns)
+
+  statistic_fn = _statistics_fn(ece_bins)
+  estimates = jax.device_get(statistic_fn(*arrays))
+  key = keys.stream_key(keys.root_key(0), keys.Stream.EVALUATE)
+  replicates = metrics.replicate(key, statistic_fn, arrays, num_resamples=NUM_RESAMPLES)
+  for name in (name for name in ORDER if name in estimates):
+    found.append(
+      metric(
+        place,
+        name,
+        float(estimates[name]),
+        jax.device_get(replicates[name]),
+        count=len(scores.correct),
+        unit="%" if name in _PERCENT else "nats" if name == "nll" else "",
+        better="higher" if name == "aurra" else "lower",
+        recentred=name in _BINNED,
+      )
+    )
+  return found
+
+
+def reliability(scores: Scores, *, num_bins: int) -> list[dict[str, float | int | None]]:
+  """Returns the points of a reliability diagram, one per bin of confidence; `step` is its number.
+
+  Args:
+    scores: one entry per example.
+    num_bins: bins of equal width.
+  """
+  bins = metrics.equal_width_bins(
+    jnp.asarray(scores.confidence), jnp.asarray(scores.correct), num_bins=num_bins
+  )
+  points: list[dict[str, float | int | None]] = []
+  rows = zip(*(np.asarray(values, np.float64) for values in bins), strict=True)
+  for i, (count, confidence_sum, correct_sum) in enumerate(rows):
+    filled = count > 0
+    points.append(
+      {
+        "step": i,
+        "low": i / num_bins,
+        "high": (i + 1) / num_bins,
+        "count": round(count),
+        "confidence": confidence_sum / count if filled else None,
+        "accuracy": correct_sum / count if filled else None,
+      }
+    )
+  return points
+
+
+def headline(scores: Scores) -> dict[str, float]:
+  """Returns the two numbers to watch while training, without intervals: error in %, NLL."""
+  wrong = 1 - float(scores.correct.mean(dtype=np.float64))
+  return {"clean_error": 100 * wrong, "nll": float(scores.nll.mean(dtype=np.float64))}
+
+
+def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
+  (columns,) = family.columns.values()
+  scores = Scores(*(columns[name] for name in Scores._fields))
+  found = summarise(scores, family.place, ece_bins=family.ece_bins)
+  curve = reliability(scores, num_bins=family.ece_bins)
+  return found, {f"reliability/{family.place.dataset}": curve}
+
+
+def _with_temperature(family: Family) -> tuple[list[Metric], Curves]:
+  (columns,) = family.columns.values()
+  found, curves = _aggregate(family)
+  mean = float(np.unique(columns["temperature"]).mean())
+  options = {"count": len(columns["temperature"]), "unit": "", "better": "none"}
+  return [*found, metric(family.place, "temperature", mean, None, **options)], curves
+
+
+def _held_out(session: Session, unit: Unit) -> str | None:
+  one = session.held_out
+  return None if one is None else digest(one.images, one.labels)
+
+
+def _published(released: Released, unit: Unit, start: int, stop: int) -> tuple[Any, ...]:
+  part, columns = released.renditions(unit, start, stop)
+  return part.images, part.labels, columns
+
+
+PICTURES = Kind(
+  words=lambda *_: dict.fromkeys(VARIANTS, ()),
+  measure=pictures,
+  aggregate=_aggregate,
+  suffix=lambda word: "" if word == CLEAN else f"-{word}",
+)
+RENDITIONS = Kind(
+  words=lambda *_: {"r": ()},
+  measure=renditions,
+  aggregate=_aggregate,
+  made_here=False,
+  published=_published,
+  num_published=lambda released, unit: released.sets[unit.family].num_rows,
+)
+TEMPERATURE = Kind(
+  words=lambda *_: {"temperature": ()},
+  measure=temperature,
+  aggregate=_with_temperature,
+  piece=0,
+  definition=_held_out,
+)

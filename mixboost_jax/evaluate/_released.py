@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixboost_jax import corruptions, data
-from mixboost_jax.evaluate import _examples
 from mixboost_jax.evaluate._examples import Examples, Unit
-from mixboost_jax.evaluate._store import digest
 
 SOURCE = "released"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -31,6 +29,27 @@ GROUPS: dict[str, tuple[str, ...]] = {
   "r": ("benchmark",),
 }
 """Word of a suite -> groups of units of a published set."""
+
+Form = tuple[str, str]
+"""(kind of `data.released.open_set`, name of the folder in any case)."""
+FOLDERS: dict[tuple[str, str], tuple[Form, ...]] = {
+  ("cifar10", "c"): (("cifar10_c", "CIFAR-10-C"), ("cifar10_corrupted", "cifar10_corrupted")),
+  ("cifar10", "c_bar"): (("cifar10_c_bar", "CIFAR-10-C-Bar"),),
+  ("cifar10", "p"): (("cifar10_p", "CIFAR-10-P"),),
+  ("cifar100", "c"): (("cifar100_c", "CIFAR-100-C"),),
+  ("cifar100", "c_bar"): (("cifar100_c_bar", "CIFAR-100-C-Bar"),),
+  ("cifar100", "p"): (("cifar100_p", "CIFAR-100-P"),),
+  ("imagenet", "c"): (("imagenet_c", "ImageNet-C"),),
+  ("imagenet", "c_bar"): (("imagenet_c_bar", "ImageNet-C-Bar"),),
+  ("imagenet", "p"): (("imagenet_p", "ImageNet-P"),),
+}
+"""(data set, list) -> forms that the list is published in; the first that is there counts."""
+RENDITIONS: Form = ("imagenet_r", "imagenet-r")
+"""Goes with any network of ImageNet's classes, whatever data set it is evaluated on."""
+CLASS_NAMES = "wnids.txt"
+"""Beside the sets: the 1,000 wnids, for data without class names."""
+_LISTS = {"c_extra": "c", "p_extra": "p", "p_code": "p"}
+_WNID = re.compile(r"n\d{8}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +66,9 @@ class Released:
     """Returns the published names of a family, in the order of the benchmark."""
     return tuple(dict.fromkeys(unit.corruption for unit in self._units(family)))
 
-  def count(self, unit: Unit) -> int:
-    """Returns how many pictures or films there are to measure a unit on.
-
-    Corrupted pictures, and films if there is one of every example, belong to the examples and come
-    in their order; other sets have their own pictures.
-    """
-    if unit.kind == "corruption" or (unit.kind == "sequence" and self._film_each(unit)):
-      return len(self.examples)
-    return self.sets[unit.family].num_rows
+  def num_films(self, unit: Unit) -> int:
+    """Returns how many films there are: those of the examples, if there is one of each."""
+    return len(self.examples) if self._film_each(unit) else self.sets[unit.family].num_rows
 
   def pictures(self, unit: Unit, start: int, stop: int) -> Examples:
     """Reads the corrupted versions of the examples at these places of their order.
@@ -109,16 +122,6 @@ class Released:
     whole = self.num_classes == published.num_classes
     return own, tuple(classes) if whole else tuple(range(len(classes)))
 
-  def digest(self, unit: Unit, start: int, stop: int) -> str:
-    """Returns a hash of what a piece of a unit is measured on."""
-    if unit.kind == "sequence":
-      return digest(self.films(unit, start, stop))
-    if unit.kind == "renditions":
-      part, columns = self.renditions(unit, start, stop)
-      return digest(part.images, part.labels, columns)
-    part = self.pictures(unit, start, stop)
-    return digest(part.images, part.labels)
-
   def _film_each(self, unit: Unit) -> bool:
     return int(self.examples.ids.max()) < self.sets[unit.family].num_rows
 
@@ -149,56 +152,6 @@ def _runs(ids: np.ndarray) -> list[tuple[int, int]]:
   ordered = np.sort(ids)
   cuts = np.flatnonzero(np.diff(ordered) != 1) + 1
   return [(int(part[0]), int(part[-1]) + 1) for part in np.split(ordered, cuts)]
-
-
-def replace_units(units: Sequence[Unit], released: Released | None) -> tuple[Unit, ...]:
-  """Returns the units, those of published families read from files unless made here on purpose.
-
-  Raises:
-    ValueError: if a unit that cannot be made here is not published in the given folder.
-  """
-  result: dict[Unit, None] = {}
-  for unit in units:
-    is_there = released is not None and unit.family in released.sets
-    if unit.kind == "renditions":
-      if not is_there:
-        raise ValueError(
-          f"evaluate: suite: {unit.family!r} is read from published files only; set "
-          "evaluate.released_dir to the folder that holds imagenet-r."
-        )
-      result[dataclasses.replace(unit, source=SOURCE)] = None
-      continue
-    if unit.source == _examples.GENERATED or released is None or not is_there:
-      result[dataclasses.replace(unit, source="")] = None
-      continue
-    member = corruptions.BENCHMARK_NAMES.get(unit.member, unit.member)
-    if member in released.members(unit.family):
-      result[dataclasses.replace(unit, member=member, source=SOURCE)] = None
-  return tuple(result)
-
-
-# Finds and opens the published sets that a suite asks for.
-
-Form = tuple[str, str]
-"""(kind of `data.released.open_set`, name of the folder in any case)."""
-FOLDERS: dict[tuple[str, str], tuple[Form, ...]] = {
-  ("cifar10", "c"): (("cifar10_c", "CIFAR-10-C"), ("cifar10_corrupted", "cifar10_corrupted")),
-  ("cifar10", "c_bar"): (("cifar10_c_bar", "CIFAR-10-C-Bar"),),
-  ("cifar10", "p"): (("cifar10_p", "CIFAR-10-P"),),
-  ("cifar100", "c"): (("cifar100_c", "CIFAR-100-C"),),
-  ("cifar100", "c_bar"): (("cifar100_c_bar", "CIFAR-100-C-Bar"),),
-  ("cifar100", "p"): (("cifar100_p", "CIFAR-100-P"),),
-  ("imagenet", "c"): (("imagenet_c", "ImageNet-C"),),
-  ("imagenet", "c_bar"): (("imagenet_c_bar", "ImageNet-C-Bar"),),
-  ("imagenet", "p"): (("imagenet_p", "ImageNet-P"),),
-}
-"""(data set, list) -> forms that the list is published in; the first that is there counts."""
-RENDITIONS: Form = ("imagenet_r", "imagenet-r")
-"""Goes with any network of ImageNet's classes, whatever data set it is evaluated on."""
-CLASS_NAMES = "wnids.txt"
-"""Beside the sets: the 1,000 wnids, for data without class names."""
-_LISTS = {"c_extra": "c", "p_extra": "p", "p_code": "p"}
-_WNID = re.compile(r"n\d{8}")
 
 
 def open_sets(

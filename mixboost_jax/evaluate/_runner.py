@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`evaluate`: any network, any labelled pictures, one list of metrics with intervals."""
+"""`evaluate`: any network, any labelled pictures, one list of metrics with intervals.
+
+Units are measured piece by piece: each piece is kept as soon as it is done and never measured
+twice. What a unit is and what becomes of its columns, its kind says (`_suites.KINDS`).
+"""
 
 import concurrent.futures
 import contextlib
 import dataclasses
-import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,34 +17,23 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mixboost_jax import corruptions, data, metrics, schema
+from mixboost_jax import data, schema
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
-from mixboost_jax.evaluate import (
-  _budget,
-  _corruption,
-  _films,
-  _ood,
-  _released,
-  _sanity,
-  _store,
-  _suites,
-)
+from mixboost_jax.evaluate import _budget, _ood, _released, _sanity, _store, _suites
 from mixboost_jax.evaluate import _examples as examples_lib
-from mixboost_jax.evaluate._attacks import ATTACKS, with_interval
-from mixboost_jax.evaluate._corruption import alexnet_errors, prepare
 from mixboost_jax.evaluate._examples import Examples, Unit
-from mixboost_jax.evaluate._numbers import Place, metric
-from mixboost_jax.evaluate._ood import ood_numbers
-from mixboost_jax.evaluate._pictures import headline, reliability, summarise
-from mixboost_jax.evaluate._session import Scorer, Scores, Session, call, open_network, open_up
+from mixboost_jax.evaluate._kind import CLEAN, Curves, Family
+from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._pictures import headline
+from mixboost_jax.evaluate._session import Scorer, Session, call, open_network, open_up
 from mixboost_jax.evaluate._store import VERSION, Columns, Store, digest
-from mixboost_jax.evaluate._suites import KINDS, passes
-from mixboost_jax.runtime import environment, interrupt, log
+from mixboost_jax.evaluate._suites import KINDS
+from mixboost_jax.runtime import interrupt, log
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.interrupt import Stopped
 from mixboost_jax.runtime.log import Progress
-from mixboost_jax.runtime.results import Flag, Metric, Results
+from mixboost_jax.runtime.results import Clock, Metric, Results
 
 
 def evaluate(
@@ -78,8 +70,8 @@ def evaluate(
     split: part of a `Dataset`: "test", "validation" or "train".
     batch_size: examples per compiled call; rounded up to a multiple of the number of devices. It
       changes no metric beyond rounding.
-    max_examples: most examples per unit; 0: `suites.DEFAULT_EXAMPLES`, -1: all, as for published
-      tables. Every number says how many examples it has.
+    max_examples: most examples per unit; 0: the usual number of its kind, -1: all, as for
+      published tables. Every number says how many examples it has.
     budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
     ood_dirs: folders of pictures, prepared TFDS folders or `.npy` files that are out of
       distribution, for `ood`.
@@ -103,7 +95,7 @@ def evaluate(
   chosen = examples_lib.from_dataset(dataset, split=split)
   session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
   examples_lib.check_labels(chosen, session.num_classes)
-  large = _suites.is_large(session.image_shape)
+  large = session.table == "imagenet"
   asked = _suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
   published = _released.open_sets(
     released_dir,
@@ -112,10 +104,10 @@ def evaluate(
     num_classes=session.num_classes,
   )
   session = dataclasses.replace(session, released=published)
-  units = _released.replace_units(asked, published)
+  units = _suites.replace_units(asked, published)
   network = _store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
   kept = _store.Store(folder)
-  warnings = _sanity.sanity_flags(session, kept, network, attacked=_sanity.needed(units))
+  warnings = _sanity.flags(session, kept, network, attacked=_sanity.needed(units))
   sizes, notes = _budget.sizes(
     session,
     units,
@@ -127,9 +119,7 @@ def evaluate(
     spent=clock.seconds,
   )
   columns = measure(session, sizes, kept, network=network, label=name, should_stop=should_stop)
-  found, curves = everything(
-    session, columns, ece_bins=ece_bins, confidence=confidence, large=large
-  )
+  found, curves = aggregate(session, columns, ece_bins=ece_bins, confidence=confidence)
   return clock.results(name, found, curves, flags=(*warnings, *notes))
 
 
@@ -248,12 +238,6 @@ def make_monitor(
   return monitor
 
 
-# Measures units piece by piece: each is kept as soon as it is done, and never measured twice.
-
-FILMS_VERSION = 2
-"""Raised when films of the same constants become others than before."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Piece:
   """A range of examples of one unit: the smallest thing that is kept."""
@@ -288,50 +272,23 @@ class _Names:
 
   def __call__(self, piece: Piece) -> str:
     unit = piece.unit
-    return digest(
-      [
-        VERSION,
-        self._network,
-        unit.label,
-        piece.start,
-        piece.stop,
-        _definition(self._session, unit),
-      ],
-      self._pictures(piece),
-    )
+    definition = unit.source or KINDS[unit.kind].definition(self._session, unit)
+    parts = [VERSION, self._network, unit.label, piece.start, piece.stop, definition]
+    return digest(parts, self._pictures(piece))
 
   def _pictures(self, piece: Piece) -> str:
-    unit, session = piece.unit, self._session
-    if unit.source == "released":
+    unit, session, kind = piece.unit, self._session, KINDS[piece.unit.kind]
+    if unit.source:
       assert session.released is not None
-      return session.released.digest(unit, piece.start, piece.stop)
-    place = (unit.member if unit.member in session.foreign_sets else "", piece.start, piece.stop)
+      assert kind.published is not None
+      return digest(*kind.published(session.released, unit, piece.start, piece.stop))
+    own = kind.own_pictures(session, unit)
+    place = ("" if own is None else unit.member, piece.start, piece.stop)
     if place not in self._ranges:
       part = session.part(piece.start, piece.stop)
-      arrays = (
-        [session.foreign_sets[place[0]]] if place[0] else [part.images, part.labels, part.ids]
-      )
+      arrays = (part.images, part.labels, part.ids) if own is None else (own,)
       self._ranges[place] = digest(*arrays)
     return self._ranges[place]
-
-
-def _definition(session: Session, unit: Unit) -> Any:
-  """Returns the constants of a unit."""
-  height, width, _ = session.image_shape
-  table = corruptions.choose_table("auto", height=height, width=width)
-  if unit.source:
-    return unit.source
-  if unit.kind == "corruption":
-    return corruptions.parameters(unit.member, severity=unit.severity, table=table)
-  if unit.kind == "sequence":
-    return [FILMS_VERSION, getattr(corruptions.SEQUENCES[unit.member], table)]
-  if unit.family in ATTACKS:
-    return dict(ATTACKS[unit.family].options)
-  if unit.kind == "ood":
-    return _ood.KNOWN_PER_FOREIGN
-  if unit.kind == "temperature" and session.held_out is not None:
-    return digest(session.held_out.images, session.held_out.labels)
-  return None
 
 
 def measure(
@@ -362,7 +319,9 @@ def measure(
   done = _agreed([columns is not None for columns in kept])
   if done.any():
     log.info(f"{label}: {int(done.sum())} of {len(pieces)} pieces were measured before.")
-  work = [passes(piece.unit) * (piece.stop - piece.start) for piece in pieces]
+  work = [
+    KINDS[piece.unit.kind].passes(piece.unit) * (piece.stop - piece.start) for piece in pieces
+  ]
   ahead = round(sum(w for w, was in zip(work, done, strict=True) if not was))
   found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
   finished = 0.0
@@ -380,7 +339,7 @@ def measure(
         raise Stopped(f"{label}: stopped on request before {piece.unit.label}; {kept_in}.")
       started = time.perf_counter()
       ahead_of.reach(piece)
-      columns = KINDS[piece.unit.kind].run(session, piece.unit, piece.start, piece.stop)
+      columns = KINDS[piece.unit.kind].measure(session, piece.unit, piece.start, piece.stop)
       found[piece.unit].append(columns)
       if log.is_primary():
         store.write(one, columns, _note(piece, time.perf_counter() - started))
@@ -404,6 +363,7 @@ class _Ahead:
     for one in self._pieces[place : place + 3]:
       key = (one.unit, self._session.scorer.batch_for(one.stop - one.start))
       if key not in self._jobs:
+        prepare = KINDS[one.unit.kind].prepare
         self._jobs[key] = self._thread.submit(prepare, self._session, *key)
     self._jobs[piece.unit, self._session.scorer.batch_for(piece.stop - piece.start)].result()
 
@@ -436,147 +396,37 @@ def _agreed(done: Sequence[bool]) -> np.ndarray:
   return mine
 
 
-# Columns of all units -> the metrics and curves of a results file.
-#
-# Names: the clean split keeps the name of its data set; everything derived from it adds a suffix
-# (`-c`, `-c_bar`, `-p`, `-pgd`, `-ood-blobs`, `-temperature`, ...). Numbers on published files end
-# in `-released` and are never mixed with those on pictures made here.
-
-Curves = dict[str, list[dict[str, Any]]]
-
-
-def everything(
-  session: Session,
-  columns: Mapping[Unit, Columns],
-  *,
-  ece_bins: int,
-  confidence: float,
-  large: bool,
+def aggregate(
+  session: Session, columns: Mapping[Unit, Columns], *, ece_bins: int, confidence: float
 ) -> tuple[list[Metric], Curves]:
-  """Aggregates every family, in the order of the suite.
+  """Turns the columns of all units into metrics and curves, in the order of the suite.
+
+  The clean split keeps the name of its data set; everything derived from it adds a suffix (`-c`,
+  `-c_bar`, `-p`, `-pgd`, `-ood-blobs`, ...). Numbers on published files end in `-released` and are
+  never mixed with those on pictures made here.
 
   Args:
     session: for the names of the data.
     columns: of every unit.
     ece_bins: of the expected calibration error.
     confidence: level of the intervals.
-    large: whether the pictures take the lists of ImageNet, and numbers divided by AlexNet's.
   """
   families: dict[tuple[str, str], dict[Unit, Columns]] = {}
   for unit, values in columns.items():
     families.setdefault((unit.family, unit.source), {})[unit] = values
-  clean = next((values for unit, values in columns.items() if unit.family == "clean"), None)
+  clean = next((values for unit, values in columns.items() if unit.family == CLEAN), None)
+  known = _suites.words(large=session.table == "imagenet")
+  examples = session.examples
   found: list[Metric] = []
   curves: Curves = {}
-  for (family, source), units in families.items():
-    kind = next(iter(units)).kind
-    place = _place(session.examples, family, kind, source, confidence)
-    members = _suites.members_of(family, large=large)
+  for (word, source), units in families.items():
+    kind, members = KINDS[known[word].kind], known[word].members
     if source and session.released is not None:
-      members = session.released.members(family)
-    if kind == "corruption":
-      more, points = _corruption.corruption_family(
-        place,
-        units,
-        members=members,
-        clean_correct=None if clean is None else clean["correct"],
-        reference=alexnet_errors(members) if large and family == "c" else None,
-      )
-      found += more
-      curves |= points
-    elif kind == "sequence":
-      found += _films.sequence_family(
-        place,
-        units,
-        members=members,
-        reference=metrics.ALEXNET_FLIP_RATES if large and family == "p" else None,
-      )
-    elif kind == "ood":
-      found += ood_numbers(session, place, clean, units)
-    else:
-      more, points = _pictures(session.examples, place, kind, next(iter(units.values())), ece_bins)
-      found += more
-      curves |= points
+      members = session.released.members(word)
+    name = examples.dataset + kind.suffix(word) + (f"-{source}" if source else "")
+    origin = source or ("generated" if kind.published else examples.source)
+    place = Place(name, examples.split, origin, confidence)
+    more, points = kind.aggregate(Family(word, units, members, place, clean, session, ece_bins))
+    found += more
+    curves |= points
   return found, curves
-
-
-def _place(examples: Examples, family: str, kind: str, source: str, confidence: float) -> Place:
-  name = examples.dataset
-  if family != "clean" and kind != "ood":
-    name = f"{name}-{family}" + (f"-{source}" if source else "")
-  made_here = kind in ("corruption", "sequence")
-  origin = source or ("generated" if made_here else examples.source)
-  return Place(name, examples.split, origin, confidence)
-
-
-def _pictures(
-  examples: Examples, place: Place, kind: str, columns: Columns, ece_bins: int
-) -> tuple[list[Metric], Curves]:
-  scores = Scores(*(columns[name] for name in Scores._fields))
-  if kind in ("attack", "autoattack"):
-    wrong, count = int((columns["correct"] == 0).sum()), len(columns["correct"])
-    ends = metrics.wilson(wrong, count, confidence=place.confidence)
-    error = metric(place, "error", 100 * wrong / count, None, count=count)
-    return [with_interval(error, 100 * ends.low, 100 * ends.high, place)], {}
-  named = Examples(
-    examples.images[:0],
-    examples.labels[:0],
-    examples.ids[:0],
-    place.dataset,
-    place.split,
-    place.source,
-  )
-  found = list(summarise(scores, named, ece_bins=ece_bins, confidence=place.confidence))
-  if "temperature" in columns:
-    values = np.unique(columns["temperature"])
-    found.append(
-      metric(
-        place,
-        "temperature",
-        float(values.mean()),
-        None,
-        count=len(scores.nll),
-        unit="",
-        better="none",
-      )
-    )
-  return found, {f"reliability/{place.dataset}": reliability(scores, num_bins=ece_bins)}
-
-
-# Times a measurement and puts its numbers into a results file.
-
-
-class Clock:
-  """Runs from its creation."""
-
-  def __init__(self, part: str):
-    """Starts; `part` is what the results call the seconds."""
-    self._part = part
-    self._started, self._begin = datetime.datetime.now(datetime.UTC), time.perf_counter()
-
-  def seconds(self) -> float:
-    """Returns the time since the creation."""
-    return time.perf_counter() - self._begin
-
-  def results(
-    self,
-    name: str,
-    metrics: Sequence[Metric],
-    curves: Mapping[str, Any],
-    *,
-    flags: Sequence[Flag] = (),
-  ) -> Results:
-    """Returns the results of a measurement that knows nothing of configs and command lines."""
-    return Results(
-      name=name,
-      settings={},
-      config_hash="",
-      environment=environment.describe(),
-      command="",
-      started=self._started.isoformat(timespec="seconds"),
-      seconds={self._part: self.seconds()},
-      metrics=tuple(metrics),
-      curves=dict(curves),
-      samples={},
-      flags=tuple(flags),
-    )

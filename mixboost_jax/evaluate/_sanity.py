@@ -14,11 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mixboost_jax import attacks, keys
-from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
-from mixboost_jax.evaluate._session import Session
+from mixboost_jax.evaluate._examples import Examples, Unit, check_labels, padded_batches
+from mixboost_jax.evaluate._session import ApplyFn, Scorer, Session
 from mixboost_jax.evaluate._store import VERSION, Store, digest
+from mixboost_jax.evaluate._suites import KINDS
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime.results import Flag
 
@@ -76,12 +78,40 @@ class Findings:
 
 def needed(units: Sequence[Unit]) -> bool:
   """Returns whether any unit is an attack."""
-  return any(unit.kind in ("attack", "autoattack") for unit in units)
+  return any(KINDS[unit.kind].is_attack for unit in units)
 
 
 def sanity_flags(
-  session: Session, store: Store, network: str, *, attacked: bool = True
+  apply_fn: ApplyFn,
+  variables: Any,
+  examples: Examples,
+  *,
+  batch_size: int,
+  mesh: Mesh,
+  store: Store,
+  network: str,
 ) -> list[Flag]:
+  """Returns what is wrong with the outputs and gradients of a network, after printing it.
+
+  Args:
+    apply_fn: `(variables, images) -> logits`.
+    variables: of the network.
+    examples: labelled pictures.
+    batch_size: of which a call takes no more.
+    mesh: devices that share a batch.
+    store: keeps the findings.
+    network: hash of the network.
+
+  Raises:
+    ValueError: if a label has no column among the outputs.
+  """
+  scorer = Scorer(apply_fn, batch_size=batch_size, mesh=mesh)
+  session = Session(scorer, variables, examples, {})
+  check_labels(examples, session.num_classes)
+  return flags(session, store, network, attacked=True)
+
+
+def flags(session: Session, store: Store, network: str, *, attacked: bool) -> list[Flag]:
   """Returns what is wrong, after printing it; findings are kept in the store.
 
   Args:

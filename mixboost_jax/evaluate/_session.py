@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass of a network over labelled pictures: what each example contributes to every metric."""
+"""One network and the examples it is measured on: their scores, and the programs compiled for it.
+
+Parameters are arguments of what is compiled, never constants in it, so that other values of them
+need no new program.
+"""
 
 import collections
 import dataclasses
@@ -15,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from mixboost_jax import metrics
+from mixboost_jax import corruptions, metrics
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
 from mixboost_jax.evaluate._released import Released
@@ -27,6 +31,12 @@ ApplyFn = Callable[[Any, jax.Array], jax.Array]
 """`(variables, images) -> logits` in evaluation mode."""
 Change = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """`(ids[B], images[B, H, W, C], labels[B]) -> images`; a row depends on its own id only."""
+HOLDS_PARAMETERS = "holds parameters"
+"""Last part of the name of a program that has the parameters as constants all the same."""
+MAX_PROGRAMS = 8
+"""Compiled units that a session remembers."""
+MAX_SHAPES = 4
+"""Batch shapes of one network whose programs are remembered."""
 _IN_FLIGHT = 2  # batches dispatched before the oldest is read back
 
 
@@ -208,20 +218,13 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
   return apply_fn, list(programs[image_shape].consts)
 
 
-# One network, the examples it is measured on, and the programs compiled for it.
-#
-# All draws hang on the ids of the examples and on the unit, not on a run: every network sees the
-# same corrupted pictures, whatever the batch size and the number of devices.
-
-MAX_PROGRAMS = 8
-"""Compiled units that a session remembers."""
-MAX_SHAPES = 4
-"""Batch shapes of one network whose programs are remembered."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Session:
-  """One network and the examples that it is measured on."""
+  """One network and the examples that it is measured on.
+
+  All draws hang on the ids of the examples and on the unit, not on a run: every network sees the
+  same corrupted pictures, whatever the batch size and the number of devices.
+  """
 
   scorer: Scorer
   variables: Any
@@ -266,6 +269,12 @@ class Session:
     """Height, width, channels."""
     height, width, channels = self.examples.images.shape[1:]
     return height, width, channels
+
+  @property
+  def table(self) -> str:
+    """Whose constants and lists pictures of this size take: "cifar" or "imagenet"."""
+    height, width, _ = self.image_shape
+    return corruptions.choose_table("auto", height=height, width=width)
 
   def over_devices(self, fn: Callable[..., Any]) -> Any:
     """Compiles a function of batches that treats rows independently; each device takes its part."""
@@ -356,7 +365,7 @@ def _same(one: list[Any], other: list[Any]) -> bool:
 
 
 def _holds_parameters(name: Any) -> bool:
-  return isinstance(name, Unit) and name.kind == "autoattack"
+  return isinstance(name, tuple) and name[-1] == HOLDS_PARAMETERS
 
 
 def tag_of(unit: Unit) -> int:

@@ -78,7 +78,6 @@ from mixboost_jax.interactions._summary import (
   curve_rows,
   measures,
   outlier_rows,
-  permutation_p,
   proxy,
   search,
   utility_rows,
@@ -92,6 +91,7 @@ from mixboost_jax.interactions._trees import (
   tree_rows,
 )
 from mixboost_jax.losses import group_differences, interaction_loss
+from mixboost_jax.metrics import permutation_p
 
 __all__ = [
   "PAPER_RATIOS",

@@ -7,7 +7,6 @@ Delta v(i, j, S) -> `MultiOrder.differences`, m -> an entry of `orders`, S -> a 
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from mixboost_jax import checks
+from mixboost_jax import checks, metrics
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions._game import Game, map_chunks
 
@@ -183,8 +182,7 @@ class MultiOrder:
   ) -> tuple[Float[Array, "*b M P"], Float[Array, "*b M P"]]:
     """Student t interval of I^(m)(i, j): (low, high)."""
     blocks = self.num_contexts // self.block
-    reach = student_quantile(0.5 + confidence / 2, degrees=blocks - 1) * self.stderr
-    return self.mean - reach, self.mean + reach
+    return metrics.student_interval(self.mean, self.stderr, count=blocks, confidence=confidence)
 
   def absolute(self, *, debias: Debias = "jackknife") -> Float[Array, "*b M P"]:
     """Estimates |I^(m)(i, j)|, to be averaged over pairs.
@@ -400,50 +398,6 @@ def _sub_sample(
     parted = blocks[..., order, :].reshape(*blocks.shape[:-2], parts, -1)
     total += statistic(parted).mean(-1)
   return total / NUM_SPLITS
-
-
-# Quantiles of Student's t distribution, without SciPy.
-
-
-def _upper_tail(t: float, degrees: int) -> float:
-  """P(T > t) for t >= 0 and whole degrees of freedom, by the finite sums of Abramowitz & Stegun.
-
-  Paper: Abramowitz and Stegun 1964, 26.7.3 (odd) and 26.7.4 (even).
-  """
-  theta = math.atan(t / math.sqrt(degrees))
-  sine, cosine = math.sin(theta), math.cos(theta)
-  term, total = (cosine, cosine) if degrees % 2 else (1.0, 1.0)
-  for k in range(degrees % 2 + 1, degrees - 1, 2):
-    term *= cosine * cosine * k / (k + 1)
-    total += term
-  if degrees == 1:
-    total = 0.0
-  inside = 2 / math.pi * (theta + sine * total) if degrees % 2 else sine * total
-  return (1 - inside) / 2
-
-
-def student_quantile(probability: float, *, degrees: int) -> float:
-  """Returns t with P(T <= t) = `probability`.
-
-  Args:
-    probability: in [0.5, 1).
-    degrees: degrees of freedom, at least 1.
-
-  Raises:
-    ValueError: outside these ranges.
-  """
-  if degrees < 1 or not 0.5 <= probability < 1:
-    raise ValueError(
-      f"student_quantile: expected degrees >= 1 and probability in [0.5, 1), got {degrees} and "
-      f"{probability}; an interval needs at least two independent blocks of contexts."
-    )
-  low, high = 0.0, 1.0
-  while _upper_tail(high, degrees) > 1 - probability:
-    high *= 2
-  for _ in range(60):
-    middle = (low + high) / 2
-    low, high = (middle, high) if _upper_tail(middle, degrees) > 1 - probability else (low, middle)
-  return (low + high) / 2
 
 
 jax.tree_util.register_dataclass(

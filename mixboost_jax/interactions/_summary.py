@@ -7,7 +7,6 @@ M(a, b, c) -> "proxy", Delta F^(m) -> "change".
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +14,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from mixboost_jax import checks
+from mixboost_jax import checks, metrics
 from mixboost_jax.array_types import PRNGKey
-from mixboost_jax.interactions._multi_order import student_quantile
 from mixboost_jax.interactions._strength import Strength
 
 NUM_RESAMPLES = 2000
@@ -46,15 +44,14 @@ def curve_rows(
       pictures, pairs and contexts. "stderr" is that of these pictures alone.
     noisy: the same pictures with noise; adds Delta F^(m) as "change".
   """
-  reach = np.full(len(result.orders), np.nan)
-  if len(result.per_game) > 1:
-    quantile = student_quantile(0.5 + confidence / 2, degrees=len(result.per_game) - 1)
-    reach = quantile * result.relative_stderr_over_games
+  low, high = _ends(
+    result.relative, result.relative_stderr_over_games, len(result.per_game), confidence
+  )
   columns = {
     "ratio": np.asarray(result.orders) / max(1, result.num_players - 2),
     "relative": result.relative,
-    "low": np.maximum(result.relative - reach, 0.0),  # J cannot be negative; NaN stays NaN
-    "high": result.relative + reach,
+    "low": np.maximum(low, 0.0),  # J cannot be negative; NaN stays NaN
+    "high": high,
     "stderr": result.relative_stderr,
     "strength": result.strength,
     "strength_stderr": result.stderr("absolute"),
@@ -92,7 +89,13 @@ def measures(
     "interaction_middle": (ratios > LOW) & (ratios < HIGH),
     "interaction_high": ratios >= HIGH,
   }
-  curves = np.concatenate([result.relative[None], _resampled(result)])
+  curves = result.relative[None]
+  if len(result.per_game) > 1:
+    draws = metrics.resample(
+      len(result.per_game), num_resamples=NUM_RESAMPLES, generator=np.random.default_rng(0)
+    )
+    drawn = draws.means(result.per_game[:, 0])
+    curves = np.concatenate([curves, drawn / drawn.mean(1, keepdims=True)])
   table = {name: curves[:, rows].mean(1) for name, rows in parts.items() if rows.any()}
   try:
     a, b, c = abc
@@ -103,48 +106,12 @@ def measures(
   return {name: _estimate(column, confidence) for name, column in table.items()}
 
 
-def _resampled(result: Strength) -> Float[np.ndarray, "R M"]:
-  """Curves J of pictures drawn with replacement."""
-  count = len(result.per_game)
-  if count < 2:
-    return np.empty((0, len(result.orders)))
-  rows = np.random.default_rng(0).integers(0, count, (NUM_RESAMPLES, count))
-  curves = result.per_game[rows, 0].mean(1)
-  return curves / curves.mean(1, keepdims=True)
-
-
 def _estimate(column: Float[np.ndarray, " R"], confidence: float) -> Estimate:
   value, rest = float(column[0]), column[1:]
   if not len(rest):
     return Estimate(value, None, None)
-  tail = (1 - confidence) / 2
-  low, high = (float(end) for end in np.quantile(rest, (tail, 1 - tail)))
+  low, high = metrics.interval_of(rest, value, confidence=confidence)
   return Estimate(value, min(low, value), max(high, value))
-
-
-@checks.inputs()
-def permutation_p(
-  x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, num_permutations: int = 4999
-) -> tuple[float, float]:
-  """Returns Pearson's r and the share of random pairings with |r| at least as large.
-
-  All pairings are tried if there are at most 5,040.
-  """
-  first, second = (np.asarray(side, np.float64) - np.mean(side) for side in (x, y))
-  scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-  if len(first) != len(second) or len(first) < 3 or not scale:
-    raise ValueError(
-      f"permutation_p: needs two lists of one length of at least 3 numbers that are not all "
-      f"equal, got {len(first)} and {len(second)}."
-    )
-  r = float(first @ second) / scale
-  if math.factorial(len(first)) <= 5040:
-    orders = np.array(list(itertools.permutations(range(len(first)))))
-    return r, float(np.mean(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
-  draw = np.random.default_rng(0)
-  orders = np.stack([draw.permutation(len(first)) for _ in range(num_permutations)])
-  reached = int(np.sum(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
-  return r, (1 + reached) / (1 + num_permutations)
 
 
 # Two measurements compared order by order, as plain rows: under attack, and for outliers.
@@ -231,8 +198,15 @@ def _interval(
   confidence: float,
 ) -> dict[str, Float[np.ndarray, " M"]]:
   """The value and its ends; Student t with the degrees of the smaller sample."""
-  reach = error * student_quantile(0.5 + confidence / 2, degrees=max(1, count - 1))
-  return {name: value, f"{name}_low": value - reach, f"{name}_high": value + reach}
+  low, high = _ends(value, error, count, confidence)
+  return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _ends(
+  value: Float[np.ndarray, " M"], error: Float[np.ndarray, " M"], count: int, confidence: float
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+  """Student t over pictures; the error of a single one is NaN, and so are its ends."""
+  return metrics.student_interval(value, error, count=max(2, count), confidence=confidence)
 
 
 def _rows(orders: Sequence[int], columns: dict[str, Any]) -> Rows:

@@ -21,17 +21,22 @@ from mixboost_jax import checks
 from mixboost_jax.array_types import Labels, Logits, PerExample, Probabilities, Scalar
 from mixboost_jax.metrics import classification
 
+Sorted = PerExample | Float[np.ndarray, " N"]
+"""Of NumPy: the result is computed in float64 on the host."""
+PerBin = Float[Array, " B"] | Float[np.ndarray, " B"]
+
 
 class Bins(NamedTuple):
   """Sums over the examples of each bin; empty bins have count 0."""
 
-  count: Float[Array, " B"]
-  confidence_sum: Float[Array, " B"]
-  correct_sum: Float[Array, " B"]
+  count: PerBin
+  confidence_sum: PerBin
+  correct_sum: PerBin
 
-  def gap(self) -> Float[Array, " B"]:
+  def gap(self) -> PerBin:
     """Returns |mean confidence - accuracy| per bin, 0 for empty bins."""
-    return jnp.abs(self.confidence_sum - self.correct_sum) / jnp.maximum(self.count, 1.0)
+    xp = classification.namespace(*self)
+    return abs(self.confidence_sum - self.correct_sum) / xp.maximum(self.count, 1.0)
 
 
 @checks.inputs(values="known")
@@ -44,7 +49,7 @@ def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins
   return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
-def tied_means(sorted_confidence: Any, is_correct: Any, *, xp: Any = jnp) -> Any:
+def tied_means(sorted_confidence: Sorted, is_correct: Sorted) -> Any:
   """Replaces each value by its mean over the examples of equal confidence.
 
   It is what an example at this place is worth on average when ties are put in random order.
@@ -52,8 +57,8 @@ def tied_means(sorted_confidence: Any, is_correct: Any, *, xp: Any = jnp) -> Any
   Args:
     sorted_confidence: in ascending order.
     is_correct: 0 or 1 each, in the same order.
-    xp: `jax.numpy`, or `numpy` for float64 on the host.
   """
+  xp = classification.namespace(sorted_confidence, is_correct)
   changes = sorted_confidence[1:] != sorted_confidence[:-1]
   tie = xp.concatenate([xp.zeros(1, changes.dtype), changes]).cumsum()
   options = {"length": len(tie)} if xp is jnp else {}
@@ -81,9 +86,7 @@ def equal_mass_bins(
 
 
 @checks.inputs(values="known")
-def fixed_size_bins(
-  sorted_confidence: PerExample, is_correct: PerExample, *, bin_size: int
-) -> Bins:
+def fixed_size_bins(sorted_confidence: Sorted, is_correct: Sorted, *, bin_size: int) -> Bins:
   """Cuts the examples, already in order of confidence, into runs of `bin_size`.
 
   The remainder joins the last run. Examples of equal confidence count with `tied_means`, on
@@ -100,12 +103,13 @@ def fixed_size_bins(
       "score more examples or pass a smaller bin_size."
     )
   whole = num_bins * bin_size
+  xp = classification.namespace(sorted_confidence, is_correct)
 
-  def add_up(values: PerExample) -> Float[Array, " B"]:
+  def add_up(values: Any) -> Any:
     sums = values[:whole].reshape(num_bins, bin_size).sum(axis=1)
-    return sums.at[-1].add(values[whole:].sum())
+    return xp.concatenate([sums[:-1], sums[-1:] + values[whole:].sum()])
 
-  ones = jnp.ones_like(sorted_confidence)
+  ones = xp.ones_like(sorted_confidence)
   correct = tied_means(sorted_confidence, is_correct)
   return Bins(add_up(ones), add_up(sorted_confidence), add_up(correct))
 
@@ -119,13 +123,15 @@ def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, P
 
 
 @checks.inputs(values="known")
-def mean_gap(bins: Bins) -> Scalar:
-  """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]."""
-  return (bins.count * bins.gap()).sum() / bins.count.sum()
+def mean_gap(bins: Bins, *, skip_last_bin: bool = False) -> Any:
+  """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]; options as of `rms_gap`."""
+  gaps = bins.count * bins.gap()
+  kept = _without_last(gaps) if skip_last_bin else gaps
+  return kept.sum() / bins.count.sum()
 
 
 @checks.inputs(values="known")
-def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
+def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Any:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
   Args:
@@ -135,12 +141,12 @@ def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Scalar:
   Raises:
     ValueError: if skipping the last bin leaves none.
   """
-  squares = bins.count * jnp.square(bins.gap())
+  squares = bins.count * bins.gap() ** 2
   kept = _without_last(squares) if skip_last_bin else squares
-  return jnp.sqrt(kept.sum() / bins.count.sum())
+  return classification.namespace(kept).sqrt(kept.sum() / bins.count.sum())
 
 
-def _without_last(values: Float[Array, " B"]) -> Float[Array, " B_less_one"]:
+def _without_last(values: Any) -> Any:
   if len(values) < 2:
     raise ValueError(
       "calibration bins: skip_last_bin=True expects at least two bins, got one; score at least "
@@ -214,9 +220,7 @@ def mad_calibration_error(
     ValueError: as `rms_calibration_error`.
   """
   bins = fixed_size_bins(*_sorted(probabilities, labels), bin_size=bin_size)
-  gaps = bins.count * bins.gap()
-  kept = _without_last(gaps) if skip_last_bin else gaps
-  return kept.sum() / bins.count.sum()
+  return mean_gap(bins, skip_last_bin=skip_last_bin)
 
 
 @checks.inputs(values="known")

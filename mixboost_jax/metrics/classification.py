@@ -5,8 +5,11 @@ A NaN among the scores, or a label that is no class, makes every number here NaN
 probabilities raise, see `checks`): nothing that looks plausible comes out.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 from mixboost_jax import checks
@@ -35,6 +38,11 @@ def hits(scores: Probabilities, labels: Labels) -> PerExample:
   """Returns 1 where the prediction is right, 0 where it is wrong, NaN where nobody can say."""
   right = (jnp.argmax(scores, axis=-1) == labels).astype(scores.dtype)
   return jnp.where(usable(scores, labels), right, jnp.nan)
+
+
+def namespace(*arrays: Any) -> Any:
+  """Returns NumPy for arrays that are all of NumPy (float64 on the host), or else `jax.numpy`."""
+  return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
 
 
 @checks.inputs(values="known")

@@ -8,12 +8,15 @@ plain mean is usual; on ImageNet both the plain mean and that divided by AlexNet
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import Scalar
 
-Errors = Mapping[str, Sequence[float]]
+Number = float | np.ndarray
+"""A number, or its bootstrap replicates: everything here is computed entry by entry."""
+Errors = Mapping[str, Sequence[Number]]
 """Corruption -> error in % at each severity."""
 
 ALEXNET_ERRORS = {
@@ -38,7 +41,9 @@ github.com/google-research/augmix lists it."""
 
 
 @checks.inputs()
-def mean_corruption_error(errors: Errors, *, reference: Mapping[str, float] | None = None) -> float:
+def mean_corruption_error(
+  errors: Errors, *, reference: Mapping[str, float] | None = None
+) -> Number:
   """Returns the mean over corruptions of the error (mean over severities).
 
   With a reference it is a ratio of means: each corruption's mean over severities is divided by the
@@ -66,10 +71,10 @@ def mean_corruption_error(errors: Errors, *, reference: Mapping[str, float] | No
 def relative_corruption_error(
   errors: Errors,
   *,
-  clean_error: float,
+  clean_error: Number,
   reference: Mapping[str, float] | None = None,
   reference_clean_error: float | None = None,
-) -> float:
+) -> Number:
   """Returns the mean over corruptions of how much the error grows over the clean one.
 
   Args:
@@ -96,7 +101,7 @@ def relative_corruption_error(
   return 100.0 * sum(ratios) / len(means)
 
 
-def _severity_means(errors: Errors, place: str) -> dict[str, float]:
+def _severity_means(errors: Errors, place: str) -> dict[str, Number]:
   if not errors:
     raise ValueError(f"{place}: expected at least one corruption, got none.")
   lengths = {len(values) for values in errors.values()}
@@ -105,10 +110,10 @@ def _severity_means(errors: Errors, place: str) -> dict[str, float]:
     raise ValueError(
       f"{place}: every corruption needs the same severities, got numbers of values {counts}."
     )
-  return {name: float(sum(values) / len(values)) for name, values in errors.items()}
+  return {name: sum(values) / len(values) for name, values in errors.items()}
 
 
-def _check_names(means: Mapping[str, float], reference: Mapping[str, float], place: str) -> None:
+def _check_names(means: Mapping[str, Number], reference: Mapping[str, float], place: str) -> None:
   missing, absent = sorted(set(means) - set(reference)), sorted(set(reference) - set(means))
   if missing or absent:
     raise ValueError(
@@ -207,8 +212,8 @@ def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
 
 @checks.inputs()
 def mean_flip_rate(
-  rates: Mapping[str, float], *, reference: Mapping[str, float] | None = None
-) -> float:
+  rates: Mapping[str, Number], *, reference: Mapping[str, float] | None = None
+) -> Number:
   """Returns the mean over kinds of perturbation, each divided by `reference` if one is given.
 
   Args:
@@ -227,8 +232,8 @@ def mean_flip_rate(
 
 @checks.inputs()
 def mean_top5_distance(
-  distances: Mapping[str, float], *, reference: Mapping[str, float] | None = None
-) -> float:
+  distances: Mapping[str, Number], *, reference: Mapping[str, float] | None = None
+) -> Number:
   """Returns the mean over kinds of perturbation of `top5_distance`, or of 100 x its ratio.
 
   Args:
@@ -242,19 +247,19 @@ def mean_top5_distance(
 
 
 def _mean_ratio(
-  values: Mapping[str, float], reference: Mapping[str, float] | None, place: str
-) -> float:
+  values: Mapping[str, Number], reference: Mapping[str, float] | None, place: str
+) -> Number:
   if not values:
     raise ValueError(f"{place}: expected at least one perturbation, got none.")
   if reference is None:
-    return float(sum(values.values()) / len(values))
+    return sum(values.values()) / len(values)
   missing = sorted(set(values) - set(reference))
   if missing:
     raise ValueError(
       f"{place}: reference has no value for {', '.join(missing)}; leave them out or pass "
       "reference=None for the plain mean."
     )
-  return float(100.0 * sum(values[name] / reference[name] for name in values) / len(values))
+  return 100.0 * sum(values[name] / reference[name] for name in values) / len(values)
 
 
 def _new_places(ranks: Ranks, *, noise: bool, place: str) -> Int[Array, "V F_less_one K"]:

@@ -6,7 +6,7 @@ Everywhere: a higher score means "more in-distribution". `scores_in` are those o
 NaN.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ from jaxtyping import Array, Float
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import Logits, PerExample, Probabilities, Scalar
+from mixboost_jax.metrics.classification import namespace
 
 Positive = Literal["id", "ood"]
-ScoresIn = Float[Array, " N"]
-ScoresOut = Float[Array, " M"]
+Scores = PerExample | Float[np.ndarray, " N"]
+"""Of NumPy, in both sets: the result is computed in float64 on the host."""
+OtherScores = Float[Array, " M"] | Float[np.ndarray, " M"]
 
 
 @checks.inputs()
@@ -49,17 +51,20 @@ def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
 
 
 @checks.inputs()
-def auroc(scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar:
+def auroc(scores_in: Scores, scores_out: OtherScores) -> Scalar | float:
   """Returns P(in > out) + P(in = out) / 2, the area under the ROC curve, in [0, 1]."""
-  ordered = jnp.sort(scores_out)
-  below = jnp.searchsorted(ordered, scores_in, side="left")
-  not_above = jnp.searchsorted(ordered, scores_in, side="right")
+  xp = namespace(scores_in, scores_out)
+  ordered = xp.sort(scores_out, stable=True)
+  below = xp.searchsorted(ordered, scores_in, side="left")
+  not_above = xp.searchsorted(ordered, scores_in, side="right")
   area = ((below + not_above) / (2.0 * len(ordered))).mean()
   return _or_nan(area, scores_in, scores_out)
 
 
 @checks.inputs()
-def aupr(scores_in: ScoresIn, scores_out: ScoresOut, *, positive: Positive = "ood") -> Scalar:
+def aupr(
+  scores_in: Scores, scores_out: OtherScores, *, positive: Positive = "ood"
+) -> Scalar | float:
   """Returns the average precision, in [0, 1].
 
   It depends on how common the positives are: the convention of Hendrycks et al. 2019
@@ -74,15 +79,14 @@ def aupr(scores_in: ScoresIn, scores_out: ScoresOut, *, positive: Positive = "oo
     ValueError: if `positive` is unknown.
   """
   found, rest = _oriented(scores_in, scores_out, positive)
-  hits = _count_at_least(found, found)
-  false_alarms = _count_at_least(rest, found)
+  hits, false_alarms = _count_at_least(found, found), _count_at_least(rest, found)
   return _or_nan((hits / (hits + false_alarms)).mean(), scores_in, scores_out)
 
 
 @checks.inputs()
 def fpr_at_tpr(
-  scores_in: ScoresIn, scores_out: ScoresOut, *, tpr: float = 0.95, positive: Positive = "id"
-) -> Scalar:
+  scores_in: Scores, scores_out: OtherScores, *, tpr: float = 0.95, positive: Positive = "id"
+) -> Scalar | float:
   """Returns the fraction of negatives flagged at the threshold whose recall is closest to `tpr`.
 
   `positive="id"` is the definition of the MixBoost tables: the fraction of foreign pictures taken
@@ -106,36 +110,34 @@ def fpr_at_tpr(
   if not 0 < tpr <= 1:
     raise ValueError(f"fpr_at_tpr: tpr must be in (0, 1], got {tpr}.")
   found, rest = _oriented(scores_in, scores_out, positive)
-  thresholds = jnp.sort(found)  # ascending: recall falls, so argmin meets the larger recall first
-  num_found = _count_at_least(found, thresholds)
-  threshold = thresholds[jnp.argmin(jnp.abs(num_found - tpr * len(found)))]
-  return _or_nan((rest >= threshold).astype(jnp.float32).mean(), scores_in, scores_out)
+  num_found = _count_at_least(found, found)  # falls, so argmin meets the larger recall first
+  threshold = found[abs(num_found - tpr * len(found)).argmin()]
+  return _or_nan((rest >= threshold).mean(), scores_in, scores_out)
 
 
-def _oriented(
-  scores_in: ScoresIn, scores_out: ScoresOut, positive: Positive
-) -> tuple[Array, Array]:
-  """Returns (scores of positives, scores of negatives), higher meaning positive."""
-  return (scores_in, scores_out) if positive == "id" else (-scores_out, -scores_in)
+def _oriented(scores_in: Scores, scores_out: OtherScores, positive: Positive) -> tuple[Any, Any]:
+  """Returns the scores of positives and of negatives, higher meaning positive, both ascending."""
+  pair = (scores_in, scores_out) if positive == "id" else (-scores_out[::-1], -scores_in[::-1])
+  # A stable sort takes no time where a bootstrap hands over what is in order already.
+  found, rest = (namespace(*pair).sort(scores, stable=True) for scores in pair)
+  return found, rest
 
 
-def _or_nan(value: Scalar, scores_in: ScoresIn, scores_out: ScoresOut) -> Scalar:
+def _or_nan(value: Any, scores_in: Scores, scores_out: OtherScores) -> Scalar | float:
   """Returns the value; sorting puts NaN last, where it would pass for the best of scores."""
-  broken = jnp.isnan(scores_in).any() | jnp.isnan(scores_out).any()
-  return jnp.where(broken, jnp.nan, value)
+  xp = namespace(scores_in, scores_out)
+  broken = xp.isnan(scores_in).any() | xp.isnan(scores_out).any()
+  return xp.where(broken, xp.nan, value)[()]
 
 
-def _count_at_least(scores: Array, thresholds: Array) -> Array:
-  return len(scores) - jnp.searchsorted(jnp.sort(scores), thresholds, side="left")
+def _count_at_least(ordered: Any, thresholds: Any) -> Any:
+  return len(ordered) - namespace(ordered).searchsorted(ordered, thresholds, side="left")
 
 
 # Telling adversarial inputs from clean ones by how much a prediction changes under the defense.
 #
 # Symbols (Pang et al. 2020, arXiv:1909.11515): F -> plain, F_MI -> defended, y-hat -> argmax F,
 # DG -> detection gap.
-
-Scores = Float[np.ndarray, " N"] | PerExample
-OtherScores = Float[np.ndarray, " M"] | Float[Array, " M"]
 
 
 class Gap(NamedTuple):
@@ -226,8 +228,7 @@ def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
   def above(scores: np.ndarray) -> np.ndarray:
     return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
 
-  false_rate, true_rate = above(clean), above(adversarial)
-  return Roc(thresholds, false_rate, true_rate, float(np.trapezoid(true_rate, false_rate)))
+  return Roc(thresholds, above(clean), above(adversarial), float(auroc(adversarial, clean)))
 
 
 @checks.inputs()

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Confidence intervals of a proportion, in float64 on the host: plain numbers in and out."""
+"""How far a number can be trusted: intervals and tests, in float64 on the host.
 
+Of proportions (Wilson, Clopper-Pearson), of means (Student), of any statistic of a test set (the
+bootstrap: `replicate` for functions of JAX arrays, `resample` for the host), and the tests of
+paired runs (Wilcoxon) and of a correlation (permutations).
+"""
+
+import dataclasses
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -38,7 +45,7 @@ def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
     ValueError: if an argument is out of range.
   """
   _check(successes, count, confidence, "wilson")
-  z = normal_quantile(0.5 + 0.5 * confidence)
+  z = statistics.NormalDist().inv_cdf(0.5 + 0.5 * confidence)
   rate = successes / count
   shrink = 1.0 + z * z / count
   centre = (rate + z * z / (2 * count)) / shrink
@@ -52,8 +59,8 @@ def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
 def clopper_pearson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
   """Returns the exact interval of a proportion: covers at least at its nominal level, always.
 
-  The ends are the rates at which a binomial tail equals (1 - confidence) / 2, found by bisection of
-  the summed tail.
+  The ends are the rates at which a binomial tail equals (1 - confidence) / 2: quantiles of two beta
+  distributions.
 
   Paper: Clopper & Pearson 1934, Biometrika 26, p. 404.
 
@@ -65,30 +72,13 @@ def clopper_pearson(successes: int, count: int, *, confidence: float = 0.95) -> 
   Raises:
     ValueError: if an argument is out of range.
   """
+  from scipy import special
+
   _check(successes, count, confidence, "clopper_pearson")
-  tail = 0.5 * (1 - confidence)
-  low = 0.0 if successes == 0 else _rate_with_tail(successes, count, tail)
-  mirrored = count - successes
-  high = 1.0 if mirrored == 0 else 1.0 - _rate_with_tail(mirrored, count, tail)
-  return Interval(low, high)
-
-
-def normal_quantile(probability: float) -> float:
-  """Returns the quantile of the standard normal distribution."""
-  return statistics.NormalDist().inv_cdf(probability)
-
-
-def _rate_with_tail(successes: int, count: int, tail: float) -> float:
-  """Returns the rate p at which P(X >= successes) = tail for X ~ Binomial(count, p)."""
-  log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-  wins = np.arange(successes, count + 1)
-  log_ways = log_factorial[count] - log_factorial[wins] - log_factorial[count - wins]
-  low, high = 0.0, 1.0
-  for _ in range(60):
-    rate = 0.5 * (low + high)
-    upper = np.exp(log_ways + wins * math.log(rate) + (count - wins) * math.log1p(-rate)).sum()
-    low, high = (low, rate) if upper > tail else (rate, high)
-  return 0.5 * (low + high)
+  tail, failures = 0.5 * (1 - confidence), count - successes
+  low = special.betaincinv(successes, failures + 1, tail) if successes else 0.0
+  high = special.betaincinv(successes + 1, failures, 1 - tail) if failures else 1.0
+  return Interval(float(low), float(high))
 
 
 def _check(successes: int, count: int, confidence: float, place: str) -> None:
@@ -98,6 +88,31 @@ def _check(successes: int, count: int, confidence: float, place: str) -> None:
     )
   if not 0 < confidence < 1:
     raise ValueError(f"{place}: confidence must be in (0, 1), got {confidence}.")
+
+
+def student_interval(
+  mean: Any, stderr: Any, *, count: int, confidence: float = 0.95
+) -> tuple[Any, Any]:
+  """Returns the interval (low, high) of a mean by Student's t distribution.
+
+  Args:
+    mean: of independent values; a number, or an array of such means.
+    stderr: the standard error of each mean.
+    count: how many values each is the mean of, >= 2.
+    confidence: level in (0, 1).
+
+  Raises:
+    ValueError: with fewer than two values.
+  """
+  from scipy import special
+
+  if count < 2:
+    raise ValueError(
+      "student_interval: an interval needs at least two independent blocks of contexts, or two "
+      f"pictures, got {count}; measure more of them."
+    )
+  reach = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * stderr
+  return mean - reach, mean + reach
 
 
 # Intervals of any statistic of a test set, by the bootstrap.
@@ -182,6 +197,34 @@ def _replicate(
     return statistic_fn(*(array[places] for array in arrays))
 
   return jax.lax.map(once, jnp.arange(num_resamples), batch_size=chunk_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resamples:
+  """How often each of N examples occurs in each resample."""
+
+  counts: np.ndarray
+  """uint16[R, N]."""
+
+  def means(self, values: np.ndarray) -> np.ndarray:
+    """Returns the mean of `values[N, ...]` in each resample: [R, ...]."""
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    found = np.stack([row @ flat for row in self.counts.astype(np.float64)])
+    return (found / len(values)).reshape(len(self.counts), *values.shape[1:])
+
+
+def resample(
+  count: int, *, num_resamples: int = 1000, generator: np.random.Generator | None = None
+) -> Resamples:
+  """Draws resamples of `count` examples on the host; by default the same ones every time.
+
+  Sharing them between several statistics takes each example along through all of these.
+  """
+  draw = generator or np.random.Generator(np.random.Philox(key=count))
+  drawn = [
+    np.bincount(draw.integers(0, count, count), minlength=count) for _ in range(num_resamples)
+  ]
+  return Resamples(np.stack(drawn).astype(np.uint16))
 
 
 @checks.inputs()
@@ -353,3 +396,28 @@ def _distribution(twice_ranks: np.ndarray) -> np.ndarray:
     chances[rank : reach + rank + 1] += halves
     reach += rank
   return chances
+
+
+@checks.inputs()
+def permutation_p(
+  x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, *, num_permutations: int = 4999
+) -> tuple[float, float]:
+  """Returns Pearson's r and the share of random pairings with |r| at least as large.
+
+  All pairings are tried if there are at most 5,040.
+  """
+  first, second = (np.asarray(side, np.float64) - np.mean(side) for side in (x, y))
+  scale = float(np.linalg.norm(first) * np.linalg.norm(second))
+  if len(first) != len(second) or len(first) < 3 or not scale:
+    raise ValueError(
+      f"permutation_p: needs two lists of one length of at least 3 numbers that are not all "
+      f"equal, got {len(first)} and {len(second)}."
+    )
+  r = float(first @ second) / scale
+  if math.factorial(len(first)) <= 5040:
+    orders = np.array(list(itertools.permutations(range(len(first)))))
+    return r, float(np.mean(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
+  draw = np.random.default_rng(0)
+  orders = np.stack([draw.permutation(len(first)) for _ in range(num_permutations)])
+  reached = int(np.sum(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
+  return r, (1 + reached) / (1 + num_permutations)

@@ -6,15 +6,18 @@ not finite are stored as `null`; a `value` of `null` reads back as NaN (undefine
 """
 
 import dataclasses
+import datetime
 import json
 import math
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixboost_jax import files
+from mixboost_jax.runtime import environment
 
 SCHEMA_VERSION = 1
 SAMPLE_KINDS = ("clean", "augmented", "masked")
@@ -309,3 +312,39 @@ def _sample_problems(kind: str, path: Any) -> list[str]:
   if pure.is_absolute() or ".." in pure.parts:
     return [f"samples.{kind}: expected a path inside the run folder, got {_shown(path)}"]
   return []
+
+
+class Clock:
+  """Times a measurement, from its creation, and makes a results file of its numbers."""
+
+  def __init__(self, part: str):
+    """Starts; `part` is what the results call the seconds."""
+    self._part = part
+    self._started, self._begin = datetime.datetime.now(datetime.UTC), time.perf_counter()
+
+  def seconds(self) -> float:
+    """Returns the time since the creation."""
+    return time.perf_counter() - self._begin
+
+  def results(
+    self,
+    name: str,
+    metrics: Sequence[Metric],
+    curves: Mapping[str, Any],
+    *,
+    flags: Sequence[Flag] = (),
+  ) -> Results:
+    """Returns the results of a measurement that knows nothing of configs and command lines."""
+    return Results(
+      name=name,
+      settings={},
+      config_hash="",
+      environment=environment.describe(),
+      command="",
+      started=self._started.isoformat(timespec="seconds"),
+      seconds={self._part: self.seconds()},
+      metrics=tuple(metrics),
+      curves=dict(curves),
+      samples={},
+      flags=tuple(flags),
+    )

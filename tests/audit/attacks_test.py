@@ -218,7 +218,7 @@ def test_a_defense_of_ones_own_is_attacked_through_what_hides_its_gradient(
 
 def test_a_defense_of_ones_own_must_return_probabilities(behind_rounding, mesh, monkeypatch):
   smooth, images, labels = behind_rounding
-  monkeypatch.setattr(_sanity, "flags", lambda *_, **__: [])
+  monkeypatch.setattr(evaluate, "sanity_flags", lambda *_, **__: [])
   with pytest.raises(ValueError, match="must return probabilities"):
     audit(smooth, (images, labels), {"own": smooth}, attacks=("oblivious-1",), mesh=mesh)
 

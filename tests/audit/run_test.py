@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def unchecked_gradients():
   """These networks are sound; what the checks find is tested with those of the attacks."""
   patch = pytest.MonkeyPatch()
-  patch.setattr(audit_run.sanity, "flags", lambda *_, **__: [])
+  patch.setattr(audit_run.evaluate, "sanity_flags", lambda *_, **__: [])
   yield
   patch.undo()
 

@@ -4,8 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from mixboost_jax import evaluate, metrics
-from mixboost_jax.evaluate import _session
+from mixboost_jax import metrics
+from mixboost_jax.evaluate import _pictures, _session
+from mixboost_jax.evaluate._numbers import Place
+
+PLACE = Place("arrays", "test", "arrays", 0.95)
 
 
 @pytest.fixture(scope="module")
@@ -15,20 +18,18 @@ def calibrated():
   logits = 2 * jax.random.normal(key_logits, (1500, 4))
   labels = jax.random.categorical(key_labels, logits)
   probabilities = jax.nn.softmax(logits)
-  scores = evaluate.Scores(*(np.asarray(values) for values in _session.scores_of(logits, labels)))
-  images = np.zeros((1500, 1, 1, 1), np.uint8)
-  examples = evaluate.from_dataset((images, np.asarray(labels)), split="test")
-  return scores, examples, probabilities, labels
+  scores = _session.Scores(*(np.asarray(values) for values in _session.scores_of(logits, labels)))
+  return scores, probabilities, labels
 
 
-def summarise(calibrated, **options):
-  scores, examples, *_ = calibrated
-  found = evaluate.summarise(scores, examples, **{"ece_bins": 15, "confidence": 0.95, **options})
+def summarise(calibrated, *, ece_bins=15, confidence=0.95):
+  place = PLACE._replace(confidence=confidence)
+  found = _pictures.summarise(calibrated[0], place, ece_bins=ece_bins)
   return {metric.name: metric for metric in found}
 
 
 def test_values_are_those_of_the_metrics(calibrated):
-  *_, probabilities, labels = calibrated
+  _, probabilities, labels = calibrated
   found = summarise(calibrated)
   exact = metrics.rms_calibration_error(probabilities, labels, skip_last_bin=False)
   want = {
@@ -64,15 +65,12 @@ def test_the_same_scores_give_the_same_intervals(calibrated):
 
 def test_the_order_of_equal_confidences_does_not_matter(calibrated):
   """Certain answers of which every third is wrong: stored first, last or as they come."""
-  scores, examples, *_ = calibrated
+  scores, *_ = calibrated
   correct = (np.arange(1500) % 3 > 0).astype(np.float32)
   ones = np.ones(1500, np.float32)
   found = [
-    evaluate.summarise(
-      scores._replace(correct=correct[order], confidence=ones),
-      examples,
-      ece_bins=15,
-      confidence=0.95,
+    _pictures.summarise(
+      scores._replace(correct=correct[order], confidence=ones), PLACE, ece_bins=15
     )
     for order in (np.arange(1500), np.argsort(correct, kind="stable"), np.argsort(-correct))
   ]

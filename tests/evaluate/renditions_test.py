@@ -112,7 +112,8 @@ def test_wrong_networks_folders_and_words(renditions, one):
 
 def test_renditions_are_measured_once(renditions, one, tmp_path, monkeypatch):
   options = {"batch_size": 4, "released_dir": str(renditions), "folder": tmp_path / "kept"}
-  monkeypatch.setitem(_suites.KINDS, "renditions", _suites.KINDS["renditions"]._replace(piece=4))
+  small = dataclasses.replace(_suites.KINDS["renditions"], piece=4)
+  monkeypatch.setitem(_suites.KINDS, "renditions", small)
   asked = []
 
   def stop_after_two():

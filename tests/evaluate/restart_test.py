@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 from mixboost_jax import evaluate
-from mixboost_jax.evaluate import _attacks as pieces
-from mixboost_jax.evaluate import _budget, _runner, _sanity, _store, _suites
-from mixboost_jax.evaluate import _budget as budget_lib
-from mixboost_jax.evaluate._session import Session
+from mixboost_jax.evaluate import _attacks, _budget, _corruption, _runner, _sanity, _store, _suites
+from mixboost_jax.evaluate._session import Scorer, Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -80,11 +78,11 @@ def test_stop_anywhere_and_resume(linear_fn, easy, whole, one, tmp_path, monkeyp
   measured = []
   for name, kind in _suites.KINDS.items():
 
-    def noted(session, unit, start, stop, run=kind.run):
+    def noted(session, unit, start, stop, run=kind.measure):
       measured.append(unit.label)
       return run(session, unit, start, stop)
 
-    monkeypatch.setitem(_suites.KINDS, name, kind._replace(run=noted))
+    monkeypatch.setitem(_suites.KINDS, name, dataclasses.replace(kind, measure=noted))
   resumed = evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert numbers(resumed) == numbers(whole)  # bit for bit
   assert not {record["unit"] for record in before} & set(measured)
@@ -104,9 +102,9 @@ def test_a_signal_stops_an_evaluation_that_nobody_else_can_stop(
 
     def interrupted(*given):
       os.kill(os.getpid(), signal.SIGTERM)
-      return kind.run(*given)
+      return kind.measure(*given)
 
-    patched.setitem(_suites.KINDS, name, kind._replace(run=interrupted))
+    patched.setitem(_suites.KINDS, name, dataclasses.replace(kind, measure=interrupted))
     with pytest.raises(evaluate.Stopped) as caught:
       evaluate.evaluate(linear_fn, easy, SUITE, **options)
   assert caught.value.code == 75
@@ -134,7 +132,7 @@ def test_another_network_or_other_pictures_are_measured_anew(linear_weights, eas
 
 def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypatch):
   examples = evaluate.from_dataset(easy, split="test")
-  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  session = Session(Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   units = evaluate.expand("clean,c:fog:3,p:tilt,pgd,ood:blobs,temperature")
 
   def names(session=session):
@@ -148,12 +146,10 @@ def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypa
   assert len(set(first)) == len(first)
   assert names() == first
   with monkeypatch.context() as patch:
-    patch.setattr(_runner.corruptions, "parameters", lambda *_, **__: (0.5,))
+    patch.setattr(_corruption.corruptions, "parameters", lambda *_, **__: (0.5,))
     assert changed(first, names()) == ["c"]
   with monkeypatch.context() as patch:
-    spec = pieces.ATTACKS["pgd"]
-    options = {**spec.options, "num_steps": 21}
-    patch.setitem(pieces.ATTACKS, "pgd", dataclasses.replace(spec, options=options))
+    patch.setitem(_attacks.ATTACKS, "pgd", {**_attacks.ATTACKS["pgd"], "num_steps": 21})
     assert changed(first, names()) == ["pgd"]
   held_out = dataclasses.replace(session, held_out=session.part(0, 45))
   assert changed(first, names(held_out)) == ["temperature"]
@@ -168,12 +164,13 @@ def test_a_damaged_file_is_measured_again(linear_fn, easy, tmp_path):
 
 
 def test_pieces_cover_every_example_once(linear_fn, easy, monkeypatch):
-  monkeypatch.setitem(_suites.KINDS, "pictures", _suites.KINDS["pictures"]._replace(piece=20))
+  small = dataclasses.replace(_suites.KINDS["pictures"], piece=20)
+  monkeypatch.setitem(_suites.KINDS, "pictures", small)
   results = evaluate.evaluate(linear_fn, easy, "clean", batch_size=16)
   plain = [m for m in results.metrics if m.name == "error"]
   assert (plain[0].count, plain[0].value) == (90, 20.0)
   examples = evaluate.from_dataset(easy, split="test")
-  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  session = Session(Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   cut = _runner.cut(session, {evaluate.Unit("pictures", "clean"): 90})
   assert [(one.start, one.stop) for one in cut] == [(0, 32), (32, 64), (64, 90)]
 
@@ -194,7 +191,7 @@ def test_devices_change_nothing(linear_fn, easy, whole, num_devices):
 def test_budget_plans_sizes_keeps_them_and_says_so(
   linear_fn, easy, one, tmp_path, monkeypatch, capsys
 ):
-  speed = budget_lib.Speed(compilation=1.0, step=1.0)
+  speed = _budget.Speed(compilation=1.0, step=1.0)
   probes = []
 
   def probe(session, units, most):
@@ -225,8 +222,8 @@ def test_budget_plans_sizes_keeps_them_and_says_so(
 
 def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
   groups = [("pictures", "clean"), ("attack", "pgd")]
-  speeds = {groups[0]: budget_lib.Speed(0.0, 0.1), groups[1]: budget_lib.Speed(2.0, 1.0)}
-  sizes = budget_lib.plan(
+  speeds = {groups[0]: _budget.Speed(0.0, 0.1), groups[1]: _budget.Speed(2.0, 1.0)}
+  sizes = _budget.plan(
     12.0,
     speeds,
     dict.fromkeys(groups, 1),
@@ -234,7 +231,7 @@ def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
     dict.fromkeys(groups, 100),
   )
   assert sizes == {groups[0]: 1000, groups[1]: 900}  # 10 s: 1 for clean, 9 steps of PGD
-  poor = budget_lib.plan(
+  poor = _budget.plan(
     1.0,
     speeds,
     dict.fromkeys(groups, 1),
@@ -246,9 +243,9 @@ def test_plan_gives_what_a_cheap_group_leaves_to_the_others():
 
 def test_sizes_are_planned_in_parts_of_batches(easy):
   examples = evaluate.from_dataset(easy, split="test")
-  scorer = evaluate.Scorer(lambda v, x: x, batch_size=504)
+  scorer = Scorer(lambda v, x: x, batch_size=504)
   session = Session(scorer, (), examples, {})
-  step_of = functools.partial(budget_lib.step_of, session)
+  step_of = functools.partial(_budget.step_of, session)
   assert scorer.mesh.size == 8
   assert step_of(("corruption", "c"), 10_000) == 104  # 100, rounded up to the devices
   assert step_of(("corruption", "c"), 60) == 64
@@ -259,7 +256,7 @@ def test_sizes_are_planned_in_parts_of_batches(easy):
 @pytest.mark.parametrize(("clean", "foreign"), [(45, 9), (90, 18)])
 def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypatch, clean, foreign):
   examples = evaluate.from_dataset(easy, split="test")
-  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  session = Session(Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   planned = {("pictures", "clean"): clean, ("ood", "ood"): 90}
   monkeypatch.setattr(_budget, "_planned", lambda *_: planned)
   units = evaluate.expand("clean,ood:blobs")
@@ -272,7 +269,7 @@ def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypat
   ("text", "seconds"), [("90s", 90), ("10min", 600), ("1.5h", 5400), ("7", 7)]
 )
 def test_durations(text, seconds):
-  assert budget_lib.seconds(text) == seconds
+  assert _budget.seconds(text) == seconds
   assert evaluate.budget_problem(text) is None
 
 
@@ -285,7 +282,7 @@ def test_the_first_examples_are_a_fair_sample_of_sorted_classes(linear_fn, easy)
   images, labels = easy
   order = np.argsort(labels, kind="stable")
   examples = evaluate.from_dataset((images[order], labels[order]), split="test")
-  session = Session(evaluate.Scorer(lambda v, x: x, batch_size=8), (), examples, {})
+  session = Session(Scorer(lambda v, x: x, batch_size=8), (), examples, {})
   assert len(np.unique(session.part(0, 40).labels)) == len(np.unique(labels))
   np.testing.assert_array_equal(np.sort(session.examples.order), np.arange(90))
 

@@ -10,7 +10,7 @@ import pytest
 
 from mixboost_jax import evaluate
 from mixboost_jax.evaluate import _sanity, _suites
-from mixboost_jax.evaluate._session import Session
+from mixboost_jax.evaluate._session import Scorer, Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
@@ -43,7 +43,7 @@ def scorer(linear_fn, mesh):
     logits = linear_fn(changed) * jnp.where(kind == 3, 1e4, 1.0)
     return jax.lax.cond(kind == 1, lambda z: jax.nn.softmax(0.1 * z), lambda z: z, logits)
 
-  return evaluate.Scorer(apply_fn, batch_size=32, mesh=mesh)
+  return Scorer(apply_fn, batch_size=32, mesh=mesh)
 
 
 def test_the_number_of_pictures_that_were_there_is_named():
@@ -88,9 +88,7 @@ def test_random_logits(linear_fn, easy, mesh):
     drawn = jax.pure_callback(lambda _: rng.normal(size=shape.shape).astype("f4"), shape, seen)
     return linear_fn(images) + 1e-3 * drawn
 
-  assert names(evaluate.Scorer(apply_fn, batch_size=32, mesh=mesh), (), easy) == {
-    "random_logits": "red"
-  }
+  assert names(Scorer(apply_fn, batch_size=32, mesh=mesh), (), easy) == {"random_logits": "red"}
 
 
 def test_rounded_pictures_have_no_gradient(scorer, easy):

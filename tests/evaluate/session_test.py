@@ -7,6 +7,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mixboost_jax import evaluate
+from mixboost_jax.evaluate import _pictures
+from mixboost_jax.evaluate._session import Scorer, Scores
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
@@ -29,7 +31,7 @@ def weights(key):
 @pytest.mark.parametrize("count", [1, 8, 16, 17])
 def test_every_example_is_scored_once_and_in_order(weights, count):
   examples = make_examples(count)
-  scores = evaluate.Scorer(linear, batch_size=16)(weights, examples)
+  scores = Scorer(linear, batch_size=16)(weights, examples)
   logits = linear(weights, jnp.asarray(examples.images, jnp.float32) / 255)
   log_probabilities = np.asarray(jax.nn.log_softmax(logits))
   assert len(scores.nll) == count
@@ -53,7 +55,7 @@ def test_new_variables_need_no_new_compilation(weights):
     traces.append(images.shape)
     return linear(variables, images)
 
-  scorer = evaluate.Scorer(apply_fn, batch_size=8)
+  scorer = Scorer(apply_fn, batch_size=8)
   examples = make_examples(20)
   first, second = scorer(weights, examples), scorer(-weights, examples)
   assert traces == [(8, 4, 4, 1)]
@@ -63,7 +65,7 @@ def test_new_variables_need_no_new_compilation(weights):
 def test_sharded_variables_stay_where_they_are(weights):
   mesh = mesh_lib.create(fsdp=2)
   sharded = jax.device_put(weights, NamedSharding(mesh, PartitionSpec("fsdp")))
-  scorer = evaluate.Scorer(linear, batch_size=8, mesh=mesh)
+  scorer = Scorer(linear, batch_size=8, mesh=mesh)
   assert scorer._placed(sharded) is sharded
   examples = make_examples(11)
   np.testing.assert_allclose(
@@ -72,7 +74,7 @@ def test_sharded_variables_stay_where_they_are(weights):
 
 
 def test_works_inside_a_transfer_guard(weights):
-  scorer = evaluate.Scorer(linear, batch_size=8)
+  scorer = Scorer(linear, batch_size=8)
   with jax.transfer_guard("disallow"):
     assert len(scorer(weights, make_examples(9)).nll) == 9
 
@@ -114,10 +116,8 @@ def test_monitor_compiles_once_for_all_parameters(weights):
 
 
 def test_headline_by_hand():
-  scores = evaluate.Scores(
-    *np.array([[1, 0, 1, 0], [0.9] * 4, [1, 2, 3, 6], *3 * [[0] * 4]], np.float32)
-  )
-  assert evaluate.headline(scores) == {"clean_error": 50.0, "nll": 3.0}
+  scores = Scores(*np.array([[1, 0, 1, 0], [0.9] * 4, [1, 2, 3, 6], *3 * [[0] * 4]], np.float32))
+  assert _pictures.headline(scores) == {"clean_error": 50.0, "nll": 3.0}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_headline_by_hand():
   ],
 )
 def test_outputs_that_are_no_logits(apply_fn, message):
-  scorer = evaluate.Scorer(apply_fn, batch_size=8)
+  scorer = Scorer(apply_fn, batch_size=8)
   examples = make_examples(9, labels=[0, 1, 2] * 3)
   if message is None:
     scorer((), examples)

@@ -13,7 +13,7 @@ from PIL import Image
 from mixboost_jax import attacks, corruptions, evaluate, keys
 from mixboost_jax.data import pictures, prepare
 from mixboost_jax.evaluate import _attacks, _corruption, _films, _ood, _pictures
-from mixboost_jax.evaluate._session import MAX_PROGRAMS, Session, tag_of
+from mixboost_jax.evaluate._session import MAX_PROGRAMS, Scorer, Session, tag_of
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
@@ -21,7 +21,7 @@ from mixboost_jax.runtime import mesh as mesh_lib
 def session(linear_fn, easy):
   apply_fn, variables = evaluate.open_up(linear_fn, (16, 8, 8, 3))
   mesh = mesh_lib.create(devices=jax.devices()[:2])
-  scorer = evaluate.Scorer(apply_fn, batch_size=16, mesh=mesh)
+  scorer = Scorer(apply_fn, batch_size=16, mesh=mesh)
   examples = evaluate.from_dataset(easy, split="test")
   return Session(scorer, scorer.placed(variables), examples, {})
 
@@ -69,12 +69,11 @@ def test_pgd_stays_in_its_ball_and_lowers_the_accuracy(session):
 
 
 def test_an_attack_that_leaves_its_ball_is_caught(session, monkeypatch):
-  spec = _attacks.ATTACKS["pgd"]
   monkeypatch.setattr(_attacks.attacks, "pgd", lambda key, fn, images, labels, **_: images + 0.5)
   monkeypatch.setattr(_attacks.attacks, "project", lambda images, *_, **__: images)
   with pytest.raises(RuntimeError, match=r"left its linf ball of radius 0\.0078"):
     _attacks.attack(session, unit_of("pgd"), 0, 16)
-  assert spec.epsilon == 2 / 255
+  assert _attacks.ATTACKS["pgd"]["epsilon"] == 2 / 255
 
   def outside(session, spec):
     return lambda each, images, labels, *, epsilon: types.SimpleNamespace(images=images + 0.5)
@@ -91,8 +90,7 @@ def test_autoattack_of_a_linear_network_is_exact(session, linear_weights, monkey
     "version": ("apgd-ce",),
     "budget": attacks.Budget(num_steps=10),
   }
-  table = {"autoattack": _attacks.AttackUnit("cheap", "autoattack", cheap)}
-  monkeypatch.setattr(_attacks, "ATTACKS", table)
+  monkeypatch.setitem(_attacks.AUTOATTACKS, "autoattack", cheap)
   found = _attacks.autoattack(session, unit_of("autoattack"), 0, 32)
   part = session.part(0, 32)
   logits = np.asarray((floats(part) - 0.5).reshape(32, -1) @ linear_weights)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows and measures of a curve by hand, and the permutation test by enumeration."""
+"""Rows and measures of a curve by hand."""
 
 import json
 
@@ -64,19 +64,6 @@ def test_json_brings_everything_back():
   np.testing.assert_array_equal(again.per_game, found.per_game)
   np.testing.assert_array_equal(again.covariance, found.covariance)
   assert (again.orders, again.evaluations, again.num_contexts) == (ORDERS, 99, 4)
-
-
-def test_permutations_by_enumeration():
-  # Of the 24 pairings, only the given one and its mirror image reach |r| = 1.
-  r, p_value = interactions.permutation_p([1, 2, 3, 4], [2, 4, 6, 8])
-  assert r == pytest.approx(1)
-  assert p_value == pytest.approx(2 / 24)
-  draw = np.random.default_rng(0)
-  x = draw.normal(size=20)
-  assert interactions.permutation_p(x, x + 0.1 * draw.normal(size=20))[1] == pytest.approx(1 / 5000)
-  assert interactions.permutation_p(x, draw.normal(size=20))[1] > 0.05
-  with pytest.raises(ValueError, match="not all"):
-    interactions.permutation_p([1, 1, 1], [1, 2, 3])
 
 
 # Rows of attacking utilities and outliers, by hand.

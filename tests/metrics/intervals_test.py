@@ -15,12 +15,9 @@ CASES = [(0, 10), (10, 10), (1, 10), (5, 10), (300, 10_000), (9_999, 10_000), (2
 
 @pytest.mark.parametrize(("successes", "count"), CASES)
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])
-@pytest.mark.parametrize(
-  ("function", "method"), [(metrics.wilson, "wilson"), (metrics.clopper_pearson, "exact")]
-)
-def test_against_scipy(successes, count, confidence, function, method):
-  want = scipy.stats.binomtest(successes, count).proportion_ci(confidence, method=method)
-  value = function(successes, count, confidence=confidence)
+def test_wilson_against_scipy(successes, count, confidence):
+  want = scipy.stats.binomtest(successes, count).proportion_ci(confidence, method="wilson")
+  value = metrics.wilson(successes, count, confidence=confidence)
   np.testing.assert_allclose(value, (want.low, want.high), rtol=1e-8, atol=1e-12)
 
 
@@ -52,6 +49,27 @@ def test_errors(function, arguments, message):
     function(*arguments)
   with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\), got 95"):
     function(1, 4, confidence=95.0)
+
+
+def test_student_by_hand():
+  # One degree of freedom: Cauchy's distribution, whose quantiles are tangents.
+  low, high = metrics.student_interval(3.0, np.array([1.0, 2.0]), count=2, confidence=0.9)
+  np.testing.assert_allclose(high - 3, np.tan(np.pi * 0.45) * np.array([1, 2]), rtol=1e-9)
+  np.testing.assert_allclose(low + high, 6, rtol=1e-9)
+  with pytest.raises(ValueError, match="got 1; measure more"):
+    metrics.student_interval(3.0, 1.0, count=1)
+
+
+def test_resamples_are_the_same_every_time_and_shared():
+  draws = metrics.resample(40, num_resamples=3000)
+  np.testing.assert_array_equal(draws.counts, metrics.resample(40, num_resamples=3000).counts)
+  assert (draws.counts.sum(axis=1) == 40).all()
+  values = np.random.default_rng(0).normal(size=(40, 2))
+  means = draws.means(values)
+  assert means.shape == (3000, 2)
+  np.testing.assert_allclose(means[7], values[np.repeat(np.arange(40), draws.counts[7])].mean(0))
+  want = values.std(axis=0) / 40**0.5
+  assert (abs(means.std(axis=0) - want) < 4 * want / 6000**0.5).all()
 
 
 def test_indices_are_sorted_and_uniform(key):
@@ -223,3 +241,16 @@ def test_many_pairs():
 def test_errors_of_signed_rank(arguments, options, message):
   with pytest.raises(ValueError, match=message):
     metrics.wilcoxon(*arguments, **options)
+
+
+def test_permutations_by_enumeration():
+  # Of the 24 pairings, only the given one and its mirror image reach |r| = 1.
+  r, p_value = metrics.permutation_p([1, 2, 3, 4], [2, 4, 6, 8])
+  assert r == pytest.approx(1)
+  assert p_value == pytest.approx(2 / 24)
+  draw = np.random.default_rng(0)
+  x = draw.normal(size=20)
+  assert metrics.permutation_p(x, x + 0.1 * draw.normal(size=20))[1] == pytest.approx(1 / 5000)
+  assert metrics.permutation_p(x, draw.normal(size=20))[1] > 0.05
+  with pytest.raises(ValueError, match="not all"):
+    metrics.permutation_p([1, 1, 1], [1, 2, 3])

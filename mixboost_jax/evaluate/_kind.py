@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a kind of evaluation is: one object that says all that runner, budget and store need.
+
+A new kind is one entry of `_suites.KINDS`; that it can be asked for, planned, measured piece by
+piece, resumed, aggregated and reported follows from what the entry says.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mixboost_jax.evaluate._examples import Unit
+from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._released import Released
+from mixboost_jax.evaluate._session import Session
+from mixboost_jax.evaluate._store import Columns
+from mixboost_jax.runtime.results import Metric
+
+CLEAN = "clean"
+"""The word for the split itself, with which others are compared."""
+Curves = dict[str, list[dict[str, Any]]]
+STEP = 100
+"""Passes of the network (examples, or frames of films) by which sizes are planned."""
+
+
+class Family(NamedTuple):
+  """What was measured for one word of a suite, and what may be compared with it.
+
+  Attributes:
+    word: of the suite.
+    columns: of every unit that was asked for, equally many examples each.
+    members: the whole list that the word stands for, whether measured or not.
+    place: names of the data and level of the intervals.
+    clean: columns of the split itself, if it was measured.
+    session: the network and its examples.
+    ece_bins: bins of the expected calibration error.
+  """
+
+  word: str
+  columns: Mapping[Unit, Columns]
+  members: Sequence[str]
+  place: Place
+  clean: Columns | None
+  session: Session
+  ece_bins: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+  """One way of measuring."""
+
+  words: Callable[[bool, Sequence[str]], Mapping[str, Sequence[str]]]
+  """`(pictures are large, names of foreign sets) -> {word: members}`; () for a word of one unit."""
+  measure: Callable[[Session, Unit, int, int], Columns]
+  """`(session, unit, start, stop) -> columns` of these places of the examples."""
+  aggregate: Callable[[Family], tuple[list[Metric], Curves]]
+  """Turns the columns of a word into metrics and curves."""
+  piece: int = 5000
+  """Examples measured between two saves (rounded up to whole batches); 0: all at once."""
+  passes: Callable[[Unit], float] = lambda unit: 1.0
+  """Roughly how many passes of the network one example takes."""
+  default_examples: int = 0
+  """Most examples of a unit unless the user says otherwise: the first ones of the split, the same
+  for every unit; 0: all."""
+  quick_examples: int = 0
+  """The same in the suite `quick`."""
+  step: int = STEP
+  """Examples of the smallest part in which a budget plans."""
+  counted: str = ""
+  """What the examples are if not pictures, such as "films of ", for notes."""
+  has_severities: bool = False
+  is_attack: bool = False
+  """Whether gradients are followed, so that they have to be checked first."""
+  made_here: bool = True
+  """False: there are published files only."""
+  published: Callable[[Released, Unit, int, int], Sequence[Any]] | None = None
+  """Reads what a piece is measured on from published files, for its hash; None: never read."""
+  num_published: Callable[[Released, Unit], int] = lambda released, unit: len(released.examples)
+  """Examples that a published set has for a unit."""
+  own_pictures: Callable[[Session, Unit], np.ndarray | None] = lambda session, unit: None
+  """A set that is measured instead of the examples."""
+  count: Callable[[Session, Unit, int, int], int] = lambda session, unit, size, num_clean: size
+  """`(session, unit, planned size, examples of the word clean) -> size`."""
+  definition: Callable[[Session, Unit], Any] = lambda session, unit: None
+  """Constants that the numbers depend on: with others a unit is measured anew."""
+  prepare: Callable[[Session, Unit, int], None] = lambda session, unit, rows: None
+  """Compiles ahead what batches of so many rows need, in whatever thread it is called."""
+  suffix: Callable[[str], str] = "-{}".format
+  """Word -> what is added to the name of the data set."""
