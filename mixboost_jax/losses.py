@@ -127,6 +127,7 @@ def boost_entropy(
   *,
   align: float = 1.0,
   difference: str = "logits",
+  stop_gradient_clean: bool = False,
 ) -> PerExample:
   """Returns L_boost, the entropy of `softmax(logits - align * masked_logits)`.
 
@@ -140,10 +141,12 @@ def boost_entropy(
     masked_logits: output on the masked image.
     align: factor of `masked_logits`.
     difference: subtract logits, or softmax probabilities.
+    stop_gradient_clean: no gradient through `logits`.
 
   Returns:
     Entropy in nats, in [0, log K]; log K where the two outputs are equal and `align` is 1.
   """
+  logits = jax.lax.stop_gradient(logits) if stop_gradient_clean else logits
   if difference == "logits":
     return entropy(logits - align * masked_logits)
   if difference == "probabilities":
@@ -175,10 +178,15 @@ def mixboost(
     align: see `boost_entropy`.
     difference: see `boost_entropy`.
     label_smoothing: of the cross-entropy term.
-    stop_gradient_clean: no gradient of the boost term through `logits`.
+    stop_gradient_clean: see `boost_entropy`.
   """
-  boosted = jax.lax.stop_gradient(logits) if stop_gradient_clean else logits
-  boost = boost_entropy(boosted, masked_logits, align=align, difference=difference)
+  boost = boost_entropy(
+    logits,
+    masked_logits,
+    align=align,
+    difference=difference,
+    stop_gradient_clean=stop_gradient_clean,
+  )
   return cross_entropy(logits, labels, label_smoothing=label_smoothing) - weight * boost
 
 
