@@ -151,3 +151,7 @@ __all__ = [
   "utility_rows",
   "window_population",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__
