@@ -18,6 +18,8 @@ from jax import lax
 from jax.extend import core
 from jaxtyping import Array
 
+from mixboost_jax import checks
+
 _CONVOLUTION, _POOL, _POOL_GRADIENT = (
   "conv_general_dilated",
   "reduce_window_max",
@@ -53,6 +55,7 @@ def fast_on_cpu(fn: Callable, *, differentiated: bool = False) -> Callable:
   return run
 
 
+@checks.inputs()
 def straight_through(fn: Callable) -> Callable:
   """Returns a function of the values of `fn` that lets the gradient pass through rounding.
 
