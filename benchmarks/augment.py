@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import platform
 import resource
 import shlex
 import statistics
@@ -59,7 +58,7 @@ def main() -> None:
     "benchmark": "augment",
     "command": shlex.join(["python", *sys.argv]),
     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    "environment": environment(),
+    "environment": surroundings(),
     "peers": peers(),
     "rows": rows,
     "targets": verdicts(rows),
@@ -219,31 +218,14 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
   return found
 
 
-def environment() -> dict[str, Any]:
-  import jax
-  import numpy as np
+def surroundings() -> dict[str, Any]:
   import PIL
 
-  return {
-    "device": jax.devices()[0].device_kind,
-    "cpu": cpu_name(),
-    "cores": len(os.sched_getaffinity(0)),
-    "load": [round(v, 1) for v in os.getloadavg()],
-    "versions": {
-      "python": platform.python_version(),
-      "jax": jax.__version__,
-      "numpy": np.__version__,
-      "pillow": PIL.__version__,
-    },
-  }
+  from mixboost_jax.runtime import environment
 
-
-def cpu_name() -> str:
-  try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-  except OSError:
-    return platform.processor()
-  return next((li.split(":", 1)[1].strip() for li in lines if li.startswith("model name")), "")
+  facts = environment.describe()
+  facts["versions"]["pillow"] = PIL.__version__
+  return facts | {"load": [round(v, 1) for v in os.getloadavg()]}
 
 
 def hardware_slug() -> str:

@@ -6,7 +6,6 @@ file with flipped bits: then it may be read as long as it says the same as befor
 """
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import hashlib
@@ -769,16 +768,19 @@ def walk(tree: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
       yield from walk(value, (*path, key))
 
 
+def put_at(tree: Any, path: tuple, new: Any) -> None:
+  for key in path[:-1]:
+    tree = tree[key]
+  if new is DROPPED:
+    del tree[path[-1]]
+  else:
+    tree[path[-1]] = new
+
+
 def changed(path: tuple, new: Any) -> Callable[[pathlib.Path], Any]:
   def run(folder: pathlib.Path) -> Any:
-    tree = copy.deepcopy(results_tree())
-    at: Any = tree
-    for key in path[:-1]:
-      at = at[key]
-    if new is DROPPED:
-      del at[path[-1]]
-    else:
-      at[path[-1]] = new
+    tree = results_tree()
+    put_at(tree, path, new)
     (folder / "results.json").write_text(json.dumps(tree))
     return read_any(folder / "results.json")
 
@@ -818,13 +820,7 @@ def wrong_configs() -> Iterator[Case]:
 def configured(path: tuple, new: Any) -> Callable[[pathlib.Path], Any]:
   def run(folder: pathlib.Path) -> Any:
     tree = base.get_config().to_dict()
-    at: Any = tree
-    for key in path[:-1]:
-      at = at[key]
-    if new is DROPPED:
-      del at[path[-1]]
-    else:
-      at[path[-1]] = new
+    put_at(tree, path, new)
     return resolve(tree)
 
   return run

@@ -174,12 +174,7 @@ def main() -> None:
     "tolerances": {"mean_abs_difference": FIXED_TOLERANCE, "relative": RELATIVE_TOLERANCE,
                    "z": Z_TOLERANCE},
     "tables": table_rows,
-    "commands": [" ".join(["python", "benchmarks/corruptions.py", *public(sys.argv[1:], PLACES)])],
-    "jax": jax.__version__,
-    "backend": jax.default_backend(),
-    "machine": platform.processor() or platform.machine(),
-    "cores": os.cpu_count(),
-    "date": datetime.date.today().isoformat(),
+    **facts("corruptions"),
   }  # fmt: skip
   path = pathlib.Path(args.out)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +186,18 @@ def main() -> None:
     report["commands"] = [*before["commands"], *report["commands"]]
   report["not_run"] = not_run(report["tables"])
   path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def facts(script: str) -> dict[str, Any]:
+  """Returns by which command a report was made, on what, and when."""
+  return {
+    "commands": [" ".join(["python", f"benchmarks/{script}.py", *public(sys.argv[1:], PLACES)])],
+    "jax": jax.__version__,
+    "backend": jax.default_backend(),
+    "machine": platform.processor() or platform.machine(),
+    "cores": os.cpu_count(),
+    "date": datetime.date.today().isoformat(),
+  }
 
 
 def not_run(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

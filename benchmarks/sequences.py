@@ -14,25 +14,20 @@ noise) are compared: `z` is their mean difference over its standard error, paire
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
-import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from autoattack import public
 from corruptions import (
   FIXED_TOLERANCE,
-  PLACES,
   RELATIVE_TOLERANCE,
   SUBSTITUTES,
   Z_TOLERANCE,
   ask_peer,
+  facts,
   pictures,
 )
 
@@ -133,12 +128,7 @@ def main() -> None:
     "films": rows,
     "not_run": [name for name in corruptions.SEQUENCES if name not in rows],
     "not_compared": "the films of 224x224 pictures (make_imagenet_p.py)",
-    "commands": [" ".join(["python", "benchmarks/sequences.py", *public(sys.argv[1:], PLACES)])],
-    "jax": jax.__version__,
-    "backend": jax.default_backend(),
-    "machine": platform.processor() or platform.machine(),
-    "cores": os.cpu_count(),
-    "date": datetime.date.today().isoformat(),
+    **facts("sequences"),
   }  # fmt: skip
   path = pathlib.Path(args.out)
   path.parent.mkdir(parents=True, exist_ok=True)

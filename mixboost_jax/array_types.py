@@ -7,24 +7,19 @@ in production the annotations cost nothing.
 
 from collections.abc import Callable
 
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key
 
 Scalar = Float[Array, ""]
 Image = Float[Array, "H W C"]
 """One image, float32 in [0, 1]."""
 Images = Float[Array, "N H W C"]
 """A batch of images, float32 in [0, 1]."""
-ByteImages = UInt8[Array, "N H W C"]
-"""Images at rest; only `data/` speaks uint8."""
 Labels = Int[Array, " N"]
 SoftLabels = Float[Array, "N K"]
 """Rows are probability vectors."""
 Logits = Float[Array, "N K"]
 Probabilities = Float[Array, "N K"]
 PerExample = Float[Array, " N"]
-PatchMask = Bool[Array, "G G"]
-"""True where a cell of the patch grid is kept."""
-PatchMasks = Bool[Array, "N G G"]
 ExampleIds = Int[Array, " N"]
 PRNGKey = Key[Array, ""]
 PRNGKeys = Key[Array, " N"]

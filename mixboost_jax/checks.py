@@ -49,85 +49,67 @@ class Form(NamedTuple):
   kind: str
   dims: tuple[str, ...]
 
-  @property
-  def _star(self) -> int | None:
-    return next((i for i, dim in enumerate(self.dims) if dim[0] in "*."), None)
+  def axes(self, rank: int) -> tuple[str, ...]:
+    """Returns the axes of an array of this rank: a name with a star is any number of them."""
+    star = next((i for i, dim in enumerate(self.dims) if dim[0] in "*."), None)
+    if star is None:
+      return self.dims
+    return self.dims[:star] + ("_",) * (rank - len(self.dims) + 1) + self.dims[star + 1 :]
 
   def fits(self, array: Any) -> bool:
-    """Tells whether dtype and rank fit; a name with a star stands for any number of axes."""
-    kind = kind_of(array.dtype)
-    if self.kind not in (kind, "any") and not (self.kind == "uint8" == str(array.dtype)):
-      return False
-    return array.ndim == len(self.dims) or (
-      self._star is not None and array.ndim >= len(self.dims) - 1
-    )
-
-  def sizes(self, shape: tuple[int, ...]) -> list[tuple[str, int]]:
-    """Returns (name, size) of each axis that has a name of its own."""
-    if self._star is None:
-      return list(zip(self.dims, shape, strict=True))
-    tail = self.dims[self._star + 1 :]
-    head = self.dims[: self._star]
-    return [
-      *zip(head, shape, strict=False),
-      *zip(tail, shape[len(shape) - len(tail) :], strict=True),
-    ]
+    """Tells whether dtype and rank fit."""
+    kinds = (kind_of(array.dtype), str(array.dtype), "any")
+    return self.kind in kinds and len(self.axes(array.ndim)) == array.ndim
 
 
 class Argument(NamedTuple):
-  """What one argument may be.
-
-  Attributes:
-    name: as in the signature.
-    forms: of arrays.
-    host: whether arrays of NumPy stay ("may"), become arrays of JAX ("no"), or JAX's become
-      NumPy's ("only").
-    others: tests of what is no array.
-    words: what else it may be, for the message.
-    each: whether it is a sequence of such arrays.
-  """
+  """What one argument may be."""
 
   name: str
   forms: tuple[Form, ...]
+  """Of arrays."""
   host: Literal["no", "may", "only"] = "no"
+  """Whether NumPy's arrays stay ("may"), become JAX's ("no"), or JAX's become NumPy's ("only")."""
   others: tuple[Callable[[Any], bool], ...] = ()
+  """Tests of what is no array."""
   words: tuple[str, ...] = ()
+  """What else it may be, for the message."""
   each: bool = False
+  """Whether it is a sequence of such arrays."""
 
 
-def inputs(*, values: Values = "debug", place: str = "") -> Callable[[F], F]:
+def inputs(*, values: Values = "debug", caller: str = "") -> Callable[[F], F]:
   """Returns a decorator that checks the arguments of a function by its annotations.
 
   Args:
     values: when the values of `image`, `images`, `labels`, `soft_labels` and `probabilities` are
       looked at; see the module. "known" is for metrics, which turn nonsense into NaN while they are
       traced: concrete arrays only. "never" is for functions whose `images` may lie anywhere.
-    place: what messages begin with; the name of the function by default.
+    caller: what messages begin with; the name of the function by default.
   """
 
   def decorate(function: F) -> F:
-    where = place or function.__name__
+    said = caller or function.__name__
     parameters = inspect.signature(function).parameters
-    arguments = {name: _read(name, p.annotation) for name, p in parameters.items()}
     positional = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    read = (_read(name, p.annotation) for name, p in parameters.items())
+    arguments = {argument.name: argument for argument in read if argument}
+    looked_at = {name for name in _ROLES.keys() & arguments if arguments[name].forms}
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
       asked = {**dict(zip(positional, args, strict=False)), **kwargs}
       given, sizes = dict(asked), {}
       for name, value in asked.items():
-        if argument := arguments.get(name):
-          given[name] = _accept(where, argument, value, sizes)
-      _agree(where, given, arguments, sizes)
+        if name in arguments:
+          given[name] = _accept(said, arguments[name], value, sizes)
+      _agree(said, given, arguments, sizes)
       if values == "always":
-        _refuse_large_steps(where, given, sizes)
-      if values != "never":
-        for name in _ROLES.keys() & given.keys():
-          if (argument := arguments.get(name)) and argument.forms and given[name] is not None:
-            on_host = not isinstance(asked[name], jax.Array)
-            value = np.asarray(asked[name]) if on_host else given[name]
-            if values != "known" or not isinstance(value, Tracer):
-              _look(where, name, value, sizes, always=values in ("always", "known"))
+        _refuse_large_steps(said, given, sizes)
+      for name in looked_at & given.keys() if values != "never" else ():
+        if given[name] is not None:
+          value = given[name] if isinstance(asked[name], jax.Array) else np.asarray(asked[name])
+          _look(said, name, value, sizes, values=values)
       own = [given[name] for name in positional[: len(args)]]
       return function(*own, *args[len(own) :], **{name: given[name] for name in kwargs})
 
@@ -136,9 +118,9 @@ def inputs(*, values: Values = "debug", place: str = "") -> Callable[[F], F]:
   return decorate
 
 
-def class_numbers(place: str, name: str, labels: Any, num_classes: int) -> None:
+def class_numbers(caller: str, name: str, labels: Any, num_classes: int) -> None:
   """Raises a ValueError if known labels are no classes; looks at traced ones in debug runs only."""
-  _look(place, name, labels, {"K": (num_classes, name)}, role="labels", always=True)
+  _look(caller, name, labels, {"K": (num_classes, name)}, values="always", role="labels")
 
 
 # What the annotations ask for.
@@ -193,8 +175,8 @@ def _plain(annotation: Any) -> tuple[Callable[[Any], bool], str] | None:
   origin = typing.get_origin(annotation) or annotation
   if origin is Literal:
     choices = typing.get_args(annotation)
-    test = lambda value: isinstance(value, str) and value in choices  # noqa: E731
-    return test, " or ".join(map(repr, choices))
+    words = " or ".join(map(repr, choices))
+    return (lambda value: isinstance(value, str) and value in choices), words
   if isinstance(origin, type) and origin.__module__.startswith("mixboost_jax."):
     return (lambda value: isinstance(value, origin)), f"a {origin.__name__}"
   return _PLAIN.get(origin) if isinstance(origin, typing.Hashable) else None
@@ -221,27 +203,27 @@ def _read(name: str, annotation: Any) -> Argument | None:
 # One call.
 
 
-def _accept(place: str, argument: Argument, value: Any, sizes: Sizes) -> Any:
+def _accept(caller: str, argument: Argument, value: Any, sizes: Sizes) -> Any:
   """Returns the value, made an array if it shall be one, or raises."""
   if argument.each and hasattr(value, "__len__") and getattr(value, "ndim", 1):
+    parts = enumerate(value)
     one = argument._replace(each=False)
-    names = (f"{argument.name}[{i}]" for i in range(len(value)))
-    pairs = zip(names, value, strict=True)
-    return [_accept(place, one._replace(name=name), part, sizes) for name, part in pairs]
-  other = not (argument.forms and _is_array(value) and value.ndim)
-  if other and any(test(value) for test in argument.others):
+    return [_accept(caller, one._replace(name=f"{one.name}[{i}]"), v, sizes) for i, v in parts]
+  is_one = bool(argument.forms) and _is_array(value) and value.ndim > 0
+  if not is_one and any(test(value) for test in argument.others):
     return value.item() if isinstance(value, np.generic) else value
-  listed = not argument.others or _is_array(value) or isinstance(value, list | tuple)
-  array = _as_array(argument, value) if listed else None
+  array: Any = None
+  if not argument.others or _is_array(value) or isinstance(value, list | tuple):
+    array = _as_array(argument, value)
   for form in argument.forms:
     if array is not None and not argument.each and form.fits(array):
-      for dim, size in form.sizes(array.shape):
-        _bind(place, argument.name, dim, size, sizes)
+      for dim, size in zip(form.axes(array.ndim), array.shape, strict=True):
+        _bind(caller, argument.name, dim, size, sizes)
       unsigned = form.kind == "int" and jnp.issubdtype(array.dtype, jnp.unsignedinteger)
       return array.astype(jnp.int32) if unsigned else array
+  remedy = _remedy(argument, value if array is None else array)
   raise ValueError(
-    f"{place}: {argument.name} must be {_want(argument)}, got {_got(value)}"
-    f"{_remedy(argument, value if array is None else array)}."
+    f"{caller}: {argument.name} must be {_want(argument)}, got {_got(value)}{remedy}."
   )
 
 
@@ -267,41 +249,41 @@ def _as_array(argument: Argument, value: Any) -> Any:
   return jnp.asarray(array) if argument.host == "no" else array
 
 
-def _bind(place: str, name: str, dim: str, size: int, sizes: Sizes) -> None:
+def _bind(caller: str, name: str, dim: str, size: int, sizes: Sizes) -> None:
   """Remembers the size of an axis, or compares it with what it was."""
   if dim.isdigit() and size != int(dim):
-    raise ValueError(f"{place}: {name} must have an axis of {dim}, got {size}.")
+    raise ValueError(f"{caller}: {name} must have an axis of {dim}, got {size}.")
   if not dim.isidentifier() or dim == "_":
     return
   known, other = sizes.setdefault(dim, (size, name))
-  if known != size:
+  if known == size:
+    return
+  rule = f"the axes {dim} of {name} must be equally long"
+  if other != name:
     counted = _COUNTED.get(dim, f"entries along {dim}")
-    raise ValueError(
-      f"{place}: {other} and {name} must have the same number of {counted}, got {known} and {size}."
-      if other != name
-      else f"{place}: the axes {dim} of {name} must be equally long, got {known} and {size}."
-    )
+    rule = f"{other} and {name} must have the same number of {counted}"
+  raise ValueError(f"{caller}: {rule}, got {known} and {size}.")
 
 
-def _agree(place: str, given: dict, arguments: dict, sizes: Sizes) -> None:
+def _agree(caller: str, given: dict, arguments: dict, sizes: Sizes) -> None:
   """Compares keys with the number of examples, and a fill with that of channels."""
   key, fill = given.get("key"), given.get("fill")
-  if "N" in sizes and arguments.get("key") and key is not None and key.ndim:
+  if "N" in sizes and "key" in arguments and key is not None and key.ndim:
     number, other = sizes["N"]
     if key.shape != (number,):
       raise ValueError(
-        f"{place}: expected one key or {number} keys (one per example of {other}), got keys of "
+        f"{caller}: expected one key or {number} keys (one per example of {other}), got keys of "
         f"shape {key.shape}."
       )
   if "C" in sizes and isinstance(fill, tuple | list | jax.Array | np.ndarray):
     channels = sizes["C"][0]
     if np.ndim(fill) == 1 and len(fill) != channels:
       raise ValueError(
-        f"{place}: fill must be one number or {channels} (one per channel), got {len(fill)}."
+        f"{caller}: fill must be one number or {channels} (one per channel), got {len(fill)}."
       )
 
 
-def _refuse_large_steps(place: str, given: dict, sizes: Sizes) -> None:
+def _refuse_large_steps(caller: str, given: dict, sizes: Sizes) -> None:
   """Compares radius and step of an attack, where they are known, with the box of all pictures."""
   dims = [sizes[dim][0] for dim in "HWC" if dim in sizes]
   largest = 1.0 if given.get("norm", "linf") == "linf" else math.sqrt(math.prod(dims))
@@ -310,7 +292,7 @@ def _refuse_large_steps(place: str, given: dict, sizes: Sizes) -> None:
     if value is None or isinstance(value, Tracer) or 0 <= float(value) <= largest:
       continue
     raise ValueError(
-      f"{place}: {name} must be in [0, {largest:.4g}], got {float(value):g}; {name} is in pixel "
+      f"{caller}: {name} must be in [0, {largest:.4g}], got {float(value):g}; {name} is in pixel "
       "units of [0, 1]: 8/255, not 8."
     )
 
@@ -327,20 +309,17 @@ def _want(argument: Argument) -> str:
 def _words(name: str, form: Form) -> str:
   axes = f"[{', '.join(form.dims)}]"
   if form.kind == "key":
-    if form.dims == ("*n",):
-      return "a typed key, jax.random.key(seed), or one per example"
-    return "typed keys, one per example" if form.dims else "a typed key, jax.random.key(seed)"
+    one = "a typed key, jax.random.key(seed)"
+    keys = "typed keys, one per example" if form.dims else one
+    return f"{one}, or one per example" if form.dims == ("*n",) else keys
   if not form.dims:
     return {"int": "an integer", "bool": "True or False"}.get(form.kind, "a number")
-  if _ROLES.get(name) == "picture" and form.kind == "float":
-    return (
-      f"float32 pictures {axes} in [0, 1]"
-      if len(form.dims) == 4
-      else (f"one float32 picture {axes} in [0, 1]")
-    )
+  if form.kind == "float" and _ROLES.get(name) == "picture":
+    one = "float32 pictures" if len(form.dims) == 4 else "one float32 picture"
+    return f"{one} {axes} in [0, 1]"
   if form.kind == "int" and name == "labels":
     return f"class numbers int32{axes}"
-  if form.kind == "float" and name in ("labels", "soft_labels", "probabilities"):
+  if form.kind == "float" and name in _ROLES:
     return f"probabilities float32{axes}"
   return {"float": "float32", "int": "int32", "any": "an array "}.get(form.kind, form.kind) + axes
 
@@ -359,12 +338,12 @@ def _remedy(argument: Argument, value: Any) -> str:
   """Returns what to do about it, after a semicolon, or nothing."""
   wanted = {form.kind for form in argument.forms}
   ranks = {len(form.dims) for form in argument.forms}
-  name, kind = argument.name, kind_of(value.dtype) if _is_array(value) else ""
-  ndim = value.ndim if kind else -1
-  advice = ""
+  name, kind, ndim, dtype, advice = argument.name, "", -1, "", ""
+  if _is_array(value):
+    kind, ndim, dtype = kind_of(value.dtype), value.ndim, str(value.dtype)
   if "key" in wanted and kind != "key":
     advice = "make one with jax.random.key(seed); legacy keys: jax.random.wrap_key_data(key)"
-  elif str(getattr(value, "dtype", "")) in ("int64", "uint64", "uint32") and "int" in wanted:
+  elif "int" in wanted and dtype in ("int64", "uint64", "uint32"):
     advice = "its values do not fit into int32"
   elif "key" in wanted and ndim:
     advice = "pass one key, key[0] say"
@@ -376,12 +355,10 @@ def _remedy(argument: Argument, value: Any) -> str:
     advice = "give one picture, or lift the function to batches with jax.vmap"
   elif wanted == {"float"} and ranks == {2} and kind == "int" and ndim == 1:
     advice = f"make them of class numbers with jax.nn.one_hot({name}, num_classes)"
-  elif "int" in wanted and ndim == 2 and kind:
-    advice = (
-      f"class numbers are {name}.argmax(-1)"
-      if kind == "float" or "float" not in wanted
-      else (f"rows of probabilities are {name}.astype(jnp.float32)")
-    )
+  elif "int" in wanted and ndim == 2 and (kind == "float" or "float" not in wanted):
+    advice = f"class numbers are {name}.argmax(-1)"
+  elif "int" in wanted and ndim == 2:
+    advice = f"rows of probabilities are {name}.astype(jnp.float32)"
   elif wanted == {"int"} and kind == "float":
     advice = f"whole numbers are {name}.astype(int)"
   elif wanted == {"float"} and kind in ("int", "bool"):
@@ -394,7 +371,9 @@ def _remedy(argument: Argument, value: Any) -> str:
 # Values.
 
 
-def _look(place: str, name: str, value: Any, sizes: Sizes, *, always: bool, role: str = "") -> None:
+def _look(
+  caller: str, name: str, value: Any, sizes: Sizes, *, values: Values, role: str = ""
+) -> None:
   """Raises for values that are no pictures, labels or probabilities, where it may look at them."""
   role = role or _ROLES[name]
   if role == "labels" and kind_of(value.dtype) == "float":
@@ -402,13 +381,13 @@ def _look(place: str, name: str, value: Any, sizes: Sizes, *, always: bool, role
   if not value.size or kind_of(value.dtype) != ("int" if role == "labels" else "float"):
     return
   num_classes = sizes["K"][0] if "K" in sizes else None
-  judge = functools.partial(_judge, place, name, role, num_classes)
+  judge = functools.partial(_judge, caller, name, role, num_classes)
   if isinstance(value, np.ndarray):
     judge(*_extremes(role, value, np))
   elif isinstance(value, Tracer):
-    if DEBUG:
+    if DEBUG and values != "known":
       jax.debug.callback(judge, *_extremes(role, value, jnp))
-  elif (always or DEBUG) and value.is_fully_addressable:
+  elif (DEBUG or values != "debug") and value.is_fully_addressable:
     with jax.ensure_compile_time_eval():  # a known array inside of a traced function
       found = _extremes(role, value, jnp)
     judge(*jax.device_get(found))
@@ -421,7 +400,7 @@ def _extremes(role: str, value: Any, xp: Any) -> tuple[Any, Any]:
   return value.min(), value.max()
 
 
-def _judge(place: str, name: str, role: str, num_classes: int | None, low: Any, high: Any) -> None:
+def _judge(caller: str, name: str, role: str, num_classes: int | None, low: Any, high: Any) -> None:
   low, high = float(low), float(high)
   if role == "picture" and not (low >= -_SLACK and high <= 1 + _SLACK):
     advice = f"clip them: jnp.clip({name}, 0, 1)"
@@ -431,14 +410,14 @@ def _judge(place: str, name: str, role: str, num_classes: int | None, low: Any, 
       advice = "undo the normalisation: it is the model's first layer"
     elif high > 2:
       advice = f"divide by 255: {name} / 255"
-    raise ValueError(f"{place}: {name} must lie in [0, 1], got {low:.4g} to {high:.4g}; {advice}.")
+    raise ValueError(f"{caller}: {name} must lie in [0, 1], got {low:.4g} to {high:.4g}; {advice}.")
   if role == "labels" and not (low >= 0 and (num_classes is None or high < num_classes)):
     top = "" if num_classes is None else f" to {num_classes - 1}"
     raise ValueError(
-      f"{place}: {name} must be class numbers from 0{top}, got {low:.0f} to {high:.0f}."
+      f"{caller}: {name} must be class numbers from 0{top}, got {low:.0f} to {high:.0f}."
     )
   if role == "rows" and not (low >= -_SLACK and high <= _SUM_SLACK):
     raise ValueError(
-      f"{place}: rows of {name} must be probabilities (>= 0, sum 1), got a least value of "
+      f"{caller}: rows of {name} must be probabilities (>= 0, sum 1), got a least value of "
       f"{low:.4g} and a sum that is off by {high:.4g}; of logits take jax.nn.softmax(logits)."
     )

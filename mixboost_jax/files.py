@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads files that somebody else may have made: never a pipe, never without a limit."""
+"""Files that somebody else may have made are read with care, and ours appear whole or not at all.
+
+Reading never waits for a pipe and never goes beyond a limit. Everything is written to a hidden
+temporary name in the same folder, flushed to the disk and renamed over the target: whoever reads
+the target sees the old content or the new one, never a part.
+"""
 
 import contextlib
 import errno
@@ -19,6 +24,24 @@ MAX_JSON_BYTES = 2**28
 """No results file, config or list of contents is near this size."""
 MAX_JSON_LEVELS = 50
 """Nor near this depth, which all code that walks through them can bear."""
+TEMPORARY_PREFIX = ".writing-"
+"""Start of the temporary names; files that begin with it are left-overs of a killed process."""
+
+_GAP = 2  # white pixels between two pictures of a strip, before enlargement
+_REMEDIES = {
+  errno.ENOSPC: "the disk is full; free some space or choose another folder",
+  errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+  errno.EACCES: "no permission to write there; choose another folder",
+  errno.EPERM: "no permission to write there; choose another folder",
+  errno.EROFS: "the file system is read-only; choose another folder",
+  errno.ENOENT: "the folder does not exist",
+  errno.ENOTDIR: "a part of the path is a file, not a folder",
+  errno.EISDIR: "a folder of that name is in the way",
+}
+
+
+class WriteError(OSError):
+  """A file or folder could not be written. What was there before is untouched."""
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
@@ -102,31 +125,6 @@ def is_text(value: str) -> bool:
   return True
 
 
-# Files that appear whole or not at all.
-#
-# Everything is written to a hidden temporary name in the same folder, flushed to the disk and
-# renamed over the target. Whoever reads the target sees the old content or the new one, never a
-# part.
-
-TEMPORARY_PREFIX = ".writing-"
-"""Start of the temporary names; files that begin with it are left-overs of a killed process."""
-
-_REMEDIES = {
-  errno.ENOSPC: "the disk is full; free some space or choose another folder",
-  errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
-  errno.EACCES: "no permission to write there; choose another folder",
-  errno.EPERM: "no permission to write there; choose another folder",
-  errno.EROFS: "the file system is read-only; choose another folder",
-  errno.ENOENT: "the folder does not exist",
-  errno.ENOTDIR: "a part of the path is a file, not a folder",
-  errno.EISDIR: "a folder of that name is in the way",
-}
-
-
-class WriteError(OSError):
-  """A file or folder could not be written. What was there before is untouched."""
-
-
 def explain(error: BaseException) -> str:
   """Returns why a write failed and what to do, also for errors that only quote the system's."""
   cause: BaseException | None = error
@@ -165,7 +163,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       prefix=TEMPORARY_PREFIX, suffix=f"-{target.name}"[-80:], dir=target.parent
     )
     temporary = pathlib.Path(name)
-    os.fchmod(descriptor, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+    os.fchmod(descriptor, 0o666 & ~umask())  # mkstemp makes files that only their owner can read
     os.close(descriptor)
     yield temporary
     sync(temporary)
@@ -234,10 +232,28 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   return folder
 
 
-def _umask() -> int:
+def umask() -> int:
+  """Returns which permissions new files do not get."""
   mask = os.umask(0)
   os.umask(mask)
   return mask
+
+
+@contextlib.contextmanager
+def alone(folder: str | os.PathLike) -> Iterator[None]:
+  """Lets one process of this machine at a time work in a folder; others wait for it."""
+  try:
+    import fcntl
+  except ImportError:  # not a POSIX system: nobody waits
+    yield
+    return
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):  # some network disks cannot lock
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
 
 
 def sync(path: pathlib.Path) -> None:
@@ -252,16 +268,10 @@ def sync(path: pathlib.Path) -> None:
     os.close(descriptor)
 
 
-# Pictures for a person: a row of images as one PNG file.
-
-GAP = 2
-"""White pixels between two pictures, before enlargement."""
-
-
 def write_strip(
   path: pathlib.Path, images: Float[np.ndarray, "N H W C"], *, height: int = 96
 ) -> None:
-  """Writes images side by side, enlarged by whole pixels to about `height`.
+  """Writes images side by side for a person, enlarged by whole pixels to about `height`.
 
   Args:
     path: a `.png` file; written atomically.
@@ -273,8 +283,8 @@ def write_strip(
   pixels = np.round(np.clip(np.asarray(images), 0, 1) * 255).astype(np.uint8)
   if pixels.shape[-1] == 1:
     pixels = np.repeat(pixels, 3, axis=-1)
-  padded = np.pad(pixels, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
-  strip = np.concatenate(list(padded), axis=1)[:, :-GAP]
+  padded = np.pad(pixels, ((0, 0), (0, 0), (0, _GAP), (0, 0)), constant_values=255)
+  strip = np.concatenate(list(padded), axis=1)[:, :-_GAP]
   scale = max(1, height // strip.shape[0])
   buffer = io.BytesIO()
   Image.fromarray(strip.repeat(scale, 0).repeat(scale, 1)).save(buffer, format="PNG")

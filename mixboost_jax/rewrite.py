@@ -2,8 +2,14 @@
 """Rewrites any function: convolutions and poolings fast on XLA:CPU, gradients through rounding.
 
 The function is traced. Each equation of the program, in inner programs too, that is slow on CPU is
-exchanged for a call of its equivalent (below); everything else stays as it was traced. In the same
-way rounding is exchanged for a call that passes gradients.
+exchanged for a call of its equivalent; everything else stays as it was traced. In the same way
+rounding is exchanged for a call that passes gradients.
+
+XLA:CPU convolves fast in one order of axes: batch, space, channels for both sides and space, input
+channels, output channels for the kernel. A convolution of another order is the same up to
+transpositions around it. One of each channel by itself is written out as shifted products, since
+that kernel is slow at groups, and the gradient of max-pooling goes without XLA's slow
+select-and-scatter.
 """
 
 import functools
@@ -28,6 +34,8 @@ _CONVOLUTION, _POOL, _POOL_GRADIENT = (
 _ROUNDING, _CAST = ("round", "floor", "ceil"), "convert_element_type"
 _EXCHANGED = (_CONVOLUTION, _POOL, _POOL_GRADIENT)
 _TYPES = (jnp.float32, jnp.float16, jnp.bfloat16)  # others have no fast kernel
+_MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
+_MAX_PLACES = 64  # of a window, up to 8x8, that are written out
 
 
 def fast_on_cpu(fn: Callable, *, differentiated: bool = False) -> Callable:
@@ -206,16 +214,6 @@ def _with_fast_gradients(function: Callable, original: Callable) -> Callable[...
   return with_rule
 
 
-# Any convolution by one in the layout that XLA:CPU is fast at.
-#
-# XLA:CPU has a fast kernel for one order of axes: batch, space, channels for both sides and space,
-# input channels, output channels for the kernel. A convolution of another order is the same up to
-# transpositions around it. One of each channel by itself is written out as shifted products, since
-# that kernel is slow at groups.
-
-_MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
-
-
 def is_fast(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
   """Returns whether a convolution, given by the parameters of its equation, is fast as it is."""
   numbers = params["dimension_numbers"]
@@ -313,11 +311,6 @@ def _fast_numbers(rank: int) -> lax.ConvDimensionNumbers:
   features = (0, rank - 1, *range(1, rank - 1))
   kernel = (rank - 1, rank - 2, *range(rank - 2))
   return lax.ConvDimensionNumbers(features, kernel, features)
-
-
-# The gradient of max-pooling without XLA's select-and-scatter, which is slow on CPU.
-
-_MAX_PLACES = 64  # of a window, up to 8x8, that are written out
 
 
 def is_covered(params: dict[str, Any]) -> bool:

@@ -20,11 +20,11 @@ from mixboost_jax.attacks._balls import (
   fooled,
   largest_violation,
   norms,
-  pick,
   project,
   project_l2,
   project_linf,
 )
+from mixboost_jax.attacks._balls import pick as pick  # for the auditor; not public
 from mixboost_jax.attacks._fab import FabResult, fab
 from mixboost_jax.attacks._pgd import PRESETS, fgsm, momentum_pgd, pgd
 from mixboost_jax.attacks._predictors import (
@@ -80,7 +80,6 @@ __all__ = [
   "momentum_pgd",
   "norms",
   "pgd",
-  "pick",
   "predicted_labels",
   "project",
   "project_l2",
@@ -90,3 +89,7 @@ __all__ = [
   "straight_through",
   "transfer",
 ]
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

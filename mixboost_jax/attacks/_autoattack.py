@@ -139,7 +139,7 @@ class AutoAttack:
       lambda keys, images, labels: _balls.fooled(self.predict(keys, images), labels)
     )
 
-  @checks.inputs(values="always", place="autoattack")
+  @checks.inputs(values="always", caller="autoattack")
   def __call__(
     self,
     key: AnyKey,

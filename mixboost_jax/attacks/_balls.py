@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threat model: a norm ball around each image, inside the pixel box [0, 1]."""
+"""The threat model: a norm ball around each image in the box [0, 1], and what attacks maximise.
+
+Symbols: z -> logits, y -> label, t -> target, z_(i) -> i-th largest logit. An objective has one
+value per example; larger is worse for the defender.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -109,11 +113,6 @@ def largest_violation(images: Images, centers: Images, *, epsilon: Epsilon, norm
   """Returns by how much the worst image leaves its ball or the box; <= 0 if none does."""
   outside = jnp.max(norms(images - centers, norm=norm)) - epsilon
   return jnp.maximum(outside, jnp.maximum(jnp.max(images) - 1.0, -jnp.min(images)))
-
-
-# What an attack maximises: one value per example, larger is worse for the defender.
-#
-# Symbols: z -> logits, y -> label, t -> target, z_(i) -> i-th largest logit.
 
 
 def pick(logits: Logits, labels: Labels) -> PerExample:

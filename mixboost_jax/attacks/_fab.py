@@ -26,6 +26,7 @@ BACKWARD = 0.9
 """Share of the perturbation that is kept once the boundary is crossed."""
 MAX_BIAS = 0.1
 """Largest weight of the step seen from the clean image."""
+_TINY = 1e-30
 
 
 class State(NamedTuple):
@@ -232,16 +233,6 @@ def fab(
   return _stage.over_variants(nearest, init, jnp.arange(restarts * num_targets))
 
 
-# The shortest way from a point to a hyperplane without leaving the box [0, 1].
-#
-# Minimise ||d|| subject to <w, x + d> = b and 0 <= x + d <= 1. Every coordinate moves in the
-# direction that helps, by `min(t * rate_i, room_i)`, where `room_i` is its distance to the wall;
-# the progress is a concave, piecewise linear function of t whose root Newton's method finds from
-# the left in a few steps, without sorting its kinks.
-
-_TINY = 1e-30
-
-
 def to_hyperplane(
   points: Float[Array, "N D"],
   normals: Float[Array, "N D"],
@@ -249,7 +240,11 @@ def to_hyperplane(
   *,
   norm: str,
 ) -> Float[Array, "N D"]:
-  """Returns the displacement `d` of least norm with `<normals, points + d> = offsets`.
+  """Returns the shortest `d` with `<normals, points + d> = offsets` that stays in the box [0, 1].
+
+  Every coordinate moves in the direction that helps, by `min(t * rate_i, room_i)`, where `room_i`
+  is its distance to the wall; the progress is a concave, piecewise linear function of t whose root
+  Newton's method finds from the left in a few steps, without sorting its kinks.
 
   Paper: Croce & Hein 2020 (FAB), arXiv:1907.02044, eq. 6 and Sec. 2.2.
 

@@ -294,11 +294,6 @@ def momentum_pgd(
   )
 
 
-# The attacks of the papers, as keywords of `pgd`. Budgets are in pixel units of [0, 1].
-#
-# The untargeted attacks of Mixup Inference take the model's own clean prediction as label
-# (`predicted_labels`); the targeted ones a uniformly drawn wrong class (`random_targets`).
-
 _MIXUP_INFERENCE = {"norm": "linf", "epsilon": 8 / 255, "step_size": 2 / 255, "random_start": True}
 _JKU = {"norm": "l2", "random_start": False, "keep": "best"}
 
@@ -334,3 +329,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "random_start": True,
   },
 }
+"""The attacks of the papers, as keywords of `pgd`. The untargeted ones of Mixup Inference take the
+model's own clean prediction as label (`predicted_labels`), the targeted ones a uniformly drawn
+wrong class (`random_targets`)."""

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Square attack: a random search that sees the logits only.
 
-Paper: Andriushchenko et al. 2020, arXiv:1912.00049, Alg. 1 to 3.
+Paper: Andriushchenko et al. 2020, arXiv:1912.00049, Alg. 1 to 3; Sec. 4.3 for the L2 ball.
+
+Symbols: nu, eta -> bump, W -> windows, h -> side.
 
 Deviation: each example draws its own window from its own key, so its result does not depend on the
 batch around it; the authors' code shares one window per batch and iteration.
@@ -23,6 +25,8 @@ from mixboost_jax.attacks._balls import Epsilon
 
 _KINKS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations after which the area of the window halves (doubling gaps, 10,000 queries)."""
+
+_TINY = 1e-12
 
 Index = int | Int[Array, ""]
 
@@ -103,15 +107,6 @@ class Moves(NamedTuple):
 
   start: Callable[..., Float[Array, "H W C"]]
   propose: Callable[..., Float[Array, "H W C"]]
-
-
-# The moves of the Square attack inside an L2 ball.
-#
-# Paper: Andriushchenko et al. 2020, arXiv:1912.00049, Sec. 4.3 and Alg. 3.
-#
-# Symbols: nu, eta -> bump, W -> windows, h -> side.
-
-_TINY = 1e-12
 
 
 def bump(

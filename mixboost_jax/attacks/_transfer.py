@@ -189,9 +189,6 @@ def transfer(
   return loops.repeat(step, (start, jnp.zeros_like(images)), num_steps)[0]
 
 
-# Input diversity: with some chance, an image shrinks a little and lands anywhere on black.
-
-
 def placement(length: int, size: Scalar, offset: Scalar) -> Float[Array, "L L"]:
   """Returns the matrix that scales a line to `size` and puts it at `offset` (linear interpolation).
 

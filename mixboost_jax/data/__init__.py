@@ -46,3 +46,7 @@ __all__ = [
   "to_device",
   "to_unit",
 ]
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

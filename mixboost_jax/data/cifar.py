@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIFAR-10 and CIFAR-100 from the python archives, extracted or not."""
+"""CIFAR-10 and CIFAR-100 from the python archives, extracted or not.
+
+The archives hold pickles, which are read without running what else a pickle may contain: only plain
+Python values and numeric arrays can come out. Every other name that a file asks for is refused, so
+a tampered archive cannot start a program.
+"""
 
 import dataclasses
 import gzip
@@ -20,6 +25,11 @@ from mixboost_jax.data.dataset import Split, as_text, make_split
 SIZE = 32
 SEAL = "official.sha256"
 """Beside a prepared copy of the official archive: a checksum of its pictures and labels."""
+ARRAYS = "train_images.npy"
+RECORDS = "dataset_info.json"
+MAX_BYTES = 2**28
+"""No known archive unpacks to more than 178 MiB; a larger one is not what it claims to be."""
+_GZIP = b"\x1f\x8b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,12 +188,6 @@ def _join(parts: list[Split]) -> Split:
   return Split(images, labels, np.arange(len(labels), dtype=np.int32))
 
 
-# In which form CIFAR lies at a place: extracted, archive, arrays or array_record.
-
-ARRAYS = "train_images.npy"
-RECORDS = "dataset_info.json"
-
-
 @dataclasses.dataclass(frozen=True)
 class Found:
   """A form ("raw", "arrays" or "records") and the file or folder to read."""
@@ -223,12 +227,6 @@ def _copies(layout: Layout, place: pathlib.Path) -> Iterator[Found]:
     for info in [folder / RECORDS, *sorted(folder.glob(f"[0-9]*/{RECORDS}"), reverse=True)]:
       if info.is_file():
         yield Found("records", info.parent)
-
-
-# Reads the pickles of published data sets without running what else a pickle may contain.
-#
-# Only plain Python values and numeric numpy arrays can come out. Every other name that a file asks
-# for is refused, so a tampered archive cannot start a program.
 
 
 class _ArrayType:
@@ -327,13 +325,6 @@ def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
   if not isinstance(value, dict):
     raise ValueError(f"{place}: expected a pickled dict, got {type(value).__name__}.")
   return {k.decode("utf-8", "replace") if isinstance(k, bytes) else str(k): value[k] for k in value}
-
-
-# Files of a published archive, read from the extracted folder or straight from the .tar.gz.
-
-MAX_BYTES = 2**28
-"""No known archive unpacks to more than 178 MiB; a larger one is not what it claims to be."""
-_GZIP = b"\x1f\x8b"
 
 
 def read_files(

@@ -17,6 +17,8 @@ Pictures = UInt8[np.ndarray, "N H W C"] | UInt8[StoredPictures, "N H W C"]
 ClassNumbers = Int32[np.ndarray, " N"] | Int32[StoredLabels, " N"]
 MEAN_EXAMPLES = 512
 """How many pictures of a stored split are decoded to find the mean of its channels."""
+TEST_SHARE = 0.2
+"""Expected share of test examples where the source does not say which they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,17 +224,11 @@ def assemble(
   return Dataset(name, title, source, names, train, validation, test, mean, fingerprint)
 
 
-# Which examples are test examples when the source does not say, and in which order files come.
-#
-# Both follow from a hash of an example's name, so they do not depend on the machine, on the other
-# files, or on a seed.
-
-TEST_SHARE = 0.2
-"""Expected share of test examples."""
-
-
 def is_test(name: str) -> bool:
-  """Whether the example of this name (relative path, or row number) belongs to the test split."""
+  """Whether the example of this name (relative path, or row number) belongs to the test split.
+
+  That follows from a hash of the name: not from the machine, the other files, or a seed.
+  """
   return _number(name, b"split") < TEST_SHARE * 2**64
 
 

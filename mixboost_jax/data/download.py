@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetches an official archive over https: only when asked, resumable, checked before it counts."""
 
-import contextlib
 import http.client
 import os
 import pathlib
@@ -9,9 +8,10 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from mixboost_jax import files
 from mixboost_jax.data import cifar
 
 Progress = Callable[[int, int], None]
@@ -47,7 +47,7 @@ def fetch(
   part = target.with_name(target.name + ".part")
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target.parent):
+    with files.alone(target.parent):  # who waits finds the file of the first
       if target.is_file() and cifar.md5_of(target) == md5:
         return target
       _receive(url, part, progress or (lambda done, total: None))
@@ -126,22 +126,6 @@ def _copy(response: Any, file: Any, start: int, total: int, progress: Progress) 
     done += len(block)
     progress(done, total)
   return done
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-  """Makes processes that want the same file wait for the first, which then has it already."""
-  try:
-    import fcntl
-  except ImportError:  # not on this system: the checksum still guards against mixed writes
-    yield
-    return
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
-  finally:
-    os.close(handle)
 
 
 def show_progress(done: int, total: int) -> None:

@@ -2,15 +2,15 @@
 """Picture folders: `root/train/CLASS/x.png` with `root/test/...`, or plain `root/CLASS/x.png`.
 
 Without split folders, every example is put into one of the splits by a hash of its relative path
-(`splitting.TEST_SHARE` of them are test examples). Within a split the order is by another hash, so
+(`dataset.TEST_SHARE` of them are test examples). Within a split the order is by another hash, so
 the first N are a fair sample of all classes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,12 +19,13 @@ from jaxtyping import UInt8
 from mixboost_jax import files
 from mixboost_jax.data import arrays, dataset, pictures, places
 from mixboost_jax.data.dataset import Split, check_class_names, make_split, num_wanted
-from mixboost_jax.data.stored import StoredPictures
+from mixboost_jax.data.stored import StoredPictures, shape_of
 
 TRAIN_FOLDERS = ("train", "training")
 """Names of split folders, in any case. A folder so named that holds no folders is a class."""
 TEST_FOLDERS = ("test", "testing", "eval", "val", "valid", "validation")
 """The first of these beside a training folder is the test split; the others are not read."""
+_FORMAT = 1  # of the cached mixing sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,14 +166,9 @@ def open_splits(
   test_examples: int = 0,
   test_margin: int = 0,
 ) -> tuple[Split, Split, tuple[str, ...]]:
-  """Returns what `read` returns, but the pictures stay in their files.
+  """Returns what `read` returns for the same arguments, but the pictures stay in their files.
 
-  Args:
-    root: see `read`.
-    image_size: side in px; 0: that of the first picture, which all others must have.
-    train_examples: see `read`.
-    test_examples: see `read`.
-    test_margin: see `read`.
+  With `image_size` 0 it is that of the first picture, which all others must have.
 
   Raises:
     ValueError: see `read`.
@@ -191,10 +187,7 @@ def _open_split(
   source = FolderSource(listing)
   count = num_wanted(len(source), wanted, field=field, place=str(listing.root))
   rows = np.arange(count, dtype=np.int32)
-  shape = (image_size, image_size, 3)
-  if not image_size:
-    first = pictures.decode(source.read(0)[0], num_channels=3, image_size=0, place=source.name(0))
-    shape = (first.shape[0], first.shape[1], 3)
+  shape = (image_size, image_size, 3) if image_size else shape_of(source, 0)
   stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
   return Split(stored, np.asarray(listing.labels[:count], np.int32), rows)
 
@@ -280,19 +273,14 @@ def _read_split(
   return make_split(images, listing.labels[:count], num_classes=num_classes, place=place)
 
 
-# A folder of pictures for PixMix to mix with: fractals, feature visualisations, anything busy.
-#
-# Any tree of pictures will do. The set of the paper (Hendrycks et al. 2022, arXiv:2112.05135) is
-# two folders, `fractals/images/*.jpg` and `first_layers_resized256_onevis/images/*.jpg`: unpack
-# both into one folder and name that.
-
-_FORMAT = 1  # of the cached files
-
-
 def read_mixing_images(
   folder: str | os.PathLike, *, size: int, num_channels: int = 3, cache: pathlib.Path | None = None
 ) -> UInt8[np.ndarray, "M S S C"]:
-  """Decodes every picture below `folder`, in the order of their paths.
+  """Decodes every picture below `folder`, in the order of their paths, for PixMix to mix with.
+
+  Any tree of busy pictures will do. The set of the paper (Hendrycks et al. 2022, arXiv:2112.05135)
+  is two folders, `fractals/images/*.jpg` and `first_layers_resized256_onevis/images/*.jpg`: unpack
+  both into one folder and name that.
 
   Deviation: of a picture that is not square only the middle square is used; the paper's code
   resizes the shorter side and crops from the whole. The pictures of its set are square.
@@ -309,21 +297,23 @@ def read_mixing_images(
   """
   root = pathlib.Path(folder).expanduser()
   place = f"config.augment.mixing_dir={str(folder)!r}"
-  files = _list(root, place)
-  stored = (cache or default_cache()) / f"{_digest(files, size, num_channels)}.npy"
-  shape = (len(files), size, size, num_channels)
-  found = _load(stored, shape)
-  if found is not None:
-    return found
+  found = _list(root, place)
+  stored = (cache or default_cache()) / f"{_digest(found, size, num_channels)}.npy"
+  shape = (len(found), size, size, num_channels)
+  if (kept := _load(stored, shape)) is not None:
+    return kept
   images = pictures.read_all(
-    lambda rows: [pictures.read_file(files[i]) for i in rows],
-    len(files),
+    lambda rows: [pictures.read_file(found[i]) for i in rows],
+    len(found),
     num_channels=num_channels,
     image_size=size,
-    name_of=lambda i: str(files[i]),
+    name_of=lambda i: str(found[i]),
     place=place,
   )
-  _store(stored, images)
+  with contextlib.suppress(OSError):
+    files.make_folder(stored.parent)
+    with files.replacing(stored) as temporary, open(temporary, "wb") as file:
+      np.save(file, images)
   return images
 
 
@@ -365,20 +355,3 @@ def _load(stored: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
   except ValueError:
     return None
   return np.array(images) if images.shape == shape and images.dtype == np.uint8 else None
-
-
-def _store(stored: pathlib.Path, images: np.ndarray) -> None:
-  temporary = None
-  try:
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=stored.parent)
-    temporary = pathlib.Path(name)
-    with os.fdopen(descriptor, "wb") as file:
-      np.save(file, images)
-    os.replace(temporary, stored)
-    temporary = None
-  except OSError:
-    pass
-  finally:
-    if temporary is not None:
-      temporary.unlink(missing_ok=True)

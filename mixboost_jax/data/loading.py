@@ -263,22 +263,6 @@ def _fixed_size(settings: schema.Data, height: int, width: int) -> None:
     )
 
 
-READERS: dict[str, Callable[[schema.Data], Dataset]] = {
-  "shapes": _load_shapes,
-  "cifar10": _load_cifar,
-  "cifar100": _load_cifar,
-  "tfds": _load_tfds,
-  "folder": _load_folder,
-  "npz": _load_arrays,
-}
-"""By `config.data.name`."""
-
-# Training pictures with a wrong label on purpose, to see what a network remembers them by.
-#
-# Paper: Cheng et al. 2021, arXiv:2106.10938, Sec. 4 (50 to 300 pictures with negligible noise and
-# random labels).
-
-
 def rows(num_examples: int, *, num: int) -> Int[np.ndarray, " num"]:
   """Returns which rows of the training split are outliers; a larger `num` contains a smaller one.
 
@@ -294,6 +278,11 @@ def rows(num_examples: int, *, num: int) -> Int[np.ndarray, " num"]:
 
 def plant(split: Split, *, num: int, noise: float, num_classes: int) -> Split:
   """Returns the split with noise on `num` pictures and a random wrong label for each.
+
+  That shows what a network remembers pictures by.
+
+  Paper: Cheng et al. 2021, arXiv:2106.10938, Sec. 4 (50 to 300 pictures with negligible noise and
+  random labels).
 
   Deviation: the paper's labels are random; here never the true one, so that all are outliers.
 
@@ -311,3 +300,14 @@ def plant(split: Split, *, num: int, noise: float, num_classes: int) -> Split:
     images[row] = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
     labels[row] = (labels[row] + draw.integers(1, num_classes)) % num_classes
   return Split(images, labels, split.ids)
+
+
+READERS: dict[str, Callable[[schema.Data], Dataset]] = {
+  "shapes": _load_shapes,
+  "cifar10": _load_cifar,
+  "cifar100": _load_cifar,
+  "tfds": _load_tfds,
+  "folder": _load_folder,
+  "npz": _load_arrays,
+}
+"""By `config.data.name`."""

@@ -16,6 +16,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """File names that count as pictures, in any case."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """What such a file may hold. Pillow would open any other by its content: EPS starts Ghostscript."""
+MAX_BYTES = 8 * 2**30
+"""Largest split held in memory: 8 GiB of uint8 pictures (CIFAR-10 takes 0.15 GiB)."""
+MAX_CLASSES = 2**17
+"""More than any set has (ImageNet-21k: 21,841), and than a network could tell apart."""
 _MAX_FILE_BYTES = 2**28
 _CHUNK = 256  # pictures decoded ahead
 _LONGEST = 16  # times the shorter side; the middle is kept of anything longer
@@ -183,7 +187,7 @@ def read_all(
 
   Raises:
     ValueError: if a picture is unreadable, the pictures differ in shape, or they take more memory
-      than `limits` allows.
+      than `MAX_BYTES`.
   """
 
   def decode_one(i: int, raw: bytes) -> np.ndarray:
@@ -209,14 +213,6 @@ def read_all(
 
 def _size(shape: Sequence[int]) -> str:
   return "x".join(map(str, shape))
-
-
-# Refuses sets that do not fit in memory before a single picture is read.
-
-MAX_BYTES = 8 * 2**30
-"""Largest split held in memory: 8 GiB of uint8 pictures (CIFAR-10 takes 0.15 GiB)."""
-MAX_CLASSES = 2**17
-"""More than any set has (ImageNet-21k: 21,841), and than a network could tell apart."""
 
 
 class TooLargeError(ValueError):

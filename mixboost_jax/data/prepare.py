@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixboost_jax import files
 from mixboost_jax.data import cifar, download, folders, pictures, records
 from mixboost_jax.data.dataset import Split
 
@@ -170,9 +171,6 @@ def _verdict(place: pathlib.Path, layout: cifar.Layout, is_official: bool) -> st
   )
 
 
-# Writes a set as TFDS array_record or as `.npy` files: all or nothing, without TensorFlow.
-
-
 class Example(NamedTuple):
   """One picture file (PNG, JPEG) with its label and a name that never changes."""
 
@@ -291,14 +289,16 @@ def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
   temporary = None
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".writing-{target.name}-", dir=target.parent))
-    temporary.chmod(0o777 & ~_umask())
+    temporary = pathlib.Path(
+      tempfile.mkdtemp(prefix=f"{files.TEMPORARY_PREFIX}{target.name}-", dir=target.parent)
+    )
+    temporary.chmod(0o777 & ~files.umask())
     yield temporary
     for file in temporary.rglob("*"):
-      _sync(file)
+      files.sync(file)
     os.replace(temporary, target)
     temporary = None
-    _sync(target.parent)
+    files.sync(target.parent)
   except OSError as error:
     raise ValueError(
       f"{target}: not written ({error}); free some space or choose another --out."
@@ -417,20 +417,6 @@ def _write_shards(
     path = folder / f"{stem}-{i:05d}"
     path.rename(folder / f"{path.name}-of-{len(lengths):05d}")
   return lengths, total
-
-
-def _sync(path: pathlib.Path) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
-
-
-def _umask() -> int:
-  current = os.umask(0)
-  os.umask(current)
-  return current
 
 
 if __name__ == "__main__":

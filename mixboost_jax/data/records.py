@@ -3,20 +3,20 @@
 
 Nothing is ever downloaded or prepared here: the folder either holds the set or it does not. The
 training split is `train`; the test split is `test`, else `validation`, else the share of `train`
-that a hash of the row number picks (`splitting.TEST_SHARE`). Rows keep their stored order.
+that a hash of the row number picks (`dataset.TEST_SHARE`). Rows keep their stored order.
 """
 
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mixboost_jax.data import dataset, pictures
 from mixboost_jax.data.dataset import Split, make_split, num_wanted
-from mixboost_jax.data.stored import StoredLabels, StoredPictures
+from mixboost_jax.data.stored import StoredLabels, StoredPictures, shape_of
 
 INFO = "dataset_info.json"
 TEST_SPLITS = ("test", "validation")
@@ -27,11 +27,10 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """Some rows of one stored split: where they are and which ids they have."""
+  """Some rows of one stored split; an example's id is the number of its row."""
 
   split: str
   rows: np.ndarray
-  ids: np.ndarray
 
 
 def find(name: str, places: Sequence[pathlib.Path]) -> pathlib.Path | None:
@@ -82,27 +81,61 @@ def read(
   """
   builder, keys, names = open_set(folder)
   splits = []
-  for part, wanted, field, margin in zip(
-    stored_parts(builder, folder, keys),
-    (train_examples, test_examples),
-    ("train_examples", "test_examples"),
-    (0, test_margin),
-    strict=True,
+  for part, place, margin in _wanted(
+    builder, folder, keys, train_examples, test_examples, test_margin
   ):
+    images, labels = _rows(builder, part.split, part.rows, keys, image_size, place, margin)
+    split = make_split(images, labels, num_classes=len(names), place=place)
+    splits.append(dataclasses.replace(split, ids=part.rows))
+  return splits[0], splits[1], names
+
+
+def open_splits(
+  folder: pathlib.Path,
+  *,
+  image_size: int,
+  train_examples: int = 0,
+  test_examples: int = 0,
+  test_margin: int = 0,
+) -> tuple[Split, Split, tuple[str, ...]]:
+  """Returns what `read` returns for the same arguments, but all stays in the files.
+
+  With `image_size` 0 it is that of the first picture, which all others must have.
+
+  Raises:
+    ValueError: see `read`.
+  """
+  builder, keys, names = open_set(folder)
+  splits = []
+  for part, place, margin in _wanted(
+    builder, folder, keys, train_examples, test_examples, test_margin
+  ):
+    source = RecordSource(builder, part.split, keys, len(names), place)
+    shape = (image_size, image_size, source.num_channels)
+    if not image_size:
+      shape = shape_of(source, int(part.rows[0]))
+    labels = StoredLabels(source, part.rows)
+    stored = StoredPictures(source, part.rows, shape, resize=bool(image_size), margin=margin)
+    splits.append(Split(stored, labels, part.rows))
+  return splits[0], splits[1], names
+
+
+def _wanted(
+  builder: Any,
+  folder: pathlib.Path,
+  keys: tuple[str, str, int],
+  train_examples: int,
+  test_examples: int,
+  test_margin: int,
+) -> Iterator[tuple[Part, str, int]]:
+  """Yields the rows asked for of both splits, their name in messages, and their margin."""
+  asked = (("train_examples", train_examples, 0), ("test_examples", test_examples, test_margin))
+  for part, (field, wanted, margin) in zip(stored_parts(builder, folder, keys), asked, strict=True):
     place = f"{folder} ({part.split})"
     count = num_wanted(len(part.rows), wanted, field=field, place=place)
-    images, labels = _rows(
-      builder,
-      part.split,
-      part.rows[:count],
-      keys,
-      image_size,
-      place,
-      margin,
-    )
-    split = make_split(images, labels, num_classes=len(names), place=place)
-    splits.append(dataclasses.replace(split, ids=part.ids[:count]))
-  return splits[0], splits[1], names
+    if not count:
+      raise ValueError(f"{place}: no pictures.")
+    yield Part(part.split, part.rows[:count]), place, margin
 
 
 def read_split(
@@ -228,11 +261,9 @@ def stored_parts(
   place = str(folder)
   test = next((name for name in TEST_SPLITS if _is_labelled(builder, name, keys, place)), None)
   if test is not None:
-    test_rows = np.arange(stored[test], dtype=np.int32)
-    return Part("train", rows, rows), Part(test, test_rows, test_rows)
+    return Part("train", rows), Part(test, np.arange(stored[test], dtype=np.int32))
   is_test = np.array([dataset.is_test(str(row)) for row in rows], bool)
-  train_rows, test_rows = rows[~is_test], rows[is_test]
-  return Part("train", train_rows, train_rows), Part("train", test_rows, test_rows)
+  return Part("train", rows[~is_test]), Part("train", rows[is_test])
 
 
 def _is_labelled(builder: Any, split: str, keys: tuple[str, str, int], place: str) -> bool:
@@ -296,56 +327,6 @@ def open_rows(builder: Any, split: str, image_key: str, place: str) -> Any:
     return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
   except Exception as error:  # whatever the reader raises on damaged files
     raise ValueError(f"{place}: unreadable array_record ({error}); prepare it again.") from error
-
-
-# TFDS array_record sets whose pictures stay in their files; see `stored.py`.
-
-
-def open_splits(
-  folder: pathlib.Path,
-  *,
-  image_size: int,
-  train_examples: int = 0,
-  test_examples: int = 0,
-  test_margin: int = 0,
-) -> tuple[Split, Split, tuple[str, ...]]:
-  """Returns what `records.read` returns, but pictures and labels stay in the files.
-
-  Args:
-    folder: see `records.read`.
-    image_size: side in px; 0: that of the first picture, which all others must have.
-    train_examples: see `records.read`.
-    test_examples: see `records.read`.
-    test_margin: see `records.read`.
-
-  Raises:
-    ValueError: see `records.read`.
-  """
-  builder, keys, names = open_set(folder)
-  splits = []
-  for part, wanted, field, margin in zip(
-    stored_parts(builder, folder, keys),
-    (train_examples, test_examples),
-    ("train_examples", "test_examples"),
-    (0, test_margin),
-    strict=True,
-  ):
-    place = f"{folder} ({part.split})"
-    count = num_wanted(len(part.rows), wanted, field=field, place=place)
-    if not count:
-      raise ValueError(f"{place}: no pictures.")
-    source = RecordSource(builder, part.split, keys, len(names), place)
-    rows = part.rows[:count]
-    shape = (image_size, image_size, keys[2])
-    if not image_size:
-      first, _ = source.read(int(rows[0]))
-      name = source.name(int(rows[0]))
-      found = pictures.decode(first, num_channels=keys[2], image_size=0, place=name).shape
-      shape = (found[0], found[1], keys[2])
-    labels = StoredLabels(source, rows)
-    stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
-    splits.append(Split(stored, labels, part.ids[:count]))
-  return splits[0], splits[1], names
 
 
 class RecordSource:

@@ -7,7 +7,9 @@ others. Colours, contrast, position, size, angle, background and small textured 
 object say nothing about the class. Pictures of one id at different agreements differ in the fill
 pattern only, so tests with agreeing, neutral and conflicting texture are paired.
 
-A picture is a pure function of (seed, id, texture_agreement).
+A picture is a pure function of (seed, id, texture_agreement). An outline is kept as a table of
+signed distances (negative inside), from which any size and angle is drawn with clean edges; a
+texture as a periodic tile with values in [0, 1], a blend between two colours.
 """
 
 import functools
@@ -18,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from mixboost_jax import keys
 from mixboost_jax.array_types import ExampleIds, PRNGKey, Scalar
@@ -26,11 +28,12 @@ from mixboost_jax.data.dataset import Split
 
 SIZE = 32
 """Side of a picture in pixels."""
-# The ten outlines of the `shapes` set: the global cue, which is the class.
-#
-# An outline is kept as a table of signed distances (negative inside), from which any size and angle
-# is drawn with clean edges.
-
+RESOLUTION = 64
+"""Samples per side of a table."""
+EXTENT = 1.5
+"""A table spans [-EXTENT, EXTENT]; outlines reach to about 1 (`y` points down)."""
+PERIOD = 16.0
+"""Side of a tile in pixels of a picture."""
 CLASS_NAMES = (
   "disk",
   "ring",
@@ -42,6 +45,19 @@ CLASS_NAMES = (
   "heart",
   "hourglass",
   "arrow",
+)
+
+TEXTURE_NAMES = (
+  "horizontal stripes",
+  "vertical stripes",
+  "diagonal stripes",
+  "checks",
+  "dots",
+  "mesh",
+  "plain",
+  "speckle",
+  "zigzag",
+  "wide stripes",
 )
 
 NUM_CLASSES = len(CLASS_NAMES)
@@ -89,15 +105,6 @@ def generate(ids: Int[np.ndarray, " N"], *, texture_agreement: float, seed: int 
     stop = min(start + _CHUNK, len(ids))
     images[start:stop] = np.asarray(drawn)[: stop - start]
   return Split(images, (ids % NUM_CLASSES).astype(np.int32), ids)
-
-
-def textures_of(
-  ids: Int[np.ndarray, " N"], *, texture_agreement: float, seed: int = SEED
-) -> Int32[np.ndarray, " N"]:
-  """Returns which texture each of these pictures has: the class whose texture it is."""
-  key = keys.stream_key(keys.root_key(seed), keys.Stream.DATA)
-  scenes = _scenes(key, jnp.asarray(ids, jnp.int32), jnp.float32(texture_agreement))
-  return np.asarray(scenes.texture, np.int32)
 
 
 @jax.jit
@@ -216,12 +223,6 @@ def _paint(picture: Array, cover: Plane, blend: Plane, light: Array, dark: Array
   return picture + cover[..., None] * (fill - picture)
 
 
-RESOLUTION = 64
-"""Samples per side of a table."""
-EXTENT = 1.5
-"""A table spans [-EXTENT, EXTENT]; outlines reach to about 1 (`y` points down)."""
-
-
 def polygon_distance(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
   """Returns the signed distance to a closed polygon.
 
@@ -291,27 +292,6 @@ def distance_tables() -> np.ndarray:
     "arrow": polygon_distance(x, y, _arrow()),
   }
   return np.stack([tables[name] for name in CLASS_NAMES]).astype(np.float32)
-
-
-# The ten fill patterns of the `shapes` set: the local cue, which goes with a class only mostly.
-#
-# A pattern is kept as a periodic tile with values in [0, 1], a blend between two colours.
-
-PERIOD = 16.0
-"""Side of a tile in pixels of a picture."""
-
-TEXTURE_NAMES = (
-  "horizontal stripes",
-  "vertical stripes",
-  "diagonal stripes",
-  "checks",
-  "dots",
-  "mesh",
-  "plain",
-  "speckle",
-  "zigzag",
-  "wide stripes",
-)
 
 
 def _bands(phase: np.ndarray) -> np.ndarray:

@@ -43,6 +43,16 @@ class Source(Protocol):
     ...
 
 
+def shape_of(source: Source, row: int) -> tuple[int, int, int]:
+  """Returns height, width and channels of a picture as it is stored.
+
+  Raises:
+    ValueError: naming the file and the remedy.
+  """
+  height, width = pictures.size_of(source.read(row)[0], place=source.name(row))
+  return height, width, source.num_channels
+
+
 class StoredPictures:
   """Looks like uint8[N, H, W, C]."""
 
@@ -124,28 +134,26 @@ class StoredPictures:
     row = int(self.rows[place])
     height, _, channels = self.picture_shape
     raw, label = self.source.read(row)
-    place_name = self.source.name(row)
-    size = height if self.resize or window else 0
+    name = self.source.name(row)
     image = pictures.decode(
       raw,
       num_channels=channels,
-      image_size=size,
-      place=place_name,
+      image_size=height if self.resize or window else 0,
+      place=name,
       margin=self.margin,
       window=window,
     )
     if image.shape != self.picture_shape:
       found, wanted = ("x".join(map(str, shape)) for shape in (image.shape, self.picture_shape))
       raise ValueError(
-        f"{place_name}: a picture of {found} among pictures of {wanted}; set "
+        f"{name}: a picture of {found} among pictures of {wanted}; set "
         "config.data.image_size to resize all."
       )
     return image, label
 
   def size_of(self, place: int) -> tuple[int, int]:
     """Returns height and width of a picture as it is stored."""
-    row = int(self.rows[place])
-    return pictures.size_of(self.source.read(row)[0], place=self.source.name(row))
+    return shape_of(self.source, int(self.rows[place]))[:2]
 
 
 class StoredLabels:

@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frame of every defense here: predict on many random versions of an image and average.
 
+Here, too, are the defenses that average over local transformations, the yardsticks of Mixup
+Inference. They share one signature: `(key, logits_fn, images, *, <strength>, num_draws, max_rows,
+has_gradient) -> probabilities`; see `average_over` for the last three. Each transformation is a
+draw and a deterministic core; all but the noise work on images quantised to 8 bits by truncation,
+as the published code does. The gradient passes straight through the rounding, so they can be
+attacked end to end.
+
 A draw depends on the example's key and its number alone. Rows (draw, example) are evaluated in
 compiled chunks, so memory does not grow with the number of draws.
 """
@@ -26,6 +33,7 @@ from mixboost_jax.array_types import (
 
 ViewFn = Callable[[Array, Array], Array]
 """`(keys[R], example[R]) -> images[R, H, W, C]`: one random version of each example asked for."""
+Index = int | Int[Array, ""]
 
 
 @checks.inputs()
@@ -101,12 +109,6 @@ def average_over(
   ).mean(axis=0)
 
 
-# Defenses that average over local transformations, the yardsticks of Mixup Inference.
-#
-# They share one signature: `(key, logits_fn, images, *, <strength>, num_draws, max_rows,
-# has_gradient) -> probabilities`; see `average_over` for the last three.
-
-
 @checks.inputs()
 def gaussian_noise(
   key: AnyKey,
@@ -120,15 +122,8 @@ def gaussian_noise(
 ) -> Probabilities:
   """Averages over Gaussian noise of standard deviation `noise_std` (pixels in [0, 1])."""
   transform = functools.partial(add_noise, noise_std=noise_std)
-  return average_over(
-    key,
-    logits_fn,
-    images,
-    transform,
-    num_draws=num_draws,
-    max_rows=max_rows,
-    has_gradient=has_gradient,
-  )
+  options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
+  return average_over(key, logits_fn, images, transform, **options)
 
 
 @checks.inputs()
@@ -144,15 +139,8 @@ def rotation(
 ) -> Probabilities:
   """Averages over rotations by up to `max_degrees` either way."""
   transform = functools.partial(random_rotation, max_degrees=max_degrees)
-  return average_over(
-    key,
-    logits_fn,
-    images,
-    transform,
-    num_draws=num_draws,
-    max_rows=max_rows,
-    has_gradient=has_gradient,
-  )
+  options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
+  return average_over(key, logits_fn, images, transform, **options)
 
 
 @checks.inputs()
@@ -169,15 +157,8 @@ def crop_pad(
 ) -> Probabilities:
   """Averages over random crops, padded back at random places (Xie et al. 2018)."""
   transform = functools.partial(crop_and_pad, min_size=min_size, max_size=max_size)
-  return average_over(
-    key,
-    logits_fn,
-    images,
-    transform,
-    num_draws=num_draws,
-    max_rows=max_rows,
-    has_gradient=has_gradient,
-  )
+  options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
+  return average_over(key, logits_fn, images, transform, **options)
 
 
 @checks.inputs()
@@ -194,23 +175,8 @@ def crop_resize(
 ) -> Probabilities:
   """Averages over random crops, enlarged to full size (Guo et al. 2018)."""
   transform = functools.partial(crop_and_resize, min_size=min_size, max_size=max_size)
-  return average_over(
-    key,
-    logits_fn,
-    images,
-    transform,
-    num_draws=num_draws,
-    max_rows=max_rows,
-    has_gradient=has_gradient,
-  )
-
-
-# The random transformations of the baseline defenses, each as draw + deterministic core.
-#
-# All but the noise work on images quantised to 8 bits by truncation, as the published code does.
-# The gradient passes straight through the rounding, so they can be attacked end to end.
-
-Index = int | Int[Array, ""]
+  options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
+  return average_over(key, logits_fn, images, transform, **options)
 
 
 @jax.custom_jvp

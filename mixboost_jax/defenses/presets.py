@@ -15,6 +15,14 @@ from mixboost_jax.defenses import averaging, mixup
 from mixboost_jax.defenses import pool as pools
 
 DRAWS = {"num_draws": 30}
+_COMBINED = {
+  "name": "mixup_inference",
+  "mode": "combined",
+  "mix_weight_pl": 0.5,
+  "mix_weight": 0.4,
+  "threshold": 0.2,
+  **DRAWS,
+}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
   "cifar10/erm": {
@@ -26,14 +34,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "crop-pad": {"name": "crop_pad", "min_size": 16, "max_size": 24, **DRAWS},
     "crop-resize": {"name": "crop_resize", "min_size": 22, "max_size": 30, **DRAWS},
     "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.5, **DRAWS},
-    "mi-combined": {
-      "name": "mixup_inference",
-      "mode": "combined",
-      "mix_weight_pl": 0.5,
-      "mix_weight": 0.4,
-      "threshold": 0.2,
-      **DRAWS,
-    },
+    "mi-combined": _COMBINED,
   },
   "cifar10/at": {
     "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.8, **DRAWS},
@@ -51,14 +52,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "crop-pad": {"name": "crop_pad", "min_size": 18, "max_size": 26, **DRAWS},
     "crop-resize": {"name": "crop_resize", "min_size": 24, "max_size": 32, **DRAWS},
     "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.5, **DRAWS},
-    "mi-combined": {
-      "name": "mixup_inference",
-      "mode": "combined",
-      "mix_weight_pl": 0.5,
-      "mix_weight": 0.4,
-      "threshold": 0.2,
-      **DRAWS,
-    },
+    "mi-combined": _COMBINED,
   },
   "cifar100/iat": {
     "gaussian-noise": {"name": "gaussian_noise", "noise_std": 0.06 / 2, **DRAWS},
@@ -68,8 +62,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, **DRAWS},
   },
 }
-
-# From a name and its keywords to a defended predictor.
 
 DEFENSES: dict[str, Callable] = {
   "gaussian_noise": averaging.gaussian_noise,

@@ -30,3 +30,7 @@ __all__ = [
   "name_problem",
   "to_torch",
 ]
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network as a pure function of plain dicts: the form that training speaks."""
+"""A network as a pure function of plain dicts, as training speaks; any classifier as a `logits_fn`.
+
+A `logits_fn` maps images in [0, 1] to float32 logits in evaluation mode. All made here are
+`jax.tree_util.Partial`s: called like a function, and since that is also a pytree it can be an
+*argument* of a jitted function: the weights are then inputs of the compiled program, not constants
+inside it.
+"""
 
 import dataclasses
 import functools
@@ -87,13 +93,6 @@ def _apply(
     taps=taps,
   )
   return logits, to_dict(nnx.state(model, nnx.BatchStat))
-
-
-# Any classifier as a `logits_fn`: images in [0, 1] in, float32 logits out, evaluation mode.
-#
-# Every function here returns a `jax.tree_util.Partial`. It is called like a function, and since it
-# is also a pytree it can be an *argument* of a jitted function: the weights are then inputs of the
-# compiled program, not constants inside it.
 
 
 def logits_fn(model: nnx.Module) -> LogitsFn:

@@ -1,5 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution and linear layers: float32 parameters, computed in the dtype of their inputs."""
+"""The layers of all networks: float32 parameters, computed in the dtype of their inputs.
+
+On CPU the gradients of a convolution are our own (`_conv2d`), so that attacks and other loops
+around a network run at full speed; on accelerators JAX's are used. XLA:CPU has a fast kernel for
+one layout only (NHWC input, HWIO kernel). The gradients that JAX derives use others; outside loops
+a compiler pass rewrites them, inside `lax.scan` and `lax.fori_loop` they run several times slower
+(`benchmarks/loops.py`). The loops of this library rewrite any network (`rewrite.py`); these
+gradients are fast in anybody's loops.
+
+The mask of dropout belongs to the example, not to the batch. A threefry generator costs more than
+the convolution it regularises on some backends, and asking it for 16 bits costs as much as asking
+for 32. So threefry gives 64 bits per row and forward pass, and a keyed mixing function of the
+position turns them into the bits of every mask.
+"""
 
 import contextlib
 import contextvars
@@ -88,11 +101,6 @@ class Linear(nnx.Module):
     return inputs @ kernel + self.bias[...].astype(inputs.dtype)[None]
 
 
-# The one convolution of all networks, and the pooling that goes with it.
-#
-# On CPU its gradients are our own (`_conv2d` below), so that attacks and other loops around a
-# network run at full speed; on accelerators JAX's are used.
-
 _forward_mode = contextvars.ContextVar("forward_mode", default=False)
 
 
@@ -108,13 +116,6 @@ def forward_mode() -> Iterator[None]:
   finally:
     _forward_mode.reset(token)
 
-
-# Both gradients of a convolution, written as convolutions in the layout that XLA:CPU is fast at.
-#
-# XLA:CPU has a fast kernel for one layout only (NHWC input, HWIO kernel). The gradients that JAX
-# derives use others; outside loops a compiler pass rewrites them, inside `lax.scan` and
-# `lax.fori_loop` they run several times slower (`benchmarks/loops.py`). The loops of this library
-# rewrite any network (`rewrite.py`); these gradients are fast in anybody's loops.
 
 Features = Float[Array, "N H W C"]
 Kernel = Float[Array, "R S C D"]
@@ -305,24 +306,20 @@ def mean_pool(inputs: Float[Array, "N H W C"]) -> Float[Array, "N C"]:
   return jnp.mean(inputs.astype(jnp.float32), axis=(1, 2))
 
 
-# Batch normalisation that keeps the views of an example apart.
-
 MOMENTUM = 0.1
 """Weight of the newest batch in the running statistics."""
 EPSILON = 1e-5
 
-# How one forward pass is to be computed; handed to every layer that needs to know.
-
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-  """One forward pass.
+  """How one forward pass is to be computed; handed to every layer that needs to know.
 
   Attributes:
     train: use batch statistics and dropout.
     num_views: rows per example; row = example * num_views + view, and view 0 is the clean one.
-    batchnorm_views: see `batchnorm.BatchNorm`.
-    dropout_seeds: see `dropout.seeds_of`; None where nothing is dropped.
+    batchnorm_views: see `BatchNorm`.
+    dropout_seeds: see `seeds_of`; None where nothing is dropped.
   """
 
   train: bool
@@ -403,12 +400,6 @@ def _moments(stacked: Float[Array, "N V H W C"]) -> tuple[Float[Array, "V C"], F
   return mean, jnp.mean(jnp.square(centred), axis=(0, 2, 3))
 
 
-# Dropout whose mask belongs to the example, not to the batch.
-#
-# A threefry generator costs more than the convolution it regularises on some backends, and asking
-# it for 16 bits costs as much as asking for 32. So threefry gives 64 bits per row and forward pass,
-# and a keyed mixing function of the position turns them into the bits of every mask.
-
 _LEVELS = 2**16
 _STEP = 0x9E3779B9  # 2^32 / golden ratio, odd: spreads consecutive numbers
 
@@ -461,9 +452,6 @@ def _mix(word: UInt32[Array, "*n"]) -> UInt32[Array, "*n"]:
   word = (word ^ (word >> 16)) * jnp.uint32(0x21F0AAAD)
   word = (word ^ (word >> 15)) * jnp.uint32(0xD35A2D97)
   return word ^ (word >> 15)
-
-
-# Blocks applied one after the other.
 
 
 class Sequence(nnx.Module):

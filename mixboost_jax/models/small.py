@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network that compiles and trains in a moment, for tests and first trials."""
+"""Small networks: one that compiles and trains in a moment, and the small AlexNet."""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -61,11 +61,8 @@ class TinyCnn(Network):
     return self.fc(features)
 
 
-# The small AlexNet on which interaction losses were first studied; no batch normalisation.
-
-
 class AlexNet(Network):
-  """Five convolutions with three max pools, then three fully connected layers.
+  """Five convolutions with three max pools, then three fully connected layers, not normalised.
 
   conv7 64 - pool - conv5 192 - pool - conv3 384 - conv3 256 - conv3 256 - pool - fc 512 - fc 512 -
   fc K, relu everywhere, dropout before the two hidden linear layers (the usual rate is 0.5). The

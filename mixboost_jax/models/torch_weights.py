@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Built-in networks from weights in PyTorch layout, and back."""
+"""Built-in networks from weights in PyTorch layout, and back.
+
+Files are safetensors, npz, or PyTorch's own where it is installed. Nothing here unpickles: `.npz`
+is read without objects and `.pth` with `weights_only=True`.
+"""
 
 import math
 import mmap
@@ -20,6 +24,9 @@ from mixboost_jax.models.preact_resnet import PreactResNet
 from mixboost_jax.models.resnet import ResNet
 from mixboost_jax.models.weights import ZeroWeights
 from mixboost_jax.models.wide_resnet import WideResNet
+
+Path = tuple[str, ...]
+"""Keys of a nested dict of parameters or statistics, e.g. ("stage1", "block0", "bn1", "scale")."""
 
 
 def from_torch(
@@ -93,12 +100,6 @@ def to_torch(network: Network) -> dict[str, np.ndarray]:
     torch_name(network, path): np.ascontiguousarray(to_torch_layout(path[-1], np.asarray(leaf)))
     for path, leaf in _leaves((pure.params, pure.stats))
   }
-
-
-# How PyTorch implementations of the built-in networks name and lay out their weights.
-
-Path = tuple[str, ...]
-"""Keys of a nested dict of parameters or statistics, e.g. ("stage1", "block0", "bn1", "scale")."""
 
 
 def _leaves(trees: Any) -> list[tuple[Path, Any]]:
@@ -235,10 +236,6 @@ def _transposed(
     return array
   return array.T if array.ndim == 2 else transpose_kernel(array)
 
-
-# Reading files of named arrays: safetensors, npz, and PyTorch's own format where it is installed.
-#
-# Nothing here unpickles: `.npz` is read without objects and `.pth` with `weights_only=True`.
 
 _SAFETENSORS_DTYPES = {
   "F64": np.dtype("<f8"),

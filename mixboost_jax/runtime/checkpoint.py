@@ -7,8 +7,10 @@ checkpoints/00001500.partial*  being written, or left by a killed process; remov
 checkpoints/00001500.damaged   found altered when resuming, set aside
 ```
 
-A checkpoint gets its final name by one rename after its list of contents is on the
-disk. All processes of a distributed run need to see the same folder.
+A checkpoint gets its final name by one rename after its list of contents is on the disk. That list
+is written last and finds damage before anything is loaded: size and SHA-256 of every file, shape
+and type of every array, the caller's metadata, and a digest over all of that. All processes of a
+distributed run need to see the same folder.
 """
 
 import concurrent.futures
@@ -31,11 +33,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mixboost_jax import files
-from mixboost_jax.files import explain, make_folder, sync, write_json
 from mixboost_jax.runtime import log
 
+FILE_NAME = "contents.json"
+_VERSION = 1
 _COMPLETE = re.compile(r"\d{8,}")
 _RESERVED = ("step", "metric")
+
+
+class DamagedError(ValueError):
+  """A checkpoint is not what was written; the message says which file and how."""
 
 
 class CheckpointError(RuntimeError):
@@ -48,12 +55,6 @@ class Restored(NamedTuple):
   state: Any
   metadata: dict[str, Any]
   """`step`, `metric`, and what was given to `save`."""
-
-
-# The list of contents of a checkpoint folder, by which damage is found before it is loaded.
-#
-# It is written last: size and SHA-256 of every file, shape and type of every array, the caller's
-# metadata, and a digest over all of that.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Checkpointer:
     partial = self._path(step).with_name(f"{self._path(step).name}.partial")
     try:
       if log.is_primary():
-        make_folder(self._folder)
+        files.make_folder(self._folder)
         self._tidy()
       with jax.transfer_guard("allow"):
         self._orbax().save(partial, arrays)
@@ -282,7 +283,7 @@ class Checkpointer:
       if log.is_primary():
         write(partial, contents)
         os.rename(partial, self._path(step))
-        sync(self._folder)
+        files.sync(self._folder)
     except Exception as error:
       self._last_step = None
       raise self._failure(step, partial, error) from error
@@ -296,7 +297,7 @@ class Checkpointer:
     steps = [s for s in self.steps() if s != step]
     intact = f"step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
     return CheckpointError(
-      f"cannot save step {step} in {self._folder}: {explain(error)}; {intact}."
+      f"cannot save step {step} in {self._folder}: {files.explain(error)}; {intact}."
     )
 
   def _tidy(self) -> None:
@@ -325,28 +326,19 @@ def _is_not_from_orbax(record: logging.LogRecord) -> bool:
   return "orbax" not in pathlib.PurePath(record.pathname).parts
 
 
-FILE_NAME = "contents.json"
-_VERSION = 1
-_CHUNK_BYTES = 1 << 20
-
-
-class DamagedError(ValueError):
-  """A checkpoint is not what was written; the message says which file and how."""
-
-
 def write(folder: pathlib.Path, manifest: Manifest) -> None:
   """Adds the list of contents to a folder whose other files are complete.
 
   Raises:
     WriteError: if the disk is full or not writable.
   """
-  files = {
+  found = {
     path.relative_to(folder).as_posix(): [path.stat().st_size, _checksum(path)]
     for path in sorted(folder.rglob("*"))
     if path.is_file() and path.name != FILE_NAME
   }
-  tree = {"version": _VERSION, **dataclasses.asdict(manifest), "files": files}
-  write_json(folder / FILE_NAME, tree | {"digest": _digest(tree)})
+  tree = {"version": _VERSION, **dataclasses.asdict(manifest), "files": found}
+  files.write_json(folder / FILE_NAME, tree | {"digest": _digest(tree)})
 
 
 def read(folder: pathlib.Path) -> Manifest:
@@ -384,7 +376,7 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
     tree = files.read_json(folder / FILE_NAME)
   except FileNotFoundError:
     raise DamagedError(f"{FILE_NAME} is missing") from None
-  except (OSError, ValueError, RecursionError) as error:
+  except (OSError, ValueError) as error:
     raise DamagedError(f"{FILE_NAME} cannot be read ({error})") from error
   if not isinstance(tree, dict) or tree.pop("digest", None) != _digest(tree):
     raise DamagedError(f"{FILE_NAME} was altered (its checksum differs)")
@@ -431,17 +423,11 @@ def _digest(tree: Mapping[str, Any]) -> str:
 
 
 def _checksum(path: pathlib.Path) -> str:
-  digest = hashlib.sha256()
   try:
     with open(path, "rb") as file:
-      while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
+      return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from error
-  return digest.hexdigest()
-
-
-# Which checkpoints of a folder are kept, and how the others go.
 
 
 def rank(checkpoint: pathlib.Path, *, better: str) -> float:
@@ -499,9 +485,6 @@ def set_aside(path: pathlib.Path) -> None:
     os.rename(path, aside)
 
 
-# The leaves of a state as a checkpoint stores them: by name, with type and shape.
-
-
 def plain_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
   """Returns a copy as it will be read back.
 
@@ -541,7 +524,7 @@ def describe(leaf: Any) -> str:
 
 
 def target(leaf: Any) -> Any:
-  """Returns the description of a leaf that is to be restored, with a place to go to."""
+  """Returns the description of a leaf that is to be restored, with the devices it goes to."""
   if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

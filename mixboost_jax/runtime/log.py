@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain lines on stderr, spoken by one process of a run only."""
+"""Plain lines on stderr, spoken by one process of a run only, and how far a loop has come."""
 
 import collections
 import contextlib
@@ -12,6 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+
+BAR_UPDATES_PER_SECOND = 8.0
+LINES_PER_SECOND = 0.1
+_RATE_SECONDS = 20.0
+"""The rate shown is that of the last so many seconds, so that the compilation is soon forgotten."""
 
 _before_line: list[Callable[[], None]] = []
 """What a progress bar does so that a line does not land in the middle of it."""
@@ -60,14 +65,6 @@ def add_before_line(hook: Callable[[], None]) -> Callable[[], None]:
       _before_line.remove(hook)
 
   return remove
-
-
-# How far a loop has come: a line that rewrites itself on a screen, a few plain lines in a file.
-
-BAR_UPDATES_PER_SECOND = 8.0
-LINES_PER_SECOND = 0.1
-_RATE_SECONDS = 20.0
-"""The rate shown is that of the last so many seconds, so that the compilation is soon forgotten."""
 
 
 def format_duration(seconds: float) -> str:
@@ -140,7 +137,7 @@ def _rewrites(stream: Any) -> bool:
 
 
 class Progress:
-  """Shows a loop of known length.
+  """Shows a loop of known length: a line that rewrites itself on a screen, a few lines in a file.
 
   Updates may come as often as they like; they are shown at most `BAR_UPDATES_PER_SECOND` times a
   second on a terminal or in a notebook and `LINES_PER_SECOND` times elsewhere, and the last one in

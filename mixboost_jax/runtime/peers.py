@@ -78,10 +78,10 @@ def leave(code: int) -> None:
 
 def _listen(host: str, client: object, num_processes: int) -> dict[int, socket.socket]:
   family = socket.AF_INET6 if socket.has_dualstack_ipv6() and host not in _LOCAL else socket.AF_INET
-  place = ("127.0.0.1" if host in _LOCAL else "", 0)
+  address = ("127.0.0.1" if host in _LOCAL else "", 0)
   dual = family == socket.AF_INET6
   token, lines = secrets.token_hex(16), {}
-  with socket.create_server(place, family=family, dualstack_ipv6=dual) as server:
+  with socket.create_server(address, family=family, dualstack_ipv6=dual) as server:
     client.key_value_set(_KEY, f"{server.getsockname()[1]} {token}")  # pyright: ignore
     server.settimeout(CONNECT_SECONDS)
     while len(lines) < num_processes - 1:
@@ -99,8 +99,8 @@ def _listen(host: str, client: object, num_processes: int) -> dict[int, socket.s
 def _connect(host: str, client: object, number: int) -> socket.socket:
   said = client.blocking_key_value_get(_KEY, CONNECT_SECONDS * 1000)  # pyright: ignore
   port, token = said.split()
-  place = "127.0.0.1" if host in _LOCAL else host
-  line = socket.create_connection((place, int(port)), timeout=CONNECT_SECONDS)
+  address = ("127.0.0.1" if host in _LOCAL else host, int(port))
+  line = socket.create_connection(address, timeout=CONNECT_SECONDS)
   line.sendall(f"{token} {number}".ljust(64).encode())
   if line.recv(1) != b"\0":
     raise ConnectionError("the first process did not answer")

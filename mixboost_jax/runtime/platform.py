@@ -41,6 +41,9 @@ _FUSING_JAXLIBS = ((0, 10, 2), (0, 13))
 and 0.12.0 give NaN for bfloat16. A flag that a jaxlib does not know ends the process, so later
 ones are left alone until `benchmarks/compiler_agreement.py` has run on them.
 """
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
+_NEVER = 2**31 - 1
+_GROWTH = 256 * 2**20
 _OWN_VARIABLES = ("MIXBOOST_COORDINATOR", "MIXBOOST_NUM_PROCESSES", "MIXBOOST_PROCESS_ID")
 
 
@@ -336,19 +339,12 @@ def _count(environment: Mapping[str, str], name: str) -> int:
   return int(value) if value.isdigit() else 0
 
 
-# Keeps the memory that one training step frees for the next one, on CPU hosts with glibc.
-#
-# XLA:CPU allocates the temporaries of a program anew for every call, hundreds of megabytes for a
-# wide network. By default glibc hands such blocks back to the kernel, which then has to clear every
-# page again on the next call.
-
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
-_NEVER = 2**31 - 1
-_GROWTH = 256 * 2**20
-
-
 def keep_freed_memory() -> bool:
-  """Tells malloc to keep what is freed, for the whole process.
+  """Tells malloc to keep what is freed, for the whole process, on CPU hosts with glibc.
+
+  XLA:CPU allocates the temporaries of a program anew for every call, hundreds of megabytes for a
+  wide network. By default glibc hands such blocks back to the kernel, which then has to clear every
+  page again on the next call.
 
   Returns:
     Whether this C library could be told; others are left as they are.

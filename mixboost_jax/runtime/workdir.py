@@ -6,6 +6,11 @@ config.json    resolved settings, their hash, versions: what the folder is a run
 metrics.jsonl  tensorboard/  checkpoints/  samples/*.png  results.json
 .lock          the process that is writing here
 ```
+
+A lock whose process is gone is taken over. On the same machine that is known at once; for another
+machine (a shared disk, a restarted job) the holder touches the file now and then, and long silence
+means that it is gone. So whoever finds the lock of another machine waits for the next touch or the
+end of the silence.
 """
 
 import contextlib
@@ -18,8 +23,7 @@ import shutil
 import socket
 import tempfile
 import threading
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mixboost_jax import files
@@ -30,18 +34,13 @@ from mixboost_jax.schema import Settings
 
 CONFIG_VERSION = 1
 CONFIG_FILE = "config.json"
+TOUCH_SECONDS = 20.0
+SILENT_SECONDS = 120.0
+LOOK_SECONDS = 1.0
 
 
 class WorkdirError(ValueError):
   """The folder cannot be used for this run. Nothing in it was touched."""
-
-
-# A lock file that keeps two processes from writing into one folder.
-#
-# The file names the process that holds it. A lock whose process is gone is taken over: on the same
-# machine that is known at once, for another machine (a shared disk, a restarted job) the holder
-# touches the file now and then, and long silence means that it is gone. So whoever finds the lock
-# of another machine waits for the next touch or the end of the silence.
 
 
 class FolderLock:
@@ -83,9 +82,9 @@ class FolderLock:
 
   def _taken(self, touched: float | None) -> bool:
     """Takes the lock unless a process of another machine may hold it, last touched at `touched`."""
-    with _one_at_a_time(self._folder):
+    with files.alone(self._folder):
       if self._path.exists():
-        holder = _read(self._path)
+        holder = self._holder()
         reason = self._why_stale(holder)
         if reason is None:
           here = holder.get("machine") == _machine()
@@ -105,7 +104,7 @@ class FolderLock:
     self._stop.set()
     if self.release in peers.on_sudden_end:
       peers.on_sudden_end.remove(self.release)
-    if self._held and _read(self._path) == _identity(os.getpid()):
+    if self._held and self._holder() == _identity(os.getpid()):
       self._path.unlink(missing_ok=True)
     self._held = False
 
@@ -113,6 +112,13 @@ class FolderLock:
     while not self._stop.wait(TOUCH_SECONDS):
       with contextlib.suppress(OSError):
         os.utime(self._path)
+
+  def _holder(self) -> dict[str, Any]:
+    try:
+      tree = files.read_json(self._path)
+    except (OSError, ValueError):
+      return {}
+    return tree if isinstance(tree, dict) else {}
 
   def _why_stale(self, holder: dict[str, Any]) -> str | None:
     if holder.get("machine") == _machine():
@@ -136,6 +142,39 @@ class FolderLock:
       return self._path.stat().st_mtime
     except FileNotFoundError:  # given back in this moment
       return 0.0
+
+
+def _identity(pid: int) -> dict[str, Any]:
+  """Returns what tells a process from all others, past ones with the same number included."""
+  return {"pid": pid, "started": _start_time(pid), "machine": _machine()}
+
+
+def _start_time(pid: int) -> str:
+  try:
+    # Field 22 of stat(5), counted after the name, which may hold spaces and parentheses.
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[19]
+  except (OSError, IndexError):
+    return ""
+
+
+def _is_alive(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    return True
+  return True
+
+
+def _machine() -> str:
+  """Returns a digest that differs between machines and between their boots; it names nobody."""
+  try:
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
+  except OSError:
+    boot = ""
+  return hashlib.sha256(f"{socket.gethostname()}{boot}".encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,12 +224,7 @@ class Workdir:
   def __enter__(self) -> "Workdir":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: types.TracebackType | None,
-  ) -> None:
+  def __exit__(self, *_: Any) -> None:
     self.close()
 
 
@@ -267,7 +301,7 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     tree = files.read_json(path)
   except FileNotFoundError:
     raise WorkdirError(f"{folder}: not a run folder, it has no {CONFIG_FILE}.") from None
-  except (OSError, ValueError, RecursionError) as error:
+  except (OSError, ValueError) as error:
     raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir.") from error
   if not isinstance(tree, dict) or not isinstance(tree.get("settings"), dict):
     raise WorkdirError(f"{path}: not the config of a run; choose another --workdir.")
@@ -282,10 +316,8 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
 
 def _check(path: pathlib.Path, settings: Settings) -> bool:
   """Returns whether the folder holds this run (True) or nothing (False)."""
-  try:
-    str(path).encode()
-  except UnicodeEncodeError:
-    raise WorkdirError(f"{str(path)!r}: not a UTF-8 name; choose another --workdir.") from None
+  if not files.is_text(str(path)):
+    raise WorkdirError(f"{str(path)!r}: not a UTF-8 name; choose another --workdir.")
   try:
     names = sorted(os.listdir(path))
   except FileNotFoundError:
@@ -321,7 +353,7 @@ def _holds_nothing(path: pathlib.Path) -> bool:
   """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
   names = set(os.listdir(path))
   results = {"results.json", "interactions.json", "audit.json", "report.html"} & names
-  kept = [place for place in path.glob("checkpoints/[0-9]*") if ".partial" not in place.name]
+  kept = [found for found in path.glob("checkpoints/[0-9]*") if ".partial" not in found.name]
   return not results and not kept
 
 
@@ -355,74 +387,11 @@ def _version_notes(before: Mapping[str, Any], versions: Mapping[str, str]) -> li
   ]
 
 
-TOUCH_SECONDS = 20.0
-SILENT_SECONDS = 120.0
-LOOK_SECONDS = 1.0
-
-
-def _identity(pid: int) -> dict[str, Any]:
-  """Returns what tells a process from all others, past ones with the same number included."""
-  return {"pid": pid, "started": _start_time(pid), "machine": _machine()}
-
-
-def _start_time(pid: int) -> str:
-  try:
-    # Field 22 of stat(5), counted after the name, which may hold spaces and parentheses.
-    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    return stat.rpartition(")")[2].split()[19]
-  except (OSError, IndexError):
-    return ""
-
-
-def _is_alive(pid: int) -> bool:
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:
-    return True
-  return True
-
-
-def _machine() -> str:
-  """Returns a digest that differs between machines and between their boots; it names nobody."""
-  try:
-    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()
-  except OSError:
-    boot = ""
-  return hashlib.sha256(f"{socket.gethostname()}{boot}".encode()).hexdigest()[:12]
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    tree = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError):
-    return {}
-  return tree if isinstance(tree, dict) else {}
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
-  """Lets one process of this machine at a time look at the lock file and take it."""
-  try:
-    import fcntl
-  except ImportError:  # not a POSIX system: the short race stays
-    yield
-    return
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    with contextlib.suppress(OSError):  # some network disks cannot lock
-      fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield
-  finally:
-    os.close(descriptor)
-
-
-# Measured parts of a long job in one JSON file, so that a stopped job goes on where it was.
-
-
 class Parts:
-  """Parts by name, kept for one identity: another config or checkpoint starts afresh."""
+  """Measured parts of a long job in one JSON file, so that a stopped job goes on where it was.
+
+  They are kept for one identity: another config or checkpoint starts afresh.
+  """
 
   def __init__(
     self,

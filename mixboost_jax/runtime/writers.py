@@ -86,22 +86,6 @@ class MetricWriter:
       for name, value in numbers.items():
         self._events.add_scalar(name, value, global_step=int(step))
 
-  def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-    """Shows pictures in TensorBoard, if it is on.
-
-    Args:
-      step: of all pictures.
-      images: name -> `[H, W, C]` or `[N, H, W, C]`, floats in [0, 1] or uint8.
-    """
-    if self._events is None:
-      return
-    for name, value in images.items():
-      picture = np.asarray(jax.device_get(value))
-      if picture.dtype != np.uint8:
-        picture = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-      batch = picture if picture.ndim == 4 else picture[None]
-      self._events.add_images(name, batch, global_step=int(step), dataformats="NHWC")
-
   def flush(self) -> None:
     """Writes buffered events; records are never buffered."""
     if self._events is not None:

@@ -212,13 +212,13 @@ def test_missing_rows_are_noticed(write_cifar, tmp_path, monkeypatch, tree, caps
 
 SLOW = """
 import sys, time
-from mixboost_jax.data import prepare, writing
-quick = writing.write_npy
+from mixboost_jax.data import prepare
+quick = prepare.write_npy
 def slow(folder, *arguments):
   quick(folder, *arguments)
   print("waiting", flush=True)
   time.sleep(60)
-writing.write_npy = slow
+prepare.write_npy = slow
 sys.exit(prepare.main(sys.argv[1:]))
 """
 

@@ -8,9 +8,9 @@ import pytest
 CODE = """
 import resource
 import sys
-from mixboost_jax.runtime import allocator
+from mixboost_jax.runtime import platform
 if sys.argv[1] == "keep":
-  assert allocator.keep_freed_memory()
+  assert platform.keep_freed_memory()
 def faults():
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   for _ in range(10):

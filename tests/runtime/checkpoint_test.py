@@ -469,16 +469,16 @@ def test_left_overs_and_foreign_names_are_not_checkpoints(tmp_path):
 KILLED = """
 import os, sys, time
 import jax, jax.numpy as jnp
-from mixboost_jax.runtime import checkpoint, manifest
+from mixboost_jax.runtime import checkpoint
 saver = checkpoint.Checkpointer(sys.argv[1])
 saver.save(1, {"w": jnp.arange(1000.0)})
 saver.wait()
-write = manifest.write
+write = checkpoint.write
 def slow(folder, contents):
   if sys.argv[2] == "after": write(folder, contents)
   print("writing", flush=True)
   time.sleep(60)
-manifest.write = slow
+checkpoint.write = slow
 saver.save(2, {"w": jnp.arange(1000.0) + 1})
 if sys.argv[2] == "early":
   while len(os.listdir(sys.argv[1])) < 2: time.sleep(0.001)  # the writer has its own thread

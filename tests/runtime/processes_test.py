@@ -9,7 +9,7 @@ import sys
 SCRIPT = """
 import sys, time
 from mixboost_jax import schema
-from mixboost_jax.runtime import checkpoint, interrupt, log, manifest, mesh, platform
+from mixboost_jax.runtime import checkpoint, interrupt, log, mesh, platform
 platform.prepare(schema.Runtime(cpu_devices=2, fsdp=4, compile_cache="", keep_freed_memory=False))
 import jax, jax.numpy as jnp, numpy as np
 made = mesh.create(fsdp=4)
@@ -17,11 +17,11 @@ shardings = mesh.shard_params(made, {"w": np.zeros((4, 2**14)), "s": 0.0})
 def init():
   return {"w": jnp.arange(4.0 * 2**14).reshape(4, -1), "s": jnp.float32(2)}
 state = jax.jit(init, out_shardings=shardings)()
-write = manifest.write
+write = checkpoint.write
 def slow_write(*args):  # the other process must not overtake the one that completes a checkpoint
   time.sleep(0.5)
   write(*args)
-manifest.write = slow_write
+checkpoint.write = slow_write
 with checkpoint.Checkpointer(sys.argv[1]) as saver:
   for step in (1, 2, 3):
     saver.save(step, state)

@@ -11,7 +11,6 @@ import pytest
 from configs import base
 from mixboost_jax import files, settings
 from mixboost_jax.runtime import interrupt, workdir
-from mixboost_jax.runtime import workdir as lock_lib
 
 FILES = (".lock", "config.json")
 
@@ -165,8 +164,8 @@ def test_a_full_disk_creates_nothing(tmp_path, monkeypatch):
 def test_two_processes_cannot_share_a_folder(tmp_path):
   script = (
     "import sys, time\n"
-    "from mixboost_jax.runtime import lock\n"
-    "held = lock.FolderLock(sys.argv[1]); held.acquire(); print('held', flush=True)\n"
+    "from mixboost_jax.runtime import workdir\n"
+    "held = workdir.FolderLock(sys.argv[1]); held.acquire(); print('held', flush=True)\n"
     "time.sleep(60)\n"
   )
   child = subprocess.Popen(
@@ -188,13 +187,13 @@ def test_two_processes_cannot_share_a_folder(tmp_path):
 
 
 def test_taking_over_is_said(tmp_path, capsys):
-  lock = lock_lib.FolderLock(tmp_path)
+  lock = workdir.FolderLock(tmp_path)
   lock.acquire()
   holder = json.loads((tmp_path / ".lock").read_text())
   assert holder["pid"] == os.getpid()
   # The same number, but a process that started at another time: numbers are used again.
   (tmp_path / ".lock").write_text(json.dumps(holder | {"started": "1"}))
-  second = lock_lib.FolderLock(tmp_path)
+  second = workdir.FolderLock(tmp_path)
   second.acquire()
   assert f"taking over from process {os.getpid()}: it has ended" in capsys.readouterr().err
   second.release()
@@ -202,7 +201,7 @@ def test_taking_over_is_said(tmp_path, capsys):
 
 
 def test_the_loser_of_a_take_over_does_not_remove_the_lock_of_the_winner(tmp_path):
-  first = lock_lib.FolderLock(tmp_path)
+  first = workdir.FolderLock(tmp_path)
   first.acquire()
   (tmp_path / ".lock").write_text('{"pid": 1, "started": "", "machine": "other"}')
   first.release()
@@ -222,12 +221,12 @@ def test_locks_of_other_machines_count_until_they_fall_silent(tmp_path, capsys, 
     return False
 
   with pytest.raises(RuntimeError, match="process 7 on another machine"):
-    lock_lib.FolderLock(tmp_path).acquire(should_stop=touched_by_its_holder)
+    workdir.FolderLock(tmp_path).acquire(should_stop=touched_by_its_holder)
   assert len(looks) == 3
   assert "waiting up to 120 s for a sign of life" in capsys.readouterr().err
-  past = path.stat().st_mtime - lock_lib.SILENT_SECONDS - 60
+  past = path.stat().st_mtime - workdir.SILENT_SECONDS - 60
   os.utime(path, (past, past))
-  lock = lock_lib.FolderLock(tmp_path)
+  lock = workdir.FolderLock(tmp_path)
   lock.acquire()
   assert "it has been silent for 18" in capsys.readouterr().err
   lock.release()
@@ -237,13 +236,13 @@ def test_the_lock_of_a_dead_host_is_taken_over_after_its_silence(tmp_path, capsy
   monkeypatch.setattr(workdir, "LOOK_SECONDS", 0.01)
   monkeypatch.setattr(workdir, "SILENT_SECONDS", 0.3)
   path = tmp_path / ".lock"
-  here = lock_lib.FolderLock(tmp_path)
+  here = workdir.FolderLock(tmp_path)
   with monkeypatch.context() as other_host:
     other_host.setattr(socket, "gethostname", lambda: "node2")
-    lock_lib.FolderLock(tmp_path).acquire()  # and is never heard of again
+    workdir.FolderLock(tmp_path).acquire()  # and is never heard of again
   with workdir.open_run(tmp_path, resolved()) as run:
     assert not run.resumed
-    assert json.loads(path.read_text())["machine"] == lock_lib._machine()
+    assert json.loads(path.read_text())["machine"] == workdir._machine()
   lines = capsys.readouterr().err.splitlines()
   assert "locked by a process on another machine; waiting up to 0 s" in lines[0]
   assert "it has been silent for 0 s" in lines[1]
@@ -262,7 +261,7 @@ def test_waiting_for_a_lock_ends_on_request(tmp_path, monkeypatch):
 
 def test_a_held_lock_is_touched(tmp_path, monkeypatch):
   monkeypatch.setattr(workdir, "TOUCH_SECONDS", 0.01)
-  lock = lock_lib.FolderLock(tmp_path)
+  lock = workdir.FolderLock(tmp_path)
   lock.acquire()
   os.utime(tmp_path / ".lock", (1, 1))
   for _ in range(500):
@@ -275,7 +274,7 @@ def test_a_held_lock_is_touched(tmp_path, monkeypatch):
 
 def test_an_empty_lock_file_is_taken_over(tmp_path):
   (tmp_path / ".lock").write_text("")
-  lock = lock_lib.FolderLock(tmp_path)
+  lock = workdir.FolderLock(tmp_path)
   lock.acquire()
   lock.release()
 

@@ -328,9 +328,6 @@ def _inside(root: pathlib.Path, name: str) -> pathlib.Path:
   return root / name if (root / name).is_dir() else root
 
 
-# Reads one film of ImageNet-P: an `.npy` array of frames, or an MP4 file through OpenCV.
-
-
 def decode_film(file: pathlib.Path) -> np.ndarray:
   """Returns uint8[frames, H, W, 3] in RGB.
 
