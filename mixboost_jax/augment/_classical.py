@@ -166,11 +166,13 @@ def _draw_window(key: PRNGKey, **picture: Any) -> Float[Array, "4"]:
   return place_window(draw_attempts(key), **picture)
 
 
+@checks.inputs()
 def draw_attempts(key: PRNGKey) -> Float[Array, "4 A"]:
   """Draws what `place_window` makes one window of: all of its randomness, whatever the picture."""
   return jax.random.uniform(key, (4, _ATTEMPTS))
 
 
+@checks.inputs()
 def place_window(
   u: Any,
   *,

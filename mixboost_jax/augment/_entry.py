@@ -45,7 +45,7 @@ class Entry:
     fn: `(key, images, *resources, **keywords) -> images`, or, if it mixes examples,
       `(key, images, soft_labels, **keywords) -> (images, soft_labels)`.
     describe: `(scene, **everything) -> account` of what happened to `scene.row`; it gets every
-      keyword of `fn`, defaults included, and the resources.
+      keyword of `fn` in its order, defaults included, and the resources.
     rules: of keywords that mean something else here than elsewhere, or occur nowhere else.
     side: keyword that is the side of the pictures that come out; "" if they keep their size.
     examples: `side of a picture -> {title: keywords}` for the contact sheet; without it, the

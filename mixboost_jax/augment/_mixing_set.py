@@ -194,6 +194,7 @@ def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 160) -> Image:
   return jax.lax.scan(paint, ground, jax.random.split(key_leaves, num_leaves))[0]
 
 
+@checks.inputs()
 def spectral_noise(key: PRNGKey, *, size: int) -> Image:
   """Draws noise whose amplitudes fall as 1 / f^a, a in [0.5, 2.5], stretched in one direction."""
   key_noise, key_shape, key_mix, key_colour = jax.random.split(key, 4)

@@ -4,7 +4,7 @@
 Brightness and saturation change V or S of the HSV model. Hue stays, so both have closed forms in
 RGB and the conversion is not needed: V = max, S = (max - min) / max.
 
-`jpeg` tells what a picture looks like after baseline JPEG with 4:2:0 chroma, without making a file.
+JPEG is what a picture looks like after baseline JPEG with 4:2:0 chroma, without making a file.
 Colour conversion and chroma sampling follow the integer arithmetic of the common codec; the cosine
 transform is computed in single precision where codecs use fixed point, so a few coefficients round
 the other way. Entropy coding loses nothing and is left out.
@@ -46,11 +46,6 @@ def saturate(image: Image, *, factor: float, shift: float) -> Image:
   red = (jnp.arange(image.shape[2]) == 0)[None, None, :]
   grey = jnp.where(red, value, value * (1 - wanted))
   return jnp.where(span > 0, scaled, grey)
-
-
-def jpeg_compression(image: Image, *, quality: int) -> Image:
-  """Codes and decodes with 4:2:0 chroma."""
-  return jpeg(image, quality=quality)
 
 
 def pixelate(image: Image, *, share: float) -> Image:
@@ -133,7 +128,7 @@ def quantization_table(base: np.ndarray, *, quality: int) -> np.ndarray:
   return np.clip((base * scale + 50) // 100, 1, 255)
 
 
-def jpeg(image: Image, *, quality: int) -> Image:
+def jpeg_compression(image: Image, *, quality: int) -> Image:
   """Returns the picture after coding and decoding.
 
   Args:
@@ -149,7 +144,7 @@ def jpeg(image: Image, *, quality: int) -> Image:
   if channels == 1:
     return from_levels(_lossy(levels[..., 0], luma).astype(jnp.uint8))[..., None]
   if channels != 3:
-    raise ValueError(f"jpeg: expected 1 or 3 channels, got {channels}.")
+    raise ValueError(f"jpeg_compression: expected 1 or 3 channels, got {channels}.")
   padded = jnp.pad(levels, ((0, -height % 2), (0, -width % 2), (0, 0)), mode="edge")
   y, _, _ = _to_ycc(levels)
   _, cb, cr = _to_ycc(padded)

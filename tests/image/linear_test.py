@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image as PillowImage
 
-from mixboost_jax.corruptions._digital import CHROMA, LUMA, jpeg, quantization_table
+from mixboost_jax.corruptions._digital import CHROMA, LUMA, jpeg_compression, quantization_table
 from mixboost_jax.image import linear, sampling
 from mixboost_jax.image.linear import correlate
 
@@ -120,7 +120,9 @@ def test_jpeg_is_near_that_of_pillow(quality, shape, tmp_path):
   np.testing.assert_array_equal(
     np.sort(tables[1]), np.sort(quantization_table(CHROMA, quality=quality).reshape(-1))
   )
-  got = np.round(np.asarray(jpeg(jnp.asarray(levels, jnp.float32) / 255, quality=quality)) * 255)
+  got = np.round(
+    np.asarray(jpeg_compression(jnp.asarray(levels, jnp.float32) / 255, quality=quality)) * 255
+  )
   difference = np.abs(got - wanted)
   assert difference.mean() <= 1.1
   assert difference.max() <= 15
@@ -136,4 +138,4 @@ def test_wrong_requests_are_explained():
   with pytest.raises(ValueError, match=r"quality must be in 1\.\.100"):
     quantization_table(LUMA, quality=0)
   with pytest.raises(ValueError, match="1 or 3 channels"):
-    jpeg(IMAGE, quality=50)
+    jpeg_compression(IMAGE, quality=50)
