@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import trained_run
+from paper_protocol import paper_strength
 
 from mixboost_jax import files, interactions
 from mixboost_jax.interactions import Strength
@@ -116,9 +117,7 @@ def compare(parts: Parts, kind: str, games: list[interactions.Game], args: argpa
 
   def paper(seed: int) -> dict[str, Any]:
     key = jax.random.key(seed)
-    return plain(
-      interactions.paper_strength(key, games, population, num_pairs=args.paper_pairs, **common)
-    )
+    return plain(paper_strength(key, games, population, num_pairs=args.paper_pairs, **common))
 
   points = []
   theirs = [parts.get(f"{kind} public seed {s}", lambda s=s: paper(s)) for s in range(args.seeds)]

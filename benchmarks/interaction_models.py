@@ -6,7 +6,8 @@ usage: PYTHONPATH=. python benchmarks/interaction_models.py RUNS_FOLDER [--data_
 
 Every run in the folder is measured on the same terms and kept as OUT/NAME.json, a results file with
 the run's errors beside its interactions; a run that has one already is not measured again. From the
-files come the PNG figures and OUT/summary.json. Run folders are only read.
+files come OUT/summary.json and OUT/strength_boost.svg. Run folders are only read; all figures are
+drawn by `python -m mixboost_jax.report OUT/*.json --figures=FOLDER`.
 """
 
 import argparse
@@ -19,12 +20,23 @@ import numpy as np
 import trained_run
 
 from mixboost_jax import interactions
-from mixboost_jax.files import make_folder, write_json
+from mixboost_jax.files import make_folder, write_json, write_text
 from mixboost_jax.jobs import interactions as job
+from mixboost_jax.report import svg
 from mixboost_jax.report.groups import RESULTS_FILE, group, load
-from mixboost_jax.report.interactions import ERRORS, Measured, measured, sweep, without_boost, write
+from mixboost_jax.report.interactions import (
+  ERRORS,
+  Measured,
+  collect,
+  measured,
+  sweep,
+  without_boost,
+)
 from mixboost_jax.runtime import results
 from mixboost_jax.runtime.workdir import Parts
+
+BOOSTED = ("baseline", "boost", "pixmix", "pixmix_boost")
+"""The runs of the figure: baseline and PixMix, without and with the boost loss at r1 = 0.7."""
 
 
 def measure(folder: pathlib.Path, args: argparse.Namespace) -> results.Results:
@@ -126,7 +138,10 @@ def main() -> None:
     files.append(target)
   groups = group(load([str(file) for file in files]))
   runs = measured(groups)
-  write(groups, args.out, title=args.title)
+  if chosen := [str(file) for file in files if file.stem in BOOSTED]:
+    figure = collect(group(load(chosen)))[0]
+    heading = f"{args.title}: {figure.title}"
+    write_text(args.out / "strength_boost.svg", svg.alone(figure.chart, heading, figure.legend))
   summary = {
     "command": trained_run.command(),
     "title": args.title,

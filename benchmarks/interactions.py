@@ -26,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 import trained_run
 from grating_network import Params, apply, disagreement, pictures, torch_forward, train
+from paper_protocol import paper_strength
+from shared_contexts import multi_order_sets
 
 from mixboost_jax import files, interactions
 from mixboost_jax.interactions import PairPopulation, Strength
@@ -102,7 +104,7 @@ def compare(
 
   def paper(num_pairs: int) -> dict[str, Any]:
     def run(key: jax.Array) -> Strength:
-      return interactions.paper_strength(key, games, population, num_pairs=num_pairs, **common)
+      return paper_strength(key, games, population, num_pairs=num_pairs, **common)
 
     return measure(run, truth, seeds=args.seeds)
 
@@ -149,7 +151,7 @@ def shared_contexts(
     if size == 2:
       found = interactions.multi_order(key, game, pairs=sets, **common)
     else:
-      found = interactions.multi_order_sets(key, game, sets=sets, **common)
+      found = multi_order_sets(key, game, sets=sets, **common)
     per_set = np.asarray(found.absolute()).reshape(len(inner), num_sets, pairs_per_set).mean(2)
     loss = per_set.var(1, ddof=1) / num_sets * found.evaluations
     base = loss if base is None else base

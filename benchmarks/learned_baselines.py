@@ -5,7 +5,7 @@ usage: PYTHONPATH=. python benchmarks/learned_baselines.py [--released FILE] [--
 
 Paper: Ren et al. 2021, arXiv:2105.10719, Table 3 of its slides: accuracy over features, L_Shapley
 from 0, 0.5, 1: 98.06, 98.70, 98.70 %; L_marginal: 98.06, 98.14, 98.14 %. These are fractions of
-1235, the number of features of the 100 functions in `models/synthetic_functions.xlsx` of its public
+1235, the number of features of the 100 functions in `models/xlsx` of its public
 code (github.com/zzp1012/faithful-baseline-value): give that file as `--released`. Without it, the
 four functions that the slides print and random ones of the same family are learned.
 
@@ -31,10 +31,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import trained_run
+from synthetic_functions import (
+  PAPER_FUNCTIONS,
+  PRINTED_F3,
+  Product,
+  Sigmoid,
+  SyntheticFunction,
+  random_function,
+)
+from synthetic_functions import (
+  parse as read_function,
+)
 
 from mixboost_jax import files, interactions
-from mixboost_jax.interactions import _baselines
-from mixboost_jax.interactions._baselines import Product, Sigmoid, SyntheticFunction
 from mixboost_jax.runtime import environment
 from mixboost_jax.runtime.workdir import Parts
 
@@ -50,7 +59,7 @@ def released(path: pathlib.Path) -> list[SyntheticFunction]:
     )
     sheet = book.read("xl/worksheets/sheet1.xml").decode()
   rows = [texts[int(number)] for number in re.findall(r't="s"[^>]*><v>(\d+)</v>', sheet)]
-  return [_baselines.parse(row) for row in rows[1:]]
+  return [read_function(row) for row in rows[1:]]
 
 
 def renumbered(term: Product | Sigmoid) -> Product | Sigmoid:
@@ -166,7 +175,7 @@ def _wilson(right: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-  parser.add_argument("--released", type=pathlib.Path, help="synthetic_functions.xlsx")
+  parser.add_argument("--released", type=pathlib.Path, help="xlsx")
   parser.add_argument("--functions", type=int, default=12, help="random ones")
   parser.add_argument("--inputs", type=int, default=32, help="random binary inputs of a function")
   parser.add_argument("--contexts", type=int, default=100)
@@ -183,12 +192,12 @@ def main() -> None:
   args = parse()
   started = time.perf_counter()
   parts = Parts(args.parts, identity=[args.inputs, args.contexts, args.steps, args.learning_rate])
-  sets: dict[str, list[SyntheticFunction]] = {"printed": list(_baselines.PAPER_FUNCTIONS.values())}
-  sets["F3 as printed"] = [_baselines.PRINTED_F3]
+  sets: dict[str, list[SyntheticFunction]] = {"printed": list(PAPER_FUNCTIONS.values())}
+  sets["F3 as printed"] = [PRINTED_F3]
   if args.released:
     sets["released"] = released(args.released)
   if args.functions:
-    sets["random"] = [_baselines.random_function(jax.random.key(k)) for k in range(args.functions)]
+    sets["random"] = [random_function(jax.random.key(k)) for k in range(args.functions)]
   report: dict[str, Any] = {
     "command": trained_run.command(),
     "setting": f"gradient descent, rate {args.learning_rate}, {args.steps} steps, within [0, 1]",

@@ -230,11 +230,8 @@ def of_interactions() -> Iterator[Case]:
   game = interactions.table_game(jnp.arange(16.0))
   options: dict[str, Any] = {"orders": (1,), "num_contexts": 2}
   for pair in ((1, 1), (0, 9), (-1, 0)):
-    pairs, sets = np.array([pair]), np.array([[*pair, 2]])
-    call = partial(interactions.multi_order, KEY, game, pairs=pairs, **options)
+    call = partial(interactions.multi_order, KEY, game, pairs=np.array([pair]), **options)
     yield f"interactions.multi_order: pair {pair}", call, "pairs"
-    call = partial(interactions.multi_order_sets, KEY, game, sets=sets, **options)
-    yield f"interactions.multi_order_sets: set {pair}", call, "sets"
   one = partial(interactions.image_game, linear, PICTURES[0], 0)
   yield "interactions.image_game: fill of two", partial(one, grid=2, fill=np.array(SHORT)), "fill"
   for grid in (-1, 0, 1.5):

@@ -123,7 +123,7 @@ def _mean_errors(
 ) -> list[Metric]:
   """Returns the means over corruptions of `errors[N, corruptions]`, and how they exceed clean."""
   count, whole = len(errors), severities == SEVERITIES
-  columns = (errors.mean(axis=0), draws.means(errors).T)
+  columns = (errors.mean(axis=0, dtype=np.float64).tolist(), draws.means(errors).T)
   # Of the examples themselves, and of every resample at once.
   both = [{m: [value] for m, value in zip(family.members, each, strict=True)} for each in columns]
   clean = None

@@ -24,7 +24,6 @@ The curve J^(m) of any function of images (and of an NNX model by `models.logits
 """
 
 from mixboost_jax.interactions import _baselines as baselines
-from mixboost_jax.interactions import _baselines as functions
 from mixboost_jax.interactions import _dropout as dropout
 from mixboost_jax.interactions import _exact as exact
 from mixboost_jax.interactions import _trees as multivariate
@@ -68,9 +67,7 @@ from mixboost_jax.interactions._pairs import (
   uniform_population,
   window_population,
 )
-from mixboost_jax.interactions._paper import paper_strength
 from mixboost_jax.interactions._shapley import ShapleyEstimate, shapley
-from mixboost_jax.interactions._shared import multi_order_sets
 from mixboost_jax.interactions._strength import Strength, estimate_strength
 from mixboost_jax.interactions._summary import (
   Estimate,
@@ -119,7 +116,6 @@ __all__ = [
   "exact",
   "feature_game",
   "fill_image",
-  "functions",
   "grid_population",
   "group_differences",
   "image_game",
@@ -129,12 +125,10 @@ __all__ = [
   "mean_interaction",
   "measures",
   "multi_order",
-  "multi_order_sets",
   "multivariate",
   "neighbour_population",
   "orders_of",
   "outlier_rows",
-  "paper_strength",
   "partition_extremes",
   "patch_tree",
   "permutation_p",
@@ -157,3 +151,7 @@ __all__ = [
   "utility_rows",
   "window_population",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -178,8 +178,8 @@ class Strength:
 
 # Estimates J^(m) over several pictures for a fraction of the evaluations of the public protocol.
 #
-# The public protocol (Deng et al. 2022, arXiv:2111.06236; `paper_strength`) spends 100 contexts on
-# each of 200 pairs of a picture. Here
+# The public protocol (Deng et al. 2022, arXiv:2111.06236; `benchmarks/paper_protocol.py`) spends
+# 100 contexts on each of 200 pairs of a picture. Here
 #
 # - a pair gets a few contexts, and the bias of |I| is removed (`MultiOrder.absolute`); where too
 #   much of it is left, contexts are doubled;

@@ -132,3 +132,7 @@ __all__ = [
   "wilson",
   "zipf_distance",
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__

@@ -6,3 +6,7 @@ from mixboost_jax.report.page import robustness_table, write
 from mixboost_jax.report.readme import update as update_readme
 
 __all__ = ["Content", "gather", "robustness_table", "update_readme", "write"]
+
+
+def __dir__() -> list[str]:
+  return __all__

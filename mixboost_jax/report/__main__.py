@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     "--update-readme", metavar="FILE.md", help="fill its <!-- results:NAME --> tables instead"
   )
   parser.add_argument(
-    "--figures", metavar="FOLDER", help="also draw the interactions as PNG files there"
+    "--figures", metavar="FOLDER", help="also draw the interactions as SVG files there"
   )
   options = parser.parse_args(arguments)
   try:

@@ -11,15 +11,6 @@ from collections.abc import Sequence
 
 from mixboost_jax.report import svg
 from mixboost_jax.report.svg import Markup, join
-from mixboost_jax.report.svg import bar as _bar
-from mixboost_jax.report.svg import dot as _dot
-from mixboost_jax.report.svg import figure as _figure
-from mixboost_jax.report.svg import grid as _grid
-from mixboost_jax.report.svg import line as _line
-from mixboost_jax.report.svg import series_class as _class
-from mixboost_jax.report.svg import stroke as _stroke
-from mixboost_jax.report.svg import text as _text
-from mixboost_jax.report.svg import turned as _turned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +73,19 @@ def lines(
   x = svg.Scale(low_x, high_x, left, width - right)
   y = svg.Scale(low_y, high_y, height - bottom, top)
   body = [
-    _grid(x, y, svg.ticks(low_x, high_x, count=5), svg.ticks(low_y, high_y, count=5)),
-    _text((left + width - right) / 2, height - 6, x_label, "middle"),
+    svg.grid(x, y, svg.ticks(low_x, high_x, count=5), svg.ticks(low_y, high_y, count=5)),
+    svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
   ]
   for one in series:
-    body += [_line(run, x, y, one.colour) for run in _unbroken(one.points)]
+    body += [svg.line(run, x, y, one.colour) for run in _unbroken(one.points)]
     if from_low:
-      body += [_dot(x(a), y(b), 3, one.colour) for a, b in _finite(one.points)]
+      body += [svg.dot(x(a), y(b), 3, one.colour) for a, b in _finite(one.points)]
   words = [
     f"{one.label}: from {_plain(p[0][1])} to {_plain(p[-1][1])} at {x_label} {_plain(p[-1][0])}"
     for one, p in zip(series, known, strict=True)
     if p
   ]
-  return _figure(title, f"{title} over {x_label}. " + "; ".join(words), width, height, body)
+  return svg.figure(title, f"{title} over {x_label}. " + "; ".join(words), width, height, body)
 
 
 def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, unit: str) -> Markup:
@@ -116,12 +107,12 @@ def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, u
   step = marks[1] - marks[0] if len(marks) > 1 else 1.0
   body = []
   for mark in marks:
-    body.append(_stroke(x(mark), top + 8, x(mark), height - bottom + 4, "grid"))
-    body.append(_text(x(mark), height - bottom + 18, svg.label(mark, step), "middle"))
-  body.append(_text((left + width - right) / 2, height - 4, unit, "middle"))
+    body.append(svg.stroke(x(mark), top + 8, x(mark), height - bottom + 4, "grid"))
+    body.append(svg.text(x(mark), height - bottom + 18, svg.label(mark, step), "middle"))
+  body.append(svg.text((left + width - right) / 2, height - 4, unit, "middle"))
   place = float(top)
   for name, values in clusters:
-    body.append(_text(0, place + 18, name, "start", "strong"))
+    body.append(svg.text(0, place + 18, name, "start", "strong"))
     place += heading
     for value in values:
       body.append(_whisker(value, x, place + row / 2, left))
@@ -129,7 +120,7 @@ def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, u
   words = "; ".join(
     f"{name}: " + ", ".join(f"{w.label} {w.text}" for w in values) for name, values in clusters
   )
-  return _figure(title, f"{title} in {unit}. {words}", width, height, body)
+  return svg.figure(title, f"{title} in {unit}. {words}", width, height, body)
 
 
 def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> Markup:
@@ -143,29 +134,29 @@ def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> M
   x = svg.Scale(0, 1, left, width - right)
   y = svg.Scale(0, 1, height - bottom - bars - 12, top)
   marks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-  body = [_grid(x, y, [], marks), _stroke(x(0), y(0), x(1), y(1), "diagonal")]
+  body = [svg.grid(x, y, [], marks), svg.stroke(x(0), y(0), x(1), y(1), "diagonal")]
   floor, words = height - bottom, []
   largest = max([b.count / max(1, _total(bins)) for _, bins, _ in runs for b in bins], default=1)
   tall = svg.Scale(0, largest or 1.0, floor, floor - bars)
   for i, (label, bins, colour) in enumerate(runs):
     filled = [b for b in bins if b.count and b.confidence is not None and b.accuracy is not None]
     points = [(float(b.confidence or 0), float(b.accuracy or 0)) for b in filled]
-    body.append(_line(points, x, y, colour))
+    body.append(svg.line(points, x, y, colour))
     for (confidence, accuracy), b in zip(points, filled, strict=True):
       size = 1.5 + 4.5 * math.sqrt(b.count / max(1, _total(bins)))
-      body.append(_dot(x(confidence), y(accuracy), size, colour))
+      body.append(svg.dot(x(confidence), y(accuracy), size, colour))
     for b in bins:
       slot = (x(b.high) - x(b.low) - 1) / len(runs)
       share = b.count / max(1, _total(bins))
-      body.append(_bar(x(b.low) + i * slot, tall(share), slot, floor - tall(share), colour))
+      body.append(svg.bar(x(b.low) + i * slot, tall(share), slot, floor - tall(share), colour))
     gap = sum(b.count * abs(float(b.confidence or 0) - float(b.accuracy or 0)) for b in filled)
     words.append(f"{label}: mean gap {100 * gap / max(1, _total(bins)):.2f} %")
-  body.append(_stroke(left, floor, width - right, floor, "axis"))
-  body.append(_text((left + width - right) / 2, height - 6, "confidence", "middle"))
-  body.append(_turned(13, (y(0) + y(1)) / 2, "accuracy"))
-  body.append(_turned(13, floor - bars / 2, "share"))
-  body += [_text(x(mark), floor + 15, f"{mark:g}", "middle") for mark in marks]
-  return _figure(
+  body.append(svg.stroke(left, floor, width - right, floor, "axis"))
+  body.append(svg.text((left + width - right) / 2, height - 6, "confidence", "middle"))
+  body.append(svg.turned(13, (y(0) + y(1)) / 2, "accuracy"))
+  body.append(svg.turned(13, floor - bars / 2, "share"))
+  body += [svg.text(x(mark), floor + 15, f"{mark:g}", "middle") for mark in marks]
+  return svg.figure(
     title, f"{title}: accuracy against confidence. " + "; ".join(words), width, height, body
   )
 
@@ -193,17 +184,19 @@ def _plain(value: float) -> str:
 
 
 def _whisker(value: Whisker, x: svg.Scale, place: float, left: float) -> Markup:
-  parts = [_text(left - 8, place + 4, value.label, "end", f"label {_class(value.colour)}")]
+  parts = [
+    svg.text(left - 8, place + 4, value.label, "end", f"label {svg.series_class(value.colour)}")
+  ]
   end = x(value.value) if math.isfinite(value.value) else x.start
   if value.low is not None and value.high is not None:
     low, high = x(value.low), x(value.high)
-    whisker = f"whisker {_class(value.colour)}"
-    parts.append(_stroke(low, place, high, place, whisker))
-    parts += [_stroke(tip, place - 4, tip, place + 4, whisker) for tip in (low, high)]
+    whisker = f"whisker {svg.series_class(value.colour)}"
+    parts.append(svg.stroke(low, place, high, place, whisker))
+    parts += [svg.stroke(tip, place - 4, tip, place + 4, whisker) for tip in (low, high)]
     end = high
   if math.isfinite(value.value):
-    parts.append(_dot(x(value.value), place, 4, value.colour))
-  parts.append(_text(end + 8, place + 4, value.text, "start", "value"))
+    parts.append(svg.dot(x(value.value), place, 4, value.colour))
+  parts.append(svg.text(end + 8, place + 4, value.text, "start", "value"))
   return join(parts)
 
 

@@ -4,10 +4,53 @@
 import dataclasses
 import html
 import math
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 NUM_COLOURS = 6
+
+# Colours that colour-blind readers can tell: those of Okabe and Ito, darkened or lightened for
+# contrast with the page.
+
+PALETTE = """
+:root { color-scheme: light dark;
+  --ink: #1c2430; --soft: #5a6675; --line: #d9dfe7; --paper: #ffffff; --card: #f5f7fa;
+  --good: #0a7a4b; --bad: #b4380f; --mild: #5a6675;
+  --c0: #0064a8; --c1: #c2500a; --c2: #00805c; --c3: #a3457d; --c4: #8a6d00; --c5: #3f3f46; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e7ebf0; --soft: #a3afbd; --line: #364150; --paper: #12171e; --card: #1b222c;
+  --good: #4fd39a; --bad: #ff9468; --mild: #a3afbd;
+  --c0: #62b5f2; --c1: #ff9d4d; --c2: #3fd0a5; --c3: #e79ac6; --c4: #e6cf5a; --c5: #c9ced6; } }
+"""
+STYLE = """
+.chart { font-size: 12px; font-family: system-ui, sans-serif; }
+.chart text { fill: var(--soft); } .chart text.strong { fill: var(--ink); font-weight: 600; }
+.chart text.value { fill: var(--ink); font-variant-numeric: tabular-nums; }
+.chart .grid { stroke: var(--line); stroke-width: 1; }
+.chart .axis { stroke: var(--soft); stroke-width: 1; }
+.chart .diagonal { stroke: var(--soft); stroke-dasharray: 2 4; }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.whisker { stroke-width: 2; } .bar { opacity: .65; } .range { stroke-width: 1; opacity: .6; }
+.chart text.small { font-size: 10px; fill: var(--ink); }
+.heat.positive { fill: var(--c1); } .heat.negative { fill: var(--c0); }
+.frame { fill: none; stroke: var(--ink); stroke-width: 2; }
+.c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
+.c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
+.line.c1 { stroke-dasharray: 7 4; } .line.c2 { stroke-dasharray: 2 4; }
+.line.c3 { stroke-dasharray: 10 4 2 4; } .line.c4 { stroke-dasharray: 4 3; }
+.line.c5 { stroke-dasharray: 1 5; }
+.dot.c0, .bar.c0, text.c0 { fill: var(--c0); } .dot.c1, .bar.c1, text.c1 { fill: var(--c1); }
+.dot.c2, .bar.c2, text.c2 { fill: var(--c2); } .dot.c3, .bar.c3, text.c3 { fill: var(--c3); }
+.dot.c4, .bar.c4, text.c4 { fill: var(--c4); } .dot.c5, .bar.c5, text.c5 { fill: var(--c5); }
+.band.c0 { fill: var(--c0); } .band.c1 { fill: var(--c1); } .band.c2 { fill: var(--c2); }
+.band.c3 { fill: var(--c3); } .band.c4 { fill: var(--c4); } .band.c5 { fill: var(--c5); }
+.band { fill-opacity: .14; } .dot, .bar, .band, .chart text { stroke: none; }
+.chart text.label.c0 { fill: var(--c0); } .chart text.label.c1 { fill: var(--c1); }
+.chart text.label.c2 { fill: var(--c2); } .chart text.label.c3 { fill: var(--c3); }
+.chart text.label.c4 { fill: var(--c4); } .chart text.label.c5 { fill: var(--c5); }
+"""
 
 # HTML and SVG that cannot come out malformed: text is escaped, tags are closed.
 
@@ -32,6 +75,31 @@ def figure(
     class_="chart",
     style=f"max-width:{width:g}px",
   )
+
+
+def alone(chart: Markup, heading: str, legend: Sequence[tuple[str, int]]) -> str:
+  """Returns a chart as an SVG file of its own: in light colours, heading and legend above it."""
+  opening, _, body = chart.removesuffix("</svg>").partition(">")
+  (width, height), *_ = re.findall(r'viewBox="0 0 (\S+) ([^"]+)"', opening)
+  lines = textwrap.wrap(heading, 60)
+  above = [text(4, 16 * k, line, "start", "strong") for k, line in enumerate(lines, 1)]
+  for k, (name, colour) in enumerate(legend, 1 + len(lines)):
+    above.append(stroke(4, 16 * k - 4, 38, 16 * k - 4, f"line {series_class(colour)}"))
+    above.append(text(46, 16 * k, name, "start"))
+  top = 16 * (len(lines) + len(legend)) + 12
+  light = dict(re.findall(r"(--\w+): (#\w+);", PALETTE.partition("@media")[0]))
+  style = re.sub(r"var\((--\w+)\)", lambda found: light[found[1]], STYLE)
+  moved = element("g", Markup(body), transform=f"translate(0 {top})")
+  drawn = element(
+    "svg",
+    element("style", Markup(style)),
+    element("rect", width="100%", height="100%", fill=light["--paper"]),
+    element("g", *above, moved, class_="chart"),
+    xmlns="http://www.w3.org/2000/svg",
+    viewBox=f"0 0 {width} {float(height) + top:g}",
+    width=width,
+  )
+  return f"{drawn}\n"
 
 
 # From data to places on paper: round tick marks and straight lines.

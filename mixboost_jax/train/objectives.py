@@ -23,7 +23,6 @@ beside it), and through *masked views* of some of these pictures:
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 from jaxtyping import Array
 
 from mixboost_jax import losses
@@ -188,8 +187,13 @@ def _mixboost(objective: Objective, mask: Mask) -> _MaskedTerms:
 
   def terms(picture: Logits, masked: Sequence[Logits], labels: SoftLabels) -> dict:
     del labels
-    boosted = jax.lax.stop_gradient(picture) if objective.stop_gradient_clean else picture
-    boost = losses.boost_entropy(boosted, masked[0], align=align, difference=objective.difference)
+    boost = losses.boost_entropy(
+      picture,
+      masked[0],
+      align=align,
+      difference=objective.difference,
+      stop_gradient_clean=objective.stop_gradient_clean,
+    )
     return {"boost_entropy": (-objective.boost_weight, boost)}
 
   return _MaskedTerms((mask.keep_rate,), terms)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from benchmarks import synthetic_functions as synthetic
 from mixboost_jax import interactions
 from mixboost_jax.interactions import _baselines, _exact
 
 
 def salient_patterns(function, baseline):
   """Mean number of Harsanyi dividends above 1 % of the range, over all inputs."""
-  inputs = _baselines.binary_inputs(function.num_inputs)
+  inputs = synthetic.binary_inputs(function.num_inputs)
   presence = _exact.members(function.num_inputs)
   spread = np.ptp(np.asarray(function(jnp.asarray(inputs, jnp.float32))))
   counts = []
@@ -25,37 +26,37 @@ def salient_patterns(function, baseline):
   return np.mean(counts)
 
 
-@pytest.mark.parametrize("name", sorted(_baselines.PAPER_FUNCTIONS))
+@pytest.mark.parametrize("name", sorted(synthetic.PAPER_FUNCTIONS))
 def test_true_baselines_leave_few_patterns(name):
-  function = _baselines.PAPER_FUNCTIONS[name]
+  function = synthetic.PAPER_FUNCTIONS[name]
   truth = function.truth
   assert salient_patterns(function, truth) < 0.6 * salient_patterns(function, 1 - truth)
 
 
 def test_paper_functions_by_hand():
-  f4 = _baselines.PAPER_FUNCTIONS["F4"]
+  f4 = synthetic.PAPER_FUNCTIONS["F4"]
   np.testing.assert_array_equal(f4.truth, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
   x = np.ones(10)
   x[1] = 0
   expected = -1 / (1 + np.exp(-(4 + 4 - 6))) - 1 - 1
   np.testing.assert_allclose(f4(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
-  f1 = _baselines.PAPER_FUNCTIONS["F1"]
+  f1 = synthetic.PAPER_FUNCTIONS["F1"]
   np.testing.assert_allclose(f1(jnp.ones(7)), -0.185 * 2**2.432 - 1, rtol=1e-5)
-  f3 = _baselines.PAPER_FUNCTIONS["F3"]
+  f3 = synthetic.PAPER_FUNCTIONS["F3"]
   np.testing.assert_array_equal(f3.truth, [0, 0, 0, 1, 1, 1, 1, 0, 0])
   np.testing.assert_allclose(f3(jnp.zeros(9)), 1 / (1 + np.exp(-2.5)), rtol=1e-5)
 
 
 def test_printed_f3_contradicts_its_baseline():
   # sigmoid(-5 x4 x5 x6 x7 + 2.5): a baseline of 0 leaves fewer patterns than the stated 1.
-  printed = _baselines.parse("+sigmoid(-5a*b*c*d+2.50)")
-  np.testing.assert_array_equal(_baselines.PRINTED_F3.truth, np.zeros(9))
+  printed = synthetic.parse("+sigmoid(-5a*b*c*d+2.50)")
+  np.testing.assert_array_equal(synthetic.PRINTED_F3.truth, np.zeros(9))
 
   presence = _exact.members(4)
 
   def patterns(b):
     found = []
-    for x in _baselines.binary_inputs(4):
+    for x in synthetic.binary_inputs(4):
       table = _exact.moebius(
         np.asarray(printed(jnp.asarray(np.where(presence, x, b), jnp.float32)))
       )
@@ -68,7 +69,7 @@ def test_printed_f3_contradicts_its_baseline():
 
 def test_loss_against_exact_shapley_values(key):
   # Order 0 has one context, so L_Shapley with orders {0} is the sum of |v(i) - v(empty)|.
-  function, x, b = _baselines.PAPER_FUNCTIONS["F4"], jnp.ones(10), jnp.zeros(10)
+  function, x, b = synthetic.PAPER_FUNCTIONS["F4"], jnp.ones(10), jnp.zeros(10)
   game = interactions.Game(10, lambda c: function(jnp.where(c, x[None], b[None])))
   expected = np.abs(_exact.order_shapley(game)[0]).sum()
   for loss in ("shapley", "marginal"):
@@ -88,8 +89,8 @@ def test_contexts_hold_m_players_on_average(key):
 
 
 def test_marginal_loss_bounds_the_shapley_loss_and_has_a_gradient(key):
-  function = _baselines.PAPER_FUNCTIONS["F2"]
-  inputs = jnp.asarray(_baselines.binary_inputs(9)[::40], jnp.float32)
+  function = synthetic.PAPER_FUNCTIONS["F2"]
+  inputs = jnp.asarray(synthetic.binary_inputs(9)[::40], jnp.float32)
   baseline = jnp.full(9, 0.4)
 
   @functools.partial(jax.jit, static_argnums=1)
@@ -103,10 +104,10 @@ def test_marginal_loss_bounds_the_shapley_loss_and_has_a_gradient(key):
 @pytest.mark.parametrize("loss", ["shapley", "marginal"])
 def test_learning_finds_the_true_baselines(loss):
   # From 0.5, with larger steps than the paper's, hence fewer.
-  random = _baselines.random_function(jax.random.key(1), max_inputs=8)
-  function = _baselines.PAPER_FUNCTIONS["F4"] if loss == "shapley" else random
+  random = synthetic.random_function(jax.random.key(1), max_inputs=8)
+  function = synthetic.PAPER_FUNCTIONS["F4"] if loss == "shapley" else random
   size = function.num_inputs
-  inputs = np.random.default_rng(0).permutation(_baselines.binary_inputs(size))[:32]
+  inputs = np.random.default_rng(0).permutation(synthetic.binary_inputs(size))[:32]
   found = interactions.learn_baseline(
     jax.random.key(0),
     function,
@@ -120,12 +121,12 @@ def test_learning_finds_the_true_baselines(loss):
     num_steps=32,
   )
   assert found.losses[-4:].mean() < found.losses[0]
-  assert _baselines.accuracy(found.baseline, jnp.asarray(function.truth)) >= 0.9
+  assert synthetic.accuracy(found.baseline, jnp.asarray(function.truth)) >= 0.9
 
 
 def test_accuracy_is_strict():
   truth = jnp.array([0.0, 1.0, 1.0, 0.0])
-  np.testing.assert_allclose(_baselines.accuracy(jnp.array([0.4, 0.6, 0.5, 0.5]), truth), 0.5)
+  np.testing.assert_allclose(synthetic.accuracy(jnp.array([0.4, 0.6, 0.5, 0.5]), truth), 0.5)
 
 
 def test_log_odds_are_clamped():
@@ -137,12 +138,12 @@ def test_log_odds_are_clamped():
 
 def test_random_functions_are_reproducible_and_silent_at_the_truth():
   for seed in range(5):
-    function = _baselines.random_function(jax.random.key(seed))
-    assert function == _baselines.random_function(jax.random.key(seed))
+    function = synthetic.random_function(jax.random.key(seed))
+    assert function == synthetic.random_function(jax.random.key(seed))
     assert sorted(v for t in function.terms for v in t.variables) == list(
       range(function.num_inputs)
     )
-  assert _baselines.random_function(jax.random.key(0)) != _baselines.random_function(
+  assert synthetic.random_function(jax.random.key(0)) != synthetic.random_function(
     jax.random.key(1)
   )
   with pytest.raises(ValueError, match="'shapley' or 'marginal'"):
@@ -160,22 +161,22 @@ def test_parse_reads_every_kind_of_term():
     "-sigmoid(+7a-7b*c-7d+7e+10.50)": -jax.nn.sigmoid(7 * (a - b * c - d + e) + 10.5),
   }
   for text, expected in cases.items():
-    np.testing.assert_allclose(_baselines.parse(text)(x), expected, rtol=1e-5)
+    np.testing.assert_allclose(synthetic.parse(text)(x), expected, rtol=1e-5)
   # On for a = 1, b = 0 only; off for a = 0, b = c = d = 1 only.
-  np.testing.assert_array_equal(_baselines.parse("+sigmoid(+4a-4b-2.00)").truth, [0, 1])
-  np.testing.assert_array_equal(_baselines.parse("+sigmoid(+4a-4b*c-4d+6.00)").truth, [1, 0, 0, 0])
+  np.testing.assert_array_equal(synthetic.parse("+sigmoid(+4a-4b-2.00)").truth, [0, 1])
+  np.testing.assert_array_equal(synthetic.parse("+sigmoid(+4a-4b*c-4d+6.00)").truth, [1, 0, 0, 0])
   with pytest.raises(ValueError, match="no baseline is true"):
-    _ = _baselines.parse("+sigmoid(+4a+4b+2.00)").truth
+    _ = synthetic.parse("+sigmoid(+4a+4b+2.00)").truth
   for wrong in ("", "a*b", "+sigmoid(+4a-3b+2.00)", "+a*", "+sin(a)"):
     with pytest.raises(ValueError, match="cannot read"):
-      _baselines.parse(wrong)
+      synthetic.parse(wrong)
 
 
 @pytest.mark.parametrize("loss", ["shapley", "marginal"])
 def test_the_loss_is_the_sum_over_terms(key, loss):
   # Order 0 has one context, so nothing is random; a plain function takes the stacked path.
-  whole = _baselines.parse("-a*b*c|+sigmoid(+4d-4e*f+2.00)")
-  inputs = jnp.asarray(_baselines.binary_inputs(6)[::5], jnp.float32)
+  whole = synthetic.parse("-a*b*c|+sigmoid(+4d-4e*f+2.00)")
+  inputs = jnp.asarray(synthetic.binary_inputs(6)[::5], jnp.float32)
   baseline = jnp.linspace(0.1, 0.9, 6)
   options = {"loss": loss, "low_fraction": 0.2, "num_contexts": 2}
   found = interactions.baseline_loss(key, whole, inputs, baseline, **options)
@@ -184,7 +185,7 @@ def test_the_loss_is_the_sum_over_terms(key, loss):
   parts = [
     interactions.baseline_loss(
       key,
-      _baselines.parse(text),
+      synthetic.parse(text),
       inputs[:, columns],
       baseline[columns],
       num_players=6,
@@ -199,7 +200,10 @@ def test_the_loss_is_the_sum_over_terms(key, loss):
 
 
 def test_the_losses_agree_where_gains_keep_their_sign(key):
-  inputs, baseline = jnp.asarray(_baselines.binary_inputs(3), jnp.float32), jnp.full(3, 0.4)
+  inputs, baseline = (
+    jnp.asarray(synthetic.binary_inputs(3), jnp.float32),
+    jnp.full(3, 0.4),
+  )
 
   def both(function):
     options = {"low_fraction": 1.0, "num_contexts": 20}
@@ -208,14 +212,14 @@ def test_the_losses_agree_where_gains_keep_their_sign(key):
       for loss in ("shapley", "marginal")
     ]
 
-  shapley, marginal = both(_baselines.parse("+sigmoid(+4a-4b*c-2.00)"))
+  shapley, marginal = both(synthetic.parse("+sigmoid(+4a-4b*c-2.00)"))
   np.testing.assert_allclose(shapley, marginal, rtol=1e-5)
   shapley, marginal = both(lambda x: (x[..., 0] - x[..., 1]) ** 2)  # falls, then rises
   assert shapley < 0.95 * marginal
 
 
 def test_many_features_are_exchanged_in_one_batch(key, monkeypatch):
-  function = _baselines.PAPER_FUNCTIONS["F4"]
+  function = synthetic.PAPER_FUNCTIONS["F4"]
   contexts = _baselines.low_order_contexts(key, num_players=10, low_fraction=0.5, num_contexts=6)
   arguments = jnp.linspace(0, 1, 10), jnp.linspace(0.9, 0.2, 10), contexts
   few = _baselines.marginals(function, *arguments)
@@ -226,7 +230,7 @@ def test_many_features_are_exchanged_in_one_batch(key, monkeypatch):
 def test_marginals_by_hand():
   contexts = jnp.array([[[True, False, False], [False, True, True]]])
   found = _baselines.marginals(
-    _baselines.parse("+a*b*c"), jnp.array([1.0, 2.0, 3.0]), jnp.full(3, 0.5), contexts
+    synthetic.parse("+a*b*c"), jnp.array([1.0, 2.0, 3.0]), jnp.full(3, 0.5), contexts
   )
   # S = {a}: values of the others at 0.5; S = {b, c}.
   expected = [[[0.5 * 0.25, 0.5 * 6]], [[1.5 * 0.5, 1.5 * 0.5 * 3]], [[2.5 * 0.5, 2.5 * 0.5 * 2]]]

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import shared_contexts
 from mixboost_jax import interactions
-from mixboost_jax.interactions import _exact, _multi_order, _shared
+from mixboost_jax.interactions import _exact, _multi_order
 
 
 def random_game(n, seed=0):
@@ -49,7 +50,7 @@ def test_independent_pairs_match_the_exact_table(key, n, block):
 def test_shared_sets_match_the_exact_table(key, n, size, block):
   game, orders = random_game(n), tuple(range(n - 1))
   sets = np.stack([np.arange(size), np.arange(n)[::-1][:size]])
-  found = interactions.multi_order_sets(
+  found = shared_contexts.multi_order_sets(
     key, game, orders=orders, sets=sets, num_contexts=400, block=block, chunk_size=4096
   )
   truth = _exact.multi_order(game)[:, found.pairs[:, 0], found.pairs[:, 1]]
@@ -61,7 +62,7 @@ def test_shared_sets_match_the_exact_table(key, n, size, block):
 
 @pytest.mark.parametrize("size", [2, 3, 4, 7, 12])
 def test_a_set_needs_so_many_evaluations(size):
-  members, corners, number = _shared.design(size)
+  members, corners, number = shared_contexts.design(size)
   for h, (i, j) in itertools.product(range(size - 1), itertools.combinations(range(size), 2)):
     rows = members[h][corners[h, number[i, j]]]
     assert len(np.unique(members[h], axis=0)) == 1 + size + size * (size - 1) // 2
@@ -102,7 +103,7 @@ def test_every_pair_of_a_set_sees_uniform_contexts(key):
   # The reward names the coalition, so a context can be read back from one corner's table entry.
   n, order, num = 6, 2, 4000
   marks = jnp.asarray(np.random.default_rng(0).normal(size=2**n), jnp.float32)
-  found = interactions.multi_order_sets(
+  found = shared_contexts.multi_order_sets(
     key,
     interactions.table_game(marks),
     orders=(order,),
@@ -130,7 +131,7 @@ def test_the_chunk_does_not_change_the_result(key, mode):
   if mode == "pairs":
     run = functools.partial(interactions.multi_order, pairs=ALL_PAIRS[:5])
   else:
-    run = functools.partial(interactions.multi_order_sets, sets=np.arange(8).reshape(2, 4))
+    run = functools.partial(shared_contexts.multi_order_sets, sets=np.arange(8).reshape(2, 4))
   results = [
     run(key, game, orders=(0, 2, 5, 6), num_contexts=6, block=3, chunk_size=size)
     for size in (37, 10_000)
@@ -150,7 +151,7 @@ def test_interval_covers_the_truth_as_often_as_it_says(mode):
   def one(key):
     common = {"orders": (order,), "chunk_size": 10**6}
     if mode == "sets":
-      return interactions.multi_order_sets(
+      return shared_contexts.multi_order_sets(
         key, game, sets=np.array([[0, 1, 2, 3]]), num_contexts=16, **common
       )
     block = 4 if mode == "balanced" else 1
@@ -231,7 +232,7 @@ def test_errors_say_what_to_do(key):
   with pytest.raises(ValueError, match="multiple of block=3"):
     interactions.multi_order(key, game, orders=(1,), pairs=ALL_PAIRS, num_contexts=4, block=3)
   with pytest.raises(ValueError, match="2 to 8"):
-    interactions.multi_order_sets(
+    shared_contexts.multi_order_sets(
       key, game, orders=(1,), sets=np.zeros((1, 9), int), num_contexts=2
     )
 

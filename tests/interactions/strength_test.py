@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import paper_protocol
 from mixboost_jax import interactions
 from mixboost_jax.interactions import _exact, _multi_order, _sampling
 
@@ -152,7 +153,7 @@ def test_contexts_grow_until_intervals_hold_the_enumerated_value(heavy):
 
 def test_paper_protocol_is_biased_upwards_by_noise():
   few, many = (
-    interactions.paper_strength(
+    paper_protocol.paper_strength(
       jax.random.key(0),
       GAMES,
       POPULATION,
