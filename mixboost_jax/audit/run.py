@@ -56,6 +56,13 @@ from mixboost_jax.runtime.results import Clock, Flag, Metric, Results
 
 DEFAULT_ATTACKS = ("oblivious", "adaptive", "published", "eot-ce", "eot-margin", "eot-dlr")
 DEFAULT_ATTACKS += ("apgd-ce", "apgd-t", "transfer", "square")
+CHECKED_DRAWS = 3
+"""Draws of a random defense, fixed, whose gradient is checked."""
+PROBABILITY_TOLERANCE = 1e-2
+_TOLERANCE = 1e-5
+PREFIX = "audit"
+"""First part of the names of metrics and curves: `audit/DEFENSE/ATTACK`."""
+CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
 
 
 def audit(
@@ -445,16 +452,6 @@ def _attacks(
   if not masked or not runner.hides_rounding(policy):
     return sensible
   return with_twins(sensible)
-
-
-CHECKED_DRAWS = 3
-"""Draws of a random defense, fixed, whose gradient is checked."""
-PROBABILITY_TOLERANCE = 1e-2
-_TOLERANCE = 1e-5
-
-PREFIX = "audit"
-"""First part of the names of metrics and curves: `audit/DEFENSE/ATTACK`."""
-CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
 
 
 def pick_worst(outcomes: Sequence[Outcome]) -> Outcome:

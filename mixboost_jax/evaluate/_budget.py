@@ -50,9 +50,11 @@ def seconds(budget: str) -> float:
 def problem(budget: str) -> str | None:
   """Returns what is wrong with a budget, or None; an empty one means no limit."""
   try:
-    return None if not budget else (seconds(budget), None)[1]
+    if budget:
+      seconds(budget)
   except ValueError as error:
     return str(error).removeprefix("budget: ")
+  return None
 
 
 def group_of(unit: Unit) -> Group:

@@ -74,29 +74,19 @@ def _corruption_program(session: Session, unit: Unit) -> Any:
 
 
 def corruption_family(
-  place: Place,
-  columns: Mapping[Unit, Columns],
-  *,
-  members: Sequence[str],
-  clean_correct: np.ndarray | None,
-  reference: Mapping[str, float] | None,
-) -> tuple[list[Metric], dict[str, list[dict[str, Any]]]]:
-  """Aggregates one list of corruptions.
+  family: Family, *, reference: Mapping[str, float] | None
+) -> tuple[list[Metric], Curves]:
+  """Aggregates one list of corruptions into metrics, and curves of the error over severities.
 
   Means over corruptions (of errors, of calibration errors) are given only if every corruption of
   the list was measured, over the severities that all of them have. Names, also those of single
   corruptions, end in the severities if these are not all five: `error:fog_severity_3`.
 
   Args:
-    place: of the numbers.
-    columns: of every unit of the family, equally many examples each.
-    members: the whole list.
-    clean_correct: 0 or 1 for the same examples without corruption, for the relative error.
+    family: the list, and what was measured of it.
     reference: errors of AlexNet in %, if they are to be divided by.
-
-  Returns:
-    Metrics, and curves of the error over severities.
   """
+  place, columns, members = family.place, family.columns, family.members
   wrong: dict[str, dict[int, np.ndarray]] = {}
   for unit, values in columns.items():
     wrong.setdefault(unit.member, {})[unit.severity] = 1.0 - values["correct"]
@@ -106,7 +96,7 @@ def corruption_family(
   found: list[Metric] = []
   if set(wrong) == set(members) and severities:
     stacked = np.stack([_mean_over(wrong[name], severities) for name in members], axis=1)
-    found += _mean_errors(place, stacked, members, severities, clean_correct, draws, reference)
+    found += _mean_errors(family, stacked, severities, draws, reference)
     shared = {unit: values for unit, values in columns.items() if unit.severity in severities}
     found += calibration_family(place, shared, count, severities)
   for name, levels in wrong.items():
@@ -125,11 +115,9 @@ def _mean_over(levels: Mapping[int, np.ndarray], severities: tuple[int, ...]) ->
 
 
 def _mean_errors(
-  place: Place,
+  family: Family,
   errors: np.ndarray,
-  members: Sequence[str],
   severities: tuple[int, ...],
-  clean_correct: np.ndarray | None,
   draws: metrics.Resamples,
   reference: Mapping[str, float] | None,
 ) -> list[Metric]:
@@ -137,10 +125,10 @@ def _mean_errors(
   count, whole = len(errors), severities == SEVERITIES
   columns = (errors.mean(axis=0, dtype=np.float64).tolist(), draws.means(errors).T)
   # Of the examples themselves, and of every resample at once.
-  both = [{name: [value] for name, value in zip(members, each, strict=True)} for each in columns]
+  both = [{m: [value] for m, value in zip(family.members, each, strict=True)} for each in columns]
   clean = None
-  if clean_correct is not None:
-    wrong = 100.0 * (1.0 - clean_correct[:count])
+  if family.clean is not None:
+    wrong = 100.0 * (1.0 - family.clean["correct"][:count])
     clean = float(wrong.mean()), draws.means(wrong)
   kinds: list[tuple[str, Mapping[str, float] | None]]
   kinds = [("mce" if whole else f"mean_error{level_suffix(severities)}", None)]
@@ -160,7 +148,7 @@ def _mean_errors(
         for each, own in zip(both, clean, strict=True)
       ]
     for title, (value, spread) in rows.items():
-      found.append(metric(place, title, float(value), np.asarray(spread), count=count))
+      found.append(metric(family.place, title, float(value), np.asarray(spread), count=count))
   return found
 
 
@@ -234,17 +222,11 @@ def _words(large: bool, foreign_sets: Sequence[str]) -> dict[str, tuple[str, ...
 
 
 def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
-  clean, reference = family.clean, None
+  reference = None
   if family.word == "c" and family.session.table == "imagenet":
     names = corruptions.BENCHMARK_NAMES
     reference = {name: metrics.ALEXNET_ERRORS[names.get(name, name)] for name in family.members}
-  return corruption_family(
-    family.place,
-    family.columns,
-    members=family.members,
-    clean_correct=None if clean is None else clean["correct"],
-    reference=reference,
-  )
+  return corruption_family(family, reference=reference)
 
 
 def _definition(session: Session, unit: Unit) -> Any:

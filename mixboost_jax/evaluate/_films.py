@@ -2,7 +2,7 @@
 """Sequences (-P): films, and how often predictions flip along them."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from mixboost_jax import corruptions, keys, metrics
 from mixboost_jax.evaluate._examples import Unit, padded_batches
 from mixboost_jax.evaluate._kind import STEP, Curves, Family, Kind
-from mixboost_jax.evaluate._numbers import Place, metric
+from mixboost_jax.evaluate._numbers import metric
 from mixboost_jax.evaluate._session import Scorer, Session, tag_of
 from mixboost_jax.evaluate._store import Columns
 from mixboost_jax.runtime.results import Metric
@@ -95,32 +95,25 @@ def _judge(noise: bool) -> Callable[..., tuple[jax.Array, jax.Array]]:
   return jax.jit(judge)
 
 
-def sequence_family(
-  place: Place,
-  columns: Mapping[Unit, Columns],
-  *,
-  members: Sequence[str],
-  reference: Mapping[str, float] | None,
-) -> list[Metric]:
+def sequence_family(family: Family, *, reference: Mapping[str, float] | None) -> list[Metric]:
   """Aggregates films: flip rates, and top-5 distances if there are five classes.
 
   Args:
-    place: of the numbers.
-    columns: of every sequence, equally many films each.
-    members: the whole list; the means are given only if all of it was measured.
+    family: the list, and what was measured of it; means are given only if that is all of it.
     reference: flip rates of AlexNet in %, if they are to be divided by.
   """
+  columns = family.columns
   rates = {unit.member: 100.0 * _exact(values["flip_rate"]) for unit, values in columns.items()}
   distances = {unit.member: _exact(values["top5_distance"]) for unit, values in columns.items()}
   count = len(next(iter(rates.values())))
   draws = metrics.resample(count)
 
   def mean(name: str, each: Any, unit: str = "%") -> Metric:
-    return metric(place, name, float(each.mean()), draws.means(each), count=count, unit=unit)
+    return metric(family.place, name, float(each.mean()), draws.means(each), count=count, unit=unit)
 
   found: list[Metric] = []
   ranked = all(np.isfinite(values).all() for values in distances.values())
-  if set(rates) == set(members):  # means of each film over the sequences, then over films
+  if set(rates) == set(family.members):  # means of each film over the sequences, then over films
     found.append(mean("mfr", metrics.mean_flip_rate(rates)))
     if reference is not None:
       found.append(mean("mfr_alexnet", metrics.mean_flip_rate(rates, reference=reference)))
@@ -139,9 +132,7 @@ def _exact(values: np.ndarray) -> np.ndarray:
 def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
   is_imagenet_p = family.word == "p" and family.session.table == "imagenet"
   reference = metrics.ALEXNET_FLIP_RATES if is_imagenet_p else None
-  return sequence_family(
-    family.place, family.columns, members=family.members, reference=reference
-  ), {}
+  return sequence_family(family, reference=reference), {}
 
 
 def _definition(session: Session, unit: Unit) -> Any:

@@ -180,23 +180,14 @@ def run(
   Raises:
     ValueError: as for `evaluate`.
   """
-  chosen = settings.evaluate
   results = evaluate(
     logits_fn,
     dataset,
-    chosen.suite,
-    split=chosen.split,
-    batch_size=chosen.batch_size,
-    max_examples=chosen.max_examples,
-    budget=chosen.budget,
-    ood_dirs=chosen.ood_dirs,
-    released_dir=chosen.released_dir,
     folder=folder,
-    ece_bins=chosen.ece_bins,
-    confidence=chosen.confidence,
     mesh=mesh,
     name=settings.name,
     should_stop=should_stop,
+    **dataclasses.asdict(settings.evaluate),
   )
   return dataclasses.replace(
     results, settings=settings.to_json(), config_hash=settings_lib.config_hash(settings)

@@ -8,6 +8,7 @@ import pytest
 
 from mixboost_jax import evaluate, metrics
 from mixboost_jax.evaluate import _corruption, _films, _ood
+from mixboost_jax.evaluate._kind import Family
 from mixboost_jax.evaluate._numbers import Place
 
 PLACE = Place("set-c", "test", "generated", 0.95)
@@ -26,9 +27,14 @@ def cells(members, severities: Sequence[int] = range(1, 6), seed=0):
   return found
 
 
-def family(columns, members, **options):
-  options = {"clean_correct": None, "reference": None, **options}
-  found, curves = _corruption.corruption_family(PLACE, columns, members=members, **options)
+def gathered(columns, members, clean=None):
+  return Family("c", columns, members, PLACE, clean, session=None, ece_bins=15)
+
+
+def family(columns, members, clean=None, reference=None):
+  found, curves = _corruption.corruption_family(
+    gathered(columns, members, clean), reference=reference
+  )
   return {metric.name: metric for metric in found}, curves
 
 
@@ -45,7 +51,7 @@ def test_means_are_those_of_metrics():
   columns = cells(members)
   clean = np.r_[np.zeros(12), np.ones(COUNT - 12)].astype(np.float32)
   reference = {"fog": 81.9, "snow": 86.7, "contrast": 85.3}
-  found, curves = family(columns, members, clean_correct=clean, reference=reference)
+  found, curves = family(columns, members, {"correct": clean}, reference)
   errors = errors_of(columns)
   want = {
     "mce": metrics.mean_corruption_error(errors),
@@ -146,9 +152,7 @@ def test_films():
   names = ("tilt", "scale")
   columns = films(names)
   reference = {"tilt": 7.05, "scale": 23.53}
-  found = {
-    m.name: m for m in _films.sequence_family(PLACE, columns, members=names, reference=reference)
-  }
+  found = {m.name: m for m in _films.sequence_family(gathered(columns, names), reference=reference)}
   rates = {unit.member: 100 * float(v["flip_rate"].mean()) for unit, v in columns.items()}
   distances = {unit.member: float(v["top5_distance"].mean()) for unit, v in columns.items()}
   assert found["mfr"].value == pytest.approx(metrics.mean_flip_rate(rates), rel=1e-5)
@@ -160,7 +164,7 @@ def test_films():
   few = films(names)
   for values in few.values():
     values["top5_distance"][:] = np.nan  # fewer than five classes
-  fewer = _films.sequence_family(PLACE, few, members=names, reference=None)
+  fewer = _films.sequence_family(gathered(few, names), reference=None)
   assert "mt5d" not in {m.name for m in fewer}
 
 
