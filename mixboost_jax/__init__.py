@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = (
+__all__ = [
+  "__version__",
   "attacks",
   "audit",
   "augment",
@@ -27,7 +28,7 @@ _SUBPACKAGES = (
   "report",
   "runtime",
   "train",
-)
+]
 
 if TYPE_CHECKING:
   from mixboost_jax import (
@@ -49,14 +50,12 @@ if TYPE_CHECKING:
     train,
   )
 
-__all__ = [*_SUBPACKAGES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
-
 
 def __getattr__(name: str) -> Any:
-  if name in _SUBPACKAGES:
+  if name in __all__:
     return importlib.import_module(f"{__name__}.{name}")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  return sorted(__all__)
+  return __all__
