@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from mixboost_jax import files, registry, schema
 from mixboost_jax.data import arrays, cifar, download, folders, pictures, places, records, shapes
-from mixboost_jax.data.dataset import Dataset, Split, assemble, num_wanted
+from mixboost_jax.data.dataset import Dataset, Split, Wanted, assemble, num_wanted
 
 Splits = tuple[Split, Split, tuple[str, ...]]
 
@@ -145,7 +145,7 @@ def _read_cifar(found: cifar.Found, layout: cifar.Layout) -> Splits:
   if found.form == "arrays":
     return arrays.read(found.path)
   if found.form == "records":
-    return records.read(found.path, image_size=0)
+    return records.read(found.path, Wanted())
   return cifar.read(found.path, layout)
 
 
@@ -190,13 +190,15 @@ def _read_or_open(
   open_splits: Callable[..., Splits],
 ) -> Splits:
   """Reads a set of picture files into memory, or leaves it where it is, as `data.stream` says."""
-  wanted = _wanted(settings)
+  wanted = Wanted(
+    settings.image_size, settings.train_examples, settings.test_examples, settings.test_margin
+  )
   if settings.stream != "off":
-    train, test, names = open_splits(place, **wanted)
+    train, test, names = open_splits(place, wanted)
     small = all(pictures.fits(len(split), split.images.shape[1:]) for split in (train, test))
     if settings.stream == "on" or not small:
       return train, test, names
-  return read(place, **wanted)
+  return read(place, wanted)
 
 
 def _load_arrays(settings: schema.Data) -> Dataset:
@@ -213,15 +215,6 @@ def _load_arrays(settings: schema.Data) -> Dataset:
   )
   _fixed_size(settings, *train.images.shape[1:3])
   return _from_files(settings, place.stem, train, test, names, place=place)
-
-
-def _wanted(settings: schema.Data) -> dict[str, int]:
-  return {
-    "image_size": settings.image_size,
-    "train_examples": settings.train_examples,
-    "test_examples": settings.test_examples,
-    "test_margin": settings.test_margin,
-  }
 
 
 def _from_files(

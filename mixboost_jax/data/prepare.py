@@ -26,7 +26,7 @@ import numpy as np
 
 from mixboost_jax import files
 from mixboost_jax.data import cifar, download, folders, pictures, records
-from mixboost_jax.data.dataset import Split
+from mixboost_jax.data.dataset import Split, Wanted
 
 FORMATS = ("array_record", "npy")
 CIFAR_VERSION = "3.0.2"  # of the TFDS sets with the same features, so that TFDS finds ours by name
@@ -124,7 +124,7 @@ def prepare_folder(
     train, test, names = folders.list_files(source)
     log(f"writing {len(train.names)} training and {len(test.names)} test pictures as {file_format}")
     if file_format == "npy":
-      write_npy(folder, *folders.read(source, image_size=image_size))
+      write_npy(folder, *folders.read(source, Wanted(image_size=image_size)))
     else:
       splits = {
         "train": _examples(train, "train", image_size),
