@@ -152,21 +152,21 @@ def _raw_place(source: pathlib.Path, layout: cifar.Layout) -> pathlib.Path:
   return found.path
 
 
-def _verdict(place: pathlib.Path, layout: cifar.Layout, is_official: bool) -> str:
+def _verdict(path: pathlib.Path, layout: cifar.Layout, is_official: bool) -> str:
   """Returns what the checksums say about a raw copy.
 
   Raises:
     ValueError: for an archive that is not the official one: it is damaged or something else.
   """
   if is_official:
-    return f"{place}: official {layout.title}, MD5 verified"
-  if not place.is_dir():
+    return f"{path}: official {layout.title}, MD5 verified"
+  if not path.is_dir():
     raise ValueError(
-      f"{place}: MD5 differs from the official {layout.archive} ({layout.md5}); damaged? Fetch it "
+      f"{path}: MD5 differs from the official {layout.archive} ({layout.md5}); damaged? Fetch it "
       "again with --download, or extract it and give the folder to use a copy that is not official."
     )
   return (
-    f"{place}: NOT the official archive (MD5 sums differ); results on it are not results on "
+    f"{path}: NOT the official archive (MD5 sums differ); results on it are not results on "
     f"{layout.title} as published"
   )
 
