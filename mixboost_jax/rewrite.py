@@ -289,17 +289,17 @@ def _depthwise(inputs: Array, kernel: Array, params: dict[str, Any]) -> Array:
   padded = jnp.repeat(padded.astype(exact), kernel.shape[-1] // inputs.shape[-1], axis=-1)
   sides, sizes = kernel.shape[:-2], padded.shape[1:-1]
   total: Any = 0
-  for place in np.ndindex(*sides):
-    first = [index * step for index, step in zip(place, steps, strict=True)]
+  for tap in np.ndindex(*sides):
+    first = [index * step for index, step in zip(tap, steps, strict=True)]
     last = [
       size - (side - 1 - index) * step
-      for size, side, index, step in zip(sizes, sides, place, steps, strict=True)
+      for size, side, index, step in zip(sizes, sides, tap, steps, strict=True)
     ]
     window = lax.slice(
       padded, (0, *first, 0), (len(padded), *last, padded.shape[-1]),
       (1, *params["window_strides"], 1),
     )  # fmt: skip
-    total += window * jnp.expand_dims(kernel[place][0].astype(exact), range(window.ndim - 1))
+    total += window * jnp.expand_dims(kernel[tap][0].astype(exact), range(window.ndim - 1))
   return total.astype(kept)
 
 
@@ -333,22 +333,22 @@ def scatter_to_maxima(source: Array, operand: Array, *, params: dict[str, Any]) 
   lowest, zero = jnp.array(-jnp.inf, operand.dtype), jnp.zeros((), source.dtype)
   padded = lax.pad(operand, lowest, [(low, high, 0) for low, high in pads])
 
-  def seen_from(place: tuple[int, ...]) -> Array:
-    axes = zip(place, source.shape, strides, strict=True)
-    return lax.slice(padded, place, [p + (num - 1) * s + 1 for p, num, s in axes], strides)
+  def seen_from(offset: tuple[int, ...]) -> Array:
+    axes = zip(offset, source.shape, strides, strict=True)
+    return lax.slice(padded, offset, [p + (num - 1) * s + 1 for p, num, s in axes], strides)
 
-  def spread(values: Array, place: tuple[int, ...]) -> Array:
-    axes = zip(place, values.shape, strides, operand.shape, pads, strict=True)
+  def spread(values: Array, offset: tuple[int, ...]) -> Array:
+    axes = zip(offset, values.shape, strides, operand.shape, pads, strict=True)
     edges = [(p - low, size + low - p - (n - 1) * s - 1, s - 1) for p, n, s, size, (low, _) in axes]
     return lax.pad(values, zero, edges)
 
-  places = list(np.ndindex(*params["window_dimensions"]))
-  largest = seen_from(places[0])
-  for place in places[1:]:
-    largest = jnp.maximum(largest, seen_from(place))
+  offsets = list(np.ndindex(*params["window_dimensions"]))
+  largest = seen_from(offsets[0])
+  for offset in offsets[1:]:
+    largest = jnp.maximum(largest, seen_from(offset))
   taken, total = jnp.zeros(source.shape, bool), jnp.zeros(operand.shape, source.dtype)
-  for place in places:
-    wins = (seen_from(place) == largest) & ~taken
+  for offset in offsets:
+    wins = (seen_from(offset) == largest) & ~taken
     taken |= wins
-    total += spread(jnp.where(wins, source, zero), place)
+    total += spread(jnp.where(wins, source, zero), offset)
   return total

@@ -25,27 +25,27 @@ _MAX_RATIO = 200
 
 
 def read(
-  place: pathlib.Path, *, train_examples: int = 0, test_examples: int = 0
+  path: pathlib.Path, *, train_examples: int = 0, test_examples: int = 0
 ) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads both splits and the class names.
 
   Args:
-    place: the `.npz` file, or the folder of `.npy` files.
+    path: the `.npz` file, or the folder of `.npy` files.
     train_examples: use the first so many; 0: all.
     test_examples: the same for the test split.
 
   Raises:
     ValueError: naming the file and the remedy.
   """
-  content = _open_folder(place) if place.is_dir() else read_npz(place, (*REQUIRED, _NAMES))
-  _complete(content, place)
-  names = _class_names(content, place)
+  content = _open_folder(path) if path.is_dir() else read_npz(path, (*REQUIRED, _NAMES))
+  _complete(content, path)
+  names = _class_names(content, path)
   splits = []
   for split, wanted in (("train", train_examples), ("test", test_examples)):
     images, labels = content[f"{split}_images"], content[f"{split}_labels"]
     if images.ndim == 3:
       images = images[..., None]
-    where = f"{place}: {split}"
+    where = f"{path}: {split}"
     if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
       raise ValueError(
         f"{where}_images must be uint8[N, H, W] or uint8[N, H, W, C] and {split}_labels int[N], "
@@ -74,50 +74,50 @@ def open_npy(file: pathlib.Path) -> np.ndarray:
     ) from error
 
 
-def _class_names(content: dict[str, np.ndarray], place: pathlib.Path) -> tuple[str, ...]:
+def _class_names(content: dict[str, np.ndarray], path: pathlib.Path) -> tuple[str, ...]:
   if _NAMES in content:
     names = content[_NAMES]
     if names.ndim != 1 or names.dtype.kind not in "US":
       raise ValueError(
-        f"{place}: class_names must be a list of text, got {names.dtype}{list(names.shape)}."
+        f"{path}: class_names must be a list of text, got {names.dtype}{list(names.shape)}."
       )
-    return tuple(as_text(n, place=str(place)) for n in names.tolist())
+    return tuple(as_text(n, place=str(path)) for n in names.tolist())
   labels = content["train_labels"]
   highest = int(labels.max()) if labels.size and labels.dtype.kind in "iu" else 0
   if highest >= pictures.MAX_CLASSES:
     raise ValueError(
-      f"{place}: expected train_labels below {pictures.MAX_CLASSES}, got {highest}; number the "
+      f"{path}: expected train_labels below {pictures.MAX_CLASSES}, got {highest}; number the "
       "classes from 0 without gaps."
     )
   return tuple(str(i) for i in range(highest + 1))
 
 
-def _open_folder(place: pathlib.Path) -> dict[str, np.ndarray]:
+def _open_folder(path: pathlib.Path) -> dict[str, np.ndarray]:
   content = {}
   for name in (*REQUIRED, _NAMES):
-    file = place / f"{name}.npy"
+    file = path / f"{name}.npy"
     if file.is_file():
       content[name] = open_npy(file)
   return content
 
 
-def read_npz(place: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def read_npz(path: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
   """Unpacks arrays of a `.npz`, which cannot be done in parts, after looking at all headers.
 
   Args:
-    place: the file.
+    path: the file.
     names: which of its arrays; those that are missing are left out. Empty: all.
 
   Raises:
     ValueError: if it is damaged, no regular file, larger than it may be, or holds Python objects.
   """
   try:
-    with files.open_regular(place) as raw, zipfile.ZipFile(raw) as archive:
+    with files.open_regular(path) as raw, zipfile.ZipFile(raw) as archive:
       stored = {entry.filename: entry for entry in archive.infolist()}
       found = [name.removesuffix(".npy") for name in stored if name.endswith(".npy")]
       wanted = [name for name in found if not names or name in names]
       for name in wanted:
-        _check_header(archive, stored[f"{name}.npy"], place)
+        _check_header(archive, stored[f"{name}.npy"], path)
       content = {}
       for name in wanted:
         with archive.open(f"{name}.npy") as member:
@@ -126,12 +126,12 @@ def read_npz(place: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.nda
     raise
   except Exception as error:  # zipfile, zlib and NumPy each raise their own
     raise ValueError(
-      f"{place}: unreadable or truncated .npz ({files.reason(error)}); write it again."
+      f"{path}: unreadable or truncated .npz ({files.reason(error)}); write it again."
     ) from error
   return content
 
 
-def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: pathlib.Path) -> None:
+def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: pathlib.Path) -> None:
   """Refuses an array that is larger than it may be, before it is unpacked."""
   with archive.open(entry) as member:
     version = np.lib.format.read_magic(member)
@@ -143,7 +143,7 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: pathl
     raise ValueError(f"{entry.filename} claims {list(shape)}, which its data cannot hold")
   is_images = entry.filename.endswith("images.npy")
   if shape and is_images:
-    pictures.check_size(shape[0], (math.prod(shape[1:]), 1, 1), place=f"{place}: {entry.filename}")
+    pictures.check_size(shape[0], (math.prod(shape[1:]), 1, 1), place=f"{path}: {entry.filename}")
   most = _MAX_RATIO * entry.compress_size if is_images else 0
   if num_bytes > max(_SMALL_BYTES, most):
     raise ValueError(
@@ -151,10 +151,10 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: pathl
     )
 
 
-def _complete(content: dict[str, np.ndarray], place: pathlib.Path) -> None:
+def _complete(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
   absent = [name for name in REQUIRED if name not in content]
   if absent:
     raise ValueError(
-      f"{place}: lacks {', '.join(absent)}; expected arrays {', '.join(REQUIRED)} "
+      f"{path}: lacks {', '.join(absent)}; expected arrays {', '.join(REQUIRED)} "
       "and optionally class_names."
     )

@@ -99,11 +99,11 @@ LAYOUTS = {
 }
 
 
-def read(place: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, ...]]:
+def read(path: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads the training split, the test split and the class names (for CIFAR-100 the fine ones).
 
   Args:
-    place: the extracted folder itself, or the .tar.gz.
+    path: the extracted folder itself, or the .tar.gz.
     layout: which of the two.
 
   Raises:
@@ -112,21 +112,21 @@ def read(place: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, 
   files = [*layout.train_files, layout.test_file, layout.meta_file]
   names: tuple[str, ...] = ()
   parts: dict[str, Split] = {}
-  for file, raw in read_files(place, layout.folder, files):
-    content = load_dict(raw, place=f"{place}: {file}")
+  for file, raw in read_files(path, layout.folder, files):
+    content = load_dict(raw, place=f"{path}: {file}")
     if file == layout.meta_file:
-      names = _class_names(content, layout, place=f"{place}: {file}")
+      names = _class_names(content, layout, place=f"{path}: {file}")
     else:
-      parts[file] = _rows(content, layout, place=f"{place}: {file}")
+      parts[file] = _rows(content, layout, place=f"{path}: {file}")
   train = _join([parts[file] for file in layout.train_files])
   return train, parts[layout.test_file], names
 
 
-def is_official(place: pathlib.Path, layout: Layout) -> bool:
+def is_official(path: pathlib.Path, layout: Layout) -> bool:
   """Whether a folder or archive is, byte for byte, what the authors publish."""
-  if not place.is_dir():
-    return md5_of(place) == layout.md5
-  files = [(place / name, md5) for name, md5 in layout.checksums.items()]
+  if not path.is_dir():
+    return md5_of(path) == layout.md5
+  files = [(path / name, md5) for name, md5 in layout.checksums.items()]
   return all(file.is_file() and md5_of(file) == md5 for file, md5 in files)
 
 
@@ -210,18 +210,18 @@ def looked_for(layout: Layout) -> tuple[str, ...]:
   )
 
 
-def _copies(layout: Layout, place: pathlib.Path) -> Iterator[Found]:
-  if place.is_file():
-    yield Found("raw", place)
+def _copies(layout: Layout, path: pathlib.Path) -> Iterator[Found]:
+  if path.is_file():
+    yield Found("raw", path)
     return
-  own = (place / layout.meta_file).is_file() and (place / layout.train_files[0]).is_file()
-  if own or (place.name == layout.folder and place.is_dir()):
-    yield Found("raw", place)
-  if (place / layout.folder).is_dir():
-    yield Found("raw", place / layout.folder)
-  if (place / layout.archive).is_file():
-    yield Found("raw", place / layout.archive)
-  for folder in (place, place / layout.name):
+  own = (path / layout.meta_file).is_file() and (path / layout.train_files[0]).is_file()
+  if own or (path.name == layout.folder and path.is_dir()):
+    yield Found("raw", path)
+  if (path / layout.folder).is_dir():
+    yield Found("raw", path / layout.folder)
+  if (path / layout.archive).is_file():
+    yield Found("raw", path / layout.archive)
+  for folder in (path, path / layout.name):
     if (folder / ARRAYS).is_file():
       yield Found("arrays", folder)
     for info in [folder / RECORDS, *sorted(folder.glob(f"[0-9]*/{RECORDS}"), reverse=True)]:
@@ -328,12 +328,12 @@ def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
 
 
 def read_files(
-  place: pathlib.Path, folder: str, names: Sequence[str]
+  path: pathlib.Path, folder: str, names: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
   """Yields (name, content) of the files `folder/name`, each once, in any order.
 
   Args:
-    place: the extracted folder itself, or the .tar.gz.
+    path: the extracted folder itself, or the .tar.gz.
     folder: name of the folder inside the archive.
     names: files wanted from it.
 
@@ -341,21 +341,21 @@ def read_files(
     ValueError: if the archive is unreadable or lacks some of the files (all of them are named).
   """
   missing = set(names)
-  source = _from_folder(place, names) if place.is_dir() else _from_tar(place, folder, names)
+  source = _from_folder(path, names) if path.is_dir() else _from_tar(path, folder, names)
   for name, content in source:
     if name in missing:
       missing.remove(name)
       yield name, content
   if missing:
-    inside = "" if place.is_dir() else f" in {folder}/"
+    inside = "" if path.is_dir() else f" in {folder}/"
     raise ValueError(
-      f"{place}: lacks {', '.join(sorted(missing))}{inside}; extract or download it again."
+      f"{path}: lacks {', '.join(sorted(missing))}{inside}; extract or download it again."
     )
 
 
-def _from_folder(place: pathlib.Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _from_folder(path: pathlib.Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
   for name in names:
-    file = place / name
+    file = path / name
     if not file.exists():
       continue
     try:
@@ -366,13 +366,11 @@ def _from_folder(place: pathlib.Path, names: Sequence[str]) -> Iterator[tuple[st
       ) from error
 
 
-def _from_tar(
-  place: pathlib.Path, folder: str, names: Sequence[str]
-) -> Iterator[tuple[str, bytes]]:
+def _from_tar(path: pathlib.Path, folder: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
   """Reads to the very end, where gzip keeps the checksum of everything before."""
   wanted = {f"{folder}/{name}": name for name in names}
   try:
-    with files.open_regular(place) as raw, _unpacked(raw) as unpacked:
+    with files.open_regular(path) as raw, _unpacked(raw) as unpacked:
       stream: Any = _Bounded(unpacked)
       with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
@@ -388,7 +386,7 @@ def _from_tar(
         pass
   except Exception as error:  # tarfile, gzip and zlib each raise their own
     raise ValueError(
-      f"{place}: unreadable or truncated archive ({files.reason(error)}); download it again."
+      f"{path}: unreadable or truncated archive ({files.reason(error)}); download it again."
     ) from error
 
 

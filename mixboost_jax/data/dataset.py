@@ -5,7 +5,7 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -167,6 +167,23 @@ def check_class_names(names: Sequence[str], *, place: str) -> None:
       f"{place}: expected a name of its own for each class, got {', '.join(map(repr, twice))} more "
       "than once; rename one."
     )
+
+
+class Wanted(NamedTuple):
+  """What is asked of a set of picture files."""
+
+  image_size: int = 0
+  """Side in px to resize to; 0: all must have one size."""
+  train_examples: int = 0
+  """Use the first so many; 0: all."""
+  test_examples: int = 0
+  test_margin: int = 0
+  """Of test pictures, see `pictures.decode`."""
+
+  def by_split(self) -> tuple[tuple[str, int, int], tuple[str, int, int]]:
+    """Returns the option's name, the number and the margin, for training and for test pictures."""
+    train = ("train_examples", self.train_examples, 0)
+    return train, ("test_examples", self.test_examples, self.test_margin)
 
 
 def num_wanted(available: int, wanted: int, *, field: str, place: str) -> int:

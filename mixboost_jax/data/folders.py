@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from mixboost_jax import files
 from mixboost_jax.data import arrays, dataset, pictures, places
-from mixboost_jax.data.dataset import Split, check_class_names, make_split, num_wanted
+from mixboost_jax.data.dataset import Split, Wanted, check_class_names, make_split, num_wanted
 from mixboost_jax.data.stored import StoredPictures, shape_of
 
 TRAIN_FOLDERS = ("train", "training")
@@ -130,60 +130,37 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
   return entry.name.lower().endswith(pictures.SUFFIXES) and not entry.name.startswith(".")
 
 
-def read(
-  root: pathlib.Path,
-  *,
-  image_size: int,
-  train_examples: int = 0,
-  test_examples: int = 0,
-  test_margin: int = 0,
-) -> tuple[Split, Split, tuple[str, ...]]:
+def read(root: pathlib.Path, wanted: Wanted) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads both splits (as colour pictures) and the class names.
-
-  Args:
-    root: folder as described above.
-    image_size: side in px to resize to; 0: all must have one size.
-    train_examples: use the first so many; 0: all.
-    test_examples: the same for the test split.
-    test_margin: of test pictures, see `pictures.decode`.
 
   Raises:
     ValueError: naming the file or folder and the remedy.
   """
-  train, test, class_names = list_files(root)
-  return (
-    _read_split(train, "train_examples", train_examples, image_size, len(class_names)),
-    _read_split(test, "test_examples", test_examples, image_size, len(class_names), test_margin),
-    class_names,
+  *listings, class_names = list_files(root)
+  train, test = (
+    _read_split(listing, *asked, wanted.image_size, len(class_names))
+    for listing, asked in zip(listings, wanted.by_split(), strict=True)
   )
+  return train, test, class_names
 
 
-def open_splits(
-  root: pathlib.Path,
-  *,
-  image_size: int,
-  train_examples: int = 0,
-  test_examples: int = 0,
-  test_margin: int = 0,
-) -> tuple[Split, Split, tuple[str, ...]]:
-  """Returns what `read` returns for the same arguments, but the pictures stay in their files.
+def open_splits(root: pathlib.Path, wanted: Wanted) -> tuple[Split, Split, tuple[str, ...]]:
+  """Returns what `read` returns, but the pictures stay in their files.
 
-  With `image_size` 0 it is that of the first picture, which all others must have.
+  Without a wanted size it is that of the first picture, which all others must have.
 
   Raises:
     ValueError: see `read`.
   """
-  train, test, class_names = list_files(root)
-  return (
-    _open_split(train, "train_examples", train_examples, image_size),
-    _open_split(test, "test_examples", test_examples, image_size, test_margin),
-    class_names,
+  *listings, class_names = list_files(root)
+  train, test = (
+    _open_split(listing, *asked, wanted.image_size)
+    for listing, asked in zip(listings, wanted.by_split(), strict=True)
   )
+  return train, test, class_names
 
 
-def _open_split(
-  listing: Listing, field: str, wanted: int, image_size: int, margin: int = 0
-) -> Split:
+def _open_split(listing: Listing, field: str, wanted: int, margin: int, image_size: int) -> Split:
   source = FolderSource(listing)
   count = num_wanted(len(source), wanted, field=field, place=str(listing.root))
   rows = np.arange(count, dtype=np.int32)
@@ -252,12 +229,7 @@ def _class_of(name: str) -> str:
 
 
 def _read_split(
-  listing: Listing,
-  field: str,
-  wanted: int,
-  image_size: int,
-  num_classes: int,
-  margin: int = 0,
+  listing: Listing, field: str, wanted: int, margin: int, image_size: int, num_classes: int
 ) -> Split:
   place = str(listing.root)
   count = num_wanted(len(listing.names), wanted, field=field, place=place)

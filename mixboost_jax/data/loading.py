@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from mixboost_jax import files, registry, schema
 from mixboost_jax.data import arrays, cifar, download, folders, pictures, places, records, shapes
-from mixboost_jax.data.dataset import Dataset, Split, assemble, num_wanted
+from mixboost_jax.data.dataset import Dataset, Split, Wanted, assemble, num_wanted
 
 Splits = tuple[Split, Split, tuple[str, ...]]
 
@@ -121,7 +121,7 @@ def _load_cifar(settings: schema.Data) -> Dataset:
     )
   official = _is_official(found, layout, train, test)
   note = cifar.note_of(layout, train, test, official=official)
-  return _from_files(settings, layout.title, train, test, names, place=found.path, note=note)
+  return _from_files(settings, layout.title, train, test, names, path=found.path, note=note)
 
 
 def _is_official(
@@ -145,7 +145,7 @@ def _read_cifar(found: cifar.Found, layout: cifar.Layout) -> Splits:
   if found.form == "arrays":
     return arrays.read(found.path)
   if found.form == "records":
-    return records.read(found.path, image_size=0)
+    return records.read(found.path, Wanted())
   return cifar.read(found.path, layout)
 
 
@@ -167,41 +167,43 @@ def _load_tfds(settings: schema.Data) -> Dataset:
       ),
     )
   splits = _read_or_open(settings, folder, records.read, records.open_splits)
-  return _from_files(settings, settings.tfds_name, *splits, place=folder)
+  return _from_files(settings, settings.tfds_name, *splits, path=folder)
 
 
 def _load_folder(settings: schema.Data) -> Dataset:
-  (place,) = places.places_of(settings)
-  if not place.is_dir():
+  (path,) = places.places_of(settings)
+  if not path.is_dir():
     raise places.missing(
       settings,
       title="Picture folder",
       looked_for=("train/CLASS/FILE with test/CLASS/FILE, or CLASS/FILE (.png, .jpg, ...)",),
       remedies=("give an existing folder: --config.data.dir=DIR",),
     )
-  splits = _read_or_open(settings, place, folders.read, folders.open_splits)
-  return _from_files(settings, place.name, *splits, place=place)
+  splits = _read_or_open(settings, path, folders.read, folders.open_splits)
+  return _from_files(settings, path.name, *splits, path=path)
 
 
 def _read_or_open(
   settings: schema.Data,
-  place: pathlib.Path,
+  path: pathlib.Path,
   read: Callable[..., Splits],
   open_splits: Callable[..., Splits],
 ) -> Splits:
   """Reads a set of picture files into memory, or leaves it where it is, as `data.stream` says."""
-  wanted = _wanted(settings)
+  wanted = Wanted(
+    settings.image_size, settings.train_examples, settings.test_examples, settings.test_margin
+  )
   if settings.stream != "off":
-    train, test, names = open_splits(place, **wanted)
+    train, test, names = open_splits(path, wanted)
     small = all(pictures.fits(len(split), split.images.shape[1:]) for split in (train, test))
     if settings.stream == "on" or not small:
       return train, test, names
-  return read(place, **wanted)
+  return read(path, wanted)
 
 
 def _load_arrays(settings: schema.Data) -> Dataset:
-  (place,) = places.places_of(settings)
-  if not place.exists():
+  (path,) = places.places_of(settings)
+  if not path.exists():
     raise places.missing(
       settings,
       title="Arrays",
@@ -209,19 +211,10 @@ def _load_arrays(settings: schema.Data) -> Dataset:
       remedies=("give an existing file or folder: --config.data.dir=FILE.npz",),
     )
   train, test, names = arrays.read(
-    place, train_examples=settings.train_examples, test_examples=settings.test_examples
+    path, train_examples=settings.train_examples, test_examples=settings.test_examples
   )
   _fixed_size(settings, *train.images.shape[1:3])
-  return _from_files(settings, place.stem, train, test, names, place=place)
-
-
-def _wanted(settings: schema.Data) -> dict[str, int]:
-  return {
-    "image_size": settings.image_size,
-    "train_examples": settings.train_examples,
-    "test_examples": settings.test_examples,
-    "test_margin": settings.test_margin,
-  }
+  return _from_files(settings, path.stem, train, test, names, path=path)
 
 
 def _from_files(
@@ -231,15 +224,15 @@ def _from_files(
   test: Split,
   class_names: tuple[str, ...],
   *,
-  place: pathlib.Path,
+  path: pathlib.Path,
   note: str = "",
 ) -> Dataset:
   note = settings.note or note
   num_train = num_wanted(
-    len(train), settings.train_examples, field="train_examples", place=f"{place}, training split"
+    len(train), settings.train_examples, field="train_examples", place=f"{path}, training split"
   )
   num_test = num_wanted(
-    len(test), settings.test_examples, field="test_examples", place=f"{place}, test split"
+    len(test), settings.test_examples, field="test_examples", place=f"{path}, test split"
   )
   return assemble(
     name=f"{settings.name} ({note})" if note else settings.name,
@@ -249,7 +242,7 @@ def _from_files(
     train=train.part(0, num_train),
     test=test.part(0, num_test),
     validation_examples=settings.validation_examples,
-    place=str(place),
+    place=str(path),
   )
 
 

@@ -24,7 +24,7 @@ _MAX_FILE_BYTES = 2**28
 _CHUNK = 256  # pictures decoded ahead
 _LONGEST = 16  # times the shorter side; the middle is kept of anything longer
 
-Place = Callable[[int, int], tuple[int, int, int, int]]
+Window = Callable[[int, int], tuple[int, int, int, int]]
 """`(height, width) of a picture -> (top, left, height, width)` of a window in it, in pixels."""
 
 
@@ -35,7 +35,7 @@ def decode(
   image_size: int,
   place: str,
   margin: int = 0,
-  window: Place | None = None,
+  window: Window | None = None,
 ) -> np.ndarray:
   """Returns one picture as uint8[H, W, num_channels].
 

@@ -20,7 +20,7 @@ def default_places() -> tuple[pathlib.Path, ...]:
   home = pathlib.Path.home()
   places = [pathlib.Path(chosen).expanduser()] if chosen else []
   places += [pathlib.Path(".data"), user_cache(), home / "tensorflow_datasets"]
-  return tuple(place.absolute() for place in places)
+  return tuple(path.absolute() for path in places)
 
 
 def user_cache() -> pathlib.Path:
@@ -72,7 +72,7 @@ def no_download_remedy() -> str:
   )
 
 
-def _state(place: pathlib.Path) -> str:
-  if not place.exists():
+def _state(path: pathlib.Path) -> str:
+  if not path.exists():
     return " (does not exist)"
-  return "" if place.is_dir() else " (a file)"
+  return "" if path.is_dir() else " (a file)"

@@ -26,7 +26,7 @@ import numpy as np
 
 from mixboost_jax import files
 from mixboost_jax.data import cifar, download, folders, pictures, records
-from mixboost_jax.data.dataset import Split
+from mixboost_jax.data.dataset import Split, Wanted
 
 FORMATS = ("array_record", "npy")
 CIFAR_VERSION = "3.0.2"  # of the TFDS sets with the same features, so that TFDS finds ours by name
@@ -124,7 +124,7 @@ def prepare_folder(
     train, test, names = folders.list_files(source)
     log(f"writing {len(train.names)} training and {len(test.names)} test pictures as {file_format}")
     if file_format == "npy":
-      write_npy(folder, *folders.read(source, image_size=image_size))
+      write_npy(folder, *folders.read(source, Wanted(image_size=image_size)))
     else:
       splits = {
         "train": _examples(train, "train", image_size),
@@ -152,21 +152,21 @@ def _raw_place(source: pathlib.Path, layout: cifar.Layout) -> pathlib.Path:
   return found.path
 
 
-def _verdict(place: pathlib.Path, layout: cifar.Layout, is_official: bool) -> str:
+def _verdict(path: pathlib.Path, layout: cifar.Layout, is_official: bool) -> str:
   """Returns what the checksums say about a raw copy.
 
   Raises:
     ValueError: for an archive that is not the official one: it is damaged or something else.
   """
   if is_official:
-    return f"{place}: official {layout.title}, MD5 verified"
-  if not place.is_dir():
+    return f"{path}: official {layout.title}, MD5 verified"
+  if not path.is_dir():
     raise ValueError(
-      f"{place}: MD5 differs from the official {layout.archive} ({layout.md5}); damaged? Fetch it "
+      f"{path}: MD5 differs from the official {layout.archive} ({layout.md5}); damaged? Fetch it "
       "again with --download, or extract it and give the folder to use a copy that is not official."
     )
   return (
-    f"{place}: NOT the official archive (MD5 sums differ); results on it are not results on "
+    f"{path}: NOT the official archive (MD5 sums differ); results on it are not results on "
     f"{layout.title} as published"
   )
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mixboost_jax.data import dataset, pictures
-from mixboost_jax.data.dataset import Split, make_split, num_wanted
+from mixboost_jax.data.dataset import Split, Wanted, make_split, num_wanted
 from mixboost_jax.data.stored import StoredLabels, StoredPictures, shape_of
 
 INFO = "dataset_info.json"
@@ -59,80 +59,52 @@ def _is_named(folder: pathlib.Path, path: str) -> bool:
   return base in folder.parts or any(folder.glob(f"{base}-*"))
 
 
-def read(
-  folder: pathlib.Path,
-  *,
-  image_size: int,
-  train_examples: int = 0,
-  test_examples: int = 0,
-  test_margin: int = 0,
-) -> tuple[Split, Split, tuple[str, ...]]:
+def read(folder: pathlib.Path, wanted: Wanted) -> tuple[Split, Split, tuple[str, ...]]:
   """Reads the training split, the test split and the class names.
 
   Args:
     folder: the one with `dataset_info.json`.
-    image_size: side in px to resize to; 0: all pictures must have one size.
-    train_examples: use the first so many; 0: all.
-    test_examples: the same for the test split.
-    test_margin: of test pictures, see `pictures.decode`.
+    wanted: how many pictures, and of which size.
 
   Raises:
     ValueError: if the set is not image classification, not array_record, or damaged.
   """
   builder, keys, names = open_set(folder)
   splits = []
-  for part, place, margin in _wanted(
-    builder, folder, keys, train_examples, test_examples, test_margin
-  ):
-    images, labels = _rows(builder, part.split, part.rows, keys, image_size, place, margin)
+  for part, place, margin in _parts(builder, folder, keys, wanted):
+    images, labels = _rows(builder, part.split, part.rows, keys, wanted.image_size, place, margin)
     split = make_split(images, labels, num_classes=len(names), place=place)
     splits.append(dataclasses.replace(split, ids=part.rows))
   return splits[0], splits[1], names
 
 
-def open_splits(
-  folder: pathlib.Path,
-  *,
-  image_size: int,
-  train_examples: int = 0,
-  test_examples: int = 0,
-  test_margin: int = 0,
-) -> tuple[Split, Split, tuple[str, ...]]:
-  """Returns what `read` returns for the same arguments, but all stays in the files.
+def open_splits(folder: pathlib.Path, wanted: Wanted) -> tuple[Split, Split, tuple[str, ...]]:
+  """Returns what `read` returns, but pictures and labels stay in the files.
 
-  With `image_size` 0 it is that of the first picture, which all others must have.
+  Without a wanted size it is that of the first picture, which all others must have.
 
   Raises:
     ValueError: see `read`.
   """
   builder, keys, names = open_set(folder)
-  splits = []
-  for part, place, margin in _wanted(
-    builder, folder, keys, train_examples, test_examples, test_margin
-  ):
+  size, splits = wanted.image_size, []
+  for part, place, margin in _parts(builder, folder, keys, wanted):
     source = RecordSource(builder, part.split, keys, len(names), place)
-    shape = (image_size, image_size, source.num_channels)
-    if not image_size:
-      shape = shape_of(source, int(part.rows[0]))
+    shape = (size, size, keys[2]) if size else shape_of(source, int(part.rows[0]))
     labels = StoredLabels(source, part.rows)
-    stored = StoredPictures(source, part.rows, shape, resize=bool(image_size), margin=margin)
+    stored = StoredPictures(source, part.rows, shape, resize=bool(size), margin=margin)
     splits.append(Split(stored, labels, part.rows))
   return splits[0], splits[1], names
 
 
-def _wanted(
-  builder: Any,
-  folder: pathlib.Path,
-  keys: tuple[str, str, int],
-  train_examples: int,
-  test_examples: int,
-  test_margin: int,
+def _parts(
+  builder: Any, folder: pathlib.Path, keys: tuple[str, str, int], wanted: Wanted
 ) -> Iterator[tuple[Part, str, int]]:
   """Yields the rows asked for of both splits, their name in messages, and their margin."""
-  asked = (("train_examples", train_examples, 0), ("test_examples", test_examples, test_margin))
-  for part, (field, wanted, margin) in zip(stored_parts(builder, folder, keys), asked, strict=True):
+  stored = stored_parts(builder, folder, keys)
+  for part, (field, number, margin) in zip(stored, wanted.by_split(), strict=True):
     place = f"{folder} ({part.split})"
-    count = num_wanted(len(part.rows), wanted, field=field, place=place)
+    count = num_wanted(len(part.rows), number, field=field, place=place)
     if not count:
       raise ValueError(f"{place}: no pictures.")
     yield Part(part.split, part.rows[:count]), place, margin
@@ -148,7 +120,7 @@ def read_split(
     split: as it is stored.
     start: first row wanted.
     stop: one behind the last row wanted; None: all.
-    image_size: see `read`.
+    image_size: side in px to resize to; 0: all must have one size.
 
   Raises:
     ValueError: see `read`; or if there is no such split or no such row.

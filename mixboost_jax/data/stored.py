@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from mixboost_jax.data import pictures
-from mixboost_jax.data.pictures import Place
+from mixboost_jax.data.pictures import Window
 
 
 @runtime_checkable
@@ -95,23 +95,23 @@ class StoredPictures:
     facts = (self.source.fingerprint, rows.hexdigest(), self.shape, self.resize, self.margin)
     return f"StoredPictures{facts}"
 
-  def __getitem__(self, places: Any) -> Any:
+  def __getitem__(self, indices: Any) -> Any:
     """Returns one decoded picture for an integer, else a selection along the first axis."""
-    if isinstance(places, int | np.integer):
-      return self.read(int(places))[0]
-    rows, options = self.rows[places], {"resize": self.resize, "margin": self.margin}
+    if isinstance(indices, int | np.integer):
+      return self.read(int(indices))[0]
+    rows, options = self.rows[indices], {"resize": self.resize, "margin": self.margin}
     return StoredPictures(self.source, rows, self.picture_shape, **options)
 
   def __iter__(self) -> Iterator[np.ndarray]:
-    return (self[place] for place in range(len(self)))
+    return (self[index] for index in range(len(self)))
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     if copy is False:
       raise ValueError("StoredPictures: decoding makes a new array.")
     images = np.empty(self.shape, np.uint8)
 
-    def decode(place: int) -> None:
-      images[place] = self[place]
+    def decode(index: int) -> None:
+      images[index] = self[index]
 
     in_threads(decode, len(self))
     return images if dtype is None else images.astype(dtype)
@@ -120,18 +120,18 @@ class StoredPictures:
     """Decodes everything."""
     return self.__array__(dtype)
 
-  def read(self, place: int, *, window: Place | None = None) -> tuple[np.ndarray, int]:
+  def read(self, index: int, *, window: Window | None = None) -> tuple[np.ndarray, int]:
     """Reads one picture and its label.
 
     Args:
-      place: of the picture among these.
+      index: of the picture among these.
       window: `(height, width) -> (top, left, height, width)` of what to cut out and resize; the
         middle square if None.
 
     Raises:
       ValueError: naming the file and the remedy.
     """
-    row = int(self.rows[place])
+    row = int(self.rows[index])
     height, _, channels = self.picture_shape
     raw, label = self.source.read(row)
     name = self.source.name(row)
@@ -151,9 +151,9 @@ class StoredPictures:
       )
     return image, label
 
-  def size_of(self, place: int) -> tuple[int, int]:
+  def size_of(self, index: int) -> tuple[int, int]:
     """Returns height and width of a picture as it is stored."""
-    return shape_of(self.source, int(self.rows[place]))[:2]
+    return shape_of(self.source, int(self.rows[index]))[:2]
 
 
 class StoredLabels:
@@ -177,10 +177,10 @@ class StoredLabels:
   def __len__(self) -> int:
     return len(self.rows)
 
-  def __getitem__(self, places: Any) -> Any:
-    if self._read is not None or isinstance(places, int | np.integer):
-      return np.asarray(self)[places]
-    return StoredLabels(self.source, self.rows[places])
+  def __getitem__(self, indices: Any) -> Any:
+    if self._read is not None or isinstance(indices, int | np.integer):
+      return np.asarray(self)[indices]
+    return StoredLabels(self.source, self.rows[indices])
 
   def __iter__(self) -> Iterator[int]:
     return iter(np.asarray(self).tolist())
@@ -189,8 +189,8 @@ class StoredLabels:
     if self._read is None:
       labels = np.empty(len(self), np.int32)
 
-      def read(place: int) -> None:
-        labels[place] = self.source.read(int(self.rows[place]))[1]
+      def read(index: int) -> None:
+        labels[index] = self.source.read(int(self.rows[index]))[1]
 
       in_threads(read, len(self))
       self._read = labels

@@ -19,7 +19,7 @@ from jaxtyping import Int
 
 from mixboost_jax.data.dataset import Split
 from mixboost_jax.data.device import DeviceSplit
-from mixboost_jax.data.pictures import Place
+from mixboost_jax.data.pictures import Window
 from mixboost_jax.data.stored import num_threads
 
 _POLL = 0.2  # seconds after which a waiting thread looks whether it is still wanted
@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
   places: Int[np.ndarray, "A M"]
   """Of the examples in the split: micro-batches of M examples."""
-  windows: Sequence[Place] | None
+  windows: Sequence[Window] | None
   """What to cut out of each, in the order of `places.ravel()`; the middle squares if None."""
 
 
@@ -111,7 +111,7 @@ class Decoder:
     found = {index[1].indices(shape[1])[:2] for index in indices if index is not None}
     return [slice(start, stop) for start, stop in sorted(found)]
 
-  def _decode(self, part: _Part, at: tuple[int, int], place: int, window: Place | None) -> None:
+  def _decode(self, part: _Part, at: tuple[int, int], place: int, window: Window | None) -> None:
     stored: Any = self._split.images
     part.images[at], part.labels[at] = stored.read(place, window=window)
 

@@ -129,8 +129,8 @@ def own_rows(pool: Pool, ids: ExampleIds) -> tuple[Int[Array, " N"], Bool[Array,
       "defenses: the pool has no ids, so an image cannot be kept from being its own partner; "
       "pass ids to build_pool, or none here."
     )
-  place = jnp.searchsorted(pool.ids[pool.id_order], ids)
-  row = pool.id_order[jnp.minimum(place, pool.ids.shape[0] - 1)]
+  rank = jnp.searchsorted(pool.ids[pool.id_order], ids)
+  row = pool.id_order[jnp.minimum(rank, pool.ids.shape[0] - 1)]
   return row, pool.ids[row] == ids
 
 

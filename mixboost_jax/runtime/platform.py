@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
+from jax.experimental import multihost_utils
 
 from mixboost_jax import schema
 from mixboost_jax.runtime import log, peers
@@ -298,20 +298,11 @@ def _meet() -> None:
   """
   from jax._src import distributed  # JAX offers no public barrier with a time limit
 
-  devices = jax.devices()
-  mesh = jax.sharding.Mesh(np.asarray(devices), ("all",))
-  split, whole = (
-    jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("all",), ())
-  )
-  total = jax.jit(lambda ones: ones.sum(), out_shardings=whole)
   for attempt in range(2):
     client: Any = distributed.global_state.client
     client.wait_at_barrier(f"mixboost_jax/meet{attempt}", START_SECONDS * 1000)
     try:
-      ones = jax.make_array_from_callback(
-        (len(devices),), split, lambda index: np.ones(len(devices), np.float32)[index]
-      )
-      total(ones).block_until_ready()
+      multihost_utils.sync_global_devices("mixboost_jax/meet")
       return
     except jax.errors.JaxRuntimeError:
       if attempt:

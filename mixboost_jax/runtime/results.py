@@ -125,23 +125,23 @@ def read(path: str | os.PathLike) -> Results:
   Raises:
     ResultsError: if it is missing, not JSON, of another schema version, or of another shape.
   """
-  place = os.fspath(path)
+  file = os.fspath(path)
   try:
     tree = files.read_json(path)
   except OSError as error:
-    raise ResultsError(f"cannot read results {place}: {error.strerror or error}.") from error
+    raise ResultsError(f"cannot read results {file}: {error.strerror or error}.") from error
   except ValueError as error:
-    raise ResultsError(f"results {place}: not a JSON file ({files.reason(error)}).") from error
+    raise ResultsError(f"results {file}: not a JSON file ({files.reason(error)}).") from error
   if not isinstance(tree, dict) or "schema_version" not in tree:
-    raise ForeignFileError(f"results {place}: not a results file, it has no schema_version.")
+    raise ForeignFileError(f"results {file}: not a results file, it has no schema_version.")
   if not _is_count(tree["schema_version"]) or tree["schema_version"] != SCHEMA_VERSION:
     raise ResultsError(
-      f"results {place}: schema version {_shown(tree['schema_version'])}, but this version of "
+      f"results {file}: schema version {_shown(tree['schema_version'])}, but this version of "
       f"mixboost_jax reads {SCHEMA_VERSION}; evaluate the run again."
     )
   tree.setdefault("flags", [])
   if problems := _problems(tree):
-    raise ResultsError(_message(f"results {place}", problems))
+    raise ResultsError(_message(f"results {file}", problems))
   del tree["schema_version"]
   metrics = tuple(
     Metric(**{**m, "value": math.nan if m["value"] is None else float(m["value"])})
@@ -151,12 +151,12 @@ def read(path: str | os.PathLike) -> Results:
   return Results(**{**tree, "metrics": metrics, "flags": flags})
 
 
-def _message(place: str, problems: Sequence[str]) -> str:
+def _message(file: str, problems: Sequence[str]) -> str:
   count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
   lines = [f"  - {p}" for p in problems[:_MOST_PROBLEMS]]
   if len(problems) > _MOST_PROBLEMS:
     lines.append(f"  ... and {len(problems) - _MOST_PROBLEMS} more")
-  return f"{place}: {count}:\n" + "\n".join(lines)
+  return f"{file}: {count}:\n" + "\n".join(lines)
 
 
 def _shown(value: Any) -> str:
@@ -231,75 +231,75 @@ def _problems(tree: Mapping[str, Any]) -> list[str]:
   return problems
 
 
-def _text_problems(tree: Any, place: str) -> Iterator[str]:
+def _text_problems(tree: Any, field: str) -> Iterator[str]:
   """Yields where half characters are, with which no report could be written."""
   if isinstance(tree, str):
     if not files.is_text(tree):
-      yield f"{place}: expected text in Unicode, got {_shown(tree)}"
+      yield f"{field}: expected text in Unicode, got {_shown(tree)}"
   elif isinstance(tree, dict | list):
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
     for key, value in pairs:
-      yield from _text_problems(key, f"{place}: key")
-      yield from _text_problems(value, f"{place}.{key}")
+      yield from _text_problems(key, f"{field}: key")
+      yield from _text_problems(value, f"{field}.{key}")
 
 
-def _key_problems(tree: Mapping[str, Any], known: Sequence[str], place: str) -> list[str]:
-  missing = [f"{place}{key}: missing" for key in known if key not in tree]
-  return missing + [f"{place}{key}: unknown key" for key in tree if key not in known]
+def _key_problems(tree: Mapping[str, Any], known: Sequence[str], field: str) -> list[str]:
+  missing = [f"{field}{key}: missing" for key in known if key not in tree]
+  return missing + [f"{field}{key}: unknown key" for key in tree if key not in known]
 
 
-def _metric_problems(metric: Any, place: str) -> list[str]:
+def _metric_problems(metric: Any, field: str) -> list[str]:
   if not isinstance(metric, dict):
-    return [f"{place}: expected a mapping, got {_shown(metric)}"]
-  problems = _key_problems(metric, [f.name for f in dataclasses.fields(Metric)], f"{place}.")
+    return [f"{field}: expected a mapping, got {_shown(metric)}"]
+  problems = _key_problems(metric, [f.name for f in dataclasses.fields(Metric)], f"{field}.")
   if problems:
     return problems
   for key in ("name", "interval", "unit", "better", "dataset", "split", "source"):
     if not isinstance(metric[key], str):
-      problems.append(f"{place}.{key}: expected text, got {_shown(metric[key])}")
+      problems.append(f"{field}.{key}: expected text, got {_shown(metric[key])}")
   for key in ("value", "low", "high", "confidence"):
     if metric[key] is not None and not _is_number(metric[key]):
-      problems.append(f"{place}.{key}: expected a number or null, got {_shown(metric[key])}")
+      problems.append(f"{field}.{key}: expected a number or null, got {_shown(metric[key])}")
   if not _is_count(metric["count"]):
-    problems.append(f"{place}.count: expected an integer, got {_shown(metric['count'])}")
+    problems.append(f"{field}.count: expected an integer, got {_shown(metric['count'])}")
   elif metric["count"] < 0:
-    problems.append(f"{place}.count: expected a number >= 0, got {metric['count']}")
+    problems.append(f"{field}.count: expected a number >= 0, got {metric['count']}")
   if metric["better"] not in BETTER:
-    problems.append(f"{place}.better: expected one of {', '.join(BETTER)}, got {metric['better']}")
+    problems.append(f"{field}.better: expected one of {', '.join(BETTER)}, got {metric['better']}")
   if problems:
     return problems
   low, high, confidence = metric["low"], metric["high"], metric["confidence"]
   if (low is None) != (high is None) or (low is not None and low > high):
-    problems.append(f"{place}.low, high: expected low <= high or neither, got {low!r}, {high!r}")
+    problems.append(f"{field}.low, high: expected low <= high or neither, got {low!r}, {high!r}")
   if confidence is not None and not 0 < confidence < 1:
-    problems.append(f"{place}.confidence: expected a number in (0, 1), got {confidence!r}")
+    problems.append(f"{field}.confidence: expected a number in (0, 1), got {confidence!r}")
   return problems
 
 
-def _flag_problems(flag: Any, place: str) -> list[str]:
+def _flag_problems(flag: Any, field: str) -> list[str]:
   if not isinstance(flag, dict):
-    return [f"{place}: expected a mapping, got {_shown(flag)}"]
-  problems = _key_problems(flag, [f.name for f in dataclasses.fields(Flag)], f"{place}.")
+    return [f"{field}: expected a mapping, got {_shown(flag)}"]
+  problems = _key_problems(flag, [f.name for f in dataclasses.fields(Flag)], f"{field}.")
   problems += [
-    f"{place}.{key}: expected text, got {_shown(value)}"
+    f"{field}.{key}: expected text, got {_shown(value)}"
     for key, value in flag.items()
     if not isinstance(value, str)
   ]
   if not problems and flag["level"] not in LEVELS:
-    problems.append(f"{place}.level: expected one of {', '.join(LEVELS)}, got {flag['level']}")
+    problems.append(f"{field}.level: expected one of {', '.join(LEVELS)}, got {flag['level']}")
   return problems
 
 
-def _curve_problems(points: Any, place: str) -> list[str]:
+def _curve_problems(points: Any, field: str) -> list[str]:
   if not isinstance(points, list):
-    return [f"{place}: expected a list of points, got {_shown(points)}"]
+    return [f"{field}: expected a list of points, got {_shown(points)}"]
   for i, point in enumerate(points):
     step = point.get("step") if isinstance(point, dict) else None
     if not _is_count(step):
-      return [f'{place}[{i}]: expected {{"step": integer, ...numbers}}, got {_shown(point)}']
+      return [f'{field}[{i}]: expected {{"step": integer, ...numbers}}, got {_shown(point)}']
     for key, value in point.items():
       if value is not None and not _is_number(value):
-        return [f"{place}[{i}].{key}: expected a number or null, got {_shown(value)}"]
+        return [f"{field}[{i}].{key}: expected a number or null, got {_shown(value)}"]
   return []
 
 

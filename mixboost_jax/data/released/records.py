@@ -74,8 +74,8 @@ def published_rows(count: int) -> np.ndarray:
   return np.argsort(np.array([one.hexdigest() for one in hashes]))
 
 
-def _keeps_order(place: pathlib.Path) -> bool:
-  info = files.read_json(place / records.INFO)
+def _keeps_order(path: pathlib.Path) -> bool:
+  info = files.read_json(path / records.INFO)
   return bool(info.get("disableShuffling", False))
 
 
@@ -94,16 +94,16 @@ def _find(request: Request, unit: ReleasedUnit) -> pathlib.Path | None:
   return place
 
 
-def _num_rows(request: Request, place: pathlib.Path) -> int | None:
+def _num_rows(request: Request, path: pathlib.Path) -> int | None:
   """Returns what the metadata says; None after noting that it is unreadable."""
   try:
-    info = files.read_json(place / records.INFO)
+    info = files.read_json(path / records.INFO)
     splits = {split["name"]: split for split in info["splits"]}
     return sum(int(n) for n in splits[SPLIT]["shardLengths"])
   except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
     request.check.expect(
       False,
-      place / records.INFO,
+      path / records.INFO,
       expected=f"TFDS metadata with split {SPLIT!r}",
       got=f"{type(error).__name__}: {error}",
       remedy="prepare this config again",
