@@ -7,7 +7,6 @@ import pytest
 from small_audit import MI_OL, PLAN, POLICIES, make
 
 from mixboost_jax import evaluate
-from mixboost_jax.audit import attacks
 from mixboost_jax.audit import run as audit_run
 from mixboost_jax.audit.plan import Plan, parse_attack
 from mixboost_jax.audit.run import CLAIM, CLEAN, WORST, Outcome
@@ -78,7 +77,7 @@ def test_a_stopped_audit_goes_on_and_another_plan_starts_anew(measured, monkeypa
   def fail(*_):
     raise AssertionError("crafted again")
 
-  monkeypatch.setattr(attacks, "craft", fail)
+  monkeypatch.setattr(audit_run, "craft", fail)
   assert values(run(folder=folder)) == values(before)
   with pytest.raises(AssertionError, match="crafted again"):
     run(folder=folder, seed=1)
@@ -171,7 +170,7 @@ def test_the_worst_case_is_scored_with_draws_that_did_not_choose_it(monkeypatch)
 
 def test_an_attack_outside_the_ball_is_an_error(monkeypatch):
   monkeypatch.setattr(
-    attacks, "craft", lambda key, target, attack, plan, images, labels: images + 0.11
+    audit_run, "craft", lambda key, target, attack, plan, images, labels: images + 0.11
   )
   with pytest.raises(RuntimeError, match=r"oblivious left the ball: distance 0\.11 of 0\.1"):
     run({"none": {"name": "none"}}, attacks=("oblivious",))
