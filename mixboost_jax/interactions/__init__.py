@@ -54,6 +54,7 @@ from mixboost_jax.interactions._game import (
 from mixboost_jax.interactions._map import interaction_map, strongest_player
 from mixboost_jax.interactions._multi_order import (
   PAPER_RATIOS,
+  Estimate,
   MultiOrder,
   multi_order,
   orders_of,
@@ -67,10 +68,9 @@ from mixboost_jax.interactions._pairs import (
   uniform_population,
   window_population,
 )
-from mixboost_jax.interactions._shapley import ShapleyEstimate, shapley
+from mixboost_jax.interactions._shapley import shapley
 from mixboost_jax.interactions._strength import Strength, estimate_strength
 from mixboost_jax.interactions._summary import (
-  Estimate,
   ProxySearch,
   curve_rows,
   measures,
@@ -89,6 +89,8 @@ from mixboost_jax.interactions._trees import (
 )
 from mixboost_jax.losses import group_differences, interaction_loss
 from mixboost_jax.metrics import permutation_p
+
+ShapleyEstimate = Estimate
 
 __all__ = [
   "PAPER_RATIOS",

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An attack that lowers every network's true logit by the same amount, so utilities compare."""
+"""What attacks and noise do to interactions, and what the papers read off multi-order ones.
+
+Symbols (Deng et al. 2022, arXiv:2111.06236; Cheng et al. 2021, arXiv:2106.10938; Ren et al. 2021,
+arXiv:2111.03536): E_x E_ij |I^(m)| -> `strength`, J^(m) = F^(m) -> `relative_strength`,
+D^(m) -> `disentanglement`, Delta J^(m) -> `attacking_utility`.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -77,10 +82,6 @@ def comparable_attack(
 
 
 # Numbers that the papers read off multi-order interactions.
-#
-# Symbols (Deng et al. 2022, arXiv:2111.06236; Cheng et al. 2021, arXiv:2106.10938; Ren et al. 2021,
-# arXiv:2111.03536): E_x E_ij |I^(m)| -> `strength`, J^(m) = F^(m) -> `relative_strength`,
-# D^(m) -> `disentanglement`, Delta J^(m) -> `attacking_utility`.
 
 Curve = Float[Array, " M"]
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one picture shows: a map of I(i, j) around one patch, and a tree of patches by T([A])."""
+"""What one picture shows: a map of I(i, j) around one patch."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions._game import Game, map_chunks
-from mixboost_jax.interactions._multi_order import multi_order, orders_of
+from mixboost_jax.interactions._multi_order import Estimate, multi_order, orders_of
 
 MAP_RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Orders that stand for all in a map."""
@@ -40,7 +40,7 @@ def interaction_map(
   ratios: Sequence[float] = MAP_RATIOS,
   num_contexts: int = 16,
   chunk_size: int = 256,
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+) -> Estimate:
   """Estimates the Shapley interaction index I(i, j) of one player with every other.
 
   The index is the mean of I^(m) over all orders (Deng et al. 2022, arXiv:2111.06236, Sec. 2); here
@@ -55,7 +55,7 @@ def interaction_map(
     chunk_size: evaluations per call of the game.
 
   Returns:
-    I(i, j) and its standard error for every j; 0 at j = i.
+    I(i, j) of every j; 0 at j = i.
   """
   n = game.num_players
   others = np.delete(np.arange(n), player)
@@ -75,4 +75,4 @@ def interaction_map(
   mean, error = np.zeros(n), np.zeros(n)
   mean[others] = weights @ np.asarray(found.mean, np.float64)
   error[others] = np.sqrt(weights**2 @ np.nan_to_num(np.asarray(found.stderr, np.float64)) ** 2)
-  return mean, error
+  return Estimate(mean, error, found.evaluations)

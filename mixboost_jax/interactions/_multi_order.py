@@ -130,8 +130,39 @@ Statistic = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
+class Estimate:
+  """What an estimator found; under `vmap` all arrays gain leading axes.
+
+  Attributes:
+    mean: the estimate: a number, or an array of them.
+    stderr: its standard error, of the same shape; NaN if there is one independent draw only.
+    evaluations: number of coalitions evaluated.
+    low: lower end of an interval that is not `mean` plus or minus a multiple of `stderr`.
+    high: its upper end.
+  """
+
+  mean: Any
+  stderr: Any
+  evaluations: int
+  low: float | None = None
+  high: float | None = None
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns plain numbers or lists: mean, stderr, evaluations."""
+    mean, stderr = (np.asarray(part, np.float64).tolist() for part in (self.mean, self.stderr))
+    return {"mean": mean, "stderr": stderr, "evaluations": self.evaluations}
+
+
+jax.tree_util.register_dataclass(
+  Estimate, data_fields=["mean", "stderr"], meta_fields=["evaluations", "low", "high"]
+)
+
+
+@dataclasses.dataclass(frozen=True)
 class MultiOrder:
-  """Sampled Delta v of every order, pair and context; under `vmap` all arrays gain leading axes.
+  """Sampled Delta v of every order, pair and context, and the `Estimate` that they give.
+
+  Under `vmap` all arrays gain leading axes.
 
   Attributes:
     orders: the orders m.
@@ -151,6 +182,11 @@ class MultiOrder:
   clusters: Int[Array, "*b P"]
   block: int
   evaluations: int
+
+  @property
+  def estimate(self) -> Estimate:
+    """I^(m)(i, j) of every order and pair."""
+    return Estimate(self.mean, self.stderr, self.evaluations)
 
   @property
   def num_contexts(self) -> int:
@@ -414,11 +450,9 @@ def to_json(result: MultiOrder) -> dict[str, Any]:
     "orders": list(result.orders),
     "num_players": result.num_players,
     "pairs": np.asarray(result.pairs).tolist(),
-    "mean": np.asarray(result.mean, np.float64).tolist(),
-    "stderr": np.asarray(result.stderr, np.float64).tolist(),
     "num_contexts": result.num_contexts,
     "block": result.block,
-    "evaluations": result.evaluations,
+    **result.estimate.to_json(),
   }
 
 

@@ -5,46 +5,16 @@ Paper: Castro et al. 2009, Computers and Operations Research 36(5) (permutation 
 Mitchell et al. 2022, JMLR 23(43) (antithetic permutations).
 """
 
-import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions._game import Game, map_chunks
-
-
-@dataclasses.dataclass(frozen=True)
-class ShapleyEstimate:
-  """Sampled Shapley values.
-
-  Attributes:
-    mean: phi(i); adds up to v(N) - v(empty) exactly (up to rounding).
-    stderr: standard error over independent random orders (or antithetic pairs of orders).
-    evaluations: number of coalitions evaluated.
-  """
-
-  mean: Float[Array, "*b n"]
-  stderr: Float[Array, "*b n"]
-  evaluations: int
-
-  def to_json(self) -> dict[str, Any]:
-    """Returns plain lists."""
-    return {
-      "mean": np.asarray(self.mean, np.float64).tolist(),
-      "stderr": np.asarray(self.stderr, np.float64).tolist(),
-      "evaluations": self.evaluations,
-    }
-
-
-jax.tree_util.register_dataclass(
-  ShapleyEstimate, data_fields=["mean", "stderr"], meta_fields=["evaluations"]
-)
+from mixboost_jax.interactions._multi_order import Estimate
 
 
 @functools.partial(jax.jit, static_argnames=("num_orders", "antithetic", "chunk_size"))
@@ -78,7 +48,7 @@ def _gains(
 @checks.inputs()
 def shapley(
   key: PRNGKey, game: Game, *, num_orders: int, antithetic: bool = True, chunk_size: int = 256
-) -> ShapleyEstimate:
+) -> Estimate:
   """Estimates Shapley values from random orders in which the players join.
 
   Args:
@@ -88,6 +58,10 @@ def shapley(
     antithetic: walk every random order backwards too; unbiased, and never worse when gains are
       monotone in the position (`num_orders` must be even).
     chunk_size: evaluations per call of the game.
+
+  Returns:
+    phi(i) of every player, which add up to v(N) - v(empty) exactly (up to rounding); errors are
+    over independent random orders (or antithetic pairs of orders).
 
   Raises:
     ValueError: if `num_orders` is odd with antithetic orders, or below 1.
@@ -100,4 +74,4 @@ def shapley(
   groups = gains.reshape(-1, 2, game.num_players).mean(1) if antithetic else gains
   count = groups.shape[0]
   stderr = groups.std(0, ddof=1) / count**0.5 if count > 1 else jnp.full_like(groups[0], jnp.nan)
-  return ShapleyEstimate(groups.mean(0), stderr, 2 + num_orders * (game.num_players - 1))
+  return Estimate(groups.mean(0), stderr, 2 + num_orders * (game.num_players - 1))

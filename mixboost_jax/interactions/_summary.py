@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A measured curve J^(m) as plain rows and numbers, each with an interval over pictures.
+"""Measured curves as plain rows and numbers, each with an interval over pictures; the proxy M.
 
 Symbols (Deng et al. 2022, arXiv:2111.06236; Liu et al., MixBoost): J^(m) -> "relative",
 M(a, b, c) -> "proxy", Delta F^(m) -> "change".
@@ -7,6 +7,7 @@ M(a, b, c) -> "proxy", Delta F^(m) -> "change".
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,20 +17,12 @@ from jaxtyping import Float
 
 from mixboost_jax import checks, metrics
 from mixboost_jax.array_types import PRNGKey
+from mixboost_jax.interactions._multi_order import Estimate
 from mixboost_jax.interactions._strength import Strength
 
 NUM_RESAMPLES = 2000
 LOW, HIGH = 0.2, 0.8
 """Orders up to 0.2 n are low, from 0.8 n on high: the bounds of M in the paper."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-  """One number with its interval; the ends are None with a single picture."""
-
-  value: float
-  low: float | None
-  high: float | None
 
 
 @checks.inputs()
@@ -103,15 +96,17 @@ def measures(
     table = {"interaction_proxy": proxy(curves, result.orders, **bounds), **table}
   except ValueError:  # no low or no middle order was sampled
     pass
-  return {name: _estimate(column, confidence) for name, column in table.items()}
+  return {name: _estimate(column, result, confidence) for name, column in table.items()}
 
 
-def _estimate(column: Float[np.ndarray, " R"], confidence: float) -> Estimate:
+def _estimate(column: Float[np.ndarray, " R"], result: Strength, confidence: float) -> Estimate:
+  """From the value, followed by its replicates; with a single picture there are none."""
   value, rest = float(column[0]), column[1:]
   if not len(rest):
-    return Estimate(value, None, None)
+    return Estimate(value, math.nan, result.evaluations)
   low, high = metrics.interval_of(rest, value, confidence=confidence)
-  return Estimate(value, min(low, value), max(high, value))
+  spread = float(rest.std(ddof=1))
+  return Estimate(value, spread, result.evaluations, min(low, value), max(high, value))
 
 
 # Two measurements compared order by order, as plain rows: under attack, and for outliers.

@@ -172,7 +172,7 @@ def _metrics(item: Run, strength: Strength) -> list[Metric]:
     _metric(
       item,
       name,
-      one.value,
+      one.mean,
       low=one.low,
       high=one.high,
       confidence=None if one.low is None else confidence,
@@ -233,14 +233,14 @@ def _map(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[
   chosen = item.settings.interactions
   game = game_of(item, logits_fn, pictures.images[0], pictures.labels[0], grid=chosen.map_grid)
   player = interactions.strongest_player(game, chunk_size=chosen.chunk_size)
-  mean, error = interactions.interaction_map(
+  found = interactions.interaction_map(
     jax.random.fold_in(root, 2), game, player, chunk_size=chosen.chunk_size
   )
   return [
     {
       "step": cell,
-      "value": float(mean[cell]),
-      "stderr": float(error[cell]),
+      "value": float(found.mean[cell]),
+      "stderr": float(found.stderr[cell]),
       "chosen": +(cell == player),
     }
     for cell in range(game.num_players)
@@ -395,7 +395,7 @@ def monitor(item: Run, stored: Mapping[str, Any]) -> SpacedMonitor | None:
     found = interactions.measures(strength)
     order = zip(strength.orders, strength.relative, strict=True)
     return {
-      **{name.removeprefix("interaction_"): one.value for name, one in found.items()},
+      **{name.removeprefix("interaction_"): one.mean for name, one in found.items()},
       **{f"order_{m}": float(value) for m, value in order},
     }
 

@@ -256,12 +256,9 @@ def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
   return jnp.where(total == 0, 0.0, 2.0 * (doubt * wrong).sum() / jnp.maximum(total, 1e-30))
 
 
-# One number that divides all logits so that confidences become honest.
-#
-# Paper: Guo et al. 2017, arXiv:1706.04599 (temperature scaling).
-#
-# The negative log-likelihood is convex in the inverse temperature, so the sign of its slope there
-# is all that either search needs.
+# A temperature divides all logits so that confidences become honest (Guo et al. 2017,
+# arXiv:1706.04599). The negative log-likelihood is convex in the inverse temperature, so the
+# sign of its slope there is all that either search needs.
 
 _WIDEST = 1e4  # the unrestricted search looks in [1 / _WIDEST, _WIDEST]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One number for the errors on many corruptions.
+"""One number for many corruptions, and one for many films of perturbations.
 
-Paper: Hendrycks & Dietterich 2019, arXiv:1903.12261 (mCE and relative mCE). On CIFAR the
+Paper: Hendrycks & Dietterich 2019, arXiv:1903.12261 (mCE, relative mCE, flip rates). On CIFAR the
 plain mean is usual; on ImageNet both the plain mean and that divided by AlexNet's errors are.
 """
 
@@ -122,11 +122,9 @@ def _check_names(means: Mapping[str, Number], reference: Mapping[str, float], pl
     )
 
 
-# How much predictions flicker along a short film of ever stronger perturbation.
-#
-# Paper: Hendrycks & Dietterich 2019, arXiv:1903.12261. Frames are compared with the frame
-# before, or, for noise (where frames do not depend on each other), with the clean first frame.
-# Averages: within a film, then over films, then over kinds of perturbation.
+# How much predictions flicker along a short film of ever stronger perturbation. Frames are compared
+# with the frame before, or, for noise (where frames do not depend on each other), with the clean
+# first frame. Averages: within a film, then over films, then over kinds of perturbation.
 
 Predictions = Int[Array, "V F"]
 Ranks = Int[Array, "V F K"]

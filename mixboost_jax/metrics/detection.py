@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling known pictures from foreign ones by a score.
+"""Telling known pictures from foreign ones, and clean ones from adversarial ones, by a score.
 
-Everywhere: a higher score means "more in-distribution". `scores_in` are those of the known set,
-`scores_out` those of the foreign (out-of-distribution) set. A NaN among the scores makes the result
-NaN.
+For foreign pictures a higher score means "more in-distribution": `scores_in` are those of the known
+set, `scores_out` those of the foreign (out-of-distribution) set. A NaN among the scores makes the
+result NaN.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -134,10 +134,9 @@ def _count_at_least(ordered: Any, thresholds: Any) -> Any:
   return len(ordered) - namespace(ordered).searchsorted(ordered, thresholds, side="left")
 
 
-# Telling adversarial inputs from clean ones by how much a prediction changes under the defense.
-#
-# Symbols (Pang et al. 2020, arXiv:1909.11515): F -> plain, F_MI -> defended, y-hat -> argmax F,
-# DG -> detection gap.
+# Adversarial inputs are told by how much a prediction changes under a defense: there a higher score
+# means "more adversarial". Symbols (Pang et al. 2020, arXiv:1909.11515): F -> plain, F_MI ->
+# defended, y-hat -> argmax F, DG -> detection gap.
 
 
 class Gap(NamedTuple):

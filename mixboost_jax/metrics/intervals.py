@@ -115,9 +115,8 @@ def student_interval(
   return mean - reach, mean + reach
 
 
-# Intervals of any statistic of a test set, by the bootstrap.
-#
-# Paper: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13.
+# The bootstrap (Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13): `replicate`
+# and `resample` draw, `interval_of` makes an interval of what a statistic is on the draws.
 
 Method = Literal["percentile", "basic", "recentred"]
 
@@ -313,9 +312,6 @@ def paired_bootstrap(
   interval = interval_of(values, estimate, confidence=confidence)
   share = min(float((values <= 0).mean()), float((values >= 0).mean()))
   return PairedDifference(estimate, interval, min(1.0, 2 * share))
-
-
-# Wilcoxon's signed-rank test of paired runs, exact, in float64 on the host.
 
 
 class SignedRank(NamedTuple):

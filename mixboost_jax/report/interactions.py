@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures of interactions are drawn from, read from results files."""
+"""The figures of interactions: which runs they compare, how they are drawn, in a page or a file."""
 
 import base64
 import dataclasses
+import io
 import json
 import math
 import pathlib
 import re
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,36 +37,7 @@ MIN_SCATTER = 4
 
 Rows = Sequence[Mapping[str, Any]]
 
-# Charts of interactions: curves with bands, a labelled scatter, a map over a picture, a tree.
-
-
-def tree(title: str, rows: Rows) -> Markup:
-  """Draws a tree of cells; the height of a node is T of its span."""
-  width, height, left, right, top, bottom = 480, 270, 52, 14, 14, 40
-  places, players, tallest = tree_layout(rows)
-  x = svg.Scale(-0.5, max(1, len(players)) - 0.5, left, width - right)
-  y = svg.Scale(0.0, 1.08 * tallest, height - bottom, top)
-  marks = svg.ticks(0.0, tallest, count=5)
-  step = marks[1] - marks[0] if len(marks) > 1 else 1.0
-  body = []
-  for mark in marks:
-    body.append(svg.stroke(x.start, y(mark), x.stop, y(mark), "grid"))
-    body.append(svg.text(x.start - 6, y(mark) + 4, svg.label(mark, step), "end"))
-  for number, player in enumerate(players):
-    body.append(svg.text(x(number), height - bottom + 16, str(player), "middle"))
-  body.append(svg.text((left + width - right) / 2, height - 6, "cell", "middle"))
-  body.append(svg.turned(12, (top + height - bottom) / 2, "T([A])"))
-  for row in rows:
-    if row.get("left") is None:
-      continue
-    here = places[int(row["step"])]
-    colour = 0 if float(row["interaction"]) >= 0 else 1
-    for child in (places[int(row["left"])], places[int(row["right"])]):
-      corner = [(child[0], child[1]), (child[0], here[1]), (here[0], here[1])]
-      body.append(svg.line(corner, x, y, colour))
-    body.append(svg.dot(x(here[0]), y(here[1]), 3, colour))
-  words = f"{title}: {len(players)} cells, T of all together {tallest:.3g}"
-  return svg.figure(title, words, width, height, body)
+# What was measured, run by run, and which runs stand together.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +199,7 @@ def tree_layout(rows: Rows) -> tuple[dict[int, tuple[float, float]], list[int], 
   return places, players, max((place[1] for place in places.values()), default=0.0) or 1.0
 
 
-# Which figures of interactions the results allow, for the page.
+# Which figures the results allow.
 
 MAX_PORTRAITS = 3
 """Runs whose map and tree are shown."""
@@ -334,6 +304,9 @@ def _watched(groups: Sequence[Group]) -> list[Figure]:
     )
     for title, lines in series.items()
   ]
+
+
+# Their charts: curves with bands, a labelled scatter, a map over a picture, a tree.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -498,20 +471,42 @@ def _square(x: float, y: float, side: float, kind: str, opacity: float | None = 
 
 def _data_uri(picture: Rows) -> str:
   """The picture as a PNG inside the page."""
+  from PIL import Image
+
   width = 1 + max(int(row["column"]) for row in picture)
-  lines = []
-  for start in range(0, len(picture), width):
-    line = picture[start : start + width]
-    lines.append(b"\0" + bytes(int(row[c]) for row in line for c in ("red", "green", "blue")))
+  pixels = bytes(int(row[c]) for row in picture for c in ("red", "green", "blue"))
+  png = io.BytesIO()
+  Image.frombytes("RGB", (width, len(picture) // width), pixels).save(png, "png")
+  return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
-  def chunk(kind: bytes, content: bytes) -> bytes:
-    check = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + check
 
-  header = struct.pack(">IIBBBBB", width, len(lines), 8, 2, 0, 0, 0)
-  png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-  png += chunk(b"IDAT", zlib.compress(b"".join(lines))) + chunk(b"IEND", b"")
-  return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def tree(title: str, rows: Rows) -> Markup:
+  """Draws a tree of cells; the height of a node is T of its span."""
+  width, height, left, right, top, bottom = 480, 270, 52, 14, 14, 40
+  places, players, tallest = tree_layout(rows)
+  x = svg.Scale(-0.5, max(1, len(players)) - 0.5, left, width - right)
+  y = svg.Scale(0.0, 1.08 * tallest, height - bottom, top)
+  marks = svg.ticks(0.0, tallest, count=5)
+  step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+  body = []
+  for mark in marks:
+    body.append(svg.stroke(x.start, y(mark), x.stop, y(mark), "grid"))
+    body.append(svg.text(x.start - 6, y(mark) + 4, svg.label(mark, step), "end"))
+  for number, player in enumerate(players):
+    body.append(svg.text(x(number), height - bottom + 16, str(player), "middle"))
+  body.append(svg.text((left + width - right) / 2, height - 6, "cell", "middle"))
+  body.append(svg.turned(12, (top + height - bottom) / 2, "T([A])"))
+  for row in rows:
+    if row.get("left") is None:
+      continue
+    here = places[int(row["step"])]
+    colour = 0 if float(row["interaction"]) >= 0 else 1
+    for child in (places[int(row["left"])], places[int(row["right"])]):
+      corner = [(child[0], child[1]), (child[0], here[1]), (here[0], here[1])]
+      body.append(svg.line(corner, x, y, colour))
+    body.append(svg.dot(x(here[0]), y(here[1]), 3, colour))
+  words = f"{title}: {len(players)} cells, T of all together {tallest:.3g}"
+  return svg.figure(title, words, width, height, body)
 
 
 def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> list[pathlib.Path]:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pieces that charts are drawn from: lines, dots, bars, texts, axes."""
+"""The pieces that charts are drawn from: colours, lines, dots, bars, texts, axes.
+
+The colours are those of Okabe and Ito, which colour-blind readers can tell, darkened or lightened
+for contrast with the page. Nothing comes out malformed: text is escaped, tags are closed.
+"""
 
 import dataclasses
 import html
@@ -10,9 +14,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 NUM_COLOURS = 6
-
-# Colours that colour-blind readers can tell: those of Okabe and Ito, darkened or lightened for
-# contrast with the page.
 
 PALETTE = """
 :root { color-scheme: light dark;
@@ -51,8 +52,6 @@ STYLE = """
 .chart text.label.c2 { fill: var(--c2); } .chart text.label.c3 { fill: var(--c3); }
 .chart text.label.c4 { fill: var(--c4); } .chart text.label.c5 { fill: var(--c5); }
 """
-
-# HTML and SVG that cannot come out malformed: text is escaped, tags are closed.
 
 
 class Markup(str):

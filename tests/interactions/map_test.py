@@ -19,7 +19,8 @@ def game(seed=0):
 def test_map_estimates_the_shapley_interaction_index(key):
   # All orders 0 .. 3 are sampled; the trapezoid rule halves the ends, so compare with that mean.
   orders = (0.0, 1 / 3, 2 / 3, 1.0)
-  mean, error = interactions.interaction_map(key, game(), 2, ratios=orders, num_contexts=400)
+  found = interactions.interaction_map(key, game(), 2, ratios=orders, num_contexts=400)
+  mean, error = found.mean, found.stderr
   weights = np.array([0.5, 1, 1, 0.5]) / 3
   expected = np.einsum("m,mj->j", weights, _exact.multi_order(game())[:, 2])
   others = np.arange(N) != 2

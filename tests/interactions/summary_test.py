@@ -37,19 +37,19 @@ def test_rows_by_hand():
 def test_measures_agree_with_their_definitions():
   found = strength([[4, 3, 1, 1, 1], [4, 3, 1, 1, 1]])
   result = interactions.measures(found)
-  assert result["interaction_low"].value == pytest.approx(1.75)
-  assert result["interaction_middle"].value == pytest.approx(0.5)
-  assert result["interaction_high"].value == pytest.approx(0.5)
+  assert result["interaction_low"].mean == pytest.approx(1.75)
+  assert result["interaction_middle"].mean == pytest.approx(0.5)
+  assert result["interaction_high"].mean == pytest.approx(0.5)
   expected = float(interactions.proxy(found.relative, ORDERS, num_players=16))
   proxy = result["interaction_proxy"]
-  assert proxy.value == pytest.approx(expected)
+  assert proxy.mean == pytest.approx(expected)
   # Equal pictures: resampling changes nothing.
   assert proxy.low == pytest.approx(expected)
   assert proxy.high == pytest.approx(expected)
   wide = interactions.measures(strength([[4, 3, 1, 1, 1], [1, 1, 2, 3, 4]]))["interaction_low"]
   assert wide.low is not None
   assert wide.high is not None
-  assert wide.low < wide.value < wide.high
+  assert wide.low < wide.mean < wide.high
 
 
 def test_one_picture_has_no_interval():
