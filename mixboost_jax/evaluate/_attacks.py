@@ -132,7 +132,7 @@ def _error(family: Family) -> tuple[list[Metric], Curves]:
 
 
 ATTACK = Kind(
-  words=lambda *_: dict.fromkeys(ATTACKS, ()),
+  words=dict.fromkeys(ATTACKS, ()),
   measure=attack,
   aggregate=_error,
   piece=1000,
@@ -143,7 +143,7 @@ ATTACK = Kind(
   definition=lambda session, unit: dict(ATTACKS[unit.family]),
 )
 AUTOATTACK = Kind(
-  words=lambda *_: dict.fromkeys(AUTOATTACKS, ()),
+  words=dict.fromkeys(AUTOATTACKS, ()),
   measure=autoattack,
   aggregate=_error,
   piece=AUTOATTACK_PIECE,

@@ -140,7 +140,7 @@ def _definition(session: Session, unit: Unit) -> Any:
 
 
 SEQUENCE = Kind(
-  words=lambda *_: {word: corruptions.NAMES[word] for word in ("p", "p_extra", "p_code")},
+  words={word: corruptions.NAMES[word] for word in ("p", "p_extra", "p_code")},
   measure=sequence,
   aggregate=_aggregate,
   piece=500,

@@ -21,6 +21,8 @@ from mixboost_jax.runtime.results import Metric
 CLEAN = "clean"
 """The word for the split itself, with which others are compared."""
 Curves = dict[str, list[dict[str, Any]]]
+Words = Mapping[str, Sequence[str]]
+"""Word -> members; () for a word of one unit."""
 STEP = 100
 """Passes of the network (examples, or frames of films) by which sizes are planned."""
 
@@ -51,8 +53,9 @@ class Family(NamedTuple):
 class Kind:
   """One way of measuring."""
 
-  words: Callable[[bool, Sequence[str]], Mapping[str, Sequence[str]]]
-  """`(pictures are large, names of foreign sets) -> {word: members}`; () for a word of one unit."""
+  words: Words | Callable[[bool, Sequence[str]], Words]
+  """What a suite can ask for; a function `(pictures are large, names of foreign sets) -> words` if
+  that depends on them."""
   measure: Callable[[Session, Unit, int, int], Columns]
   """`(session, unit, start, stop) -> columns` of these places of the examples."""
   aggregate: Callable[[Family], tuple[list[Metric], Curves]]

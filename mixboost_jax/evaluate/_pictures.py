@@ -260,13 +260,13 @@ def _published(released: Released, unit: Unit, start: int, stop: int) -> tuple[A
 
 
 PICTURES = Kind(
-  words=lambda *_: dict.fromkeys(VARIANTS, ()),
+  words=dict.fromkeys(VARIANTS, ()),
   measure=pictures,
   aggregate=_aggregate,
   suffix=lambda word: "" if word == CLEAN else f"-{word}",
 )
 RENDITIONS = Kind(
-  words=lambda *_: {"r": ()},
+  words={"r": ()},
   measure=renditions,
   aggregate=_aggregate,
   made_here=False,
@@ -274,7 +274,7 @@ RENDITIONS = Kind(
   num_published=lambda released, unit: released.sets[unit.family].num_rows,
 )
 TEMPERATURE = Kind(
-  words=lambda *_: {"temperature": ()},
+  words={"temperature": ()},
   measure=temperature,
   aggregate=_with_temperature,
   piece=0,

@@ -57,11 +57,11 @@ class Word(NamedTuple):
 
 def words(*, large: bool, foreign_sets: Sequence[str] = ()) -> dict[str, Word]:
   """Returns every word; arguments as of `expand`."""
-  return {
-    word: Word(name, tuple(members))
-    for name, kind in KINDS.items()
-    for word, members in kind.words(large, foreign_sets).items()
-  }
+  found = {}
+  for name, kind in KINDS.items():
+    own = kind.words(large, foreign_sets) if callable(kind.words) else kind.words
+    found |= {word: Word(name, tuple(members)) for word, members in own.items()}
+  return found
 
 
 def expand(

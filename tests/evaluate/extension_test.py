@@ -36,7 +36,7 @@ def worst(family):
 @pytest.fixture
 def negatives(monkeypatch):
   kind = Kind(
-    words=lambda *_: {"negative": NEGATIVES},
+    words={"negative": tuple(NEGATIVES)},
     measure=negative,
     aggregate=worst,
     piece=32,
