@@ -49,6 +49,7 @@ def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins
   return Bins(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
+@checks.inputs(values="known")
 def tied_means(sorted_confidence: Sorted, is_correct: Sorted) -> Any:
   """Replaces each value by its mean over the examples of equal confidence.
 

@@ -90,6 +90,7 @@ def _check(successes: int, count: int, confidence: float, place: str) -> None:
     raise ValueError(f"{place}: confidence must be in (0, 1), got {confidence}.")
 
 
+@checks.inputs()
 def student_interval(
   mean: Any, stderr: Any, *, count: int, confidence: float = 0.95
 ) -> tuple[Any, Any]:
@@ -212,6 +213,7 @@ class Resamples:
     return (found / len(values)).reshape(len(self.counts), *values.shape[1:])
 
 
+@checks.inputs()
 def resample(
   count: int, *, num_resamples: int = 1000, generator: np.random.Generator | None = None
 ) -> Resamples:
