@@ -70,7 +70,7 @@ def test_audit_stops_on_request_and_goes_on(tmp_path, monkeypatch, capfd):
 def test_a_request_to_stop_leaves_the_figures_as_well(tmp_path, monkeypatch):
   changed = config(**{"audit.figures": "tradeoff", "audit.defenses": "cifar10/at:mi-ol"})
   assert jobs.run(changed, folder=tmp_path, job="train", command="train") == 0
-  signal_when(monkeypatch, audit.audit_figures, "measure", call=1)
+  signal_when(monkeypatch, audit, "measure", call=1)
   code = jobs.run(changed, folder=tmp_path, job="audit", command="audit")
   assert code == interrupt.EXIT_PREEMPTED
   assert not (tmp_path / "audit.json").exists()
