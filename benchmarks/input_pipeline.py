@@ -34,8 +34,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from configs import base, imagenet
 from mixboost_jax import data, settings
+from mixboost_jax.configs import base, imagenet
 from mixboost_jax.data import pictures, prepare
 from mixboost_jax.runtime import environment
 from mixboost_jax.runtime import mesh as meshes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look-up in the literal tables (`AUGMENTATIONS`, `MODELS`, ...) with an error that helps."""
+"""Look-up in the literal tables (`AUGMENTATIONS`, `READERS`, ...) with an error that helps."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ def lookup(table: Mapping[str, T], name: str, *, field: str) -> T:
   Args:
     table: the literal registry.
     name: what the user wrote.
-    field: where the user wrote it, e.g. `config.augment.name`.
+    field: where the user wrote it, e.g. `config.data.name`.
 
   Raises:
     ValueError: if the name is unknown; the message lists the choices.

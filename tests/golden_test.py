@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws stay the draws: fingerprints of every random public function for fixed keys.
+"""Draws stay the draws: fingerprints of the registries, and of a few functions more, for one key.
 
 `python tests/golden_test.py --update` writes them anew (a release note is due: published numbers
 change); `--digest` prints SHA-256 sums, equal only on one machine with one version of JAX.
@@ -74,7 +74,7 @@ def defense():
   )
 
 
-def strength():
+def multi_order():
   games = [interactions.image_game(logits_fn, image, 0, grid=4) for image in pictures(2, 8, 8)]
   return interactions.multi_order(
     KEY, games[0], orders=(1, 7), pairs=jnp.array([[0, 1], [4, 9]]), num_contexts=8
@@ -91,7 +91,7 @@ CASES |= {
   "keys": (lambda: jax.random.key_data(keys.example_keys(KEY, keys.Stream.MASK, jnp.arange(4))),),
   "mixing_images": (lambda: augment.mixing_images(KEY, 6, size=32),),
   "defenses.mixup_inference": (defense,),
-  "interactions.multi_order": (strength,),
+  "interactions.multi_order": (multi_order,),
 }
 
 
@@ -107,6 +107,10 @@ def fingerprint(arrays):
   phases = np.outer(np.sqrt([2, 3, 5, 7])[:NUM_WAVES], np.arange(values.size))
   waves = np.cos(phases) @ values / np.sqrt(values.size)
   return {"shapes": [list(array.shape) for array in arrays], "waves": waves.round(6).tolist()}
+
+
+def test_every_case_is_recorded_and_no_other():
+  assert set(json.loads(FILE.read_text())) == set(CASES)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

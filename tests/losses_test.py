@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interaction loss, perturbation units and dropout against exact small games."""
+"""Every loss by hand and by finite differences; interaction losses against exact small games."""
 
 import itertools
 import math

@@ -85,7 +85,7 @@ def checkpoints(num_steps: int) -> Check:
 
 
 def objective(loss: str, labels: Labels, targets: Labels) -> Callable:
-  """Returns `logits -> value[N]` for a name of `LOSSES`; see `objectives` for few classes."""
+  """Returns `logits -> value[N]` for a name of `LOSSES`; see `_balls` for few classes."""
   if loss == "dlr-targeted":
     return lambda z: _balls.targeted_difference_of_logits_ratio(z, labels, targets)
   if loss == "ce-targeted":
@@ -235,7 +235,7 @@ def apgd(
     epsilon: radius of the ball, in pixel units of [0, 1].
     norm: "linf" or "l2".
     loss: "ce", "dlr", "margin", or "dlr-targeted" and "ce-targeted", which go through the
-      likeliest wrong classes. Few classes: see `objectives` (K = 2, 3).
+      likeliest wrong classes. Few classes: see `_balls` (K = 2, 3).
     num_steps: gradient steps of each run.
     restarts: independent starts.
     num_targets: target classes of the targeted losses, at most K - 1 are used.

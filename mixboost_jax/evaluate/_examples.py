@@ -158,7 +158,7 @@ class Unit:
   """One set of pictures to score; units do not depend on each other."""
 
   kind: str
-  """How it is measured: a key of `measure.KINDS`."""
+  """How it is measured: a key of `_suites.KINDS`."""
   family: str
   """The word that asks for it; units of one family are aggregated together."""
   member: str = ""

@@ -90,8 +90,6 @@ from mixboost_jax.interactions._trees import (
 from mixboost_jax.losses import group_differences, interaction_loss
 from mixboost_jax.metrics import permutation_p
 
-ShapleyEstimate = Estimate
-
 __all__ = [
   "PAPER_RATIOS",
   "REWARDS",
@@ -102,7 +100,6 @@ __all__ = [
   "PairPopulation",
   "PartitionExtremes",
   "ProxySearch",
-  "ShapleyEstimate",
   "Strength",
   "Tree",
   "attacking_utility",

@@ -186,7 +186,7 @@ class Strength:
 # - pairs are spread evenly over the picture and over strata of like pairs;
 # - a pilot run says how many pairs each picture and stratum deserves;
 # - orders 0 and n - 2 are exact for a pair at 2 evaluations, so they get many more pairs, and their
-#   known means correct those of the other orders (`regression`).
+#   known means correct those of the other orders (`_sampling.adjusted_mean`).
 #
 # Both average over the same population of pairs.
 

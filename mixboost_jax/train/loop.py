@@ -48,7 +48,7 @@ class Saver(Protocol):
 
 @runtime_checkable
 class Monitor(Protocol):
-  """Watches the network at steps of its own choice; `interactions.SpacedMonitor` is one."""
+  """Watches the network at steps of its own choice; `monitor.SpacedMonitor` is one."""
 
   def steps_left(self, step: int) -> int:
     """Returns the steps to the next call, at least 1."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations done by Pillow itself, by the names of `augment.steps.Op`."""
+"""The operations done by Pillow itself, by the names of `augment._ops.Op`."""
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
