@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from configs import base
 from mixboost_jax import data, jobs, schema, settings
-from mixboost_jax.configs import base
 from mixboost_jax.data import cifar, folders, prepare
 from mixboost_jax.evaluate import _ood
 from mixboost_jax.models import torch_weights

@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 from mixboost_jax import data, settings
-from mixboost_jax.configs import base, imagenet
+from mixboost_jax.configs import base, imagenet  # pyright: ignore[reportAttributeAccessIssue]
 from mixboost_jax.data import pictures, prepare
 from mixboost_jax.runtime import environment
 from mixboost_jax.runtime import mesh as meshes

@@ -80,8 +80,8 @@ def parse() -> argparse.Namespace:
 
 
 def load(arguments: argparse.Namespace) -> tuple[str, np.ndarray]:
+  from configs import base
   from mixboost_jax import data, settings
-  from mixboost_jax.configs import base
 
   keys = {"data.name": arguments.data, "data.dir": arguments.dir}
   keys["data.test_examples"] = arguments.number

@@ -249,8 +249,8 @@ class JaxSide:
   """Our trainer, through the public configuration."""
 
   def __init__(self, arguments: argparse.Namespace, changes: dict[str, Any] | None = None):
+    from configs import base
     from mixboost_jax import settings as settings_lib
-    from mixboost_jax.configs import base
     from mixboost_jax.runtime import platform
     from mixboost_jax.runtime import platform as allocator
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from configs import base
 from mixboost_jax import jobs
-from mixboost_jax.configs import base
 
 
 def command() -> str:
