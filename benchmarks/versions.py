@@ -62,7 +62,8 @@ def main() -> None:
     "commit": args.commit,
     "versions": environment.versions(),
   }
-  files.write_json(LOG, dict(sorted(log.items())))
+  log = dict(sorted(log.items()))
+  files.write_json(LOG, log)
   files.write_text(README, fill(README.read_text(encoding="utf-8"), log))
 
 
