@@ -146,7 +146,8 @@ MASKED = differs("objective.name", "erm")
 MIXBOOST = equals("objective.name", "mixboost")
 REDUCED = above_zero("objective.reduction_weight")
 ATTACKED, IAT = differs("adversary.name", "none"), equals("adversary.name", "iat")
-SGD, STEPS = equals("optimizer.name", "sgd"), equals("optimizer.schedule", "step")
+SGD, MUON = equals("optimizer.name", "sgd", "muon"), equals("optimizer.name", "muon")
+STEPS = equals("optimizer.schedule", "step")
 UNDER_ATTACK = equals("interactions.attack", True)
 WATCHED = above_zero("interactions.monitor_every_steps")
 
@@ -202,7 +203,13 @@ class Augment:
   """What happens to a training picture before the mask."""
 
   flip: bool = True  # random horizontal flip
-  crop_padding: int = key(4, at_least(0))  # px of zero padding before the random crop; 0: no crop
+  # draw the flip once per example, then mirror everything in every other epoch (Jordan 2024)
+  alternate_flip: bool = key(False, when=equals("augment.flip", True), option=True)
+  crop_padding: int = key(4, at_least(0))  # px of padding before the random crop; 0: no crop
+  # that padding: zero | reflect
+  crop_mode: str = key(
+    "zero", one_of("zero", "reflect"), when=above_zero("augment.crop_padding"), option=True
+  )
   # px; window of 8-100 % of the area, resized to this side; 0: off
   resized_crop: int = key(0, at_least(0), option=True)
   # procedural pictures to mix with
@@ -309,13 +316,22 @@ class Adversary:
 class Optimizer:
   """How it is minimised."""
 
-  name: str = key("sgd", one_of("sgd", "adamw"))  # the update rule
-  learning_rate: float = key(0.05, POSITIVE)  # peak
+  # the update rule; muon: orthogonalised momentum for convolution kernels, sgd for the rest
+  name: str = key("sgd", one_of("sgd", "adamw", "muon"))
+  learning_rate: float = key(0.05, POSITIVE)  # peak; muon: of the convolution kernels
   momentum: float = key(0.9, BELOW_1, when=SGD)  # of sgd
   nesterov: bool = key(True, when=SGD)  # of sgd
-  # on all parameters; sgd: added to the gradient; adamw: decoupled
+  muon_momentum: float = key(0.6, BELOW_1, when=MUON, option=True)  # of the kernels
+  # keep the norm of each kernel at the root of its output channels (for networks with
+  # normalisation behind every convolution)
+  fixed_norms: bool = key(False, when=MUON, option=True)
+  rest_learning_rate: float = key(0.05, POSITIVE, when=MUON, option=True)  # peak, of the rest
+  bias_factor: float = key(1.0, POSITIVE, when=MUON, option=True)  # on that rate, for biases
+  # on all parameters; sgd: added to the gradient; adamw: decoupled; muon: the share of a parameter
+  # that is taken off at the peak of the schedule, whatever the rates
   weight_decay: float = key(5e-4, at_least(0))
-  schedule: str = key("cosine", one_of("cosine", "step", "constant"))  # of the rate, per step
+  # of the rate, per step
+  schedule: str = key("cosine", one_of("cosine", "linear", "step", "constant"))
   # value at the last step
   final_learning_rate: float = key(1e-6, at_least(0), when=equals("optimizer.schedule", "cosine"))
   warmup_steps: int = key(0, at_least(0))  # linear from 0

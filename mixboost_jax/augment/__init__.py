@@ -20,6 +20,7 @@ from mixboost_jax.augment import ops
 from mixboost_jax.augment._augmix import augmix, augmix_views
 from mixboost_jax.augment._autoaugment import autoaugment
 from mixboost_jax.augment._classical import (
+  alternating_flip,
   color_jitter,
   cutout,
   draw_attempts,
@@ -72,6 +73,7 @@ __all__ = [
   "Entry",
   "ManifoldMix",
   "Scene",
+  "alternating_flip",
   "augmix",
   "augmix_views",
   "autoaugment",

@@ -44,6 +44,21 @@ def random_flip(key: AnyKey, images: Images) -> Images:
   return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
 
 
+@checks.inputs()
+def alternating_flip(key: AnyKey, images: Images, *, epoch: int | Int[Array, ""]) -> Images:
+  """Mirrors each picture in every other epoch; the same key says in which it starts.
+
+  Paper: Jordan 2024, arXiv:2404.00498, Sec. 3.6.
+
+  Args:
+    key: one key, or one per example, the same in all epochs.
+    images: values in [0, 1].
+    epoch: 0 mirrors as `random_flip` does.
+  """
+  flipped = draw_flips(keys.per_example(key, len(images))) ^ (epoch % 2 == 1)
+  return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
+
+
 @functools.partial(jax.jit, static_argnames="padding")
 def draw_offsets(each: PRNGKeys, *, padding: int) -> Int[Array, "N 2"]:
   """Draws (top, left) of each window in the padded picture."""
@@ -51,7 +66,9 @@ def draw_offsets(each: PRNGKeys, *, padding: int) -> Int[Array, "N 2"]:
 
 
 @checks.inputs()
-def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0) -> Images:
+def random_crop(
+  key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0, border: str = "fill"
+) -> Images:
   """Pads each picture by `padding` pixels and cuts out a window of the old size.
 
   All (2 padding + 1)^2 offsets are equally likely; the border is black by default, in pixel units.
@@ -61,15 +78,19 @@ def random_crop(key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0
     images: values in [0, 1].
     padding: pixels, >= 0; 0 returns the pictures unchanged.
     fill: value of the border, in [0, 1].
+    border: "fill", or "reflect": the picture mirrored at its outermost pixels.
   """
-  _options.check("random_crop", padding=padding, fill=fill)
+  _options.check("random_crop", padding=padding, fill=fill, border=border)
   if padding == 0:
     return images
   number, height, width, _ = images.shape
   offsets = draw_offsets(keys.per_example(key, number), padding=padding)
 
   def one(image: jax.Array, offset: jax.Array) -> jax.Array:
-    padded = kernels.pad(image, padding=padding, fill=fill)
+    if border == "reflect":
+      padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+    else:
+      padded = kernels.pad(image, padding=padding, fill=fill)
     return kernels.crop(padded, offset[0], offset[1], height=height, width=width)
 
   return jax.vmap(one)(images, offsets)

@@ -88,6 +88,7 @@ RULES: Mapping[str, Rule] = {
   "alpha": number(0),
   "beta": number(0, open_low=True),
   "bins": integer(2),
+  "border": one_of("fill", "reflect"),
   "brightness": number(0),
   "contrast": number(0),
   "depth": integer(-1),

@@ -10,6 +10,7 @@ from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.preact_resnet import PreactResNet
 from mixboost_jax.models.resnet import ResNet
 from mixboost_jax.models.small import AlexNet, TinyCnn
+from mixboost_jax.models.speedrun import Speedrun
 from mixboost_jax.models.weights import RandomWeights, Weights
 from mixboost_jax.models.wide_resnet import WideResNet
 from mixboost_jax.registry import unknown_name
@@ -24,6 +25,7 @@ NAMES: Mapping[str, str] = {
   "mi-resnet-50": "three-stage ResNet of the Mixup Inference experiments for 32 px",
   "resnet-14": "ResNet-50 with one block per stage, for tests",
   "resnet-50": "ResNet-50 v1.5 for 224 px (give image_size=224)",
+  "speedrun-F": "whitened patches and three stages, F times as wide: speedrun-0.5, speedrun-1, ...",
   "alexnet": "small AlexNet for 32 px, without normalisation layers",
   "tiny-cnn": "three convolutions, for tests and first trials",
 }
@@ -40,6 +42,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
   "tiny-cnn": TinyCnn,
 }
 _WIDE = re.compile(r"wrn-(\d+)-(\d+)")
+_SPEEDRUN = re.compile(r"speedrun-(\d*\.?\d+)")
 _PREACT = re.compile(r"(preact-resnet-(?:10|18|50))-(activated|raw)")
 
 
@@ -49,6 +52,9 @@ def name_problem(name: str) -> str | None:
     return None
   if _PREACT.fullmatch(name):
     return None
+  if speedrun := _SPEEDRUN.fullmatch(name):
+    few = float(speedrun[1]) < 1 / 64
+    return f"expected speedrun-F with F >= 1/64, got {name!r}" if few else None
   wide = _WIDE.fullmatch(name)
   if wide is None:
     return unknown_name(name, NAMES, field="network").removeprefix("network: ")
@@ -111,6 +117,8 @@ def build(name: str, weights: Weights, spec: Spec) -> Network:
     raise ValueError(f"models.create: {problem}")
   if wide := _WIDE.fullmatch(name):
     return WideResNet(weights, spec, depth=int(wide[1]), widen=int(wide[2]))
+  if speedrun := _SPEEDRUN.fullmatch(name):
+    return Speedrun(weights, spec, factor=float(speedrun[1]))
   if preact := _PREACT.fullmatch(name):
     return _BUILDERS[preact[1]](weights, spec, raw_shortcut=preact[2] == "raw")
   return _BUILDERS[name](weights, spec)

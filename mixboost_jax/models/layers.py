@@ -45,7 +45,8 @@ class Conv(nnx.Module):
     padding: zeros on each side; half the size if None.
     init: `fan_out`: N(0, 2 / (size^2 outputs)) and no bias (He et al. 2015, arXiv:1502.01852,
       Sec. 2.2, backward case); `fan_in`: U(-b, b) with b = 1 / sqrt(size^2 inputs), kernel and
-      bias, which is what PyTorch layers start from.
+      bias, which is what PyTorch layers start from; `dirac`: the same kernel without a bias, but
+      the first outputs copy the inputs, as far as there are as many of both.
   """
 
   def __init__(
@@ -57,18 +58,18 @@ class Conv(nnx.Module):
     *,
     stride: int = 1,
     padding: int | None = None,
-    init: Literal["fan_out", "fan_in"] = "fan_out",
+    init: Literal["fan_out", "fan_in", "dirac"] = "fan_out",
   ):
     self.stride = stride
     self.padding = size // 2 if padding is None else padding
     shape = (size, size, inputs, outputs)
     if init == "fan_out":
-      self.kernel = nnx.Param(weights.normal(shape, std=math.sqrt(2 / (size * size * outputs))))
-      self.bias = None
+      kernel = weights.normal(shape, std=math.sqrt(2 / (size * size * outputs)))
     else:
       bound = 1 / math.sqrt(size * size * inputs)
-      self.kernel = nnx.Param(weights.uniform(shape, bound=bound))
-      self.bias = nnx.Param(weights.uniform((outputs,), bound=bound))
+      kernel = weights.uniform(shape, bound=bound)
+    self.kernel = nnx.Param(_copying(kernel) if init == "dirac" else kernel)
+    self.bias = nnx.Param(weights.uniform((outputs,), bound=bound)) if init == "fan_in" else None
 
   def __call__(self, inputs: Float[Array, "N H W C"]) -> Float[Array, "N P Q D"]:
     """Returns the filtered batch."""
@@ -79,6 +80,15 @@ class Conv(nnx.Module):
     return outputs + self.bias[...].astype(inputs.dtype)[None, None, None]
 
 
+def _copying(kernel: Float[Array, "R S C D"]) -> Float[Array, "R S C D"]:
+  """Lets the first outputs be the inputs at the same place."""
+  changed = np.array(kernel)
+  count = min(changed.shape[2:])
+  changed[..., :count] = 0
+  changed[changed.shape[0] // 2, changed.shape[1] // 2, range(count), range(count)] = 1
+  return jax.device_put(changed)
+
+
 class Linear(nnx.Module):
   """Matrix product and bias; the first weights are U(-b, b), b = 1 / sqrt(inputs).
 
@@ -86,18 +96,29 @@ class Linear(nnx.Module):
     weights: source of the first weights.
     inputs: features in.
     outputs: features out.
-    zero_bias: start the bias at 0 instead of U(-b, b).
+    bias: `fan_in`: U(-b, b) at first; `zero`: 0 at first; `none`: there is no bias.
   """
 
-  def __init__(self, weights: Weights, inputs: int, outputs: int, *, zero_bias: bool = False):
+  def __init__(
+    self,
+    weights: Weights,
+    inputs: int,
+    outputs: int,
+    *,
+    bias: Literal["fan_in", "zero", "none"] = "fan_in",
+  ):
     bound = 1 / math.sqrt(inputs)
     self.kernel = nnx.Param(weights.uniform((inputs, outputs), bound=bound))
-    bias = constant((outputs,), 0.0) if zero_bias else weights.uniform((outputs,), bound=bound)
-    self.bias = nnx.Param(bias)
+    if bias == "fan_in":
+      self.bias = nnx.Param(weights.uniform((outputs,), bound=bound))
+    else:
+      self.bias = nnx.Param(constant((outputs,), 0.0)) if bias == "zero" else None
 
   def __call__(self, inputs: Float[Array, "N C"]) -> Float[Array, "N D"]:
     """Returns `inputs @ kernel + bias`."""
     kernel = self.kernel[...].astype(inputs.dtype)
+    if self.bias is None:
+      return inputs @ kernel
     return inputs @ kernel + self.bias[...].astype(inputs.dtype)[None]
 
 
@@ -301,14 +322,14 @@ def max_pool(
   )
 
 
+def halve(inputs: Float[Array, "N H W C"]) -> Float[Array, "N P Q C"]:
+  """Largest value of each 2 x 2 window; a last odd row or column is left out."""
+  return max_pool(inputs, size=2, stride=2, padding=0)
+
+
 def mean_pool(inputs: Float[Array, "N H W C"]) -> Float[Array, "N C"]:
   """Mean over all positions, in float32."""
   return jnp.mean(inputs.astype(jnp.float32), axis=(1, 2))
-
-
-MOMENTUM = 0.1
-"""Weight of the newest batch in the running statistics."""
-EPSILON = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,7 +353,7 @@ class BatchNorm(nnx.Module):
   """Normalises each channel; all arithmetic in float32.
 
   Training uses the mean and the *biased* variance of the batch. The running statistics move by
-  0.1 towards the batch mean and the *unbiased* variance; evaluation uses them.
+  `momentum` towards the batch mean and the *unbiased* variance; evaluation uses them.
 
   With several views per example (`mode.num_views`), `mode.batchnorm_views` says whose statistics
   count:
@@ -349,10 +370,21 @@ class BatchNorm(nnx.Module):
 
   Args:
     num_channels: size of the last axis.
+    scaled: multiply by a trained factor per channel.
+    momentum: weight of the newest batch in the running statistics.
+    epsilon: added to the variance.
   """
 
-  def __init__(self, num_channels: int):
-    self.scale = nnx.Param(constant((num_channels,), 1.0))
+  def __init__(
+    self,
+    num_channels: int,
+    *,
+    scaled: bool = True,
+    momentum: float = 0.1,
+    epsilon: float = 1e-5,
+  ):
+    self.momentum, self.epsilon = momentum, epsilon
+    self.scale = nnx.Param(constant((num_channels,), 1.0)) if scaled else None
     self.bias = nnx.Param(constant((num_channels,), 0.0))
     self.mean = nnx.BatchStat(constant((num_channels,), 0.0))
     self.var = nnx.BatchStat(constant((num_channels,), 1.0))
@@ -380,13 +412,15 @@ class BatchNorm(nnx.Module):
     mean, var = jax.lax.stop_gradient((mean, var))
     unbiased = var * (count / (count - 1))
     for view in range(num_tracked):
-      self.mean[...] = (1 - MOMENTUM) * self.mean[...] + MOMENTUM * mean[view]
-      self.var[...] = (1 - MOMENTUM) * self.var[...] + MOMENTUM * unbiased[view]
+      self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean[view]
+      self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased[view]
 
   def _normalise(
     self, stacked: Float[Array, "N V H W C"], mean: Float[Array, "V C"], var: Float[Array, "V C"]
   ) -> Float[Array, "N V H W C"]:
-    factor = self.scale[...][None] * jax.lax.rsqrt(var + EPSILON)
+    factor = jax.lax.rsqrt(var + self.epsilon)
+    if self.scale is not None:
+      factor = self.scale[...][None] * factor
     offset = self.bias[...][None] - mean * factor
     factor, offset = factor[None, :, None, None], offset[None, :, None, None]
     return (stacked.astype(jnp.float32) * factor + offset).astype(stacked.dtype)

@@ -72,6 +72,8 @@ class Network(nnx.Module):
   """
 
   has_dropout: ClassVar[bool] = True
+  calibration_images: ClassVar[int] = 0
+  """How many training pictures `calibrate` wants to see before the training; 0: none."""
   stem: Callable[[Array, Mode], Array]
   head: Callable[[Array, Mode], Array]
 
@@ -120,6 +122,9 @@ class Network(nnx.Module):
     for name in self.stages:
       hidden = _tapped(taps, name, getattr(self, name)(hidden, mode))
     return self.head(hidden, mode).astype(jnp.float32)
+
+  def calibrate(self, images: Float[np.ndarray, "N H W C"]) -> None:
+    """Fits what a network takes from training pictures in [0, 1] before it is trained."""
 
   def _normalise(self, images: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]:
     mean = np.asarray(self.spec.mean, np.float32)[None, None, None]

@@ -73,7 +73,7 @@ class WideResNet(Network):
       ]
       setattr(self, name, Sequence(blocks))
     self.bn1 = BatchNorm(widths[3])
-    self.fc = Linear(weights, widths[3], spec.num_classes, zero_bias=True)
+    self.fc = Linear(weights, widths[3], spec.num_classes, bias="zero")
 
   def stem(self, images: Hidden, mode: Mode) -> Float[Array, "N H W D"]:
     """First convolution."""

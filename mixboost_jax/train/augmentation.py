@@ -44,7 +44,7 @@ def training_augmentation(
     mesh: over which the batch is split.
     num_epochs: of the run, for a policy that is switched on and off.
   """
-  stages = [_on_images(fn) for fn in _stages(settings.augment, dataset).values()]
+  stages = {name: _on_images(fn) for name, fn in _stages(settings.augment, dataset).items()}
   for line in policy_warnings(settings.augment.policy):
     log.warn(line)
   whole = meshes.replicated(mesh)
@@ -58,14 +58,20 @@ def training_augmentation(
     images: Images,
     labels: SoftLabels,
     epoch: Int[Array, ""] | int = 0,
+    first_keys: PRNGKeys | None = None,
   ) -> tuple[Array, Array]:
     resources = {**arrays, "mesh": mesh, "batch_axes": meshes.AXES}
     policy = augment.build(settings.augment.policy, table=POLICIES, **resources)
     active = in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
     if settings.objective.jsd_weight > 0:
       active = beside_clean(active, num_copies=2)
-    every = [*stages, active]
-    for stage, stage_keys in zip(every, keys.split_each(example_keys, len(every)), strict=True):
+    every = [*stages.values(), active]
+    own = keys.split_each(example_keys, len(every))
+    if settings.augment.alternate_flip:
+      first = example_keys if first_keys is None else first_keys
+      own = (keys.split_each(first, len(every))[0], *own[1:])
+      every[0] = _on_images(functools.partial(augment.alternating_flip, epoch=epoch))
+    for stage, stage_keys in zip(every, own, strict=True):
       images, labels = stage(stage_keys, images, labels)
     return images, labels
 
@@ -91,10 +97,16 @@ def host_windows(settings: Settings, root: PRNGKey) -> Windows | None:
 
   @jax.jit
   def draw(ids: Array, epoch: Array) -> tuple[Array, Array]:
-    each = keys.example_keys(root, keys.Stream.AUGMENT, ids, epoch=epoch)
-    own = dict(zip(names, keys.split_each(each, len(names) + 1), strict=False))
-    mirrored = augment.draw_flips(own["flip"]) if "flip" in own else jnp.zeros(ids.shape, bool)
-    return jax.vmap(augment.draw_attempts)(own["resized_crop"]), mirrored
+    def own(name: str, epoch: Any) -> PRNGKeys:
+      each = keys.example_keys(root, keys.Stream.AUGMENT, ids, epoch=epoch)
+      return keys.split_each(each, len(names) + 1)[names.index(name)]
+
+    mirrored = jnp.zeros(ids.shape, bool)
+    if settings.augment.alternate_flip:
+      mirrored = augment.draw_flips(own("flip", 0)) ^ (epoch % 2 == 1)
+    elif settings.augment.flip:
+      mirrored = augment.draw_flips(own("flip", epoch))
+    return jax.vmap(augment.draw_attempts)(own("resized_crop", epoch)), mirrored
 
   def windows(ids: np.ndarray, epoch: int) -> list[Any]:
     attempts, mirrored = jax.device_get(draw(ids, np.int32(epoch)))
@@ -143,7 +155,8 @@ def _stages(
   if chosen.flip:
     stages["flip"] = augment.random_flip
   if padding := chosen.crop_padding:
-    stages["crop"] = functools.partial(augment.random_crop, padding=padding)
+    border = "fill" if chosen.crop_mode == "zero" else "reflect"
+    stages["crop"] = functools.partial(augment.random_crop, padding=padding, border=border)
   if size := chosen.resized_crop:
     cut = functools.partial(augment.random_resized_crop, size=size)
     on_host = dataset is not None and dataset.is_streamed

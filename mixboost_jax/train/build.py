@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -172,7 +173,11 @@ def create_model(settings: Settings, dataset: data.Dataset) -> Any:
   if model.weights:
     return models.from_torch(model.weights, model.name, **options)
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.INIT)
-  return models.create(model.name, key=key, **options)
+  network = models.create(model.name, key=key, **options)
+  if count := network.calibration_images:
+    pictures = np.asarray(dataset.train.part(0, count).images[:])
+    network.calibrate(pictures.astype(np.float32) / 255)
+  return network
 
 
 def pixel_fill(name: str, settings: Settings, dataset: data.Dataset) -> Array:
@@ -272,8 +277,9 @@ def _check_mixes(settings: Settings) -> None:
 def schedule(optimizer: Optimizer, num_steps: int) -> optax.Schedule:
   """Returns the learning rate of step t = 0 .. num_steps - 1.
 
-  cosine: `final + (peak - final) / 2 * (1 + cos(pi t / num_steps))`; step: multiplied by
-  `step_factor` at each milestone (a fraction of the run); a linear warm-up comes first if asked.
+  cosine: `final + (peak - final) / 2 * (1 + cos(pi t / num_steps))`; linear:
+  `peak * (1 - t / num_steps)`; step: multiplied by `step_factor` at each milestone (a fraction of
+  the run); a linear warm-up comes first if asked.
   """
   peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
   if warmup >= num_steps:
@@ -281,6 +287,8 @@ def schedule(optimizer: Optimizer, num_steps: int) -> optax.Schedule:
   length = num_steps - warmup
   if optimizer.schedule == "cosine":
     after = _cosine(peak, optimizer.final_learning_rate, length)
+  elif optimizer.schedule == "linear":
+    after = optax.linear_schedule(peak, 0.0, length)
   elif optimizer.schedule == "step":
     after = optax.piecewise_constant_schedule(
       peak, {int(part * length): optimizer.step_factor for part in optimizer.milestones}
@@ -311,9 +319,81 @@ def build_optimizer(optimizer: Optimizer, num_steps: int) -> optax.GradientTrans
   if optimizer.name == "adamw":
     rule = optax.adamw(rate, weight_decay=optimizer.weight_decay, mask=_network_only)
     return optax.chain(*clip, rule)
-  decay = optax.add_decayed_weights(optimizer.weight_decay, mask=_network_only)
+  if optimizer.name == "muon":
+    return optax.chain(*clip, _muon(optimizer, rate))
+  return optax.chain(*clip, _sgd(optimizer, rate, weight_decay=optimizer.weight_decay))
+
+
+def _sgd(
+  optimizer: Optimizer, rate: optax.Schedule, *, weight_decay: float
+) -> optax.GradientTransformation:
+  decay = optax.add_decayed_weights(weight_decay, mask=_network_only)
   momentum = optimizer.momentum or None
-  return optax.chain(*clip, decay, optax.sgd(rate, momentum=momentum, nesterov=optimizer.nesterov))
+  return optax.chain(decay, optax.sgd(rate, momentum=momentum, nesterov=optimizer.nesterov))
+
+
+def _muon(optimizer: Optimizer, rate: optax.Schedule) -> optax.GradientTransformation:
+  """Returns Muon for convolution kernels beside SGD, all rates in proportion.
+
+  Paper: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; decay that
+    does not depend on the rate, and a larger rate of biases: Jordan 2024, arXiv:2404.00498.
+  """
+
+  def share(of_rate: float) -> dict[str, Any]:
+    return {
+      "rate": lambda step: rate(step) * (of_rate / optimizer.learning_rate),
+      "weight_decay": optimizer.weight_decay / of_rate,
+    }
+
+  rest = optimizer.rest_learning_rate
+  kernels = [
+    _over_matrices(optax.contrib.muon(1.0, beta=optimizer.muon_momentum)),
+    optax.scale(-1.0),
+    optax.add_decayed_weights(optimizer.weight_decay / optimizer.learning_rate),
+    optax.scale_by_learning_rate(rate),
+  ]
+  if optimizer.fixed_norms:
+    kernels.append(_fixed_norms())
+  return optax.partition(
+    {
+      "kernel": optax.chain(*kernels),
+      "bias": _sgd(optimizer, **share(rest * optimizer.bias_factor)),
+      "rest": _sgd(optimizer, **share(rest)),
+    },
+    kinds_of,
+  )
+
+
+def kinds_of(params: Any) -> Any:
+  """Returns which rule of `muon` a leaf gets: "kernel" (of a convolution), "bias" or "rest"."""
+
+  def kind(path: Any, leaf: Any) -> str:
+    if leaf.ndim == 4:
+      return "kernel"
+    return "bias" if path[-1].key == "bias" else "rest"
+
+  return jax.tree_util.tree_map_with_path(kind, params)
+
+
+def _over_matrices(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Shows `rule` each HWIO kernel as a matrix [H W I, O]."""
+
+  def matrices(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), tree)
+
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    changed, state = rule.update(matrices(updates), state, matrices(params))
+    return jax.tree.map(lambda new, old: new.reshape(old.shape), changed, updates), state
+
+  return optax.GradientTransformation(lambda params: rule.init(matrices(params)), update)
+
+
+def _fixed_norms() -> optax.GradientTransformation:
+  def one(update: Array, kernel: Array) -> Array:
+    moved = kernel + update
+    return moved * (kernel.shape[-1] ** 0.5 / jnp.linalg.norm(moved.ravel())) - kernel
+
+  return optax.stateless(lambda updates, params: jax.tree.map(one, updates, params))
 
 
 def _network_only(params: dict) -> dict:

@@ -27,7 +27,7 @@ from mixboost_jax.train.state import TrainState
 Metrics = dict[str, Float[Array, "*steps"]]
 """Means over the batch; `train_steps` stacks one row per step."""
 Augment = Callable[..., tuple[Array, Array]]
-"""`(one key per example, images, soft labels, epoch) -> (images, soft labels)` of all pictures."""
+"""`(one key per example, images, soft labels, epoch, keys of epoch 0) -> (images, soft labels)`."""
 
 
 class StepParts(NamedTuple):
@@ -119,12 +119,14 @@ def gradients(
 ) -> tuple[Any, tuple[Any, Metrics]]:
   """Returns new running statistics, and gradients and metrics of the mean loss of one batch."""
 
-  def draw_keys(stream: Stream) -> PRNGKeys:
+  def draw_keys(stream: Stream, epoch: Int[Array, ""] | int = epoch) -> PRNGKeys:
     return example_keys(root, stream, batch.ids, epoch=epoch)
 
   objective = parts.objective
   labels = losses.one_hot(batch.labels, parts.num_classes)
-  images, labels = parts.augment(draw_keys(Stream.AUGMENT), batch.images, labels, epoch)
+  images, labels = parts.augment(
+    draw_keys(Stream.AUGMENT), batch.images, labels, epoch, draw_keys(Stream.AUGMENT, 0)
+  )
   if parts.perturb is not None:
     attack_keys = draw_keys(Stream.ATTACK)
     images, labels = parts.perturb(attack_keys, params["network"], stats, images, labels)

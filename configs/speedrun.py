@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CIFAR-10 within minutes on two CPU cores (after Jordan 2024, arXiv:2404.00498).
+
+  python -m mixboost_jax.main --config=configs/speedrun.py --config.data.dir=DIR
+  python -m mixboost_jax.main --config=configs/speedrun.py:full+long --config.data.dir=DIR
+  python -m mixboost_jax.main --config=configs/speedrun.py:pixmix+boost --config.data.dir=DIR
+
+Words: size quarter half (the default) full; length tiny (2 epochs) short (4) long (16), 8 without;
+and all of configs/cifar10.py but its own long and short.
+"""
+
+from ml_collections import ConfigDict
+
+from mixboost_jax.configs import base
+
+WORDS = {
+  **base.VARIANTS,
+  "trivial_recipe": {
+    **base.VARIANTS["trivial_recipe"],
+    "augment.alternate_flip": False,
+    "augment.crop_mode": "zero",
+  },
+  "quarter": {"model.name": "speedrun-0.25"},
+  "half": {"model.name": "speedrun-0.5"},
+  "full": {"model.name": "speedrun-1"},
+  "tiny": {"train.epochs": 2.0},
+  "short": {"train.epochs": 4.0},
+  "long": {"train.epochs": 16.0},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  config = base.get_config()
+  config.name = "speedrun"
+  config.data.name = "cifar10"
+  config.model.name = "speedrun-0.5"
+  config.model.dropout = 0.0
+  config.model.mean = (0.4914, 0.4822, 0.4465)
+  config.model.std = (0.247, 0.2435, 0.2616)
+  config.augment.alternate_flip = True
+  config.augment.crop_padding = 2
+  config.augment.crop_mode = "reflect"
+  config.objective.label_smoothing = 0.2
+  config.optimizer.name = "muon"
+  config.optimizer.learning_rate = 0.12
+  config.optimizer.fixed_norms = True
+  config.optimizer.momentum = 0.85
+  config.optimizer.rest_learning_rate = 0.75
+  config.optimizer.bias_factor = 64.0
+  config.optimizer.weight_decay = 1e-3
+  config.optimizer.schedule = "linear"
+  config.train.batch_size = 512
+  config.train.epochs = 8.0
+  config.train.evaluate_every_epochs = 1.0
+  config = base.vary(config, arg, table=WORDS)
+  if config.model.name.startswith("wrn"):  # `smoke`
+    config.model.name = "speedrun-0.25"
+  return config
