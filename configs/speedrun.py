@@ -51,6 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.optimizer.schedule = "linear"
   config.train.batch_size = 512
   config.train.epochs = 8.0
+  config.runtime.cpu_devices = 2  # every device repeats the update
   config.train.evaluate_every_epochs = 1.0
   config = base.vary(config, arg, table=WORDS)
   if config.model.name.startswith("wrn"):  # `smoke`
