@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -39,7 +40,13 @@ CAPTION = (
   "run: a network or a number is missing. What is said of short runs of small networks need not "
   "hold for the papers' own."
 )
-_REGIME = ("data.name", "data.note", "data.train_examples", "model.name")
+_REGIME = (
+  "data.name",
+  "data.note",
+  "data.train_examples",
+  "data.validation_examples",
+  "model.name",
+)
 _LENGTH = ("train.epochs", "train.steps")
 _APART = (
   "runtime.",
@@ -225,7 +232,12 @@ def measured(results: Results, column: Column) -> Measured | None:
       Measured(*(statistics.fmean(found) for found in columns if found)) if columns[0] else None
     )
   base = min((m.dataset for m in results.metrics), key=len, default="")
-  known = {(m.dataset, m.name): m for m in results.metrics if math.isfinite(m.value)}
+  # A defense may be named with the preset that it is from: audit/cifar10/iat:rotation/clean.
+  known = {
+    (m.dataset, re.sub("^audit/.*:", "audit/", m.name)): m
+    for m in results.metrics
+    if math.isfinite(m.value)
+  }
   for end in (RELEASED, ""):
     if m := known.get((f"{base}{column.suffix}{end}", column.metric)):
       ends = (m.low, m.high)
@@ -304,9 +316,10 @@ def decide(claim: Claim, networks: Sequence[Network], setting: Conditions) -> Fi
   if not found:
     return Finding(NOT_RUN)
   one, regime = max(found, key=lambda pair: (pair[0].seeds, *pair[1][-2:]))
-  data, note, examples, model, epochs, steps = regime
+  data, note, examples, held_out, model, epochs, steps = regime
   parts = [f"{titles.dataset(data)}{f' ({note})' if note else ''}", model]
   parts += [f"{examples:,} pictures"] if examples else []
+  parts += [f"{held_out:,} held out"] if held_out else []
   parts += [f"{epochs:g} epochs" if epochs else f"{steps:,} steps"]
   parts += [f"{one.seeds} seed{'' if one.seeds == 1 else 's'}"]
   return one._replace(evidence=f"{one.evidence} ({', '.join(parts)})")

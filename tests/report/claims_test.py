@@ -57,8 +57,10 @@ def test_lower(make, boost, erm, expected):
 def test_only_seeds_in_common_are_compared_and_only_within_a_regime(make):
   other = [make.results("erm", settings=make.settings("erm", 7), metrics=(make.metric(),))]
   assert verdict(Lower((PAIR,)), seeds(make, "mixboost", [5.0]), other) == "not run"
-  longer = seeds(make, "erm", [20.0], epochs=9.0)
-  assert verdict(Lower((PAIR,)), seeds(make, "mixboost", [5.0]), longer) == "not run"
+  longer, fewer = seeds(make, "erm", [20.0], epochs=9.0), seeds(make, "erm", [20.0])
+  fewer[0].settings["data"]["validation_examples"] = 5000
+  for elsewhere in (longer, fewer):
+    assert verdict(Lower((PAIR,)), seeds(make, "mixboost", [5.0]), elsewhere) == "not run"
 
 
 def test_a_number_without_an_interval_is_no_evidence(make):
@@ -75,9 +77,12 @@ def test_lower_by_a_factor(make, boost, expected):
   assert verdict(Lower((PAIR,), factor=0.9), *runs) == expected
 
 
-@pytest.mark.parametrize(("boost", "expected"), [(6.0, "reproduced"), (1.0, "direction only")])
+@pytest.mark.parametrize(
+  ("boost", "expected"),
+  [(6.0, "reproduced"), (1.0, "direction only"), (9.0, "direction only")],
+)
 def test_in_the_papers_setting_the_size_counts(make, boost, expected):
-  runs = seeds(make, "mixboost", [boost]), seeds(make, "erm", [10.0])
+  runs = seeds(make, "mixboost", [boost], half=0.1), seeds(make, "erm", [10.0], half=0.1)
   rule = Lower((PAIR,), paper=((6.0, 10.0),))
   assert verdict(rule, *runs, setting=PAPER) == expected
   assert verdict(rule, *runs, setting={"model.name": "wrn-40-4"}) == "reproduced"
@@ -94,10 +99,23 @@ def test_several_pairs(make):
   assert verdict(Lower((PAIR, (PAIR[0], Side(ERM, NLL)))), *runs) == "not run"
 
 
+def test_one_contradiction_is_not_enough_against_most(make):
+  runs = [
+    make.results(
+      name, metrics=(make.metric("error", error), make.metric("nll", nll), make.metric("ece", nll))
+    )
+    for name, error, nll in (("mixboost", 15.0, 14.0), ("erm", 10.0, 15.0))
+  ]
+  along = [(Side(BOOST, column), Side(ERM, column)) for column in (NLL, ledger.column("ece"))]
+  assert verdict(Lower((PAIR, *along), share=0.51), runs) == "direction only"
+  assert verdict(Lower((PAIR, *along)), runs) == "contradicted"
+
+
 @pytest.mark.parametrize(
   ("slope", "noise", "count", "expected"),
   [
     (1.0, 0.1, 7, "reproduced"),
+    (1.0, 1.5, 7, "direction only"),  # significant, but below 0.9
     (1.0, 4.0, 7, "direction only"),
     (-1.0, 4.0, 7, "undecided"),
     (-1.0, 0.1, 7, "contradicted"),
@@ -159,6 +177,13 @@ def test_published_files_come_first_and_suites_are_told_apart(make):
   found = claims.measured(make.results(metrics=metrics), ledger.C)
   assert found == (20.0, 19.0, 21.0)
   assert claims.measured(make.results(metrics=metrics), ledger.PGD) is None
+
+
+def test_a_defense_may_be_named_with_its_preset(make):
+  for word in ("rotation", "cifar10/iat:rotation"):
+    run = make.results(metrics=(make.metric(f"audit/{word}/oblivious-10", 50.0),))
+    column = ledger.column("audit/rotation/oblivious-10")
+    assert claims.measured(run, column) == (50.0, 49.0, 51.0)
 
 
 def test_a_curve_is_averaged_over_a_band_of_orders(make):
