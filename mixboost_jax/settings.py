@@ -53,12 +53,10 @@ A run folder whose `config.json` does not name such a key was made without the o
 
 
 def load(text: str) -> Any:
-  """Returns the config that `--config=text` names. Its file is executed, as any Python module.
+  """Returns the config that `--config=FILE.py[:word+word]` names. Its file is executed.
 
-  Args:
-    text: `FILE.py[:word+word]`, or the name of a shipped config in place of the file. A file that
-      does not exist in this folder is looked for among the shipped ones: `configs/demo.py` works
-      everywhere.
+  A file that does not exist in this folder is looked for among the shipped ones, so `demo` and
+  `configs/demo.py` work everywhere.
 
   Raises:
     ValueError: if there is no such file, or it refuses the words.
@@ -94,7 +92,10 @@ def _config_file(name: str) -> pathlib.Path:
   path = pathlib.Path(name).expanduser()
   if path.suffix == ".py" and path.is_file():
     return path
-  shipped = {found.stem: found for found in sorted(_shipped_folder().glob("*.py"))}
+  from mixboost_jax import configs
+
+  folder = pathlib.Path(next(iter(configs.__path__)))
+  shipped = {found.stem: found for found in sorted(folder.glob("*.py"))}
   here = path.parent in (pathlib.Path(), pathlib.Path("configs"))
   if here and path.suffix in ("", ".py") and path.stem in shipped:
     return shipped[path.stem]
@@ -104,23 +105,12 @@ def _config_file(name: str) -> pathlib.Path:
   )
 
 
-def _shipped_folder() -> pathlib.Path:
-  from mixboost_jax import configs
-
-  return pathlib.Path(next(iter(configs.__path__)))
-
-
 def resolve_runs(
   config: Any, *, checks: Mapping[str, Check] | None = None, read_when: ReadWhen | None = None
 ) -> tuple[Settings, ...]:
-  """Resolves every run of a config: one per entry of `config.runs`, or the config itself.
+  """Resolves every run of a config, as `resolve` does: those of `config.runs`, or itself.
 
   A key that is set for all runs must be read by one of them, a key of one run by this run.
-
-  Args:
-    config: see `resolve`.
-    checks: see `resolve`.
-    read_when: see `resolve`.
 
   Raises:
     ConfigError: naming all problems of all runs.
@@ -129,17 +119,15 @@ def resolve_runs(
   runs = tree.pop("runs", None)
   if runs is None or runs == {}:
     return (resolve(tree, checks=checks, read_when=read_when),)
-  wrong = (
-    [("", runs)]
-    if not isinstance(runs, dict)
-    else [(f".{name}", given) for name, given in runs.items() if not isinstance(given, dict)]
+  each = (
+    {f".{name}": given for name, given in runs.items()} if isinstance(runs, dict) else {"": runs}
   )
-  if wrong:
+  if wrong := {place: given for place, given in each.items() if not isinstance(given, dict)}:
     raise ConfigError(
       [
         f"config.runs{place}: expected a mapping {'of sections' if place else 'of runs'}, e.g. "
         f"{{'boost': {{'objective': {{'name': 'mixboost'}}}}}}, got {_shown(given)}"
-        for place, given in wrong
+        for place, given in wrong.items()
       ],
       str(tree.get("name", "")),
     )
@@ -285,9 +273,8 @@ def unrecorded(before: Mapping[str, Any]) -> list[str]:
 def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, Any]:
   """Returns the stored settings of a run as a config that `resolve` takes.
 
-  Args:
-    before: `settings` of its `config.json`. Options that it does not name were left out.
-    defaults: a config with the values of all other keys that an older version did not have.
+  Options that `before` does not name were left out; other keys that an older version did not have
+  come from the config `defaults`.
   """
   tree, base = _plain(before), _plain(defaults)
   for section in SECTIONS:
@@ -326,15 +313,14 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(config: Any) -> dict[str, Any]:
   """Copies a ConfigDict or mapping into nested dicts with tuples for lists."""
+
+  def copied(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+      return tuple(_plain(item) if hasattr(item, "items") else item for item in value)
+    return _plain(value) if hasattr(value, "items") else value
+
   items: Any = config.items() if hasattr(config, "items") else ()
-  return {
-    str(key): _plain(value)
-    if hasattr(value, "items")
-    else tuple(_plain(item) if hasattr(item, "items") else item for item in value)
-    if isinstance(value, list | tuple)
-    else value
-    for key, value in items
-  }
+  return {str(key): copied(value) for key, value in items}
 
 
 def _override(tree: dict[str, Any], run_name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,10 +363,8 @@ def _section(
       problems.append(f"{where}: missing; start from configs/base.py")
       continue
     value, wrong = _typed(given[field.name], hints[field.name])
-    check = field.metadata.get("rule")
-    wrong = wrong or (check(value) if check else None)
-    extra = checks.get(where.removeprefix("config."))
-    wrong = wrong or (extra(value) if extra else None)
+    for check in (field.metadata.get("rule"), checks.get(where.removeprefix("config."))):
+      wrong = wrong or (check(value) if check else None)
     if wrong:
       problems.append(f"{where}: {wrong}")
     values[field.name] = value

@@ -121,7 +121,7 @@ def stopped(tmp_path_factory):
 def test_sigterm_saves_and_says_so_and_the_run_resumes(stopped, reference):
   folder, _, code, errors = stopped
   assert code == interrupt.EXIT_PREEMPTED, errors
-  assert "the same command resumes the run" in errors
+  assert "everything is saved. The same command goes on." in errors
   assert not (folder / ".lock").exists()
   assert run(folder) == 0
   assert_same(folder, reference)

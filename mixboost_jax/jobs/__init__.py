@@ -136,11 +136,8 @@ def _run(
           trained = training.run(item, place, stop)
           if job == "all":
             evaluation.run(item, place, trained, command=command, stop=stop)
-      except train.Preempted as preempted:
-        log.info(f"{item.settings.name}: {preempted}")
-        return interrupt.EXIT_PREEMPTED
       except interrupt.Stopped as stopped:
-        log.info(f"{stopped} The same command goes on.")
+        log.info(f"{item.settings.name}: {stopped} The same command goes on.")
         return interrupt.EXIT_PREEMPTED
   return _report(folders, folder) if job == "all" else 0
 

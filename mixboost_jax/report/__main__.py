@@ -3,6 +3,7 @@
 
 python -m mixboost_jax.report RUN_DIR... [--out=FILE.html]
 python -m mixboost_jax.report --update-readme=README.md results/*.json
+python -m mixboost_jax.report --claims [RESULTS...]
 """
 
 import argparse
@@ -10,13 +11,13 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mixboost_jax.report import groups, interactions, page, readme
+from mixboost_jax.report import claims, groups, interactions, ledger, page, readme
 
 EXIT_USER_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Writes a report, or fills the tables of a README; returns the exit code."""
+  """Writes a report or the ledger of claims, or fills a README; returns the exit code."""
   parser = argparse.ArgumentParser(
     prog="python -m mixboost_jax.report",
     description="Renders results files as one HTML file and a Markdown file beside it.",
@@ -33,11 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--figures", metavar="FOLDER", help="also draw the interactions as SVG files there"
   )
+  parser.add_argument(
+    "--claims", action="store_true", help="fill the ledger of the papers' claims from results/"
+  )
   options = parser.parse_args(arguments)
   try:
     if options.update_readme:
       changed = readme.update(options.update_readme, options.results)
       print(f"{options.update_readme}: {'updated' if changed else 'already up to date'}")
+    elif options.claims:
+      out = pathlib.Path(options.out or "results/claims.html")
+      print(claims.write(ledger.SOURCES, options.results or ["results"], out))
     else:
       print(page.write(options.results, options.out or _default_out(options.results)))
       if options.figures:

@@ -7,13 +7,14 @@ attack; beside the oblivious attacks stand those that know the defense.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mixboost_jax.audit import plan
 from mixboost_jax.report import charts, titles
 from mixboost_jax.report.charts import Figure
 from mixboost_jax.report.groups import AUDIT, Group, MetricId, key_of
-from mixboost_jax.report.tables import NOT_RUN, Cell, Table, value_cell
+from mixboost_jax.report.tables import MISSING, Cell, Table, value_cell
 
 CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
 DEFENSES = {
@@ -25,7 +26,9 @@ DEFENSES = {
   "rotation": "rotation",
   "crop-pad": "crop and pad",
   "crop-resize": "crop and resize",
+  "confidence": "confidence alone",
 }
+"""Defenses, and what the detection of Fig. 3a looks at."""
 KINDS = {
   "oblivious": "Oblivious PGD{steps}",
   "transfer": "Transfer{steps}",
@@ -41,7 +44,9 @@ KINDS = {
   WORST: "Worst case",
   CLAIM: "Claim",
 }
-_WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?(?P<bpda>-bpda)?$")
+Line = tuple[str, Sequence[Mapping[str, Any]], str, str]
+"""Label, points, and which of their fields is x and which y."""
+_RATES, _ACCURACIES = ("false_positive_rate", "true_positive_rate"), ("clean", "adversarial")
 MASKED = "not to be trusted: gradient masked"
 
 NOTE = (
@@ -56,23 +61,28 @@ NOTE = (
 
 def attack_title(word: str) -> str:
   """Returns the title of an attack's word, e.g. `oblivious-50-targeted`."""
-  match = _WORD.match(word)
-  if match is None or match["kind"] not in KINDS:
-    return word
-  steps = f"-{match['steps']}" if match["steps"] else ""
-  title = KINDS[match["kind"]].format(steps=steps)
-  title += ", targeted" if match["targeted"] else ""
-  return f"{title}, through BPDA" if match["bpda"] else title
+  attack = _parsed(word)
+  if attack is None:
+    return KINDS.get(word, word)
+  title = KINDS[attack.kind].format(steps=f"-{attack.steps}" if attack.steps else "")
+  title += ", targeted" if attack.targeted else ""
+  return f"{title}, through BPDA" if attack.bpda else title
+
+
+def _parsed(word: str) -> plan.Attack | None:
+  try:
+    return plan.parse_attack(word)
+  except ValueError:  # no attack of this package
+    return None
 
 
 def _place_of(word: str) -> tuple[int, int, bool, bool]:
-  """Orders columns: as in `KINDS`, fewer steps first, targeted and BPDA last."""
-  match = _WORD.match(word)
-  order = (CLEAN, *(kind for kind in KINDS if kind != CLEAN))
-  if match is None or match["kind"] not in KINDS:
-    return order.index(WORST), 0, False, False
-  targeted, bpda = bool(match["targeted"]), bool(match["bpda"])
-  return order.index(match["kind"]), int(match["steps"] or 0), targeted, bpda
+  """Orders columns: clean, then as in `KINDS`, fewer steps first, targeted and BPDA last."""
+  attack = _parsed(word)
+  if attack is None:
+    word = word if word in KINDS else WORST
+    return -1 if word == CLEAN else list(KINDS).index(word), 0, False, False
+  return list(KINDS).index(attack.kind), attack.steps or 0, attack.targeted, attack.bpda
 
 
 def defense_title(word: str) -> str:
@@ -163,7 +173,7 @@ def _heading(group: Group, keys: Sequence[MetricId]) -> str:
 def _cell(group: Group, key: MetricId, keys: Sequence[MetricId]) -> Cell:
   if key not in keys:
     published = _parts(key)[1].startswith("published")
-    return Cell("not applicable" if published else NOT_RUN, tone="missing")
+    return Cell("not applicable", tone="missing") if published else MISSING
   defense, attack = _parts(key)
   cell = value_cell(group, key, best=attack == CLAIM)
   if attack == CLAIM and _is_masked(group, defense):
@@ -172,65 +182,48 @@ def _cell(group: Group, key: MetricId, keys: Sequence[MetricId]) -> Cell:
 
 
 def figures(groups: Sequence[Group]) -> list[Figure]:
-  """Returns the charts that the curves of the audits allow."""
-  found = []
-  samples = _series(groups, "samples", "step", "accuracy", defense_title)
-  found += _chart("Adaptive attack: accuracy in %", samples, "adaptive samples per step")
-  scores = {"mi-pl": "MI-PL", "confidence": "confidence alone"}
-  name = "Detection: true positive rate"
-  places = ("false_positive_rate", "true_positive_rate")
-  rates = _series(groups, "roc", *places, lambda word: scores.get(word, word))
-  found += _chart(name, rates, "false positive rate")
-  grids = _series(groups, "tradeoff", "clean", "adversarial", defense_title)
-  found += _chart("Oblivious PGD-10: accuracy in %", grids, "clean accuracy in %", from_low=True)
+  """Returns the charts that the curves of the audits allow: Figs. 2 to 4."""
+  found: list[Figure] = []
+  for title, kind, x, y, label in (
+    ("Adaptive attack: accuracy in %", "samples", "step", "accuracy", "adaptive samples per step"),
+    ("Detection: true positive rate", "roc", *_RATES, "false positive rate"),
+    ("Oblivious PGD-10: accuracy in %", "tradeoff", *_ACCURACIES, "clean accuracy in %"),
+  ):
+    found += _chart(title, _series(groups, kind, x, y), label, from_low=kind == "tradeoff")
   for group in groups:
-    found += _lambda_charts(group, len(groups) > 1)
+    curves = group.runs[0].results.curves
+    for mode, title in (("pl", "MI-PL"), ("ol", "MI-OL")):
+      lines: list[Line] = []
+      for kind in ("clean", "adversarial"):
+        points = curves.get(f"{AUDIT}/lambda/{mode}/{kind}", ())
+        fields = {"true_class": "true class"}
+        if kind == "adversarial":
+          fields["predicted_class"] = "predicted class"
+        elif points and "ideal" in points[0]:
+          fields["ideal"] = "linear model"
+        named = {f"{kind}, {label}": y for y, label in fields.items() if points}
+        lines += [(label, points, "mix_weight", y) for label, y in named.items()]
+      place = f", {group.label}" if len(groups) > 1 else ""
+      found += _chart(f"Change of the probability, {title}{place}", lines, "mix ratio λ")
   return found
 
 
-def _series(
-  groups: Sequence[Group], kind: str, x: str, y: str, title: Callable[[str], str]
-) -> list[tuple[str, Sequence[Mapping[str, Any]], str, str]]:
+def _series(groups: Sequence[Group], kind: str, x: str, y: str) -> list[Line]:
   found = []
   for group in groups:
     for name, points in group.runs[0].results.curves.items():
       if name.startswith(f"{AUDIT}/{kind}/"):
-        word = title(name.split("/", 2)[2])
+        word = defense_title(name.split("/", 2)[2])
         found.append((f"{group.label}, {word}" if len(groups) > 1 else word, points, x, y))
   return found
 
 
 def _chart(
-  title: str,
-  series: Sequence[tuple[str, Sequence[Mapping[str, Any]], str, str]],
-  x_label: str,
-  *,
-  from_low: bool = False,
+  title: str, found: Sequence[Line], x_label: str, *, from_low: bool = False
 ) -> list[Figure]:
-  if not series:
-    return []
-  lines = []
-  for i, (label, points, x, y) in enumerate(series):
+  series = []
+  for i, (label, points, x, y) in enumerate(found):
     places = [(float(point[x]), point[y]) for point in points]
-    lines.append(charts.Series(label, tuple(sorted(places) if from_low else places), i))
-  chart = charts.lines(title, lines, x_label=x_label, from_low=from_low)
-  return [Figure(title, chart, tuple((one.label, one.colour) for one in lines))]
-
-
-def _lambda_charts(group: Group, several: bool) -> list[Figure]:
-  """Fig. 2: one chart per mode."""
-  found, curves = [], group.runs[0].results.curves
-  for mode, title in (("pl", "MI-PL"), ("ol", "MI-OL")):
-    series = []
-    for kind in ("clean", "adversarial"):
-      points = curves.get(f"{AUDIT}/lambda/{mode}/{kind}", ())
-      if points:
-        fields = {"true_class": "true class"}
-        if kind == "adversarial":
-          fields["predicted_class"] = "predicted class"
-        elif "ideal" in points[0]:
-          fields["ideal"] = "linear model"
-        series += [(f"{kind}, {label}", points, "mix_weight", y) for y, label in fields.items()]
-    place = f", {group.label}" if several else ""
-    found += _chart(f"Change of the probability, {title}{place}", series, "mix ratio λ")
-  return found
+    series.append(charts.Series(label, tuple(sorted(places) if from_low else places), i))
+  chart = charts.lines(title, series, x_label=x_label, from_low=from_low)
+  return [Figure(title, chart, tuple((one.label, one.colour) for one in series))] if found else []

@@ -53,14 +53,10 @@ def lines(
   from_zero: bool = False,
   from_low: bool = False,
 ) -> Markup:
-  """Draws lines over a common x axis.
+  """Draws lines over a common x axis; the title names the y axis.
 
-  Args:
-    title: of the chart; also names the y axis.
-    series: drawn in order.
-    x_label: under the axis.
-    from_zero: the y axis starts at 0.
-    from_low: the x axis starts at the smallest x instead of 0, and every point is marked.
+  With `from_zero` the y axis starts at 0; with `from_low` the x axis starts at the smallest x
+  instead of 0, and every point is marked.
   """
   width, height, left, right, top, bottom = 480, 270, 52, 12, 12, 38
   known = [_finite(one.points) for one in series]
@@ -81,7 +77,7 @@ def lines(
     if from_low:
       body += [svg.dot(x(a), y(b), 3, one.colour) for a, b in _finite(one.points)]
   words = [
-    f"{one.label}: from {_plain(p[0][1])} to {_plain(p[-1][1])} at {x_label} {_plain(p[-1][0])}"
+    f"{one.label}: from {p[0][1]:.4g} to {p[-1][1]:.4g} at {x_label} {p[-1][0]:.4g}"
     for one, p in zip(series, known, strict=True)
     if p
   ]
@@ -89,13 +85,7 @@ def lines(
 
 
 def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, unit: str) -> Markup:
-  """Draws values with their intervals as dots with whiskers, one cluster per row.
-
-  Args:
-    title: of the chart.
-    clusters: (label of the cluster, its values).
-    unit: under the axis.
-  """
+  """Draws values with their intervals as dots with whiskers, in clusters with a label each."""
   width, left, right, top, bottom, row = 720, 120, 120, 4, 40, 20
   heading = 30  # room for the name above each cluster
   height = top + bottom + sum(heading + row * len(values) for _, values in clusters)
@@ -103,12 +93,10 @@ def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, u
   ends = [e for w in every for e in (w.low, w.high, w.value) if e is not None]
   low, high = svg.bounds(ends, include=0.0)
   x = svg.Scale(low, high, left, width - right)
-  marks = svg.ticks(low, high, count=6)
-  step = marks[1] - marks[0] if len(marks) > 1 else 1.0
   body = []
-  for mark in marks:
+  for mark, words in svg.labelled(svg.ticks(low, high, count=6)):
     body.append(svg.stroke(x(mark), top + 8, x(mark), height - bottom + 4, "grid"))
-    body.append(svg.text(x(mark), height - bottom + 18, svg.label(mark, step), "middle"))
+    body.append(svg.text(x(mark), height - bottom + 18, words, "middle"))
   body.append(svg.text((left + width - right) / 2, height - 4, unit, "middle"))
   place = float(top)
   for name, values in clusters:
@@ -126,9 +114,7 @@ def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, u
 def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> Markup:
   """Draws accuracy against confidence, and below it how often each confidence occurs.
 
-  Args:
-    title: of the chart.
-    runs: (label, bins, colour).
+  A run is (label, bins, colour).
   """
   width, height, left, right, top, bottom, bars = 320, 360, 46, 10, 10, 38, 56
   x = svg.Scale(0, 1, left, width - right)
@@ -136,21 +122,21 @@ def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> M
   marks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
   body = [svg.grid(x, y, [], marks), svg.stroke(x(0), y(0), x(1), y(1), "diagonal")]
   floor, words = height - bottom, []
-  largest = max([b.count / max(1, _total(bins)) for _, bins, _ in runs for b in bins], default=1)
-  tall = svg.Scale(0, largest or 1.0, floor, floor - bars)
-  for i, (label, bins, colour) in enumerate(runs):
+  totals = [max(1, sum(b.count for b in bins)) for _, bins, _ in runs]
+  shares = [b.count / total for (_, bins, _), total in zip(runs, totals, strict=True) for b in bins]
+  tall = svg.Scale(0, max(shares, default=1) or 1.0, floor, floor - bars)
+  for i, ((label, bins, colour), total) in enumerate(zip(runs, totals, strict=True)):
     filled = [b for b in bins if b.count and b.confidence is not None and b.accuracy is not None]
     points = [(float(b.confidence or 0), float(b.accuracy or 0)) for b in filled]
     body.append(svg.line(points, x, y, colour))
     for (confidence, accuracy), b in zip(points, filled, strict=True):
-      size = 1.5 + 4.5 * math.sqrt(b.count / max(1, _total(bins)))
+      size = 1.5 + 4.5 * math.sqrt(b.count / total)
       body.append(svg.dot(x(confidence), y(accuracy), size, colour))
     for b in bins:
-      slot = (x(b.high) - x(b.low) - 1) / len(runs)
-      share = b.count / max(1, _total(bins))
-      body.append(svg.bar(x(b.low) + i * slot, tall(share), slot, floor - tall(share), colour))
+      slot, peak = (x(b.high) - x(b.low) - 1) / len(runs), tall(b.count / total)
+      body.append(svg.bar(x(b.low) + i * slot, peak, slot, floor - peak, colour))
     gap = sum(b.count * abs(float(b.confidence or 0) - float(b.accuracy or 0)) for b in filled)
-    words.append(f"{label}: mean gap {100 * gap / max(1, _total(bins)):.2f} %")
+    words.append(f"{label}: mean gap {100 * gap / total:.2f} %")
   body.append(svg.stroke(left, floor, width - right, floor, "axis"))
   body.append(svg.text((left + width - right) / 2, height - 6, "confidence", "middle"))
   body.append(svg.turned(13, (y(0) + y(1)) / 2, "accuracy"))
@@ -159,10 +145,6 @@ def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> M
   return svg.figure(
     title, f"{title}: accuracy against confidence. " + "; ".join(words), width, height, body
   )
-
-
-def _total(bins: Sequence[Bin]) -> int:
-  return sum(b.count for b in bins)
 
 
 def _finite(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float]]:
@@ -179,21 +161,15 @@ def _unbroken(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[f
   return [svg.thin(piece) for piece in pieces if piece]
 
 
-def _plain(value: float) -> str:
-  return f"{value:.4g}"
-
-
 def _whisker(value: Whisker, x: svg.Scale, place: float, left: float) -> Markup:
-  parts = [
-    svg.text(left - 8, place + 4, value.label, "end", f"label {svg.series_class(value.colour)}")
-  ]
+  colour = svg.series_class(value.colour)
+  parts = [svg.text(left - 8, place + 4, value.label, "end", f"label {colour}")]
   end = x(value.value) if math.isfinite(value.value) else x.start
   if value.low is not None and value.high is not None:
-    low, high = x(value.low), x(value.high)
-    whisker = f"whisker {svg.series_class(value.colour)}"
-    parts.append(svg.stroke(low, place, high, place, whisker))
-    parts += [svg.stroke(tip, place - 4, tip, place + 4, whisker) for tip in (low, high)]
-    end = high
+    low, end = x(value.low), x(value.high)
+    parts.append(svg.stroke(low, place, end, place, f"whisker {colour}"))
+    for tip in (low, end):
+      parts.append(svg.stroke(tip, place - 4, tip, place + 4, f"whisker {colour}"))
   if math.isfinite(value.value):
     parts.append(svg.dot(x(value.value), place, 4, value.colour))
   parts.append(svg.text(end + 8, place + 4, value.text, "start", "value"))

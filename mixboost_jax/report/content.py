@@ -3,49 +3,41 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from mixboost_jax.report import audits as audits_lib
-from mixboost_jax.report import charts, compare, figures, tables, titles
+from mixboost_jax.report import audits, compare, figures, interactions, tables, titles
 from mixboost_jax.report import groups as groups_lib
-from mixboost_jax.report.audits import table
-from mixboost_jax.report.groups import (
-  Group,
-  Run,
-  Source,
-  common_prefix,
-  explaining,
-  load,
-  metric_ids,
-)
-from mixboost_jax.report.interactions import collect
+from mixboost_jax.report.charts import Figure
+from mixboost_jax.report.groups import Group, Run, Source, common_prefix, explaining, metric_ids
 from mixboost_jax.runtime.results import Flag
 
 
 @dataclasses.dataclass(frozen=True)
+class Charts:
+  """Figures side by side."""
+
+  figures: tuple[Figure, ...]
+  legend: tuple[str, ...] = ()
+  """Labels of the runs in the order of their colours; empty if every figure has its own."""
+  narrow: bool = False
+  folded: bool = False
+  """Whether a reader has to unfold them."""
+
+
+Part = tables.Table | Charts | figures.Strip | tuple[str, ...] | str
+"""What a section is made of; a tuple of texts is a list."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Content:
-  """The report before it is rendered."""
+  """A page before it is rendered."""
 
   title: str
   subtitle: str
   summary: tuple[str, ...]
-  groups: tuple[Group, ...]
   flags: tuple[tuple[str, Flag], ...]
-  standard: tables.Table | None
-  metrics: tables.Table
-  differences: tables.Table | None
-  deviations: tables.Table | None
-  settings: tables.Table | None
-  environment: tables.Table
-  errors: charts.Figure | None
-  curves: tuple[charts.Figure, ...]
-  more_curves: tuple[charts.Figure, ...]
-  reliability: tuple[charts.Figure, ...]
-  interactions: tuple[charts.Figure, ...]
-  audits: tables.Table | None
-  audit_figures: tuple[charts.Figure, ...]
-  strips: tuple[figures.Strip, ...]
-  notes: tuple[str, ...]
+  sections: Mapping[str, Sequence[Part]]
+  """Heading -> parts; a section without any is left out."""
 
 
 def gather(
@@ -53,49 +45,66 @@ def gather(
 ) -> Content:
   """Reads results and works out what there is to say.
 
-  Args:
-    sources: results, results files, run folders or folders of run folders.
-    sample_folder: folder of the sample pictures of results that were not read from a file.
+  `sample_folder` holds the sample pictures of results that were not read from a file.
 
   Raises:
     ValueError: if there is nothing to report, or a file is not a results file.
   """
-  runs = load(sources)
+  runs = groups_lib.load(sources)
   with explaining(runs):
     return _gathered(runs, sample_folder)
 
 
 def _gathered(runs: Sequence[Run], sample_folder: pathlib.Path | None) -> Content:
   groups = groups_lib.group(runs)
+  labels = tuple(group.label for group in groups)
   keys = metric_ids(groups)
   differences = compare.differences(groups, keys) if len(groups) > 1 else []
   in_columns = len(groups) == 2 and compare.baseline_of(groups) is groups[0]
   curves, more = figures.training(groups)
   strips, unreadable = figures.collect(groups, fallback=sample_folder)
-  settings = tables.config_table(groups)
+  drawn, reliability = interactions.collect(groups), figures.reliability(groups)
+  errors = figures.errors(groups, keys)
+  sections: dict[str, list[Part | None]] = {
+    "Robustness": [tables.standard_table(groups)],
+    "Metrics": [
+      *([Charts((errors,)), figures.ERRORS] if errors else ()),
+      tables.metric_table(groups, keys, differences if in_columns else ()),
+    ],
+    "Comparisons": [tables.difference_table([] if in_columns else differences)],
+    "Published files and pictures made here": [tables.deviation_table(groups)],
+    "Training pictures": [*strips],
+    "Training": [Charts(tuple(curves), labels), Charts(tuple(more), folded=True)],
+    "Reliability": [Charts(tuple(reliability), labels, narrow=True)],
+    "Interactions": [Charts(tuple(drawn))],
+    "Defenses under attack": [audits.table(groups), Charts(tuple(audits.figures(groups)))],
+    "Differences between the configs": [tables.config_table(groups)],
+    "Environment": [tables.environment_table(groups)],
+    "Notes": [(*compare.collect(groups, keys, differences), *unreadable)],
+  }
+  if reliability:
+    sections["Reliability"].append(figures.RELIABILITY_NOTE)
+  if drawn:
+    sections["Interactions"].insert(0, interactions.NOTE)
   return Content(
     title=_title(groups),
     subtitle=_subtitle(groups),
-    summary=(*compare.summary(groups, keys), *audits_lib.summary(groups))
+    summary=(*compare.summary(groups, keys), *audits.summary(groups))
     or ("No metric has been measured.",),
-    groups=tuple(groups),
     flags=tables.flags(groups),
-    standard=tables.standard_table(groups),
-    metrics=tables.metric_table(groups, keys, differences if in_columns else ()),
-    differences=tables.difference_table(differences) if differences and not in_columns else None,
-    deviations=tables.deviation_table(groups),
-    settings=settings if settings.rows else None,
-    environment=tables.environment_table(groups),
-    errors=figures.errors(groups, keys),
-    curves=tuple(curves),
-    more_curves=tuple(more),
-    reliability=tuple(figures.reliability(groups)),
-    interactions=tuple(collect(groups)),
-    audits=table(groups),
-    audit_figures=tuple(audits_lib.figures(groups)),
-    strips=tuple(strips),
-    notes=(*compare.collect(groups, keys, differences), *unreadable),
+    sections={title: found for title, parts in sections.items() if (found := _present(parts))},
   )
+
+
+def _present(parts: Iterable[Part | None]) -> list[Part]:
+  """Leaves out tables without rows and charts without figures."""
+  return [
+    part
+    for part in parts
+    if part
+    and not (isinstance(part, tables.Table) and not part.rows)
+    and not (isinstance(part, Charts) and not part.figures)
+  ]
 
 
 def _title(groups: list[Group]) -> str:

@@ -5,8 +5,7 @@ import base64
 import dataclasses
 import pathlib
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mixboost_jax.report import charts, interactions, titles
 from mixboost_jax.report.charts import Figure
@@ -18,6 +17,11 @@ RELIABILITY = "reliability/"
 """Prefix of the curves that hold the bins of a reliability diagram."""
 FIRST = ("loss", "clean_error", "error", "nll", "learning_rate")
 """Quantities shown at once; the others are folded away."""
+ERRORS = "Dots are values, whiskers their intervals (or ± one standard deviation over seeds)."
+RELIABILITY_NOTE = (
+  "Accuracy of the predictions made with a given confidence; on the dotted line a network is as "
+  "often right as it says, below it is overconfident. Bars: share of the predictions."
+)
 _FROM_ZERO = {"clean_error", "error", "learning_rate"}
 
 
@@ -46,27 +50,28 @@ def errors(groups: Sequence[Group], keys: Sequence[MetricId]) -> Figure | None:
 
 def training(groups: Sequence[Group]) -> tuple[list[Figure], list[Figure]]:
   """Returns the main training curves and the remaining ones, all runs overlaid."""
-  places: dict[tuple[str, str], None] = {}
-  for group in groups:
-    for run in group.runs:
-      for name, points in run.results.curves.items():
-        names = (RELIABILITY, SEVERITY, f"{AUDIT}/")
-        if not name.startswith(names) and name not in interactions.CURVES:
-          fields = [field for point in points for field in point if field != "step"]
-          places.update(dict.fromkeys((name, field) for field in fields))
-  first, others = [], []
-  for name, field in places:
-    figure = _training_figure(groups, name, field)
-    (first if field in FIRST else others).append((field, figure))
-  first.sort(key=lambda pair: FIRST.index(pair[0]))
-  return [figure for _, figure in first], [figure for _, figure in others]
+  elsewhere = (RELIABILITY, SEVERITY, f"{AUDIT}/")
+  places = dict.fromkeys(
+    (name, field)
+    for group in groups
+    for run in group.runs
+    for name, points in run.results.curves.items()
+    if not name.startswith(elsewhere) and name not in interactions.CURVES
+    for point in points
+    for field in point
+    if field != "step"
+  )
+  first = sorted((p for p in places if p[1] in FIRST), key=lambda place: FIRST.index(place[1]))
+  more = [place for place in places if place[1] not in FIRST]
+  return [_curve(groups, *p) for p in first], [_curve(groups, *p) for p in more]
 
 
-def _training_figure(groups: Sequence[Group], name: str, field: str) -> Figure:
+def _curve(groups: Sequence[Group], name: str, field: str) -> Figure:
   series = []
   for i, group in enumerate(groups):
     for run in group.runs:
-      points = _points(run.results.curves.get(name, ()), field)
+      curve = run.results.curves.get(name, ())
+      points = tuple((float(point["step"]), point[field]) for point in curve if field in point)
       if points:
         series.append(charts.Series(group.label, points, i))
   part = titles.PARTS.get(name, name)
@@ -74,39 +79,29 @@ def _training_figure(groups: Sequence[Group], name: str, field: str) -> Figure:
   return Figure(title, charts.lines(title, series, from_zero=field in _FROM_ZERO))
 
 
-def _points(
-  curve: Sequence[Mapping[str, Any]], field: str
-) -> tuple[tuple[float, float | None], ...]:
-  return tuple((float(point["step"]), point[field]) for point in curve if field in point)
-
-
 def reliability(groups: Sequence[Group]) -> list[Figure]:
   """Returns one reliability diagram per set of pictures; of several seeds the first is drawn."""
   names = dict.fromkeys(
-    name
-    for group in groups
-    for run in group.runs
-    for name in run.results.curves
-    if name.startswith(RELIABILITY)
+    name for group in groups for run in group.runs for name in run.results.curves
   )
   figures = []
   for name in names:
+    if not name.startswith(RELIABILITY):
+      continue
     runs = []
     for i, group in enumerate(groups):
-      bins = [_bin(point) for point in group.runs[0].results.curves.get(name, ())]
-      if bins and None not in bins:
-        runs.append((group.label, [one for one in bins if one is not None], i))
+      points = group.runs[0].results.curves.get(name, ())
+      known = [p for p in points if None not in (p.get("low"), p.get("high"), p.get("count"))]
+      if known and len(known) == len(points):
+        bins = [
+          charts.Bin(p["low"], p["high"], round(p["count"]), p.get("confidence"), p.get("accuracy"))
+          for p in known
+        ]
+        runs.append((group.label, bins, i))
     if runs:
       title = titles.dataset(name.removeprefix(RELIABILITY))
       figures.append(Figure(title, charts.reliability(title, runs)))
   return figures
-
-
-def _bin(point: Mapping[str, Any]) -> charts.Bin | None:
-  low, high, count = point.get("low"), point.get("high"), point.get("count")
-  if low is None or high is None or count is None:
-    return None
-  return charts.Bin(low, high, round(count), point.get("confidence"), point.get("accuracy"))
 
 
 # Strips of sample pictures, carried inside the page.
@@ -146,14 +141,9 @@ class Strip:
 def collect(
   groups: Sequence[Group], *, fallback: pathlib.Path | None
 ) -> tuple[list[Strip], list[str]]:
-  """Reads the strips of each group's first run; equal pictures appear once.
+  """Reads the strips of each group's first run (equal pictures appear once), and lists failures.
 
-  Args:
-    groups: in the order of the report.
-    fallback: folder that sample paths are relative to for results that were not read from a file.
-
-  Returns:
-    The strips, ordered by kind, and what could not be shown.
+  The paths of results that were not read from a file are relative to `fallback`.
   """
   found: dict[tuple[str, bytes], list[str]] = {}
   problems = []

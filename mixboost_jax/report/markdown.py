@@ -11,19 +11,14 @@ def render(content: Content) -> str:
   parts = [f"# {escape(content.title)}", escape(content.subtitle)]
   parts += [escape(text) for text in content.summary]
   parts.append("\n".join(_flag(run, flag) for run, flag in content.flags))
-  sections = {
-    "Robustness": content.standard,
-    "Defenses under attack": content.audits,
-    "Metrics": content.metrics,
-    "Comparisons": content.differences,
-    "Published files and pictures made here": content.deviations,
-    "Differences between the configs": content.settings,
-    "Environment": content.environment,
-  }
-  for title, data in sections.items():
-    if data is not None and data.rows:
-      parts += [f"## {title}", table(data), f"*{escape(data.caption)}*"]
-  parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in content.notes)]
+  for title, section in content.sections.items():
+    inside: list[str] = []
+    for part in section:
+      if isinstance(part, Table):
+        inside += [table(part), f"*{escape(part.caption)}*"]
+      elif isinstance(part, tuple):
+        inside.append("\n".join(f"- {escape(text)}" for text in part))
+    parts += [f"## {title}", *inside] if inside else []
   return "\n\n".join(part for part in parts if part) + "\n"
 
 

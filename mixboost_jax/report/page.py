@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import mixboost_jax
 from mixboost_jax import files
-from mixboost_jax.report import content, groups, interactions, markdown, tables, titles
-from mixboost_jax.report import svg as charts
-from mixboost_jax.report.charts import Figure
-from mixboost_jax.report.content import Content
+from mixboost_jax.report import content, groups, markdown, svg, tables, titles
+from mixboost_jax.report.content import Charts, Content, Part
 from mixboost_jax.report.figures import Strip
 from mixboost_jax.report.groups import Source
 from mixboost_jax.report.svg import Markup, element, join
@@ -24,67 +22,62 @@ _POLICY = (
 """What a browser may load for the page: nothing but the styles and pictures inside it."""
 
 
-def render(content: Content) -> str:
+def render(page: Content) -> str:
   """Returns the whole document."""
-  labels = [group.label for group in content.groups]
   head = element(
     "head",
     element("meta", charset="utf-8"),
     element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
     element("meta", name="viewport", content="width=device-width, initial-scale=1"),
     element("meta", name="color-scheme", content="light dark"),
-    element("title", f"{content.title} | mixboost_jax report"),
+    element("title", f"{page.title} | mixboost_jax report"),
     element("style", Markup(CSS)),
   )
   body = element(
     "body",
     element(
       "header",
-      element("h1", content.title),
-      element("p", content.subtitle, class_="soft") if content.subtitle else None,
-      element("div", *(element("p", text) for text in content.summary), class_="summary"),
+      element("h1", page.title),
+      element("p", page.subtitle, class_="soft") if page.subtitle else None,
+      element("div", *(element("p", text) for text in page.summary), class_="summary"),
     ),
     element(
       "main",
-      _flags(content.flags),
-      _section("Robustness", table(content.standard)),
-      _errors(content.errors),
-      _section("Metrics", table(content.metrics) if content.metrics.rows else None),
-      _section("Comparisons", table(content.differences)),
-      _section("Published files and pictures made here", table(content.deviations)),
-      _section("Training pictures", _strips(content.strips)),
-      _section("Training", _curves(content, labels)),
-      _section("Reliability", _reliability(content.reliability, labels)),
-      _section("Interactions", _interactions(content.interactions)),
-      _section("Defenses under attack", _audits(content)),
-      _section("Differences between the configs", table(content.settings, "prose")),
-      _section("Environment", table(content.environment, "prose")),
-      _section("Notes", element("ul", *(element("li", note) for note in content.notes))),
+      _section("Before you believe the numbers", _flags(page.flags)) if page.flags else None,
+      *(_section(title, *map(_part, parts)) for title, parts in page.sections.items()),
     ),
     element("footer", f"mixboost_jax {mixboost_jax.__version__}", class_="soft"),
   )
   return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
 
 
-def _flags(flags: Sequence[tuple[str, Flag]]) -> Markup | None:
-  if not flags:
-    return None
+def _section(title: str, *inside: Markup) -> Markup:
+  return element("section", element("h2", title), *inside)
+
+
+def _flags(flags: Sequence[tuple[str, Flag]]) -> Markup:
   items = []
   for run, flag in flags:
     mark = element("strong", flag.level, class_=f"flag {flag.level}")
     place = f"{run}: " if run else ""
     items.append(element("li", mark, f" {place}{flag.message} {flag.remedy}"))
-  return _section("Before you believe the numbers", element("ul", *items))
+  return element("ul", *items)
 
 
-def _section(title: str, inside: Markup | None) -> Markup | None:
-  return element("section", element("h2", title), inside) if inside else None
+def _part(part: Part) -> Markup:
+  if isinstance(part, Table):
+    return table(part)
+  if isinstance(part, Charts):
+    return _charts(part)
+  if isinstance(part, Strip):
+    return _strip(part)
+  if isinstance(part, str):
+    return element("p", part, class_="soft")
+  return element("ul", *(element("li", text) for text in part))
 
 
-def table(data: Table | None, kind: str = "") -> Markup | None:
+def table(data: Table) -> Markup:
   """Renders a table; rows of one cell span all columns and head a section."""
-  if data is None:
-    return None
   width = len(data.header)
   heads = element("tr", *(element("th", text, scope="col") for text in data.header))
   rows = []
@@ -96,7 +89,7 @@ def table(data: Table | None, kind: str = "") -> Markup | None:
       rows.append(element("tr", element("th", cells[0].text, scope="row"), *map(_cell, cells[1:])))
   caption = element("caption", data.caption)
   inner = element("table", caption, element("thead", heads), element("tbody", *rows))
-  return element("div", inner, class_=f"scroll {kind}".strip())
+  return element("div", inner, class_="scroll prose" if data.prose else "scroll")
 
 
 def _cell(cell: Cell) -> Markup:
@@ -105,99 +98,49 @@ def _cell(cell: Cell) -> Markup:
   return element("td", cell.text, note, class_=cell.tone or None, colspan=span)
 
 
-def _errors(figure: Figure | None) -> Markup | None:
-  if figure is None:
-    return None
-  caption = "Dots are values, whiskers their intervals (or ± one standard deviation over seeds)."
-  return element("figure", figure.chart, element("figcaption", caption))
-
-
-def _curves(content: Content, labels: Sequence[str]) -> Markup | None:
-  if not content.curves and not content.more_curves:
-    return None
-  folded = None
-  if content.more_curves:
-    count = len(content.more_curves)
-    summary = element("summary", f"{count} more {'curve' if count == 1 else 'curves'}")
-    folded = element("details", summary, _grid(content.more_curves))
-  return join([_legend(labels), _grid(content.curves), folded])
-
-
-def _grid(figures: Sequence[Figure], kind: str = "") -> Markup | None:
-  if not figures:
-    return None
-  parts = (
-    element(
-      "figure",
-      element("h3", one.title),
-      _legend_of(one.legend) if one.legend else None,
-      one.chart,
-    )
-    for one in figures
+def _charts(part: Charts) -> Markup:
+  figures = (
+    element("figure", element("h3", one.title), _legend(one.legend), one.chart)
+    for one in part.figures
   )
-  return element("div", *parts, class_=f"grid {kind}".strip())
+  grid = element("div", *figures, class_="grid narrow" if part.narrow else "grid")
+  if part.folded:
+    count = len(part.figures)
+    grid = element(
+      "details", element("summary", f"{count} more {'curve' if count == 1 else 'curves'}"), grid
+    )
+  return join([_legend([(label, i) for i, label in enumerate(part.legend)]), grid])
 
 
-def _legend(labels: Sequence[str]) -> Markup:
-  return _legend_of([(label, i) for i, label in enumerate(labels)])
-
-
-def _legend_of(series: Sequence[tuple[str, int]]) -> Markup:
+def _legend(series: Sequence[tuple[str, int]]) -> Markup | None:
   items = []
   for label, i in series:
-    kind = f"line c{i % charts.NUM_COLOURS}"
-    sample = element("line", x1="0", y1="5", x2="34", y2="5", class_=kind)
-    items.append(
-      element("li", element("svg", sample, viewBox="0 0 34 10", aria_hidden="true"), label)
-    )
-  return element("ul", *items, class_="legend")
+    line = element("line", x1="0", y1="5", x2="34", y2="5", class_=f"line {svg.series_class(i)}")
+    sample = element("svg", line, viewBox="0 0 34 10", aria_hidden="true")
+    items.append(element("li", sample, label))
+  return element("ul", *items, class_="legend") if items else None
 
 
-def _reliability(figures: Sequence[Figure], labels: Sequence[str]) -> Markup | None:
-  if not figures:
-    return None
-  text = (
-    "Accuracy of the predictions made with a given confidence; on the dotted line a network is as "
-    "often right as it says, below it is overconfident. Bars: share of the predictions."
+def _strip(strip: Strip) -> Markup:
+  shared = titles.listing(list(strip.labels))
+  width, height = strip.size
+  image = element(
+    "img",
+    src=strip.data_uri(),
+    alt=f"A row of {strip.kind} training pictures of {shared}",
+    width=width,
+    height=height,
+    class_="strip",
   )
-  return join([_legend(labels), _grid(figures, "narrow"), element("p", text, class_="soft")])
-
-
-def _interactions(figures: Sequence[Figure]) -> Markup | None:
-  if not figures:
-    return None
-  return join([element("p", interactions.NOTE, class_="soft"), _grid(figures)])
-
-
-def _audits(content: Content) -> Markup | None:
-  if content.audits is None:
-    return None
-  return join([table(content.audits), _grid(content.audit_figures)])
-
-
-def _strips(strips: Sequence[Strip]) -> Markup | None:
-  if not strips:
-    return None
-  parts = []
-  for strip in strips:
-    caption = f"{strip.caption} ({titles.listing(list(strip.labels))})"
-    width, height = strip.size
-    image = element(
-      "img",
-      src=strip.data_uri(),
-      alt=f"A row of {strip.kind} training pictures of {titles.listing(list(strip.labels))}",
-      width=width,
-      height=height,
-      class_="strip",
-    )
-    parts.append(element("figure", image, element("figcaption", caption)))
-  return join(parts)
+  return element("figure", image, element("figcaption", f"{strip.caption} ({shared})"))
 
 
 # The style sheet of the page around its charts: light, dark and print.
 
-CSS = f"""{charts.PALETTE}{charts.STYLE}"""
-CSS += """
+CSS = (
+  svg.PALETTE
+  + svg.STYLE
+  + """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1.25rem 3rem; background: var(--paper);
   color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -225,6 +168,7 @@ td small { display: block; color: var(--soft); font-size: .8rem; white-space: no
 .flag.note { color: var(--mild); font-weight: 400; }
 .unclear, .untested, .missing { color: var(--mild); }
 .prose td, .prose tbody th { font-size: .875rem; overflow-wrap: anywhere; }
+.prose td[class] { overflow-wrap: normal; }
 figure { margin: 0; } figure + figure { margin-top: 1rem; }
 .grid { display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
@@ -243,6 +187,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .75re
   figure, tr, .summary { break-inside: avoid; } h2 { break-after: avoid; }
   .grid { grid-template-columns: 1fr 1fr; } }
 """
+)
 
 # `write`: results in, one HTML file and one Markdown file out.
 
@@ -281,9 +226,6 @@ def write(results: Source | Iterable[Source], path: str | os.PathLike) -> pathli
 
 def robustness_table(results: Source | Iterable[Source]) -> str | None:
   """Returns the columns of the MixBoost paper as a Markdown table, or None if they were not run.
-
-  Args:
-    results: as for `write`.
 
   Raises:
     ValueError: if there is nothing to read, or a file is not a results file.

@@ -23,17 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 from mixboost_jax import files, registry
 from mixboost_jax.report import audits, markdown, tables, titles
 from mixboost_jax.report import groups as groups_lib
-from mixboost_jax.report.groups import (
-  Group,
-  MetricId,
-  Run,
-  Source,
-  best_groups,
-  explaining,
-  load,
-  metric_ids,
-)
-from mixboost_jax.report.tables import NOT_RUN, Cell, Table
+from mixboost_jax.report.groups import Group, MetricId, Run, Source, best_groups
+from mixboost_jax.report.tables import Cell, Table
 
 _MARKERS = re.compile(
   r"(?P<open><!-- results:(?P<name>[\w.-]+)(?P<options>(?: \w+=[^\s>]+)*) -->)"
@@ -45,14 +36,7 @@ _OPTIONS = ("runs", "metrics", "datasets", "table")
 
 
 def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
-  """Fills every marked place of a Markdown file.
-
-  Args:
-    path: the file, changed only if a table changes.
-    results: results files or run folders.
-
-  Returns:
-    Whether the file changed.
+  """Fills every marked place of a Markdown file; returns whether that changed it.
 
   Raises:
     ValueError: if a marker is malformed or not closed, or there is none.
@@ -61,8 +45,7 @@ def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
   place = pathlib.Path(path)
   text = place.read_text(encoding="utf-8")
   sources = list(results)
-  runs = load(sources) if sources else []
-  changed = fill(text, runs, place=str(place))
+  changed = fill(text, groups_lib.load(sources) if sources else [], place=str(place))
   if changed == text:
     return False
   files.write_text(place, changed)
@@ -97,45 +80,37 @@ def _filled(match: re.Match[str], runs: Sequence[Run], place: str) -> str:
     raise ValueError(
       f"{place}: results:{name}: unknown option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}."
     )
-  if "table" in options:
-    field = f"{place}: results:{name}: table"
-    kind = registry.lookup(_TABLES, options["table"], field=field)
-    with explaining(runs):
-      data = paper_table(kind, name, runs)
-    body = "\n\n".join(text for text in (markdown.table(data), data.caption) if text)
-    return f"{match['open']}\n{body}\n{match['close']}"
-  chosen = {key: value.split(",") for key, value in options.items()}
-  with explaining(runs):
-    data = readme_table(
-      name,
-      runs,
-      wanted=tuple(chosen.get("runs", ())),
-      metrics=tuple(chosen.get("metrics", ())),
-      datasets=tuple(chosen.get("datasets", ())),
-    )
-  return f"{match['open']}\n{markdown.table(data)}\n{match['close']}"
+  own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
+  with groups_lib.explaining(runs):
+    groups = groups_lib.group(own, prefix=f"{name}_") if own else []
+    if "table" in options:
+      field = f"{place}: results:{name}: table"
+      data = paper_table(registry.lookup(_TABLES, options["table"], field=field), name, groups)
+    else:
+      chosen = {key: tuple(value.split(",")) for key, value in options.items()}
+      data = readme_table(name, groups, **chosen)
+  body = "\n\n".join(text for text in (markdown.table(data), data.caption) if text)
+  return f"{match['open']}\n{body}\n{match['close']}"
 
 
 def readme_table(
   name: str,
-  runs: Sequence[Run],
+  groups: Sequence[Group],
   *,
-  wanted: tuple[str, ...] = (),
+  runs: tuple[str, ...] = (),
   metrics: tuple[str, ...] = (),
   datasets: tuple[str, ...] = (),
 ) -> Table:
   """Returns one row per config and one column per metric; what is missing says "not run"."""
-  own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
-  groups = groups_lib.group(own, prefix=f"{name}_") if own else []
   keys = [
     key
-    for key in metric_ids(groups)
+    for key in groups_lib.metric_ids(groups)
     if (not metrics or key[2] in metrics) and (not datasets or key[0] in datasets)
   ]
   if not keys:  # nothing was run, but the columns are known all the same
     keys = [(dataset, "test", metric) for dataset in datasets or ("",) for metric in metrics]
   rows: list[tuple[str, Group | None]] = [
-    (titles.run(row.removeprefix(f"{name}_")), _group_of(name, row, groups)) for row in wanted
+    (titles.run(row.removeprefix(f"{name}_")), _group_of(name, row, groups)) for row in runs
   ]
   rows = rows or [(group.label, group) for group in groups] or [(titles.run(name), None)]
   header = ("Run", *(_column(groups, key) for key in keys), "Seeds", "Training", "Commit")
@@ -159,28 +134,17 @@ _TABLES = {
 def paper_table(
   kind: tuple[Callable[[Sequence[Group]], Table | None], tuple[str, ...]],
   name: str,
-  runs: Sequence[Run],
+  groups: Sequence[Group],
 ) -> Table:
-  """Returns a table in the layout of a paper for the runs of a name; without runs, one row.
-
-  Args:
-    kind: an entry of the tables that a marker can ask for.
-    name: the runs are called that, or start with it and "_".
-    runs: all that are known.
-  """
+  """Returns a table in the layout of a paper, an entry of `_TABLES`; without runs, one row."""
   build, header = kind
-  own = [r for r in runs if r.results.name == name or r.results.name.startswith(f"{name}_")]
-  found = build(groups_lib.group(own, prefix=f"{name}_")) if own else None
-  missing = (Cell(titles.run(name)), *(Cell(NOT_RUN, tone="missing") for _ in header[1:]))
-  return found or Table("", header, (missing,))
+  missing = (Cell(titles.run(name)), *[tables.MISSING] * (len(header) - 1))
+  return (build(groups) if groups else None) or Table("", header, (missing,))
 
 
 def _group_of(name: str, row: str, groups: Sequence[Group]) -> Group | None:
-  for group in groups:
-    names = {run.results.name for run in group.runs}
-    if any(each == row or each == f"{name}_{row}" for each in names):
-      return group
-  return None
+  wanted = {row, f"{name}_{row}"}
+  return next((g for g in groups if wanted & {run.results.name for run in g.runs}), None)
 
 
 def _column(groups: Sequence[Group], key: MetricId) -> str:
@@ -194,24 +158,19 @@ def _column(groups: Sequence[Group], key: MetricId) -> str:
 
 def _value(group: Group | None, key: MetricId, groups: Sequence[Group]) -> Cell:
   if group is None:
-    return Cell(NOT_RUN, tone="missing")
+    return tables.MISSING
   return tables.value_cell(group, key, best=group.label in best_groups(groups, key))
 
 
 def _origin(group: Group | None) -> tuple[Cell, Cell, Cell]:
   """Returns seeds, training time with hardware, and commit."""
   if group is None:
-    missing = Cell(NOT_RUN, tone="missing")
-    return missing, missing, missing
+    return tables.MISSING, tables.MISSING, tables.MISSING
   all_results = [run.results for run in group.runs]
   times = [r.seconds["train"] for r in all_results if r.seconds.get("train")]
-  hardware = [
-    tables.hardware_title(r.environment["hardware"])
-    for r in all_results
-    if r.environment.get("hardware")
-  ]
+  hardware = [tables.hardware_title(r.environment.get("hardware") or {}) for r in all_results]
   spent = titles.duration(statistics.fmean(times)) if times else "not recorded"
-  where = f" on {hardware[0]}" if times and hardware else ""
+  where = next((f" on {found}" for found in hardware if found and times), "")
   commits = dict.fromkeys(
     git["commit"][:7] + ("+" if git.get("dirty") else "")
     for r in all_results

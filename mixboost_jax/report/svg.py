@@ -37,21 +37,15 @@ STYLE = """
 .chart text.small { font-size: 10px; fill: var(--ink); }
 .heat.positive { fill: var(--c1); } .heat.negative { fill: var(--c0); }
 .frame { fill: none; stroke: var(--ink); stroke-width: 2; }
-.c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
-.c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
 .line.c1 { stroke-dasharray: 7 4; } .line.c2 { stroke-dasharray: 2 4; }
 .line.c3 { stroke-dasharray: 10 4 2 4; } .line.c4 { stroke-dasharray: 4 3; }
 .line.c5 { stroke-dasharray: 1 5; }
-.dot.c0, .bar.c0, text.c0 { fill: var(--c0); } .dot.c1, .bar.c1, text.c1 { fill: var(--c1); }
-.dot.c2, .bar.c2, text.c2 { fill: var(--c2); } .dot.c3, .bar.c3, text.c3 { fill: var(--c3); }
-.dot.c4, .bar.c4, text.c4 { fill: var(--c4); } .dot.c5, .bar.c5, text.c5 { fill: var(--c5); }
-.band.c0 { fill: var(--c0); } .band.c1 { fill: var(--c1); } .band.c2 { fill: var(--c2); }
-.band.c3 { fill: var(--c3); } .band.c4 { fill: var(--c4); } .band.c5 { fill: var(--c5); }
-.band { fill-opacity: .14; } .dot, .bar, .band, .chart text { stroke: none; }
-.chart text.label.c0 { fill: var(--c0); } .chart text.label.c1 { fill: var(--c1); }
-.chart text.label.c2 { fill: var(--c2); } .chart text.label.c3 { fill: var(--c3); }
-.chart text.label.c4 { fill: var(--c4); } .chart text.label.c5 { fill: var(--c5); }
-"""
+""" + "".join(
+  f".c{i} {{ stroke: var(--c{i}); }}\n"
+  f".dot.c{i}, .bar.c{i}, .band.c{i}, text.c{i}, .chart text.label.c{i} {{ fill: var(--c{i}); }}\n"
+  for i in range(NUM_COLOURS)
+)
+STYLE += ".band { fill-opacity: .14; } .dot, .bar, .band, .chart text { stroke: none; }\n"
 
 
 class Markup(str):
@@ -122,14 +116,12 @@ class Scale:
 def grid(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
   """Draws both axes, their ticks and the horizontal grid."""
   parts = []
-  x_step = x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else 1.0
-  y_step = y_ticks[1] - y_ticks[0] if len(y_ticks) > 1 else 1.0
-  for mark in y_ticks:
+  for mark, words in labelled(y_ticks):
     parts.append(stroke(x.start, y(mark), x.stop, y(mark), "grid"))
-    parts.append(text(x.start - 6, y(mark) + 4, label(mark, y_step), "end"))
-  for mark in x_ticks:
+    parts.append(text(x.start - 6, y(mark) + 4, words, "end"))
+  for mark, words in labelled(x_ticks):
     parts.append(stroke(x(mark), y.start, x(mark), y.start + 4, "axis"))
-    parts.append(text(x(mark), y.start + 17, label(mark, x_step), "middle"))
+    parts.append(text(x(mark), y.start + 17, words, "middle"))
   parts.append(stroke(x.start, y.start, x.stop, y.start, "axis"))
   return join(parts)
 
@@ -206,17 +198,13 @@ def element(tag: str, *children: Any, **attributes: Any) -> Markup:
 
 def join(children: Iterable[Any]) -> Markup:
   """Escapes what is no markup and puts everything in a row."""
-  parts = []
-  for child in children:
-    if child is None:
-      continue
-    if isinstance(child, Markup):
-      parts.append(str(child))
-    elif isinstance(child, list | tuple):
-      parts.append(str(join(child)))
-    else:
-      parts.append(html.escape(_printable(str(child)), quote=False))
-  return Markup("".join(parts))
+  return Markup("".join(_inner(child) for child in children if child is not None))
+
+
+def _inner(child: Any) -> str:
+  if isinstance(child, list | tuple):
+    return join(child)
+  return child if isinstance(child, Markup) else html.escape(_printable(str(child)), quote=False)
 
 
 def _attribute(name: str, value: Any) -> str:
@@ -247,9 +235,7 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 def bounds(values: Iterable[float], *, include: float | None = None) -> tuple[float, float]:
   """Returns limits around the finite values with a little room; never an empty range.
 
-  Args:
-    values: may hold numbers that are not finite.
-    include: a number that must be inside (0 for quantities that cannot be negative).
+  `include` must be inside (0 for quantities that cannot be negative).
   """
   finite = [value for value in values if math.isfinite(value)]
   if include is not None:
@@ -272,6 +258,12 @@ def label(value: float, step: float) -> str:
     return f"{value:.3g}"
   decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 3
   return f"{value:,.{decimals}f}".replace("-", "\u2212")
+
+
+def labelled(marks: Sequence[float]) -> list[tuple[float, str]]:
+  """Returns ticks with their labels."""
+  step = marks[1] - marks[0] if len(marks) > 1 else 1.0
+  return [(mark, label(mark, step)) for mark in marks]
 
 
 def thin(points: list[tuple[float, float]], *, limit: int = 400) -> list[tuple[float, float]]:

@@ -2,12 +2,12 @@
 """Tables as data: what stands in which cell, before anyone decides how it looks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mixboost_jax.report import titles
 from mixboost_jax.report.compare import Difference
 from mixboost_jax.report.groups import Group, MetricId, best_groups, flatten, metric_ids
-from mixboost_jax.runtime.results import Flag, Results
+from mixboost_jax.runtime.results import LEVELS, Flag, Results
 
 NOT_RUN = "not run"
 _HIDDEN_SETTINGS = ("name", "runtime.", "report.")
@@ -39,6 +39,11 @@ class Table:
   caption: str
   header: tuple[str, ...]
   rows: tuple[tuple[Cell, ...], ...]
+  prose: bool = False
+  """Whether the cells hold texts to wrap, not numbers."""
+
+
+MISSING = Cell(NOT_RUN, tone="missing")
 
 
 def metric_table(
@@ -46,10 +51,7 @@ def metric_table(
 ) -> Table:
   """Returns one row per metric and one column per group, with intervals; the best are marked.
 
-  Args:
-    groups: columns.
-    keys: rows.
-    items: differences of the second of two groups from the first, shown in two more columns.
+  `items`, differences of the second of two groups from the first, make two more columns.
   """
   by_key = {item.key: item for item in items}
   rows: list[tuple[Cell, ...]] = []
@@ -73,7 +75,7 @@ def value_cell(group: Group, key: MetricId, *, best: bool = False) -> Cell:
   """Returns a metric of a group with its interval or its spread over seeds."""
   value = group.value(key)
   if value is None:
-    return Cell(NOT_RUN, tone="missing")
+    return MISSING
   unit = value.metric.unit
   text = titles.number(value.mean, unit)
   if value.deviation is not None:
@@ -107,14 +109,9 @@ def difference_table(items: Sequence[Difference]) -> Table:
       pair = (item.challenger, item.baseline)
       rows.append((Cell(f"{item.challenger} compared with {item.baseline}"),))
     unit = item.before.metric.unit
-    rows.append(
-      (
-        Cell(f"{titles.metric(item.key[2])} on {titles.dataset(*item.key[:2])}"),
-        Cell(titles.number(item.before.mean, unit)),
-        Cell(titles.number(item.after.mean, unit)),
-        *difference_cells(item),
-      )
-    )
+    title = f"{titles.metric(item.key[2])} on {titles.dataset(*item.key[:2])}"
+    values = (Cell(titles.number(value.mean, unit)) for value in (item.before, item.after))
+    rows.append((Cell(title), *values, *difference_cells(item)))
   caption = "Difference with its interval (or test), and whether it stands out of the noise."
   return Table(caption, ("Metric", "Baseline", "Compared", "Difference", "Verdict"), tuple(rows))
 
@@ -122,14 +119,12 @@ def difference_table(items: Sequence[Difference]) -> Table:
 def difference_cells(item: Difference | None) -> tuple[Cell, Cell]:
   """Returns the difference with its evidence, and the verdict."""
   if item is None:
-    return Cell(NOT_RUN, tone="missing"), Cell("", tone="missing")
+    return MISSING, Cell("", tone="missing")
   unit = item.before.metric.unit
   estimate = f"{titles.number(item.estimate, unit, sign=True)} {item.unit}".rstrip()
   how = ""
   if item.low is not None:
-    how = (
-      f"[{titles.number(item.low, unit, sign=True)}, {titles.number(item.high, unit, sign=True)}]"
-    )
+    how = titles.interval(item.low, item.high, unit, sign=True)
   elif item.p_value is not None:
     how = f"one-sided p = {item.p_value:.3g}"
   return Cell(estimate, how), Cell(VERDICTS[item.verdict], tone=item.verdict)
@@ -138,16 +133,13 @@ def difference_cells(item: Difference | None) -> tuple[Cell, Cell]:
 def config_table(groups: Sequence[Group]) -> Table:
   """Returns the settings that differ between groups; for one group, an empty table."""
   flat = [flatten(group.runs[0].results.settings) for group in groups]
-  keys = dict.fromkeys(key for settings in flat for key in settings)
   rows = []
-  for key in keys:
-    if key == "seed" or key.startswith(_HIDDEN_SETTINGS):
-      continue
+  for key in dict.fromkeys(key for settings in flat for key in settings):
     values = [_setting(settings[key]) if key in settings else "absent" for settings in flat]
-    if len(set(values)) > 1:
-      rows.append((Cell(key), *(Cell(value) for value in values)))
+    if len(set(values)) > 1 and key != "seed" and not key.startswith(_HIDDEN_SETTINGS):
+      rows.append((Cell(key), *map(Cell, values)))
   header = ("Setting", *(group.label for group in groups))
-  return Table("Settings that differ; all others are equal.", header, tuple(rows))
+  return Table("Settings that differ; all others are equal.", header, tuple(rows), prose=True)
 
 
 def _setting(value: object) -> str:
@@ -164,12 +156,10 @@ def environment_table(groups: Sequence[Group]) -> Table:
   rows = []
   for key in dict.fromkeys(key for column in columns for run in column for key in run):
     values = [_summed_up([run.get(key, "not recorded") for run in column]) for column in columns]
-    if len(set(values)) == 1:
-      rows.append((Cell(key), Cell(values[0], span=len(values))))
-    else:
-      rows.append((Cell(key), *(Cell(value) for value in values)))
+    same = len(set(values)) == 1
+    rows.append((Cell(key), *([Cell(values[0], span=len(values))] if same else map(Cell, values))))
   header = ("", *(group.label for group in groups))
-  return Table("How the runs were made.", header, tuple(rows))
+  return Table("How the runs were made.", header, tuple(rows), prose=True)
 
 
 def _summed_up(values: Sequence[str]) -> str:
@@ -182,35 +172,26 @@ def _summed_up(values: Sequence[str]) -> str:
 
 def _environment(results: Results) -> dict[str, str]:
   environment = results.environment
-  hardware = environment.get("hardware") or {}
-  git = environment.get("git") or {}
-  rows: dict[str, str] = {}
-  if results.started:
-    rows["Evaluated"] = results.started.replace("T", " ").replace("+00:00", " UTC")
-  for phase, seconds in results.seconds.items():
-    rows[f"Time: {phase}"] = titles.duration(seconds)
-  if hardware:
-    rows["Hardware"] = hardware_title(hardware)
-  if git.get("commit"):
-    dirty = " with uncommitted changes" if git.get("dirty") else ""
-    rows["Commit"] = f"{git['commit'][:12]}{dirty}"
-  if results.config_hash:
-    rows["Config hash"] = results.config_hash
-  versions = environment.get("versions") or {}
-  if versions:
-    rows["Versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-  if results.command:
-    rows["Command"] = results.command
-  return rows
+  git, versions = environment.get("git") or {}, environment.get("versions") or {}
+  dirty = " with uncommitted changes" if git.get("dirty") else ""
+  rows = {
+    "Evaluated": results.started.replace("T", " ").replace("+00:00", " UTC"),
+    **{f"Time: {phase}": titles.duration(spent) for phase, spent in results.seconds.items()},
+    "Hardware": hardware_title(environment.get("hardware") or {}),
+    "Commit": f"{git['commit'][:12]}{dirty}" if git.get("commit") else "",
+    "Config hash": results.config_hash,
+    "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    "Command": results.command,
+  }
+  return {title: text for title, text in rows.items() if text}
 
 
-def hardware_title(hardware: dict[str, object]) -> str:
-  """Writes what a run computed on in one line."""
+def hardware_title(hardware: Mapping[str, object]) -> str:
+  """Writes what a run computed on in one line; nothing if that is not known."""
   count, kind = hardware.get("device_count", 1), hardware.get("device_kind", "")
   if hardware.get("platform") == "cpu":
-    cores = hardware.get("cores", "?")
-    return f"{cores} CPU cores ({hardware.get('cpu', kind)})"
-  return f"{count} x {kind}"
+    return f"{hardware.get('cores', '?')} CPU cores ({hardware.get('cpu', kind)})"
+  return f"{count} x {kind}" if hardware else ""
 
 
 # Tables of the robustness suites: the columns of the MixBoost paper, and files against our own.
@@ -239,6 +220,7 @@ STANDARD = (
   Column("PGD Error", "-pgd", "error"),
 )
 """Table I of MixBoost; `{}` is the family of the data set, CIFAR there."""
+_CORRUPTED = ("-c", "-c_bar", "-p")
 
 
 def standard_table(groups: Sequence[Group]) -> Table | None:
@@ -258,7 +240,7 @@ def standard_table(groups: Sequence[Group]) -> Table | None:
       for group in groups:
         if key is not None and (value := group.value(key)) is not None:
           counts[_title(column, dataset)] = value.metric.count
-          if column.suffix in ("-c", "-c_bar", "-p"):
+          if column.suffix in _CORRUPTED:
             origins.add(value.metric.source)
   if not rows:
     return None
@@ -273,29 +255,22 @@ def standard_table(groups: Sequence[Group]) -> Table | None:
 
 def _bases(keys: Sequence[MetricId]) -> list[tuple[str, str]]:
   """Returns the data sets of which a whole list of corruptions was measured."""
-  suffixes = [
-    f"{column.suffix}{end}"
-    for column in STANDARD
-    if column.metric in ("mce", "mfr")
-    for end in ("", RELEASED)
-  ]
+  suffixes = [c.suffix for c in STANDARD if c.metric in ("mce", "mfr")]
   found = {
-    (dataset.removesuffix(suffix), split): None
+    (dataset.removesuffix(RELEASED).removesuffix(suffix), split): None
     for dataset, split, metric in keys
     if metric in ("mce", "mfr")
     for suffix in suffixes
-    if dataset.endswith(suffix)
+    if dataset.removesuffix(RELEASED).endswith(suffix)
   }
   return list(found)
 
 
 def _key(column: Column, dataset: str, split: str, keys: Sequence[MetricId]) -> MetricId | None:
   """Returns where a column is found: on published files if these were measured."""
-  for end in (RELEASED, "") if column.suffix in ("-c", "-c_bar", "-p") else ("",):
-    key = (f"{dataset}{column.suffix}{end}", split, column.metric)
-    if key in keys:
-      return key
-  return None
+  ends = (RELEASED, "") if column.suffix in _CORRUPTED else ("",)
+  places = ((f"{dataset}{column.suffix}{end}", split, column.metric) for end in ends)
+  return next((key for key in places if key in keys), None)
 
 
 def _title(column: Column, dataset: str) -> str:
@@ -305,44 +280,32 @@ def _title(column: Column, dataset: str) -> str:
 
 def _cell(group: Group, key: MetricId | None, groups: Sequence[Group]) -> Cell:
   if key is None:
-    return Cell(NOT_RUN, tone="missing")
+    return MISSING
   return value_cell(group, key, best=group.label in best_groups(groups, key))
 
 
-def deviation_table(groups: Sequence[Group]) -> Table | None:
-  """Returns published files against pictures made here, metric by metric; None without both."""
-  keys = metric_ids(groups)
+def deviation_table(groups: Sequence[Group]) -> Table:
+  """Returns published files against pictures made here, metric by metric that has both."""
   rows: list[tuple[Cell, ...]] = []
-  for dataset, split, metric in keys:
-    made_here = (dataset.removesuffix(RELEASED), split, metric)
-    if not dataset.endswith(RELEASED) or made_here not in keys:
-      continue
-    name = f"{titles.metric(metric)}, {titles.dataset(made_here[0], split)}"
-    for group in groups:
-      released, generated = group.value((dataset, split, metric)), group.value(made_here)
+  for key in metric_ids(groups):
+    here = (key[0].removesuffix(RELEASED), *key[1:])
+    name = f"{titles.metric(key[2])}, {titles.dataset(*here[:2])}"
+    for group in groups if here != key else ():
+      released, generated = group.value(key), group.value(here)
       if released is None or generated is None:
         continue
-      unit = released.metric.unit
-      rows.append(
-        (
-          Cell(f"{group.label}: {name}" if len(groups) > 1 else name),
-          value_cell(group, (dataset, split, metric)),
-          value_cell(group, made_here),
-          Cell(titles.number(generated.mean - released.mean, unit, sign=True)),
-        )
-      )
-  if not rows:
-    return None
+      change = titles.number(generated.mean - released.mean, released.metric.unit, sign=True)
+      title = f"{group.label}: {name}" if len(groups) > 1 else name
+      rows.append((Cell(title), value_cell(group, key), value_cell(group, here), Cell(change)))
   caption = "How far numbers on pictures made here are from those on the published files."
   return Table(caption, ("Metric", "Published", "Made here", "Difference"), tuple(rows))
 
 
 def flags(groups: Sequence[Group]) -> tuple[tuple[str, Flag], ...]:
   """Returns (run, flag) for every flag of every run, red ones first, notes last."""
-  levels = ("red", "amber", "note")
   found = [
     (group.label if len(groups) > 1 else "", flag)
     for group in groups
     for flag in dict.fromkeys(flag for run in group.runs for flag in run.results.flags)
   ]
-  return tuple(sorted(found, key=lambda pair: levels.index(pair[1].level)))
+  return tuple(sorted(found, key=lambda pair: LEVELS.index(pair[1].level)))

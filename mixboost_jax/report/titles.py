@@ -108,9 +108,7 @@ def metric(name: str) -> str:
 
 def dataset(name: str, split: str = "test") -> str:
   """Returns the title of a set of pictures; the test split goes without saying."""
-  title = DATASETS.get(name, name)
-  if name not in DATASETS:
-    title = _derived(name)
+  title = DATASETS.get(name) or _derived(name)
   return title if split == "test" else f"{title}, {split} split"
 
 
@@ -160,9 +158,7 @@ def number(value: float | None, unit: str = "", *, sign: bool = False) -> str:
   decimals = _DECIMALS.get(unit, 3)
   text = f"{abs(value):,.{decimals}f}"
   is_zero = float(text.replace(",", "")) == 0
-  if is_zero:
-    return text
-  return (MINUS if value < 0 else "+" if sign else "") + text
+  return text if is_zero else (MINUS if value < 0 else "+" if sign else "") + text
 
 
 def with_unit(value: float | None, unit: str) -> str:
@@ -171,11 +167,11 @@ def with_unit(value: float | None, unit: str) -> str:
   return f"{text}{NO_BREAK}{unit}" if unit and text != "undefined" else text
 
 
-def interval(low: float | None, high: float | None, unit: str = "") -> str:
+def interval(low: float | None, high: float | None, unit: str = "", *, sign: bool = False) -> str:
   """Writes an interval, or nothing."""
   if low is None or high is None:
     return ""
-  return f"[{number(low, unit)}, {number(high, unit)}]"
+  return f"[{number(low, unit, sign=sign)}, {number(high, unit, sign=sign)}]"
 
 
 def duration(seconds: float) -> str:

@@ -38,7 +38,6 @@ from mixboost_jax.runtime import log
 FILE_NAME = "contents.json"
 _VERSION = 1
 _COMPLETE = re.compile(r"\d{8,}")
-_RESERVED = ("step", "metric")
 
 
 class DamagedError(ValueError):
@@ -77,24 +76,18 @@ class Checkpointer:
     *,
     keep_last: int = 2,
     keep_best: int = 0,
-    better: str = "lower",
   ):
     """Looks at nothing and creates nothing yet.
 
-    Args:
-      folder: created by the first save.
-      keep_last: newest checkpoints to keep, at least 1.
-      keep_best: checkpoints with the best metric to keep beside those.
-      better: whether a `lower` or `higher` metric is better.
+    Kept are the newest `keep_last` and, beside those, the `keep_best` with the lowest metric.
     """
-    if keep_last < 1 or keep_best < 0 or better not in ("lower", "higher"):
+    if keep_last < 1 or keep_best < 0:
       raise ValueError(
-        "Checkpointer: expected keep_last >= 1, keep_best >= 0, better 'lower' or 'higher', got "
-        f"{keep_last}, {keep_best}, {better!r}."
+        "Checkpointer: expected keep_last >= 1 and keep_best >= 0, got "
+        f"{keep_last} and {keep_best}."
       )
     self._folder = pathlib.Path(folder).expanduser().absolute()
     self._keep_last, self._keep_best = keep_last, keep_best
-    self._better = better
     self._last_step: int | None = None  # saved or restored by this object
     self._damaged: set[int] = set()
     self._pending: concurrent.futures.Future[None] | None = None
@@ -126,8 +119,7 @@ class Checkpointer:
 
     Args:
       step: larger than that of every checkpoint in the folder.
-      state: any pytree of arrays and numbers, sharded or not. No typed keys: derive them from the
-        seed.
+      state: a pytree of arrays and numbers, sharded or not; no typed keys.
       metric: to keep the best by; None or NaN is never the best.
       metadata: JSON, handed back by `restore`.
 
@@ -139,9 +131,12 @@ class Checkpointer:
     self.wait()
     if step == self._last_step:
       return
-    metadata = plain_json(metadata or {})
-    if taken := [name for name in _RESERVED if name in metadata]:
-      raise ValueError(f"Checkpointer.save: metadata may not hold {', '.join(taken)}.")
+    try:
+      plain = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+      raise ValueError(f"Checkpointer.save: metadata is not JSON: {error}.") from error
+    if taken := {"step", "metric"} & plain.keys():
+      raise ValueError(f"Checkpointer.save: metadata may not hold {', '.join(sorted(taken))}.")
     if (steps := self.steps()) and step <= steps[-1]:
       raise ValueError(
         f"{self._folder}: holds a checkpoint of step {steps[-1]}, so step {step} cannot be added; "
@@ -150,14 +145,14 @@ class Checkpointer:
     arrays = by_name(state)
     known = {name: describe(leaf) for name, leaf in arrays.items()}
     metric = None if metric is None or not math.isfinite(metric) else float(metric)
-    contents = Manifest(step, metric, metadata, known)
+    contents = Manifest(step, metric, plain, known)
     partial = self._path(step).with_name(f"{self._path(step).name}.partial")
     try:
       if log.is_primary():
         files.make_folder(self._folder)
         self._tidy()
       with jax.transfer_guard("allow"):
-        self._orbax().save(partial, arrays)
+        self._orbax().save(partial, {name: _one_copy(leaf) for name, leaf in arrays.items()})
     except Exception as error:
       raise self._failure(step, partial, error) from error
     self._last_step = step
@@ -226,12 +221,15 @@ class Checkpointer:
       raise ValueError(f"Checkpointer.restore: which is 'newest' or 'best', got {which!r}.")
     self.wait()
     problems: dict[int, str] = {}
-    for step in self._candidates(which):
+    newest_first = self.steps()[::-1]
+    if which == "best":  # of equal metrics the newer one, and those without a metric last
+      newest_first.sort(key=lambda step: rank(self._path(step)))
+    for step in newest_first:
       path = self._path(step)
       try:
         contents = verify(path)
       except DamagedError as error:
-        problems[step] = str(error)
+        problems[step] = f"{path} is damaged ({error})"
         continue
       wanted = by_name(like)
       check_fit(path, contents.leaves, wanted)
@@ -240,23 +238,20 @@ class Checkpointer:
         loaded = self._orbax().restore(path, targets)
       state = jax.tree.unflatten(jax.tree.structure(like), [loaded[name] for name in wanted])
       if problems:
-        log.warn(f"{self._list(problems)}; continuing from {path} instead.")
+        log.warn(f"checkpoint {', '.join(problems.values())}; continuing from {path} instead.")
       self._damaged |= set(problems)
       if which == "newest":
         self._last_step = step
       return Restored(state, {**contents.metadata, "step": step, "metric": contents.metric})
     if problems:
       raise CheckpointError(
-        f"{self._list(problems)}; no other checkpoint is left. Remove {self._folder} to start anew."
+        f"checkpoint {', '.join(problems.values())}; no other checkpoint is left. Remove "
+        f"{self._folder} to start anew."
       )
     return None
 
   def _path(self, step: int) -> pathlib.Path:
     return self._folder / f"{step:08d}"
-
-  def _list(self, problems: Mapping[int, str]) -> str:
-    parts = [f"{self._path(step)} is damaged ({why})" for step, why in problems.items()]
-    return "checkpoint " + ", ".join(parts)
 
   def _orbax(self) -> Any:
     if self._writer is None:
@@ -268,13 +263,6 @@ class Checkpointer:
         sys.unraisablehook = _AllButLateWrites(sys.unraisablehook)
       self._writer = ocp.StandardCheckpointer()
     return self._writer
-
-  def _candidates(self, which: str) -> list[int]:
-    newest_first = self.steps()[::-1]
-    if which == "newest":
-      return newest_first
-    # Stable: of equal metrics the newer one, and those without a metric last.
-    return sorted(newest_first, key=lambda s: rank(self._path(s), better=self._better))
 
   def _commit(self, step: int, partial: pathlib.Path, contents: Manifest) -> None:
     """Runs in the background: waits for the arrays, lists them, gives the folder its name."""
@@ -289,7 +277,7 @@ class Checkpointer:
       raise self._failure(step, partial, error) from error
     if log.is_primary():
       paths = [self._path(s) for s in self.steps()]
-      prune(paths, keep_last=self._keep_last, keep_best=self._keep_best, better=self._better)
+      prune(paths, keep_last=self._keep_last, keep_best=self._keep_best)
 
   def _failure(self, step: int, partial: pathlib.Path, error: Exception) -> CheckpointError:
     if log.is_primary():
@@ -387,26 +375,17 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
   return tree
 
 
-def _is_integer(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool)
+def _maps(value: Any, fits: Callable[[Any], bool]) -> bool:
+  return isinstance(value, dict) and all(map(fits, value.values()))
 
 
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {
-  "step": _is_integer,
-  "metric": lambda value: value is None or isinstance(value, int | float),
+  "step": lambda value: type(value) is int,
+  "metric": lambda value: isinstance(value, int | float | None),
   "metadata": lambda value: isinstance(value, dict),
-  "leaves": lambda value: (
-    isinstance(value, dict) and all(isinstance(leaf, str) for leaf in value.values())
-  ),
-  "files": lambda value: (
-    isinstance(value, dict)
-    and all(
-      isinstance(entry, list)
-      and len(entry) == 2
-      and _is_integer(entry[0])
-      and isinstance(entry[1], str)
-      for entry in value.values()
-    )
+  "leaves": lambda value: _maps(value, lambda leaf: isinstance(leaf, str)),
+  "files": lambda value: _maps(
+    value, lambda e: isinstance(e, list) and [*map(type, e)] == [int, str]
   ),
 }
 """What a list of contents must hold."""
@@ -430,8 +409,8 @@ def _checksum(path: pathlib.Path) -> str:
     raise DamagedError(f"{path.name} cannot be read ({error.strerror})") from error
 
 
-def rank(checkpoint: pathlib.Path, *, better: str) -> float:
-  """Returns a number that is smaller for a better checkpoint, infinite without a metric.
+def rank(checkpoint: pathlib.Path) -> float:
+  """Returns the metric, infinite without one.
 
   Minus infinity if it cannot be read: it may have been the best one.
   """
@@ -439,24 +418,13 @@ def rank(checkpoint: pathlib.Path, *, better: str) -> float:
     metric = read(checkpoint).metric
   except DamagedError:
     return -math.inf
-  if metric is None:
-    return math.inf
-  return metric if better == "lower" else -metric
+  return math.inf if metric is None else metric
 
 
-def prune(
-  checkpoints: Iterable[pathlib.Path], *, keep_last: int, keep_best: int, better: str
-) -> None:
-  """Removes all but the newest and the best.
-
-  Args:
-    checkpoints: oldest first.
-    keep_last: newest to keep.
-    keep_best: to keep for their metric beside those; of equal ones the newer.
-    better: `lower` or `higher`.
-  """
+def prune(checkpoints: Iterable[pathlib.Path], *, keep_last: int, keep_best: int) -> None:
+  """Removes all (given oldest first) but the newest and the best; of equal ones the newer stays."""
   newest_first = list(checkpoints)[::-1]
-  ranks = {path: rank(path, better=better) for path in newest_first}
+  ranks = {path: rank(path) for path in newest_first}
   ranked = sorted((p for p in newest_first if math.isfinite(ranks[p])), key=ranks.__getitem__)
   kept = {*newest_first[:keep_last], *ranked[:keep_best]}
   for path in newest_first:
@@ -485,18 +453,6 @@ def set_aside(path: pathlib.Path) -> None:
     os.rename(path, aside)
 
 
-def plain_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a copy as it will be read back.
-
-  Raises:
-    ValueError: if JSON cannot say it.
-  """
-  try:
-    return json.loads(json.dumps(dict(metadata), allow_nan=False))
-  except (TypeError, ValueError) as error:
-    raise ValueError(f"Checkpointer: metadata is not JSON: {error}.") from error
-
-
 def by_name(tree: Any) -> dict[str, Any]:
   """Returns the leaves by readable unique names: no class of the tree needs to be stored."""
   named: dict[str, Any] = {}
@@ -521,6 +477,17 @@ def describe(leaf: Any) -> str:
   if isinstance(leaf, bool | int | float):
     return type(leaf).__name__
   raise ValueError(f"Checkpointer: expected arrays and numbers, got {type(leaf).__name__}.")
+
+
+def _one_copy(leaf: Any) -> Any:
+  """Of equal copies on the devices of one process, returns one.
+
+  Orbax would cut them into a part per device to write these side by side, which compiles a program
+  per shape; it pays where the parts lie on different machines.
+  """
+  if jax.process_count() == 1 and isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
+    return leaf.addressable_data(0)
+  return leaf
 
 
 def target(leaf: Any) -> Any:

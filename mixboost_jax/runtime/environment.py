@@ -6,9 +6,7 @@ import os
 import pathlib
 import platform as host
 import re
-import shlex
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,18 +17,9 @@ from mixboost_jax.runtime import platform
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe(arguments: Sequence[str] = ()) -> dict[str, Any]:
-  """Returns everything that goes beside a result, as JSON. Starts JAX's backend.
-
-  Args:
-    arguments: the command line; written down as typed.
-  """
-  return {
-    "versions": versions(),
-    "hardware": hardware(),
-    "git": git_state(),
-    "command": shlex.join(arguments),
-  }
+def describe() -> dict[str, Any]:
+  """Returns everything that goes beside a result, as JSON. Starts JAX's backend."""
+  return {"versions": versions(), "hardware": hardware(), "git": git_state()}
 
 
 def versions() -> dict[str, str]:
@@ -63,14 +52,10 @@ def git_state(folder: str | os.PathLike | None = None) -> dict[str, Any] | None:
   """Returns `commit` and `dirty` of the repository that the package is a part of, or None.
 
   An installed package that merely lies below some repository does not count.
-
-  Args:
-    folder: that of the package if None.
   """
   path = pathlib.Path(folder or pathlib.Path(mixboost_jax.__file__).parent)
-  if _git(path, "ls-files", "--error-unmatch", "__init__.py") is None:
-    return None
-  commit = _git(path, "rev-parse", "HEAD")
+  tracked = _git(path, "ls-files", "--error-unmatch", "__init__.py") is not None
+  commit = _git(path, "rev-parse", "HEAD") if tracked else None
   if commit is None:
     return None
   changes = _git(path, "status", "--porcelain", "--untracked-files=no")

@@ -20,6 +20,7 @@ from mixboost_jax.runtime import log
 
 EXIT_PREEMPTED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_KEPT = "stopped on request; what is finished is kept."
 
 
 class Stopped(SystemExit):
@@ -35,18 +36,7 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-  """While active, the first SIGTERM or SIGINT only sets `requested`; a second one acts as usual.
-
-  ```python
-  with StopRequest() as stop:
-    for step in steps:
-      ...
-      if stop.requested:
-        checkpointer.save(step, state)
-        checkpointer.close()
-        sys.exit(EXIT_PREEMPTED)
-  ```
-  """
+  """While active, the first SIGTERM or SIGINT only sets `requested`; a second one acts as usual."""
 
   def __init__(self) -> None:
     self.requested = False
@@ -64,7 +54,10 @@ class StopRequest:
     return self
 
   def __exit__(self, *_: Any) -> None:
-    self._restore()
+    for number, handler in self._before.items():
+      # None: the handler was not set from Python, so it cannot be put back but by the default.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    self._before.clear()
 
   @contextlib.contextmanager
   def raising(self) -> Iterator[None]:
@@ -76,7 +69,7 @@ class StopRequest:
     self._raises = True
     try:
       if self.requested:
-        raise Stopped("stopped on request; what is finished is kept.")
+        raise Stopped(_KEPT)
       yield
     finally:
       self._raises = False
@@ -98,20 +91,14 @@ class StopRequest:
     del frame
     self.requested = True
     self.signal_name = signal.Signals(number).name
-    self._restore()
+    self.__exit__()
     if log.is_primary():
       # Not print: the signal may have arrived in the middle of one, which cannot be entered twice.
       message = f"\n{self.signal_name}: saving and leaving; once more to leave at once.\n"
       with contextlib.suppress(OSError):
         os.write(2, message.encode())
     if self._raises:
-      raise Stopped("stopped on request; what is finished is kept.")
-
-  def _restore(self) -> None:
-    for number, handler in self._before.items():
-      # None: the handler was not set from Python, so it cannot be put back but by the default.
-      signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    self._before.clear()
+      raise Stopped(_KEPT)
 
 
 @contextlib.contextmanager

@@ -46,25 +46,14 @@ def say(text: str, *, stream: Any = None, end: str = "\n") -> None:
 def info(message: str) -> None:
   """Prints one line."""
   if is_primary():
-    for prepare_terminal in _before_line:
-      prepare_terminal()
+    for wipe in list(_before_line):
+      wipe()
     say(message)
 
 
 def warn(message: str) -> None:
   """Prints one line that begins with `warning:`."""
   info(f"warning: {message}")
-
-
-def add_before_line(hook: Callable[[], None]) -> Callable[[], None]:
-  """Calls `hook` before every line from now on; returns the function that undoes this."""
-  _before_line.append(hook)
-
-  def remove() -> None:
-    if hook in _before_line:
-      _before_line.remove(hook)
-
-  return remove
 
 
 def format_duration(seconds: float) -> str:
@@ -102,12 +91,6 @@ def format_rate(per_second: float, unit: str) -> str:
   return f"{format_number(per_second)} {unit}/s"
 
 
-def format_bar(fraction: float, width: int) -> str:
-  """Returns a bar of exactly `width` characters."""
-  filled = int(min(max(fraction, 0.0), 1.0) * width)
-  return "#" * filled + "." * (width - filled)
-
-
 def format_line(
   label: str,
   step: int,
@@ -122,18 +105,13 @@ def format_line(
   """Returns e.g. `train  120/500  24%  812 images/s  loss 1.23  2m05s left`."""
   digits = len(str(num_steps))
   fraction = step / num_steps if num_steps else 1.0
-  parts = [label, f"[{format_bar(fraction, bar_width)}]" if bar_width else ""]
+  filled = "#" * int(min(max(fraction, 0.0), 1.0) * bar_width)
+  parts = [label, f"[{filled:.<{bar_width}}]" if bar_width else ""]
   parts += [f"{step:{digits}d}/{num_steps}", f"{100 * fraction:3.0f}%", format_rate(rate, unit)]
   parts += [f"{name} {format_number(value)}" for name, value in (metrics or {}).items()]
   if step < num_steps:
     parts.append(f"{format_duration(seconds_left)} left")
   return "  ".join(part for part in parts if part)
-
-
-def _rewrites(stream: Any) -> bool:
-  """Returns whether a carriage return takes the last line back there."""
-  in_notebook = type(stream).__module__.startswith("ipykernel")
-  return in_notebook or bool(getattr(stream, "isatty", lambda: False)())
 
 
 class Progress:
@@ -163,12 +141,13 @@ class Progress:
       first_step: step from which it is resumed.
       unit: of what the rate counts.
       stream: a text file; stderr if None.
-      clock: seconds.
-      updates_per_second: most lines per second; by the kind of stream if None.
+      clock: in seconds.
+      updates_per_second: by the kind of stream if None.
     """
     self._stream = sys.stderr if stream is None else stream
     self._label, self._num_steps, self._unit, self._clock = label, num_steps, unit, clock
-    self._terminal = _rewrites(self._stream)
+    in_notebook = type(self._stream).__module__.startswith("ipykernel")
+    self._terminal = in_notebook or bool(getattr(self._stream, "isatty", lambda: False)())
     usual = BAR_UPDATES_PER_SECOND if self._terminal else LINES_PER_SECOND
     self._interval = 1 / (updates_per_second or usual)
     self._speaks = is_primary()
@@ -180,7 +159,8 @@ class Progress:
     self._unseen: tuple[int, Mapping[str, Any]] | None = None
     # (time, step, units done), oldest first
     self._history = collections.deque([(self._started, first_step, 0)])
-    self._remove_hook = add_before_line(self._clear) if self._terminal else lambda: None
+    if self._terminal:
+      _before_line.append(self._clear)
 
   def update(
     self,
@@ -190,13 +170,10 @@ class Progress:
     metrics: Mapping[str, Any] | None = None,
     force: bool = False,
   ) -> None:
-    """Takes note of a finished step and shows it if it is time to.
+    """Takes note of a finished step and shows it if it is time to, or with `force`.
 
-    Args:
-      step: steps finished so far.
-      units: images (say) processed since the update before.
-      metrics: numbers to show. JAX arrays are waited for only when they are shown.
-      force: show it in any case.
+    `units` (images, say) were processed since the update before. JAX arrays among `metrics` are
+    waited for only when they are shown.
     """
     now = self._clock()
     self._done += units
@@ -211,7 +188,8 @@ class Progress:
     """Shows the last update and ends the line."""
     if self._speaks and self._unseen:
       self._show(self._clock(), *self._unseen)
-    self._remove_hook()
+    if self._clear in _before_line:
+      _before_line.remove(self._clear)
     if self._terminal and self._shown_length:
       say("", stream=self._stream)
       self._shown_length = 0

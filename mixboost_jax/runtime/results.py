@@ -13,8 +13,8 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_origin
 
 from mixboost_jax import files
 from mixboost_jax.runtime import environment
@@ -23,8 +23,6 @@ SCHEMA_VERSION = 1
 SAMPLE_KINDS = ("clean", "augmented", "masked")
 BETTER = ("lower", "higher", "none")
 LEVELS = ("red", "amber", "note")
-
-
 _MOST_PROBLEMS = 20
 
 
@@ -204,30 +202,29 @@ def _problems(tree: Mapping[str, Any]) -> list[str]:
   """Lists everything in which a parsed file differs from the schema."""
   if problems := list(_text_problems(tree, "results")):
     return problems
-  fields = [f.name for f in dataclasses.fields(Results)]
-  problems = _key_problems(tree, ["schema_version", *fields], "")
-  kinds = {
-    **dict.fromkeys(("name", "config_hash", "command", "started"), str),
-    **dict.fromkeys(("settings", "environment", "seconds", "curves", "samples"), dict),
-    **dict.fromkeys(("metrics", "flags"), list),
-  }
-  words = {str: "text", dict: "a mapping", list: "a list"}
-  for name, kind in kinds.items():
-    if name in tree and not isinstance(tree[name], kind):
-      problems.append(f"{name}: expected {words[kind]}, got {_shown(tree[name])}")
-  if problems:
+  if problems := _field_problems({k: v for k, v in tree.items() if k != "schema_version"}, Results):
     return problems
   for phase, seconds in tree["seconds"].items():
     if not _is_number(seconds) or seconds < 0:
       problems.append(f"seconds.{phase}: expected a number >= 0, got {_shown(seconds)}")
   for i, metric in enumerate(tree["metrics"]):
-    problems += _metric_problems(metric, f"metrics[{i}]")
+    field = f"metrics[{i}]"
+    problems += _field_problems(metric, Metric, field) or _metric_problems(metric, field)
   for name, points in tree["curves"].items():
     problems += _curve_problems(points, f"curves.{name}")
   for i, flag in enumerate(tree["flags"]):
-    problems += _flag_problems(flag, f"flags[{i}]")
+    if wrong := _field_problems(flag, Flag, f"flags[{i}]"):
+      problems += wrong
+    elif (level := flag["level"]) not in LEVELS:
+      problems.append(f"flags[{i}].level: expected one of {', '.join(LEVELS)}, got {level}")
   for kind, path in tree["samples"].items():
-    problems += _sample_problems(kind, path)
+    place = f"samples.{kind}: "
+    if kind not in SAMPLE_KINDS:
+      problems.append(f"{place}unknown kind; known: {', '.join(SAMPLE_KINDS)}")
+    elif not isinstance(path, str) or not path:
+      problems.append(f"{place}expected a path, got {_shown(path)}")
+    elif path.startswith("/") or ".." in pathlib.PurePosixPath(path).parts:
+      problems.append(f"{place}expected a path inside the run folder, got {_shown(path)}")
   return problems
 
 
@@ -243,50 +240,45 @@ def _text_problems(tree: Any, field: str) -> Iterator[str]:
       yield from _text_problems(value, f"{field}.{key}")
 
 
-def _key_problems(tree: Mapping[str, Any], known: Sequence[str], field: str) -> list[str]:
-  missing = [f"{field}{key}: missing" for key in known if key not in tree]
-  return missing + [f"{field}{key}: unknown key" for key in tree if key not in known]
+def _field_problems(tree: Any, kind: type, field: str = "") -> list[str]:
+  """Compares the keys of a mapping, and the types of their values, with a dataclass."""
+  if not isinstance(tree, dict):
+    return [f"{field}: expected a mapping, got {_shown(tree)}"]
+  kinds, place = {f.name: f.type for f in dataclasses.fields(kind)}, f"{field}." if field else ""
+  problems = [f"{place}{key}: missing" for key in kinds if key not in tree]
+  problems += [f"{place}{key}: unknown key" for key in tree if key not in kinds]
+  for key, value in tree.items():
+    fits, words = _TYPES.get(kinds.get(key), _ANYTHING)
+    if not fits(value):
+      problems.append(f"{place}{key}: expected {words}, got {_shown(value)}")
+  return problems
 
 
-def _metric_problems(metric: Any, field: str) -> list[str]:
-  if not isinstance(metric, dict):
-    return [f"{field}: expected a mapping, got {_shown(metric)}"]
-  problems = _key_problems(metric, [f.name for f in dataclasses.fields(Metric)], f"{field}.")
-  if problems:
-    return problems
-  for key in ("name", "interval", "unit", "better", "dataset", "split", "source"):
-    if not isinstance(metric[key], str):
-      problems.append(f"{field}.{key}: expected text, got {_shown(metric[key])}")
-  for key in ("value", "low", "high", "confidence"):
-    if metric[key] is not None and not _is_number(metric[key]):
-      problems.append(f"{field}.{key}: expected a number or null, got {_shown(metric[key])}")
-  if not _is_count(metric["count"]):
-    problems.append(f"{field}.count: expected an integer, got {_shown(metric['count'])}")
-  elif metric["count"] < 0:
-    problems.append(f"{field}.count: expected a number >= 0, got {metric['count']}")
+_IS_MAPPING = (lambda value: isinstance(value, dict), "a mapping")
+_IS_LIST = (lambda value: isinstance(value, list), "a list")
+_IS_NUMBER = (lambda value: value is None or _is_number(value), "a number or null")
+_ANYTHING = (lambda value: True, "")
+_TYPES: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
+  str: (lambda value: isinstance(value, str), "text"),
+  int: (lambda value: _is_count(value) and value >= 0, "an integer >= 0"),
+  float: _IS_NUMBER,
+  float | None: _IS_NUMBER,
+  **{f.type: _IS_MAPPING for f in dataclasses.fields(Results) if get_origin(f.type) is Mapping},
+  tuple[Metric, ...]: _IS_LIST,
+  tuple[Flag, ...]: _IS_LIST,
+}
+"""Type in the dataclasses above -> what it is in JSON."""
+
+
+def _metric_problems(metric: Mapping[str, Any], field: str) -> list[str]:
+  problems = []
+  low, high, confidence = metric["low"], metric["high"], metric["confidence"]
   if metric["better"] not in BETTER:
     problems.append(f"{field}.better: expected one of {', '.join(BETTER)}, got {metric['better']}")
-  if problems:
-    return problems
-  low, high, confidence = metric["low"], metric["high"], metric["confidence"]
   if (low is None) != (high is None) or (low is not None and low > high):
     problems.append(f"{field}.low, high: expected low <= high or neither, got {low!r}, {high!r}")
   if confidence is not None and not 0 < confidence < 1:
     problems.append(f"{field}.confidence: expected a number in (0, 1), got {confidence!r}")
-  return problems
-
-
-def _flag_problems(flag: Any, field: str) -> list[str]:
-  if not isinstance(flag, dict):
-    return [f"{field}: expected a mapping, got {_shown(flag)}"]
-  problems = _key_problems(flag, [f.name for f in dataclasses.fields(Flag)], f"{field}.")
-  problems += [
-    f"{field}.{key}: expected text, got {_shown(value)}"
-    for key, value in flag.items()
-    if not isinstance(value, str)
-  ]
-  if not problems and flag["level"] not in LEVELS:
-    problems.append(f"{field}.level: expected one of {', '.join(LEVELS)}, got {flag['level']}")
   return problems
 
 
@@ -303,17 +295,6 @@ def _curve_problems(points: Any, field: str) -> list[str]:
   return []
 
 
-def _sample_problems(kind: str, path: Any) -> list[str]:
-  if kind not in SAMPLE_KINDS:
-    return [f"samples.{kind}: unknown kind; known: {', '.join(SAMPLE_KINDS)}"]
-  if not isinstance(path, str) or not path:
-    return [f"samples.{kind}: expected a path, got {_shown(path)}"]
-  pure = pathlib.PurePosixPath(path)
-  if pure.is_absolute() or ".." in pure.parts:
-    return [f"samples.{kind}: expected a path inside the run folder, got {_shown(path)}"]
-  return []
-
-
 class Clock:
   """Times a measurement, from its creation, and makes a results file of its numbers."""
 
@@ -321,10 +302,6 @@ class Clock:
     """Starts; `part` is what the results call the seconds."""
     self._part = part
     self._started, self._begin = datetime.datetime.now(datetime.UTC), time.perf_counter()
-
-  def seconds(self) -> float:
-    """Returns the time since the creation."""
-    return time.perf_counter() - self._begin
 
   def results(
     self,
@@ -342,7 +319,7 @@ class Clock:
       environment=environment.describe(),
       command="",
       started=self._started.isoformat(timespec="seconds"),
-      seconds={self._part: self.seconds()},
+      seconds={self._part: time.perf_counter() - self._begin},
       metrics=tuple(metrics),
       curves=dict(curves),
       samples={},

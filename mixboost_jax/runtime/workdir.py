@@ -14,7 +14,6 @@ end of the silence.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -57,12 +56,9 @@ class FolderLock:
   def acquire(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Takes the lock; waits at most `SILENT_SECONDS` for a sign of life from another machine.
 
-    Args:
-      should_stop: asked while it waits.
-
     Raises:
       RuntimeError: if another process holds it.
-      Stopped: if that was asked for.
+      Stopped: if `should_stop` said so while it waited.
       WriteError: if the file cannot be written.
     """
     touched: float | None = None
@@ -177,44 +173,18 @@ def _machine() -> str:
   return hashlib.sha256(f"{socket.gethostname()}{boot}".encode()).hexdigest()[:12]
 
 
-@dataclasses.dataclass(frozen=True)
 class Workdir:
-  """An open run folder. Leave it (`with`, or `close()`) to release its lock."""
+  """An open run folder and the places in it; `close()`, or the end of `with`, releases its lock."""
 
-  path: pathlib.Path
-  resumed: bool
-  """Whether the folder already held this run."""
-  lock: FolderLock | None = None
-
-  @property
-  def config(self) -> pathlib.Path:
-    """The resolved settings."""
-    return self.path / CONFIG_FILE
-
-  @property
-  def metrics(self) -> pathlib.Path:
-    """One JSON record per line."""
-    return self.path / "metrics.jsonl"
-
-  @property
-  def checkpoints(self) -> pathlib.Path:
-    """Folder of the checkpoints."""
-    return self.path / "checkpoints"
-
-  @property
-  def tensorboard(self) -> pathlib.Path:
-    """Folder of the event files."""
-    return self.path / "tensorboard"
-
-  @property
-  def samples(self) -> pathlib.Path:
-    """Folder of the picture strips."""
-    return self.path / "samples"
-
-  @property
-  def results(self) -> pathlib.Path:
-    """The results file."""
-    return self.path / "results.json"
+  def __init__(self, path: pathlib.Path, *, resumed: bool, lock: FolderLock | None = None):
+    """`resumed` tells whether the folder already held this run."""
+    self.path, self.resumed, self.lock = path, resumed, lock
+    self.config = path / CONFIG_FILE
+    self.metrics = path / "metrics.jsonl"
+    self.checkpoints = path / "checkpoints"
+    self.tensorboard = path / "tensorboard"
+    self.samples = path / "samples"
+    self.results = path / "results.json"
 
   def close(self) -> None:
     """Lets other processes write here."""
@@ -237,17 +207,15 @@ def open_run(
 ) -> Workdir:
   """Creates the folder of a run, or opens it to resume the same run.
 
-  Only the first process of a distributed run writes and locks.
+  Only the first process of a distributed run writes and locks. Settings that do not shape training
+  may differ when resuming; options that the version which made the folder did not have must be left
+  out.
 
   Args:
     folder: created with its parents if it is missing.
-    settings: the run; those parts that do not shape training may differ when resuming, and options
-      that the version which made the folder did not have must be left out.
+    settings: the run.
     versions: kept beside the settings, `environment.versions()`.
     should_stop: asked while it waits for the lock of a process that another machine ran.
-
-  Returns:
-    The open folder; `resumed` tells whether it already held this run.
 
   Raises:
     WorkdirError: if the folder holds a run of another config with a checkpoint or a result (the
@@ -271,23 +239,19 @@ def open_run(
       leftover.unlink(missing_ok=True)
     if not resumed:
       _clear(path)
-      files.write_json(path / CONFIG_FILE, config_tree(settings, versions))
+      tree = {
+        "config_version": CONFIG_VERSION,
+        "config_hash": settings_lib.config_hash(settings),
+        "settings": settings.to_json(),
+        "versions": versions,
+      }
+      files.write_json(path / CONFIG_FILE, tree)
     else:
       _tell_what_differs(path, versions)
   except BaseException:
     lock.release()
     raise
   return Workdir(path, resumed=resumed, lock=lock)
-
-
-def config_tree(settings: Settings, versions: Mapping[str, str]) -> dict[str, Any]:
-  """Returns the content of `config.json`."""
-  return {
-    "config_version": CONFIG_VERSION,
-    "config_hash": settings_lib.config_hash(settings),
-    "settings": settings.to_json(),
-    "versions": dict(versions),
-  }
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
@@ -308,8 +272,8 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
   version = tree.get("config_version")
   if isinstance(version, bool) or version != CONFIG_VERSION:
     raise WorkdirError(
-      f"{path}: config version {tree.get('config_version')!r}, but this version of mixboost_jax "
-      f"reads {CONFIG_VERSION}; choose another --workdir."
+      f"{path}: config version {version!r}, but this version of mixboost_jax reads "
+      f"{CONFIG_VERSION}; choose another --workdir."
     )
   return tree
 
@@ -351,10 +315,9 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
 
 def _holds_nothing(path: pathlib.Path) -> bool:
   """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
-  names = set(os.listdir(path))
-  results = {"results.json", "interactions.json", "audit.json", "report.html"} & names
-  kept = [found for found in path.glob("checkpoints/[0-9]*") if ".partial" not in found.name]
-  return not results and not kept
+  results = {"results.json", "interactions.json", "audit.json", "report.html"}
+  kept = (found for found in path.glob("checkpoints/[0-9]*") if ".partial" not in found.name)
+  return not results & set(os.listdir(path)) and not any(kept)
 
 
 def _clear(path: pathlib.Path) -> None:
@@ -374,17 +337,10 @@ def _tell_what_differs(path: pathlib.Path, versions: Mapping[str, str]) -> None:
     log.info(
       f"{path}: not recorded by the version that made this run, taken as {', '.join(options)}"
     )
-  if notes := _version_notes(before, versions):
-    log.info(f"{path}: resuming with other versions, rounding may differ: {', '.join(notes)}")
-
-
-def _version_notes(before: Mapping[str, Any], versions: Mapping[str, str]) -> list[str]:
   old = before.get("versions", {})
-  return [
-    f"{name} {old[name]} -> {new}"
-    for name, new in sorted(versions.items())
-    if name in old and old[name] != new
-  ]
+  changed = {name for name in old.keys() & versions.keys() if old[name] != versions[name]}
+  if notes := [f"{name} {old[name]} -> {versions[name]}" for name in sorted(changed)]:
+    log.info(f"{path}: resuming with other versions, rounding may differ: {', '.join(notes)}")
 
 
 class Parts:
@@ -400,12 +356,9 @@ class Parts:
     identity: Any = None,
     should_stop: Callable[[], bool] = lambda: False,
   ):
-    """Reads what an earlier process left.
+    """Reads what an earlier process left in `path`; None keeps the parts in memory only.
 
-    Args:
-      path: the file; None keeps the parts in memory only.
-      identity: JSON; parts measured for another one are not used.
-      should_stop: asked before every part that is missing.
+    Parts of another `identity` (JSON) are not used; `should_stop` is asked before each new part.
     """
     self._should_stop = should_stop
     text = json.dumps(identity, sort_keys=True)

@@ -35,12 +35,9 @@ class MetricWriter:
     tensorboard: str | os.PathLike | None = None,
     last_step: int = 0,
   ):
-    """Opens the files.
+    """Opens the files; `tensorboard` is the folder of the event files, None writes none.
 
-    Args:
-      path: the `.jsonl` file; created if it is missing.
-      tensorboard: folder of the event files; None writes none.
-      last_step: step that the run continues from; later records are of steps that will be repeated.
+    Records after `last_step`, from which the run continues, are of steps that will be repeated.
 
     Raises:
       WriteError: if the file cannot be written.
@@ -60,11 +57,7 @@ class MetricWriter:
       self._events = _event_writer(pathlib.Path(tensorboard), last_step)
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-    """Writes one record; it is complete on return and survives a kill.
-
-    Args:
-      step: of all numbers.
-      scalars: name -> Python, NumPy or JAX number.
+    """Writes one record of Python, NumPy or JAX numbers; on return it survives a kill.
 
     Raises:
       ValueError: if a name is `step` or a value is not one number.
@@ -85,11 +78,6 @@ class MetricWriter:
     if self._events is not None:
       for name, value in numbers.items():
         self._events.add_scalar(name, value, global_step=int(step))
-
-  def flush(self) -> None:
-    """Writes buffered events; records are never buffered."""
-    if self._events is not None:
-      self._events.flush()
 
   def close(self) -> None:
     """Closes all files."""
@@ -117,21 +105,12 @@ def read(path: str | os.PathLike) -> list[Record]:
 
 
 def curve(records: list[Record], prefix: str = "") -> list[Record]:
-  """Returns the points of one curve of a results file.
-
-  Args:
-    records: from `read`.
-    prefix: e.g. `train/`: names without it are left out, and it is removed from the others.
-  """
+  """Returns the points of one curve of a results file: of names with the prefix, without it."""
   points = []
   for record in records:
-    point = {
-      name.removeprefix(prefix): value
-      for name, value in record.items()
-      if name != "step" and name.startswith(prefix)
-    }
-    if point:
-      points.append({"step": record["step"], **point})
+    found = {k.removeprefix(prefix): v for k, v in record.items() if k.startswith(prefix)}
+    if found.keys() - {"step"}:
+      points.append({**found, "step": record["step"]})
   return points
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.runtime.interrupt import Stopped
 from mixboost_jax.train.build import Trainer
 from mixboost_jax.train.state import TrainState
 
@@ -65,14 +66,6 @@ class Monitor(Protocol):
   def __call__(self, step: int, logits_fn: LogitsFn) -> Mapping[str, float]:
     """Returns what to log."""
     ...
-
-
-class Preempted(Exception):  # noqa: N818 (not an error: the run goes on later)
-  """The run was asked to stop, has saved, and can be resumed."""
-
-  def __init__(self, step: int):
-    super().__init__(f"stopped on request after step {step}; the same command resumes the run.")
-    self.step = step
 
 
 class NonFiniteError(RuntimeError):
@@ -129,7 +122,7 @@ def run(
     The final state.
 
   Raises:
-    Preempted: after a stop request, with everything saved.
+    Stopped: after a stop request, with everything saved.
     NonFiniteError: if a metric is NaN or infinite; the last checkpoint stays.
   """
   loop = _Loop(trainer, hooks, Window((metadata or {}).get("window")), extra)
@@ -258,7 +251,7 @@ class _Loop:
     if not last and self.hooks.should_stop():
       self._save(state, step, metric)
       self.hooks.saver.wait()
-      raise Preempted(step)
+      raise Stopped(f"stopped on request after step {step}; everything is saved.")
 
   def _log(self, step: int) -> None:
     now = time.perf_counter()

@@ -95,20 +95,24 @@ def test_the_audit_stands_beside_the_evaluation_of_its_run(make, tmp_path):
   assert audits.table([alone]) is not None
   results_lib.write(tmp_path / "results.json", make.results("mixup"))
   gathered = content.gather(tmp_path)
-  names = [key[2] for key in metric_ids(gathered.groups)]
+  names = [key[2] for key in metric_ids(groups_of(tmp_path))]
   assert names == ["error", "ece", "audit/auc/mi-pl"]
   assert "lowest accuracy under attack: no defense 0.50" in gathered.summary[-1]
-  assert [figure.title for figure in gathered.audit_figures] == [
+  table, charts = gathered.sections["Defenses under attack"]
+  assert table.header[0] == "Accuracy in %"
+  assert [figure.title for figure in charts.figures] == [
     "Adaptive attack: accuracy in %",
     "Detection: true positive rate",
     "Oblivious PGD-10: accuracy in %",
     "Change of the probability, MI-PL",
   ]
-  assert len(gathered.audit_figures[-1].legend) == 4
+  assert len(charts.figures[-1].legend) == 4
   text = page.render(gathered)
   assert "Defenses under attack" in text
   assert "Detection AUC, MI-PL" in text
-  assert not any("audit" in figure.title for figure in (*gathered.curves, *gathered.more_curves))
+  curves = [figure.title for part in gathered.sections["Training"] for figure in part.figures]
+  assert curves
+  assert not any("audit" in title for title in curves)
 
 
 def test_in_a_readme(make):

@@ -27,9 +27,8 @@ def repository(tmp_path):
 
 
 def test_everything_is_json_and_names_nobody():
-  tree = environment.describe(["python", "-m", "x", "--name=two words", "~/data"])
+  tree = environment.describe()
   text = json.dumps(tree)
-  assert tree["command"] == "python -m x '--name=two words' '~/data'"
   assert socket.gethostname() not in text
   assert tree["hardware"]["platform"] == jax.default_backend()
   assert tree["hardware"]["device_count"] == jax.device_count()

@@ -85,7 +85,8 @@ def test_rates(rate, text):
   [(0, "...."), (0.5, "##.."), (0.99, "###."), (1, "####"), (2, "####"), (-1, "....")],
 )
 def test_bars(fraction, bar):
-  assert log.format_bar(fraction, 4) == bar
+  line = log.format_line("x", round(100 * fraction), 100, bar_width=4)
+  assert line.split()[1] == f"[{bar}]"
 
 
 def test_lines():

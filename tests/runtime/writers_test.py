@@ -155,7 +155,6 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
   events = tmp_path / "tensorboard"
   with writers.MetricWriter(tmp_path / "m.jsonl", tensorboard=events) as writer:
     writer.write_scalars(3, {"train/loss": 0.5})
-    writer.flush()
   values = event_values(events)
   assert [(s, t, v.simple_value) for s, t, v in values if t == "train/loss"] == [
     (3, "train/loss", 0.5)
@@ -165,7 +164,6 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 def test_no_tensorboard_writes_none(tmp_path):
   with writers.MetricWriter(tmp_path / "m.jsonl") as writer:
     writer.write_scalars(1, {"a": 0.5})
-    writer.flush()
   assert os.listdir(tmp_path) == ["m.jsonl"]
 
 
