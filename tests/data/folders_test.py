@@ -340,7 +340,7 @@ def test_a_second_read_decodes_nothing_and_a_changed_folder_is_read_anew(
   cache = tmp_path / "cache"
   first = read(tree, cache)
   with monkeypatch.context() as patch:
-    patch.setattr(folders.pictures, "read_all", None)
+    patch.setattr(folders.pictures, "decode", None)
     np.testing.assert_array_equal(read(tree, cache), first)
   Image.new("RGB", (36, 36), "red").save(tree / "z.png")
   again = read(tree, cache)

@@ -120,7 +120,7 @@ def test_grey_pictures_stay_grey(settings, write):
 def test_mixed_sizes_need_image_size(settings, write):
   root = write({"train": 4, "test": 2}, sizes=(6, 9))
   with pytest.raises(
-    ValueError, match=r"row 0 is 6x6x3, .*row 1 is 9x9x3; set config.data.image_size"
+    ValueError, match=r"row 1 is 9x9x3, those before it are 6x6x3; set config.data.image_size"
   ):
     data.load(settings(name="tfds", tfds_name="dots", dir=root))
   dataset = data.load(settings(name="tfds", tfds_name="dots", dir=root, image_size=3))
