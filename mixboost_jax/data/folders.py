@@ -158,10 +158,13 @@ class FolderSource:
   def __len__(self) -> int:
     return len(self._listing.names)
 
-  def read(self, row: int) -> tuple[bytes, int]:
-    """Returns a file and its label."""
+  def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Returns the file and the label of each row."""
+    return [(self._file(row), self._listing.labels[row]) for row in rows]
+
+  def _file(self, row: int) -> bytes:
     try:
-      return pictures.read_file(self.name(row)), self._listing.labels[row]
+      return pictures.read_file(self.name(row))
     except ValueError as error:
       if not isinstance(error.__cause__, OSError):
         raise

@@ -38,8 +38,8 @@ def load(settings: schema.Data) -> Dataset:
       f"config.data.outliers={settings.outliers}: pictures of {dataset.title} stay in their files, "
       "where none can be changed; use config.data.stream=off, or no outliers."
     )
-  options = {"noise": settings.outlier_noise, "num_classes": dataset.num_classes}
-  train = plant_outliers(dataset.train, num=settings.outliers, **options)
+  noise, num_classes = settings.outlier_noise, dataset.num_classes
+  train = plant_outliers(dataset.train, num=settings.outliers, noise=noise, num_classes=num_classes)
   return dataclasses.replace(dataset, train=train)
 
 

@@ -237,22 +237,25 @@ class RecordSource:
   def __len__(self) -> int:
     return len(self._rows)
 
-  def read(self, row: int) -> tuple[bytes, int]:
-    """Returns a picture file and its label."""
+  def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Returns the picture file and the label of each row."""
+    image_key, label_key = self._stored.image_key, self._stored.label_key
     try:
-      example = self._rows[row]
-      raw, label = example[self._stored.image_key], example[self._stored.label_key]
+      examples = self._rows.__getitems__(rows)
+      found = [(example[image_key], example[label_key]) for example in examples]
     except Exception as error:  # whatever the reader raises on damaged files
-      raise ValueError(f"{self.name(row)}: unreadable ({error}); prepare it again.") from error
+      near = f"{self.name(rows[0])}{' or after it' if len(rows) > 1 else ''}"
+      raise ValueError(f"{near}: unreadable ({error}); prepare it again.") from error
     num_classes = len(self._stored.class_names)
-    if raw is None or label is None:
-      raise ValueError(f"{self.name(row)}: unreadable or truncated; prepare it again.")
-    if not 0 <= label < num_classes:
-      raise ValueError(
-        f"{self.name(row)}: labels must lie in [0, {num_classes}), one per class name, got "
-        f"{label}; prepare it again."
-      )
-    return raw, int(label)
+    for row, (raw, label) in zip(rows, found, strict=True):
+      if raw is None or label is None:
+        raise ValueError(f"{self.name(row)}: unreadable or truncated; prepare it again.")
+      if not 0 <= label < num_classes:
+        raise ValueError(
+          f"{self.name(row)}: labels must lie in [0, {num_classes}), one per class name, got "
+          f"{label}; prepare it again."
+        )
+    return found
 
   def name(self, row: int) -> str:
     """Returns the set, the split and the row."""

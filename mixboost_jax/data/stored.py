@@ -9,7 +9,7 @@ through it in pieces, as evaluation does, therefore need to know nothing about i
 import concurrent.futures
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from mixboost_jax.data import pictures
 from mixboost_jax.data.pictures import Window
 
-_CHUNK = 2**12  # calls that wait for a thread
+_CHUNK = 64  # rows that a thread reads at once
 
 
 @runtime_checkable
@@ -32,8 +32,8 @@ class Source(Protocol):
     """Returns the number of rows."""
     ...
 
-  def read(self, row: int) -> tuple[bytes, int]:
-    """Returns the picture file of a row, and its label; a ValueError names file and remedy."""
+  def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Returns the picture file of each row, and its label; a ValueError names file and remedy."""
     ...
 
   def name(self, row: int) -> str:
@@ -43,7 +43,7 @@ class Source(Protocol):
 
 def shape_of(source: Source, row: int) -> tuple[int, int, int]:
   """Returns height, width and channels of a picture as it is stored."""
-  picture = pictures.open_picture(source.read(row)[0], place=source.name(row))
+  picture = pictures.open_picture(source.read([row])[0][0], place=source.name(row))
   return picture.height, picture.width, source.num_channels
 
 
@@ -110,10 +110,10 @@ class StoredPictures:
     """Decodes everything in threads; returns uint8[N, H, W, C] and the labels, int32[N]."""
     images, labels = np.empty(self.shape, np.uint8), np.empty(len(self), np.int32)
 
-    def read(index: int) -> None:
-      images[index], labels[index] = self.read(index)
+    def keep(index: int, raw: bytes, label: int) -> None:
+      images[index], labels[index] = self._decode(int(self.rows[index]), raw), label
 
-    in_threads(read, len(self))
+    _read_in_threads(self.source, self.rows, keep)
     return images, labels
 
   def read(self, index: int, *, window: Window | None = None) -> tuple[np.ndarray, int]:
@@ -125,8 +125,11 @@ class StoredPictures:
         middle square if None.
     """
     row = int(self.rows[index])
+    ((raw, label),) = self.source.read([row])
+    return self._decode(row, raw, window), label
+
+  def _decode(self, row: int, raw: bytes, window: Window | None = None) -> np.ndarray:
     height, _, channels = self.picture_shape
-    raw, label = self.source.read(row)
     image = pictures.decode(
       raw,
       num_channels=channels,
@@ -141,7 +144,7 @@ class StoredPictures:
         f"pictures of different shapes: {self.source.name(row)} is {found}, those before it are "
         f"{others}; set config.data.image_size to resize all."
       )
-    return image, label
+    return image
 
   def size_of(self, index: int) -> tuple[int, int]:
     """Returns height and width of a picture as it is stored."""
@@ -181,10 +184,11 @@ class StoredLabels:
     if self._read is None:
       labels = np.empty(len(self), np.int32)
 
-      def read(index: int) -> None:
-        labels[index] = self.source.read(int(self.rows[index]))[1]
+      def keep(index: int, raw: bytes, label: int) -> None:
+        del raw
+        labels[index] = label
 
-      in_threads(read, len(self))
+      _read_in_threads(self.source, self.rows, keep)
       self._read = labels
     return np.array(self._read, dtype, copy=copy)
 
@@ -210,13 +214,20 @@ def num_threads(wanted: int = 0) -> int:
   return os.cpu_count() or 1
 
 
-def in_threads(run: Callable[[int], None], count: int) -> None:
-  """Calls `run` with 0 to count - 1; Pillow decodes without the interpreter's lock."""
+def _read_in_threads(
+  source: Source, rows: np.ndarray, keep: Callable[[int, bytes, int], None]
+) -> None:
+  """Calls `keep(index, file, label)` for all rows; Pillow decodes without Python's lock."""
+
+  def read(start: int) -> None:
+    some = rows[start : start + _CHUNK].tolist()
+    for index, (raw, label) in enumerate(source.read(some), start):
+      keep(index, raw, label)
+
   with concurrent.futures.ThreadPoolExecutor(num_threads()) as pool:
     try:
-      for start in range(0, count, _CHUNK):
-        for _ in pool.map(run, range(start, min(start + _CHUNK, count))):
-          pass
+      for _ in pool.map(read, range(0, len(rows), _CHUNK)):
+        pass
     except BaseException:
       pool.shutdown(wait=False, cancel_futures=True)
       raise
