@@ -93,7 +93,7 @@ def map_rows(
   rows = jnp.minimum(jnp.arange(num_chunks * size), num_rows - 1).reshape(num_chunks, size)
   body = jax.checkpoint(fn) if has_gradient else fn
 
-  def step(carry: int, chunk: Array) -> tuple[int, Any]:
+  def step(carry: Any, chunk: Any) -> tuple[Any, Any]:
     return carry, body(chunk)
 
   _, chunks = scan(step, 0, rows, differentiated=has_gradient, backend=backend)

@@ -120,8 +120,9 @@ def prepare_folder(
     train, test, names = folders.list_files(source)
     log(f"writing {len(train.names)} training and {len(test.names)} test pictures as {file_format}")
     if file_format == "npy":
-      splits = folders.open_splits(source, image_size=image_size)
-      write_npy(folder, *(part.in_memory(place=str(source)) for part in splits[:2]), names)
+      *splits, _ = folders.open_splits(source, image_size=image_size)
+      one, other = (split.in_memory(place=str(source)) for split in splits)
+      write_npy(folder, one, other, names)
     else:
       (folder / FOLDER_VERSION).mkdir()
       write_records(

@@ -90,6 +90,12 @@ def test_a_test_split_without_labels_is_no_test_split(settings, write, stream):
   assert np.asarray(dataset.train.images)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
+def test_labels_that_are_no_class_are_refused(settings, write):
+  root = write({"train": 3, "test": 1}, unlabelled="train")
+  with pytest.raises(ValueError, match=r"\(train\), row 0: labels must lie in \[0, 3\).*got -1"):
+    data.load(settings(name="tfds", tfds_name="dots", dir=root))
+
+
 def test_the_newest_version_wins(write):
   write({"train": 2}, version="9.0.0")
   root = write({"train": 2}, version="10.0.0")
