@@ -104,15 +104,15 @@ def small_set() -> dict[str, np.ndarray]:
 
 
 def cifar_contents() -> dict[str, dict]:
-  layout = cifar.LAYOUTS["cifar10"]
+  train, test, meta = cifar.LAYOUTS["cifar10"].files
   contents: dict[str, dict] = {
     file: {
       b"data": rng(i).integers(0, 256, (4, 3072), dtype=np.uint8),
       b"labels": rng(i).integers(0, 10, 4).tolist(),
     }
-    for i, file in enumerate((*layout.train_files, layout.test_file))
+    for i, file in enumerate((*train, test))
   }
-  contents[layout.meta_file] = {b"label_names": [b"class %d" % i for i in range(10)]}
+  contents[meta] = {b"label_names": [b"class %d" % i for i in range(10)]}
   return contents
 
 

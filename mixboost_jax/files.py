@@ -61,13 +61,9 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 def read_bytes(path: str | os.PathLike, *, limit: int) -> bytes:
   """Returns the content of a regular file.
 
-  Args:
-    path: the file.
-    limit: largest size in bytes.
-
   Raises:
     OSError: as `open` does.
-    ValueError: if it is no regular file, or larger; it is not read then.
+    ValueError: if it is no regular file, or larger than `limit` bytes; it is not read then.
   """
   with open_regular(path) as file:
     size = os.fstat(file.fileno()).st_size
@@ -77,20 +73,15 @@ def read_bytes(path: str | os.PathLike, *, limit: int) -> bytes:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-  """Returns the content of a JSON file.
-
-  Raises:
-    OSError: as `open` does.
-    ValueError: if it is not a regular file, too large, or not JSON.
-  """
+  """Returns the content of a JSON file; errors as of `read_bytes` and `parse_json`."""
   return parse_json(read_bytes(path, limit=MAX_JSON_BYTES))
 
 
 def parse_json(raw: str | bytes | bytearray) -> Any:
-  """Returns what JSON says, as `json.loads` does.
+  """Returns what JSON says, as `json.loads` does, or raises its ValueError.
 
   Raises:
-    ValueError: if it is not JSON in UTF-8, or its lists and mappings lie too deep in each other.
+    ValueError: also if lists and mappings lie too deep in each other.
   """
   wrong = f"expected at most {MAX_JSON_LEVELS} lists or mappings in each other, got more"
   try:
@@ -99,14 +90,10 @@ def parse_json(raw: str | bytes | bytearray) -> Any:
     raise ValueError(wrong) from None
   level = [tree]
   for _ in range(MAX_JSON_LEVELS + 1):
-    level = [
-      child
-      for node in level
-      if isinstance(node, dict | list)
-      for child in (node.values() if isinstance(node, dict) else node)
-    ]
-    if not level:
+    branches = [node for node in level if isinstance(node, dict | list)]
+    if not branches:
       return tree
+    level = [x for node in branches for x in (node.values() if isinstance(node, dict) else node)]
   raise ValueError(wrong)
 
 
@@ -178,30 +165,21 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a file at once or leaves everything as it was.
-
-  Raises:
-    WriteError: see `replacing`.
-  """
+  """Writes a file at once or leaves everything as it was; errors as of `replacing`."""
   with replacing(path) as temporary, open(temporary, "wb") as file:
     file.write(content)
 
 
 def write_text(path: str | os.PathLike, content: str) -> None:
-  """Writes a UTF-8 file at once or leaves everything as it was.
-
-  Raises:
-    WriteError: see `replacing`.
-  """
+  """Writes a UTF-8 file as `write_bytes` does."""
   write_bytes(path, content.encode())
 
 
 def write_json(path: str | os.PathLike, tree: Any) -> None:
-  """Writes an indented JSON file at once or leaves everything as it was.
+  """Writes an indented JSON file as `write_bytes` does.
 
   Raises:
     ValueError: if `tree` holds what JSON cannot say, e.g. NaN.
-    WriteError: see `replacing`.
   """
   try:
     text = json.dumps(tree, indent=1, allow_nan=False)
@@ -211,22 +189,16 @@ def write_json(path: str | os.PathLike, tree: Any) -> None:
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
-  """Creates a folder and its parents if they are missing.
-
-  Raises:
-    WriteError: if that is not possible.
-  """
+  """Creates a folder and its parents if they are missing, or raises a WriteError."""
   folder = pathlib.Path(path)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except FileExistsError as error:
-    raise WriteError(
-      errno.EEXIST, f"cannot write {folder}: a file of that name is in the way"
-    ) from error
+    reason = f"cannot write {folder}: a file of that name is in the way"
+    raise WriteError(errno.EEXIST, reason) from error
   except FileNotFoundError as error:  # missing parents would have been made
-    raise WriteError(
-      errno.ENOENT, f"cannot write {folder}: no folder can be made there; choose another folder"
-    ) from error
+    reason = f"cannot write {folder}: no folder can be made there; choose another folder"
+    raise WriteError(errno.ENOENT, reason) from error
   except OSError as error:
     raise write_error(folder, error) from error
   return folder
@@ -271,13 +243,7 @@ def sync(path: pathlib.Path) -> None:
 def write_strip(
   path: pathlib.Path, images: Float[np.ndarray, "N H W C"], *, height: int = 96
 ) -> None:
-  """Writes images side by side for a person, enlarged by whole pixels to about `height`.
-
-  Args:
-    path: a `.png` file; written atomically.
-    images: values in [0, 1], 1 or 3 channels.
-    height: pixels.
-  """
+  """Writes images in [0, 1] side by side into a PNG, enlarged by whole pixels to about `height`."""
   from PIL import Image
 
   pixels = np.round(np.clip(np.asarray(images), 0, 1) * 255).astype(np.uint8)

@@ -61,13 +61,7 @@ def fold_in_each(key: PRNGKey, ids: ExampleIds) -> PRNGKeys:
 
 @checks.inputs()
 def per_example(key: AnyKey, num_examples: int) -> PRNGKeys:
-  """Accepts one key, or one key per example, and returns one key per example.
-
-  A single key gives example `i` the key `fold_in(key, i)`, whatever the batch size.
-
-  Raises:
-    ValueError: if `key` is an array of keys of another length.
-  """
+  """Returns keys that are one per example; a single key gives example `i` `fold_in(key, i)`."""
   if key.ndim == 0:
     return fold_in_each(key, jnp.arange(num_examples))
   if key.shape != (num_examples,):

@@ -34,13 +34,10 @@ def scan(
   Args:
     body: `(carry, x) -> (carry, y)`; it may differentiate a network.
     init: first carry.
-    xs: leaves with a leading axis, or None with `length`.
+    xs: as `length`, see `jax.lax.scan`.
     length: number of iterations if `xs` is None.
     differentiated: whether the caller differentiates through the loop (reverse mode only).
     backend: platform name; the default backend if None.
-
-  Returns:
-    Last carry and the stacked `y`.
   """
   if (backend or jax.default_backend()) == "cpu":
     body = rewrite.fast_on_cpu(body, differentiated=differentiated)
@@ -83,9 +80,6 @@ def map_rows(
       are recomputed) and 4,096 on accelerators.
     has_gradient: whether the caller differentiates `fn`.
     backend: platform name; the default backend if None.
-
-  Returns:
-    The leaves with leading axis `num_rows`.
   """
   if max_rows is None:
     on_cpu = (backend or jax.default_backend()) == "cpu"
@@ -98,11 +92,9 @@ def map_rows(
   size = -(-num_rows // num_chunks)
   rows = jnp.minimum(jnp.arange(num_chunks * size), num_rows - 1).reshape(num_chunks, size)
   body = jax.checkpoint(fn) if has_gradient else fn
-  _, chunks = scan(
-    lambda carry, chunk: (carry, body(chunk)),
-    0,
-    rows,
-    differentiated=has_gradient,
-    backend=backend,
-  )
+
+  def step(carry: Any, chunk: Any) -> tuple[Any, Any]:
+    return carry, body(chunk)
+
+  _, chunks = scan(step, 0, rows, differentiated=has_gradient, backend=backend)
   return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], chunks)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses on logits, one value per example; the caller takes the mean."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +113,7 @@ def boost_entropy(
     logits: output on the whole image.
     masked_logits: output on the masked image.
     align: factor of `masked_logits`.
-    difference: subtract logits, or softmax probabilities.
+    difference: subtract "logits", or softmax "probabilities".
     stop_gradient_clean: no gradient through `logits`.
 
   Returns:
@@ -139,25 +141,13 @@ def mixboost(
 ) -> PerExample:
   """Returns `CE(y, logits) - weight * boost_entropy(logits, masked_logits)`.
 
-  Paper: Liu et al., MixBoost, eq. 3.
+  Paper: Liu et al., MixBoost, eq. 3, with lambda = `weight` >= 0.
 
-  Args:
-    logits: output on the whole (augmented) image.
-    masked_logits: output on its masked view.
-    labels: `int[N]`, or soft labels for augmentations that mix labels.
-    weight: lambda >= 0.
-    align: see `boost_entropy`.
-    difference: see `boost_entropy`.
-    label_smoothing: of the cross-entropy term.
-    stop_gradient_clean: see `boost_entropy`.
+  The whole image may be augmented, its masked view then is too; an augmentation that mixes labels
+  gives soft ones. `label_smoothing` is of the cross-entropy, the rest as in `boost_entropy`.
   """
-  boost = boost_entropy(
-    logits,
-    masked_logits,
-    align=align,
-    difference=difference,
-    stop_gradient_clean=stop_gradient_clean,
-  )
+  options: Any = {"difference": difference, "stop_gradient_clean": stop_gradient_clean}
+  boost = boost_entropy(logits, masked_logits, align=align, **options)
   return cross_entropy(logits, labels, label_smoothing=label_smoothing) - weight * boost
 
 
@@ -170,9 +160,6 @@ def jensen_shannon(list_of_logits: Sequence[Logits]) -> PerExample:
 
   Paper: Hendrycks et al. 2020 (AugMix), arXiv:1912.02781, Sec. 3, "Jensen-Shannon divergence
   consistency loss": the mean of KL(p_i || M), M the mean prediction clipped to [1e-7, 1].
-
-  Args:
-    list_of_logits: one `[N, K]` per view, at least two.
   """
   if len(list_of_logits) < 2:
     raise ValueError(f"jensen_shannon: expected at least 2 views, got {len(list_of_logits)}.")
@@ -290,9 +277,6 @@ def group_differences(
     fraction: size of A and of B as a fraction of the units, rounded up.
     mask_shape: shape of the units, broadcast over `inputs.shape[1:]`: `(1, 1, C)` makes channels
       the units, None every entry.
-
-  Raises:
-    ValueError: if two groups do not fit.
   """
   shape = inputs.shape[1:] if mask_shape is None else mask_shape
   num_units = math.prod(shape)
@@ -303,11 +287,9 @@ def group_differences(
       f"{num_units} units; use a fraction in (0, 0.5]."
     )
   num = inputs.shape[0]
-  masks = jax.vmap(lambda k: group_masks(k, num_units=num_units, group_size=group_size))(
-    keys.per_example(key, num)
-  )
-  present = jnp.swapaxes(masks, 0, 1).reshape(4, num, *shape)
-  full = jnp.broadcast_to(present, (4, *inputs.shape))
+  draw = functools.partial(group_masks, num_units=num_units, group_size=group_size)
+  masks = jax.vmap(draw, out_axes=1)(keys.per_example(key, num))
+  full = jnp.broadcast_to(masks.reshape(4, num, *shape), (4, *inputs.shape))
   masked = jnp.where(full, inputs[None], jnp.zeros((), inputs.dtype))
   outputs = outputs_fn(masked.reshape(4 * num, *inputs.shape[1:]))
   both, first, second, neither = outputs.reshape(4, num, -1)
@@ -330,20 +312,13 @@ def interaction_loss(
   1000 for AlexNet and VGG, 0.001 to 0.03 for ResNets.
   Deviation: as in its training, absolute values are taken per draw, which bounds |I| from above.
 
-  Args:
-    key: one key, or one key per example.
-    outputs_fn: see `group_differences`.
-    inputs: see `group_differences`.
-    fraction: size of A and of B as a fraction of the units.
-    num_draws: draws of (A, B, S) per example; each costs 4 rows.
-    mask_shape: see `group_differences`.
+  Each of the `num_draws` draws of (A, B, S) costs 4 rows; the rest as in `group_differences`.
   """
   example_keys = keys.per_example(key, inputs.shape[0])
+  options: Any = {"fraction": fraction, "mask_shape": mask_shape}
   total = jnp.zeros(inputs.shape[0])
   for draw in range(num_draws):
     draw_keys = jax.vmap(lambda k, d=draw: jax.random.fold_in(k, d))(example_keys)
-    delta = group_differences(
-      draw_keys, outputs_fn, inputs, fraction=fraction, mask_shape=mask_shape
-    )
+    delta = group_differences(draw_keys, outputs_fn, inputs, **options)
     total += jnp.abs(delta).mean(1)
   return total / num_draws

@@ -20,11 +20,7 @@ from mixboost_jax.array_types import AnyKey, Images
 def upsample(
   mask: Bool[Array, "*n grid grid"], *, height: int, width: int
 ) -> Bool[Array, "*n height width"]:
-  """Repeats each cell over its pixels: pixel (i, j) reads cell (i*grid//height, j*grid//width).
-
-  Raises:
-    ValueError: if the grid is finer than the pixels.
-  """
+  """Repeats each cell over its pixels: pixel (i, j) reads cell (i*grid//height, j*grid//width)."""
   grid = mask.shape[-1]
   if grid > min(height, width):
     raise ValueError(
@@ -50,9 +46,6 @@ def apply(
     mask: True where a cell is kept: one `[grid, grid]` for all, or one per example.
     fill: pixel value in [0, 1]: a number, `[C]`, or `[H, W, C]`. The model's normalisation mean
       (0 after its first layer) is the default of Deng et al. and of our configs.
-
-  Raises:
-    ValueError: if the grid is finer than the pixels or `mask` has another batch size.
   """
   num, height, width, _ = images.shape
   if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[0] != num):
@@ -84,12 +77,7 @@ def _check_grid(grid: int) -> None:
 
 @checks.inputs()
 def cell_ranks(key: AnyKey, *, grid: int) -> Int[Array, "*n grid grid"]:
-  """Draws a uniformly random order of the cells: the rank 0 .. grid**2 - 1 of each.
-
-  Args:
-    key: one key, or one key per example for one order per example.
-    grid: cells per side.
-  """
+  """Draws a uniformly random order of the cells, or one per key: ranks 0 .. grid**2 - 1."""
   _check_grid(grid)
   if key.ndim:
     return jax.vmap(lambda k: cell_ranks(k, grid=grid))(key)
@@ -113,13 +101,7 @@ def sample_patch_mask(key: AnyKey, *, grid: int, keep_rate: float) -> Bool[Array
   Args:
     key: one key gives `bool[grid, grid]`; one key per example gives `bool[N, grid, grid]`.
     grid: cells per side; 16 gives 2x2-pixel cells on a 32-pixel image.
-    keep_rate: fraction of cells kept, in [0, 1].
-
-  Returns:
-    True where a cell is kept.
-
-  Raises:
-    ValueError: if `grid` or `keep_rate` is out of range.
+    keep_rate: fraction of cells kept (True), in [0, 1].
   """
   return keep_lowest(cell_ranks(key, grid=grid), keep_rate=keep_rate)
 
@@ -128,7 +110,7 @@ def sample_patch_mask(key: AnyKey, *, grid: int, keep_rate: float) -> Bool[Array
 def nested_patch_masks(
   key: AnyKey, *, grid: int, r1: float, r2: float
 ) -> tuple[Bool[Array, "*n grid grid"], Bool[Array, "*n grid grid"]]:
-  """Draws S1 within S2 from one random order.
+  """Draws S1 within S2 from one random order (per key); returns `(smaller, larger)`.
 
   Paper: Deng et al. 2022, arXiv:2111.06236, Sec. 4 (nested random subsets).
 
@@ -137,12 +119,6 @@ def nested_patch_masks(
     grid: cells per side.
     r1: keep rate of the smaller set.
     r2: keep rate of the larger set, `0 <= r1 <= r2 <= 1`.
-
-  Returns:
-    `(smaller, larger)`.
-
-  Raises:
-    ValueError: if the rates are out of order.
   """
   if r1 > r2:
     raise ValueError(f"nested_patch_masks: expected r1 <= r2, got r1={r1}, r2={r2}.")

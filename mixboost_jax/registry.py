@@ -17,15 +17,9 @@ def unknown_name(name: object, known: Iterable[str], *, field: str) -> str:
 
 
 def lookup(table: Mapping[str, T], name: str, *, field: str) -> T:
-  """Returns `table[name]`.
+  """Returns `table[name]`, or raises a ValueError that lists the choices.
 
-  Args:
-    table: the literal registry.
-    name: what the user wrote.
-    field: where the user wrote it, e.g. `config.data.name`.
-
-  Raises:
-    ValueError: if the name is unknown; the message lists the choices.
+  `field` is where the user wrote the name, e.g. `config.data.name`.
   """
   if not isinstance(name, str) or name not in table:
     raise ValueError(unknown_name(name, table, field=field))

@@ -15,7 +15,7 @@ select-and-scatter.
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,12 @@ from jaxtyping import Array
 
 from mixboost_jax import checks
 
-_CONVOLUTION, _POOL, _POOL_GRADIENT = (
+_CONVOLUTION, _POOL, _POOL_GRADIENT = _EXCHANGED = (
   "conv_general_dilated",
   "reduce_window_max",
   "select_and_scatter_add",
 )
 _ROUNDING, _CAST = ("round", "floor", "ceil"), "convert_element_type"
-_EXCHANGED = (_CONVOLUTION, _POOL, _POOL_GRADIENT)
 _TYPES = (jnp.float32, jnp.float16, jnp.bfloat16)  # others have no fast kernel
 _MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
 _MAX_PLACES = 64  # of a window, up to 8x8, that are written out
@@ -48,19 +47,8 @@ def fast_on_cpu(fn: Callable, *, differentiated: bool = False) -> Callable:
     differentiated: whether the caller differentiates the result. Convolutions and poolings then
       get a rule for reverse mode, which makes their gradients fast too; forward mode is not
       possible.
-
-  Returns:
-    A function of the same positional arguments.
   """
-
-  @functools.wraps(fn)
-  def run(*arguments: Any) -> Any:
-    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*arguments)
-    rewritten = _rewrite(program, functools.partial(_fast, differentiated=differentiated))
-    leaves = core.jaxpr_as_fun(rewritten)(*jax.tree.leaves(arguments))
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-
-  return run
+  return _rewritten(fn, functools.partial(_fast, differentiated=differentiated))
 
 
 @checks.inputs()
@@ -73,21 +61,9 @@ def straight_through(fn: Callable) -> Callable:
 
   Paper: Athalye et al. 2018, arXiv:1802.00420, Sec. 4.1 (BPDA with the identity).
 
-  Args:
-    fn: any traceable function of arrays; it may close over others.
-
-  Returns:
-    A function of the same positional arguments.
+  `fn` is any traceable function of arrays; it may close over others.
   """
-
-  @functools.wraps(fn)
-  def run(*arguments: Any) -> Any:
-    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*arguments)
-    rewritten = _rewrite(program, _passing)
-    leaves = core.jaxpr_as_fun(rewritten)(*jax.tree.leaves(arguments))
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-
-  return run
+  return _rewritten(fn, _passing)
 
 
 def rounds(fn: Callable, *arguments: Any) -> bool:
@@ -96,15 +72,20 @@ def rounds(fn: Callable, *arguments: Any) -> bool:
   return _rewrite(program, _passing) is not program
 
 
-class _Exchange(NamedTuple):
-  """What stands in for an equation: a function of some variables of its program."""
-
-  function: Callable[..., Array]
-  operands: list[Any]
-
-
+_Exchange = tuple[Callable[..., Array], list[Any]]
+"""What stands in for an equation: a function of some variables of its program."""
 _Choose = Callable[[Any, Mapping[Any, Any], bool], _Exchange | None]
 """`(equation, which equation made each variable, whether inside a rule of its own)`."""
+
+
+def _rewritten(fn: Callable, choose: _Choose) -> Callable:
+  @functools.wraps(fn)
+  def run(*arguments: Any) -> Any:
+    program, shapes = jax.make_jaxpr(fn, return_shape=True)(*arguments)
+    leaves = core.jaxpr_as_fun(_rewrite(program, choose))(*jax.tree.leaves(arguments))
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+  return run
 
 
 def _rewrite(value: Any, choose: _Choose, has_rule: bool = False) -> Any:
@@ -112,8 +93,7 @@ def _rewrite(value: Any, choose: _Choose, has_rule: bool = False) -> Any:
   if isinstance(value, core.Jaxpr):  # from JAX 0.11 on closed programs too, so it goes first
     makers = {variable: made for made in value.eqns for variable in made.outvars}
     equations = [_rewrite_equation(one, choose, makers, has_rule) for one in value.eqns]
-    changed = _differ(equations, value.eqns)
-    return value.replace(eqns=equations) if changed else value
+    return value.replace(eqns=equations) if _differ(equations, value.eqns) else value
   if isinstance(value, core.ClosedJaxpr):
     inner = _rewrite(value.jaxpr, choose, has_rule)
     return value if inner is value.jaxpr else value.replace(jaxpr=inner)
@@ -128,7 +108,7 @@ def _rewrite_equation(
 ) -> Any:
   exchange = choose(equation, makers, has_rule)
   if exchange is not None:
-    return _exchange(equation, exchange)
+    return _exchange(equation, *exchange)
   has_rule |= equation.primitive.name.startswith(("custom_jvp_call", "custom_vjp_call"))
   params = {name: _rewrite(value, choose, has_rule) for name, value in equation.params.items()}
   changed = _differ(params.values(), equation.params.values())
@@ -141,7 +121,7 @@ def _fast(
   """Chooses what is faster; what has a rule of its own is not differentiated by what is inside."""
   del makers
   function = _equivalent(equation, differentiated and not has_rule)
-  return None if function is None else _Exchange(function, equation.invars)
+  return None if function is None else (function, equation.invars)
 
 
 def _passing(equation: Any, makers: Mapping[Any, Any], has_rule: bool) -> _Exchange | None:
@@ -150,18 +130,15 @@ def _passing(equation: Any, makers: Mapping[Any, Any], has_rule: bool) -> _Excha
   if has_rule or not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):
     return None
   if name in _ROUNDING:
-    return _Exchange(
-      _as_identity(functools.partial(equation.primitive.bind, **equation.params)), operands
-    )
+    return _as_identity(functools.partial(equation.primitive.bind, **equation.params)), operands
   made = None if isinstance(operands[0], core.Literal) else makers.get(operands[0])
   if name != _CAST or made is None or made.primitive.name != _CAST:
     return None
   before, between, after = made.invars[0].aval, operands[0].aval, equation.outvars[0].aval
-  if not jnp.issubdtype(before.dtype, jnp.floating) or before.dtype != after.dtype:
+  is_kept = before.dtype == after.dtype and jnp.issubdtype(before.dtype, jnp.floating)
+  if not is_kept or not jnp.issubdtype(between.dtype, jnp.integer):
     return None
-  if not jnp.issubdtype(between.dtype, jnp.integer):
-    return None
-  return _Exchange(_as_identity(lambda x: x.astype(between.dtype).astype(after.dtype)), made.invars)
+  return _as_identity(lambda x: x.astype(between.dtype).astype(after.dtype)), made.invars
 
 
 def _as_identity(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -191,16 +168,11 @@ def _differ(new: Any, old: Any) -> bool:
   return any(a is not b for a, b in zip(new, old, strict=True))
 
 
-def _exchange(equation: Any, exchange: _Exchange) -> Any:
+def _exchange(equation: Any, function: Callable[..., Array], operands: list[Any]) -> Any:
   """Returns the call of a function in place of an equation."""
-  avals = [variable.aval for variable in exchange.operands]
-  (call,) = jax.make_jaxpr(jax.jit(exchange.function))(*avals).eqns
-  return call.replace(
-    invars=exchange.operands,
-    outvars=equation.outvars,
-    source_info=equation.source_info,
-    ctx=equation.ctx,
-  )
+  (call,) = jax.make_jaxpr(jax.jit(function))(*(variable.aval for variable in operands)).eqns
+  kept = {"source_info": equation.source_info, "ctx": equation.ctx}
+  return call.replace(invars=operands, outvars=equation.outvars, **kept)
 
 
 def _with_fast_gradients(function: Callable, original: Callable) -> Callable[..., Array]:
@@ -223,16 +195,7 @@ def is_fast(params: dict[str, Any], kernel_shape: tuple[int, ...]) -> bool:
 
 
 def convolve(inputs: Array, kernel: Array, *, params: dict[str, Any]) -> Array:
-  """Computes any convolution by one in the fast layout.
-
-  Args:
-    inputs: of any order of axes.
-    kernel: of any order of axes.
-    params: those of the equation `conv_general_dilated`.
-
-  Returns:
-    The same as the equation, up to rounding.
-  """
+  """Computes what the equation `conv_general_dilated` does, up to rounding, in the fast layout."""
   numbers = params["dimension_numbers"]
   inputs = inputs.transpose(_channels_last(numbers.lhs_spec))
   kernel = kernel.transpose((*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0]))
@@ -264,13 +227,15 @@ def _is_cropped(params: dict[str, Any]) -> bool:
 def _crop(inputs: Array, params: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
   """Cuts negative padding off; the fast kernel reads beyond its input there (openxla/xla#48713)."""
   pads = params["padding"]
-  cuts = [
-    (min(low, 0), min(high, 0), gap - 1)
-    for (low, high), gap in zip(pads, params["lhs_dilation"], strict=True)
-  ]
-  inputs = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *cuts, (0, 0, 0)])
+  cuts = [(min(low, 0), min(high, 0)) for low, high in pads]
   rest = tuple((max(low, 0), max(high, 0)) for low, high in pads)
+  inputs = _pad(inputs, cuts, params["lhs_dilation"])
   return inputs, params | {"padding": rest, "lhs_dilation": (1,) * len(pads)}
+
+
+def _pad(inputs: Array, pads: Any, dilation: tuple[int, ...]) -> Array:
+  spaces = [(low, high, gap - 1) for (low, high), gap in zip(pads, dilation, strict=True)]
+  return lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *spaces, (0, 0, 0)])
 
 
 def _depthwise(inputs: Array, kernel: Array, params: dict[str, Any]) -> Array:
@@ -281,11 +246,7 @@ def _depthwise(inputs: Array, kernel: Array, params: dict[str, Any]) -> Array:
   kept = params["preferred_element_type"] or inputs.dtype
   exact = jnp.promote_types(kept, jnp.float32)
   steps = params["rhs_dilation"]
-  pads = [
-    (low, high, gap - 1)
-    for (low, high), gap in zip(params["padding"], params["lhs_dilation"], strict=True)
-  ]
-  padded = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+  padded = _pad(inputs, params["padding"], params["lhs_dilation"])
   padded = jnp.repeat(padded.astype(exact), kernel.shape[-1] // inputs.shape[-1], axis=-1)
   sides, sizes = kernel.shape[:-2], padded.shape[1:-1]
   total: Any = 0
@@ -319,15 +280,9 @@ def is_covered(params: dict[str, Any]) -> bool:
 
 
 def scatter_to_maxima(source: Array, operand: Array, *, params: dict[str, Any]) -> Array:
-  """Adds each entry of `source` to the first maximum of its window, one place after the other.
+  """Computes what the equation `select_and_scatter_add` does, one place after the other.
 
-  Args:
-    source: gradients of the maxima.
-    operand: what was pooled.
-    params: those of the equation `select_and_scatter_add`.
-
-  Returns:
-    Array of the shape of `operand`.
+  Each entry of `source`, the gradients, goes to the first maximum of its window of `operand`.
   """
   strides, pads = params["window_strides"], params["padding"]
   lowest, zero = jnp.array(-jnp.inf, operand.dtype), jnp.zeros((), source.dtype)

@@ -27,18 +27,17 @@ _MAX_RATIO = 200
 def read(
   path: pathlib.Path, *, train_examples: int = 0, test_examples: int = 0
 ) -> tuple[Split, Split, tuple[str, ...]]:
-  """Reads both splits and the class names.
-
-  Args:
-    path: the `.npz` file, or the folder of `.npy` files.
-    train_examples: use the first so many; 0: all.
-    test_examples: the same for the test split.
-
-  Raises:
-    ValueError: naming the file and the remedy.
-  """
-  content = _open_folder(path) if path.is_dir() else read_npz(path, (*REQUIRED, _NAMES))
-  _complete(content, path)
+  """Reads the first so many examples of both splits (0: all), and the class names."""
+  if path.is_dir():
+    stored = {name: path / f"{name}.npy" for name in (*REQUIRED, _NAMES)}
+    content = {name: open_npy(file) for name, file in stored.items() if file.is_file()}
+  else:
+    content = read_npz(path, (*REQUIRED, _NAMES))
+  if absent := [name for name in REQUIRED if name not in content]:
+    raise ValueError(
+      f"{path}: lacks {', '.join(absent)}; expected arrays {', '.join(REQUIRED)} "
+      "and optionally class_names."
+    )
   names = _class_names(content, path)
   splits = []
   for split, wanted in (("train", train_examples), ("test", test_examples)):
@@ -60,11 +59,7 @@ def read(
 
 
 def open_npy(file: pathlib.Path) -> np.ndarray:
-  """Maps an array: only what is asked for is read.
-
-  Raises:
-    ValueError: if it is damaged, no regular file, or holds Python objects.
-  """
+  """Maps an array, so that only what is asked for is read; Python objects are refused."""
   try:
     with files.open_regular(file):
       return np.load(file, mmap_mode="r", allow_pickle=False)
@@ -92,24 +87,10 @@ def _class_names(content: dict[str, np.ndarray], path: pathlib.Path) -> tuple[st
   return tuple(str(i) for i in range(highest + 1))
 
 
-def _open_folder(path: pathlib.Path) -> dict[str, np.ndarray]:
-  content = {}
-  for name in (*REQUIRED, _NAMES):
-    file = path / f"{name}.npy"
-    if file.is_file():
-      content[name] = open_npy(file)
-  return content
-
-
 def read_npz(path: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
-  """Unpacks arrays of a `.npz`, which cannot be done in parts, after looking at all headers.
+  """Unpacks those of the named arrays (none named: all) that a `.npz` holds, each as a whole.
 
-  Args:
-    path: the file.
-    names: which of its arrays; those that are missing are left out. Empty: all.
-
-  Raises:
-    ValueError: if it is damaged, no regular file, larger than it may be, or holds Python objects.
+  A ValueError says if it is damaged, larger than it may be, or holds Python objects.
   """
   try:
     with files.open_regular(path) as raw, zipfile.ZipFile(raw) as archive:
@@ -133,11 +114,11 @@ def read_npz(path: pathlib.Path, names: Sequence[str] = ()) -> dict[str, np.ndar
 
 def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: pathlib.Path) -> None:
   """Refuses an array that is larger than it may be, before it is unpacked."""
+  form = np.lib.format
   with archive.open(entry) as member:
-    version = np.lib.format.read_magic(member)
-    reader = np.lib.format.read_array_header_1_0
-    header = (reader if version == (1, 0) else np.lib.format.read_array_header_2_0)(member)
-  shape, _, dtype = header
+    first = form.read_magic(member) == (1, 0)
+    read_header = form.read_array_header_1_0 if first else form.read_array_header_2_0
+    shape, _, dtype = read_header(member)
   num_bytes = dtype.itemsize * math.prod(shape)
   if not 0 <= num_bytes <= entry.file_size:
     raise ValueError(f"{entry.filename} claims {list(shape)}, which its data cannot hold")
@@ -148,13 +129,4 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: pathli
   if num_bytes > max(_SMALL_BYTES, most):
     raise ValueError(
       f"{entry.filename} unpacks from {entry.compress_size} to {num_bytes} bytes, as no set does"
-    )
-
-
-def _complete(content: dict[str, np.ndarray], path: pathlib.Path) -> None:
-  absent = [name for name in REQUIRED if name not in content]
-  if absent:
-    raise ValueError(
-      f"{path}: lacks {', '.join(absent)}; expected arrays {', '.join(REQUIRED)} "
-      "and optionally class_names."
     )

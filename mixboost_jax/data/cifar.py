@@ -15,7 +15,7 @@ import pickle
 import pickletools
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,15 +42,19 @@ class Layout:
   archive: str
   url: str
   md5: str
-  train_files: tuple[str, ...]
-  test_file: str
-  meta_file: str
   names_key: str
   labels_key: str
   num_classes: int
   checksums: Mapping[str, str]
+  """Of the training files, the test file and the file of class names, in this order."""
   num_train: int = 50_000
   num_test: int = 10_000
+
+  @property
+  def files(self) -> tuple[tuple[str, ...], str, str]:
+    """Names of the training files, of the test file and of the one of class names."""
+    *train, test, meta = self.checksums
+    return tuple(train), test, meta
 
 
 LAYOUTS = {
@@ -61,9 +65,6 @@ LAYOUTS = {
     archive="cifar-10-python.tar.gz",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     md5="c58f30108f718f92721af3b95e74349a",
-    train_files=tuple(f"data_batch_{i}" for i in range(1, 6)),
-    test_file="test_batch",
-    meta_file="batches.meta",
     names_key="label_names",
     labels_key="labels",
     num_classes=10,
@@ -84,9 +85,6 @@ LAYOUTS = {
     archive="cifar-100-python.tar.gz",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     md5="eb9058c3a382ffc7106e4002c42a8d85",
-    train_files=("train",),
-    test_file="test",
-    meta_file="meta",
     names_key="fine_label_names",
     labels_key="fine_labels",
     num_classes=100,
@@ -100,26 +98,25 @@ LAYOUTS = {
 
 
 def read(path: pathlib.Path, layout: Layout) -> tuple[Split, Split, tuple[str, ...]]:
-  """Reads the training split, the test split and the class names (for CIFAR-100 the fine ones).
+  """Reads both splits and the class names (for CIFAR-100 the fine ones).
 
-  Args:
-    path: the extracted folder itself, or the .tar.gz.
-    layout: which of the two.
-
-  Raises:
-    ValueError: naming the file and what is wrong with it.
+  `path` is the extracted folder itself, or the .tar.gz. A ValueError names the file at fault.
   """
-  files = [*layout.train_files, layout.test_file, layout.meta_file]
+  train_files, test_file, meta_file = layout.files
   names: tuple[str, ...] = ()
   parts: dict[str, Split] = {}
-  for file, raw in read_files(path, layout.folder, files):
+  for file, raw in _read_files(path, layout.folder, list(layout.checksums)):
     content = load_dict(raw, place=f"{path}: {file}")
-    if file == layout.meta_file:
+    if file == meta_file:
       names = _class_names(content, layout, place=f"{path}: {file}")
     else:
       parts[file] = _rows(content, layout, place=f"{path}: {file}")
-  train = _join([parts[file] for file in layout.train_files])
-  return train, parts[layout.test_file], names
+  images, labels = (
+    np.concatenate([getattr(parts[file], what) for file in train_files])
+    for what in ("images", "labels")
+  )
+  train = Split(images, labels, np.arange(len(labels), dtype=np.int32))
+  return train, parts[test_file], names
 
 
 def is_official(path: pathlib.Path, layout: Layout) -> bool:
@@ -142,11 +139,7 @@ def seal(train: Split, test: Split) -> str:
 def note_of(layout: Layout, train: Split, test: Split, *, official: bool | None) -> str:
   """Returns what must be said about a copy wherever it is named; "" for the published set itself.
 
-  Args:
-    layout: which set.
-    train: training pictures.
-    test: test pictures.
-    official: whether checksums say that it is what the authors publish; None: there are none.
+  `official`: whether checksums say that it is what the authors publish; None if there are none.
   """
   if (len(train), len(test)) != (layout.num_train, layout.num_test):
     return f"copy with {len(train)} training and {len(test)} test pictures"
@@ -182,14 +175,7 @@ def _rows(content: dict[str, Any], layout: Layout, *, place: str) -> Split:
   return make_split(images, labels, num_classes=layout.num_classes, place=place)
 
 
-def _join(parts: list[Split]) -> Split:
-  images = np.concatenate([part.images for part in parts])
-  labels = np.concatenate([part.labels for part in parts])
-  return Split(images, labels, np.arange(len(labels), dtype=np.int32))
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
   """A form ("raw", "arrays" or "records") and the file or folder to read."""
 
   form: str
@@ -214,7 +200,8 @@ def _copies(layout: Layout, path: pathlib.Path) -> Iterator[Found]:
   if path.is_file():
     yield Found("raw", path)
     return
-  own = (path / layout.meta_file).is_file() and (path / layout.train_files[0]).is_file()
+  (first, *_), _, meta = layout.files
+  own = (path / meta).is_file() and (path / first).is_file()
   if own or (path.name == layout.folder and path.is_dir()):
     yield Found("raw", path)
   if (path / layout.folder).is_dir():
@@ -253,10 +240,6 @@ def _dtype(spec: Any, align: object = False, copy: object = False) -> np.dtype:
   return np.dtype(text, align=bool(align), copy=bool(copy))
 
 
-def _scalar(dtype: np.dtype, raw: bytes) -> Any:
-  return _array_from_bytes(raw, dtype, (1,))[0]
-
-
 def _encode(text: str, encoding: str = "latin1") -> bytes:
   """How Python 3 writes bytes in the old protocols."""
   if encoding not in ("latin1", "latin-1"):
@@ -264,24 +247,19 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
   return text.encode("latin1")
 
 
-def _no_bytes() -> bytes:
-  """How Python 3 writes b"" in the old protocols."""
-  return b""
-
-
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
   ("numpy", "ndarray"): _ArrayType,
   ("numpy", "dtype"): _dtype,
-  ("numpy.core.multiarray", "_reconstruct"): _array,
-  ("numpy._core.multiarray", "_reconstruct"): _array,
-  ("numpy.core.multiarray", "scalar"): _scalar,
-  ("numpy._core.multiarray", "scalar"): _scalar,
-  ("numpy.core.numeric", "_frombuffer"): _array_from_bytes,
-  ("numpy._core.numeric", "_frombuffer"): _array_from_bytes,
   ("_codecs", "encode"): _encode,
-  ("builtins", "bytes"): _no_bytes,
-  ("__builtin__", "bytes"): _no_bytes,
+  ("builtins", "bytes"): lambda: b"",  # how Python 3 writes it in the old protocols
+  ("__builtin__", "bytes"): lambda: b"",
 }
+for _core in ("numpy.core", "numpy._core"):
+  _ALLOWED |= {
+    (f"{_core}.multiarray", "_reconstruct"): _array,
+    (f"{_core}.multiarray", "scalar"): lambda dtype, raw: _array_from_bytes(raw, dtype, (1,))[0],
+    (f"{_core}.numeric", "_frombuffer"): _array_from_bytes,
+  }
 
 
 class _Unpickler(pickle.Unpickler):
@@ -307,12 +285,7 @@ def _check_places(raw: bytes) -> None:
 def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
   """Reads one pickled dict of numbers, text and arrays; text from Python 2 stays bytes.
 
-  Args:
-    raw: the file.
-    place: its name, for the message.
-
-  Raises:
-    ValueError: if it is damaged, asks for anything but data, or is not a dict.
+  A ValueError says if it is damaged, asks for anything but data, or is not a dict.
   """
   try:
     _check_places(raw)
@@ -327,19 +300,10 @@ def load_dict(raw: bytes, *, place: str) -> dict[str, Any]:
   return {k.decode("utf-8", "replace") if isinstance(k, bytes) else str(k): value[k] for k in value}
 
 
-def read_files(
+def _read_files(
   path: pathlib.Path, folder: str, names: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-  """Yields (name, content) of the files `folder/name`, each once, in any order.
-
-  Args:
-    path: the extracted folder itself, or the .tar.gz.
-    folder: name of the folder inside the archive.
-    names: files wanted from it.
-
-  Raises:
-    ValueError: if the archive is unreadable or lacks some of the files (all of them are named).
-  """
+  """Yields (name, content) of the files `folder/name`, each once, in any order; none may lack."""
   missing = set(names)
   source = _from_folder(path, names) if path.is_dir() else _from_tar(path, folder, names)
   for name, content in source:
@@ -370,8 +334,10 @@ def _from_tar(path: pathlib.Path, folder: str, names: Sequence[str]) -> Iterator
   """Reads to the very end, where gzip keeps the checksum of everything before."""
   wanted = {f"{folder}/{name}": name for name in names}
   try:
-    with files.open_regular(path) as raw, _unpacked(raw) as unpacked:
-      stream: Any = _Bounded(unpacked)
+    with files.open_regular(path) as raw:
+      is_packed = raw.read(2) == _GZIP
+      raw.seek(0)
+      stream: Any = _Bounded(gzip.GzipFile(fileobj=raw) if is_packed else raw)
       with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
           name = wanted.get(member.name.removeprefix("./"))
@@ -388,13 +354,6 @@ def _from_tar(path: pathlib.Path, folder: str, names: Sequence[str]) -> Iterator
     raise ValueError(
       f"{path}: unreadable or truncated archive ({files.reason(error)}); download it again."
     ) from error
-
-
-def _unpacked(raw: BinaryIO) -> Any:
-  """Returns the stream inside a .gz file, or the file itself."""
-  is_packed = raw.read(2) == _GZIP
-  raw.seek(0)
-  return gzip.GzipFile(fileobj=raw) if is_packed else raw
 
 
 class _Bounded:

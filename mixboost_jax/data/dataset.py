@@ -5,12 +5,13 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from mixboost_jax import files
+from mixboost_jax.data import pictures
 from mixboost_jax.data.stored import StoredLabels, StoredPictures
 
 Pictures = UInt8[np.ndarray, "N H W C"] | UInt8[StoredPictures, "N H W C"]
@@ -39,9 +40,20 @@ class Split:
   def __len__(self) -> int:
     return len(self.labels)
 
-  def part(self, start: int, stop: int) -> "Split":
+  def part(self, start: int, stop: int | None) -> "Split":
     """Returns examples `start` to `stop` (without copying), which keep their ids."""
     return Split(self.images[start:stop], self.labels[start:stop], self.ids[start:stop])
+
+  def in_memory(self, *, place: str) -> "Split":
+    """Returns the same examples, read from their files; `place` is for messages.
+
+    Raises:
+      ValueError: if they do not fit into memory, or a picture is unreadable or of another shape.
+    """
+    if not isinstance(self.images, StoredPictures):
+      return self
+    pictures.check_size(len(self), self.images.picture_shape, place=place)
+    return Split(*self.images.read_all(), self.ids)
 
 
 def channel_mean(images: Pictures) -> tuple[float, ...]:
@@ -99,17 +111,7 @@ class Dataset:
 
 
 def make_split(images: np.ndarray, labels: Any, *, num_classes: int, place: str) -> Split:
-  """Checks what came out of a file and numbers the rows.
-
-  Args:
-    images: uint8[N, H, W, C] with 1 or 3 channels.
-    labels: should be N integers in [0, num_classes), as a list or an array.
-    num_classes: number of classes.
-    place: file or folder, for the message.
-
-  Raises:
-    ValueError: naming the place and what is wrong with it.
-  """
+  """Checks what came out of a file, and numbers the rows; a ValueError names the place."""
   if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
     raise ValueError(
       f"{place}: expected pictures uint8[N, H, W, 1 or 3], got {images.dtype}{list(images.shape)}."
@@ -133,11 +135,7 @@ def make_split(images: np.ndarray, labels: Any, *, num_classes: int, place: str)
 
 
 def as_text(name: Any, *, place: str) -> Any:
-  """Returns the name of a class as text if it is bytes, else unchanged.
-
-  Raises:
-    ValueError: if the bytes are not UTF-8.
-  """
+  """Returns the name of a class as text if it is bytes, which must be UTF-8, else unchanged."""
   if not isinstance(name, bytes):
     return name
   try:
@@ -147,19 +145,14 @@ def as_text(name: Any, *, place: str) -> Any:
 
 
 def check_class_names(names: Sequence[str], *, place: str) -> None:
-  """Checks that classes can be told apart, and that reports can name them.
-
-  Raises:
-    ValueError: if there is one class only, two have one name, or a name is no text.
-  """
+  """Raises a ValueError unless classes can be told apart, and reports can name them."""
   if len(names) < 2:
     found = f"only {names[0]!r}" if names else "none"
     raise ValueError(
       f"{place}: expected at least 2 classes to tell apart, got {found}; add pictures of another "
       "class, or check which folder or file config.data.dir names."
     )
-  if not all(map(files.is_text, names)):
-    wrong = next(name for name in names if not files.is_text(name))
+  for wrong in (name for name in names if not files.is_text(name)):
     raise ValueError(f"{place}: expected class names in UTF-8, got {wrong!r}; rename it.")
   if len(set(names)) < len(names):
     twice = [name for name, n in collections.Counter(names).items() if n > 1][:3]
@@ -169,29 +162,8 @@ def check_class_names(names: Sequence[str], *, place: str) -> None:
     )
 
 
-class Wanted(NamedTuple):
-  """What is asked of a set of picture files."""
-
-  image_size: int = 0
-  """Side in px to resize to; 0: all must have one size."""
-  train_examples: int = 0
-  """Use the first so many; 0: all."""
-  test_examples: int = 0
-  test_margin: int = 0
-  """Of test pictures, see `pictures.decode`."""
-
-  def by_split(self) -> tuple[tuple[str, int, int], tuple[str, int, int]]:
-    """Returns the option's name, the number and the margin, for training and for test pictures."""
-    train = ("train_examples", self.train_examples, 0)
-    return train, ("test_examples", self.test_examples, self.test_margin)
-
-
 def num_wanted(available: int, wanted: int, *, field: str, place: str) -> int:
-  """Returns how many examples to read: `wanted`, or all of them if that is 0.
-
-  Raises:
-    ValueError: if the split is smaller than what the config asks for.
-  """
+  """Returns how many examples to use: `wanted`, or all of them if that is 0."""
   if wanted > available:
     raise ValueError(
       f"config.data.{field}={wanted}: {place} has only {available}; ask for at most that many, "
@@ -213,11 +185,8 @@ def assemble(
 ) -> Dataset:
   """Holds the validation part out of `train` and returns the data set.
 
-  `place` is where it comes from, for messages; the title if empty.
-
-  Raises:
-    ValueError: if nothing would be left to train on, the splits differ in picture shape, or the
-      class names are not good.
+  `place` is where it comes from, for messages; the title if empty. A ValueError says if nothing
+  would be left to train on, the splits differ in picture shape, or the class names are not good.
   """
   place = place or title
   check_class_names(class_names, place=place)
@@ -227,16 +196,15 @@ def assemble(
       f"config.data.validation_examples={validation_examples}: {title} has {len(train)} training "
       "examples, so nothing is left to train on; hold out fewer."
     )
-  if train.images.shape[1:] != test.images.shape[1:]:
+  one, other = (list(split.images.shape[1:]) for split in (train, test))
+  if one != other:
     raise ValueError(
-      f"{place}: training pictures are {list(train.images.shape[1:])} but test pictures "
-      f"{list(test.images.shape[1:])}; set config.data.image_size to resize both."
+      f"{place}: training pictures are {one} but test pictures {other}; set "
+      "config.data.image_size to resize both."
     )
   validation = train.part(kept, len(train)) if validation_examples else None
-  train = train.part(0, kept)
-  mean = channel_mean(train.images)
-  names = tuple(class_names)
-  images = train.images
+  train, names = train.part(0, kept), tuple(class_names)
+  mean, images = channel_mean(train.images), train.images
   fingerprint = images.source.fingerprint if isinstance(images, StoredPictures) else ""
   return Dataset(name, title, source, names, train, validation, test, mean, fingerprint)
 

@@ -34,19 +34,16 @@ class Batch(NamedTuple):
   ids: Any
 
 
-_UNIT = np.float32(
-  1 / 255
-)  # XLA turns x / 255 into this product; the host does the same, bit for bit
-
+_UNIT = np.float32(1 / 255)
+"""XLA turns x / 255 into this product; the host does the same, bit for bit."""
 PADDING_ID = -1
 """Id of the rows that fill up the last batch."""
 
 
 def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
   """Copies a split to the devices of `sharding` (replicated: every device can take any example)."""
-  return DeviceSplit(
-    *(place(values, sharding) for values in (split.images, split.labels, split.ids))
-  )
+  images, labels, ids = (place(x, sharding) for x in (split.images, split.labels, split.ids))
+  return DeviceSplit(images, labels, ids)
 
 
 def place(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -67,12 +64,7 @@ def epoch_order(key: PRNGKey, num_examples: int) -> Int32[Array, " N"]:
 
 
 def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
-  """Returns the examples at these positions, pictures as float32 in [0, 1].
-
-  Args:
-    split: on the device.
-    indices: each in [0, N).
-  """
+  """Returns the examples at these positions, each in [0, N), pictures as float32 in [0, 1]."""
   rows = (jnp.take(values, indices, axis=0, mode="clip") for values in split)
   return to_unit(DeviceSplit(*rows))
 
@@ -85,19 +77,16 @@ def to_unit(split: DeviceSplit) -> Batch:
 def padded_batches(
   split: Split, batch_size: int, *, multiple_of: int = 1
 ) -> Iterator[tuple[Batch, Float[np.ndarray, " B"]]]:
-  """Yields all examples once, in order, in batches of one shape.
+  """Yields all examples once, in order, in batches of one shape, in host memory.
 
   Args:
-    split: in host memory.
+    split: whose examples may stay in their files.
     batch_size: examples per batch, rounded up to a multiple of `multiple_of`.
     multiple_of: number of devices that share a batch.
 
   Yields:
-    A batch in host memory and the weight of each row: 1, or 0 for the black pictures with label 0
-    and id -1 that fill up the last batch. The weights of all batches sum to `len(split)`.
-
-  Raises:
-    ValueError: if a number is below 1.
+    A batch and the weight of each row: 1, or 0 for the black pictures with label 0 and id -1 that
+    fill up the last batch. The weights of all batches sum to `len(split)`.
   """
   if batch_size < 1 or multiple_of < 1:
     raise ValueError(
@@ -112,15 +101,11 @@ def _padded_batches(split: Split, size: int) -> Iterator[tuple[Batch, np.ndarray
     part = split.part(start, start + size)
     missing = size - len(part)
     images = part.images.astype(np.float32) * _UNIT
-    rows = Batch(
-      _fill_up(images, missing, 0),
-      _fill_up(np.asarray(part.labels), missing, 0),
-      _fill_up(part.ids, missing, PADDING_ID),
-    )
-    yield rows, _fill_up(np.ones(len(part), np.float32), missing, 0)
+    columns = (images, 0), (np.asarray(part.labels), 0), (part.ids, PADDING_ID)
+    filled = (_fill_up(values, missing, value) for values, value in columns)
+    yield Batch(*filled), _fill_up(np.ones(len(part), np.float32), missing, 0)
 
 
 def _fill_up(values: np.ndarray, missing: int, value: int) -> np.ndarray:
-  if not missing:
-    return values
-  return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1), constant_values=value)
+  padding = [(0, missing)] + [(0, 0)] * (values.ndim - 1)
+  return np.pad(values, padding, constant_values=value) if missing else values

@@ -28,16 +28,8 @@ def fetch(
   """Downloads `url` to `target` unless the right file is there already.
 
   The bytes go to `target` + ".part", which a later call takes up again where it stopped; the file
-  gets its name only after its checksum was found right.
-
-  Args:
-    url: https address of the file; http is for a server on this very machine.
-    target: file to make; its folder is made if needed.
-    md5: checksum in hexadecimal.
-    progress: called now and then.
-
-  Returns:
-    `target`.
+  gets its name only after its checksum, in hexadecimal, was found right. An http address may only
+  be on this very machine. Returns `target`.
 
   Raises:
     ValueError: if the server cannot be reached, the connection ends early (what came is kept), the

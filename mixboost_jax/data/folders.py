@@ -18,8 +18,8 @@ from jaxtyping import UInt8
 
 from mixboost_jax import files
 from mixboost_jax.data import arrays, dataset, pictures, places
-from mixboost_jax.data.dataset import Split, Wanted, check_class_names, make_split, num_wanted
-from mixboost_jax.data.stored import StoredPictures, shape_of
+from mixboost_jax.data.dataset import Split, check_class_names
+from mixboost_jax.data.stored import StoredPictures
 
 TRAIN_FOLDERS = ("train", "training")
 """Names of split folders, in any case. A folder so named that holds no folders is a class."""
@@ -40,29 +40,24 @@ class Listing:
 def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
   """Returns the training files, the test files and the class names, without opening a picture.
 
-  Raises:
-    ValueError: if the folder holds no such tree, one split of two, or only one class; or a split
-      would be empty.
+  A ValueError says if there is no such tree, one split of two, only one class, or an empty split.
   """
   found = _split_roots(root)
-  if found is not None:
-    train_root, test_root = found
+  train_root, test_root = found or (root, root)
+  if found:
     train_names, test_names = (_names(place, all_full=True) for place in found)
   else:
     names = _names(root)
     train_names = [name for name in names if not dataset.is_test(name)]
     test_names = [name for name in names if dataset.is_test(name)]
-    train_root = test_root = root
   class_names = sorted({_class_of(name) for name in train_names})
   unknown = sorted({_class_of(name) for name in test_names} - set(class_names))
   if unknown:
     raise ValueError(
       f"{test_root}: classes {', '.join(unknown[:5])} have no training pictures under {train_root}."
     )
-  for split_root, names, what in (
-    (train_root, train_names, "training"),
-    (test_root, test_names, "test"),
-  ):
+  splits = ((train_root, train_names, "training"), (test_root, test_names, "test"))
+  for split_root, names, what in splits:
     if not names:
       raise ValueError(
         f"{split_root}: no {what} pictures at CLASS/FILE ({', '.join(pictures.SUFFIXES)}); "
@@ -72,7 +67,7 @@ def list_files(root: pathlib.Path) -> tuple[Listing, Listing, tuple[str, ...]]:
   number = {name: i for i, name in enumerate(class_names)}
   train, test = (
     Listing(split_root, tuple(names), tuple(number[_class_of(name)] for name in names))
-    for split_root, names in ((train_root, train_names), (test_root, test_names))
+    for split_root, names, _ in splits
   )
   return train, test, tuple(class_names)
 
@@ -105,11 +100,7 @@ def _split_roots(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None
 
 
 def _both(names: Sequence[str], root: pathlib.Path) -> tuple[str, str]:
-  """Returns the training and the test folder among these, "" for none.
-
-  Raises:
-    ValueError: if two differ in nothing but their case.
-  """
+  """Returns the training and the test folder among these, "" for none."""
   folded = {name.lower(): name for name in names}
   if len(folded) < len(names):
     raise ValueError(f"{root}: expected one folder of a name, got {', '.join(names)}; rename one.")
@@ -126,56 +117,40 @@ def _holds_folders(folder: str) -> bool:
     return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-  return entry.name.lower().endswith(pictures.SUFFIXES) and not entry.name.startswith(".")
+def open_splits(
+  root: pathlib.Path, *, image_size: int = 0, test_margin: int = 0
+) -> tuple[Split, Split, tuple[str, ...]]:
+  """Returns both splits, whose pictures (in colour) stay in their files, and the class names.
 
-
-def read(root: pathlib.Path, wanted: Wanted) -> tuple[Split, Split, tuple[str, ...]]:
-  """Reads both splits (as colour pictures) and the class names.
-
-  Raises:
-    ValueError: naming the file or folder and the remedy.
+  Without an `image_size` it is that of the first picture, which all others must have. A ValueError
+  names the file or folder and the remedy.
   """
-  *listings, class_names = list_files(root)
-  train, test = (
-    _read_split(listing, *asked, wanted.image_size, len(class_names))
-    for listing, asked in zip(listings, wanted.by_split(), strict=True)
-  )
-  return train, test, class_names
+  train, test, class_names = list_files(root)
+  return open_listing(train, image_size), open_listing(test, image_size, test_margin), class_names
 
 
-def open_splits(root: pathlib.Path, wanted: Wanted) -> tuple[Split, Split, tuple[str, ...]]:
-  """Returns what `read` returns, but the pictures stay in their files.
-
-  Without a wanted size it is that of the first picture, which all others must have.
-
-  Raises:
-    ValueError: see `read`.
-  """
-  *listings, class_names = list_files(root)
-  train, test = (
-    _open_split(listing, *asked, wanted.image_size)
-    for listing, asked in zip(listings, wanted.by_split(), strict=True)
-  )
-  return train, test, class_names
+def open_listing(listing: Listing, image_size: int, margin: int = 0) -> Split:
+  """Returns the pictures of a listing, in colour, which stay in their files."""
+  rows = np.arange(len(listing.names), dtype=np.int32)
+  stored = StoredPictures(FolderSource(listing), rows, image_size=image_size, margin=margin)
+  return Split(stored, np.asarray(listing.labels, np.int32), rows)
 
 
-def _open_split(listing: Listing, field: str, wanted: int, margin: int, image_size: int) -> Split:
-  source = FolderSource(listing)
-  count = num_wanted(len(source), wanted, field=field, place=str(listing.root))
-  rows = np.arange(count, dtype=np.int32)
-  shape = (image_size, image_size, 3) if image_size else shape_of(source, 0)
-  stored = StoredPictures(source, rows, shape, resize=bool(image_size), margin=margin)
-  return Split(stored, np.asarray(listing.labels[:count], np.int32), rows)
+def read_pictures(
+  found: Sequence[pathlib.Path], *, num_channels: int, image_size: int, place: str
+) -> np.ndarray:
+  """Reads pictures that have no classes into uint8[N, image_size, image_size, num_channels]."""
+  pictures.check_size(len(found), (image_size, image_size, num_channels), place=place)
+  listing = Listing(pathlib.Path(), tuple(map(str, found)), (0,) * len(found))
+  source = FolderSource(listing, num_channels)
+  return np.asarray(StoredPictures(source, np.arange(len(found)), image_size=image_size))
 
 
 class FolderSource:
   """The files of a listing, one row each; see `stored.Source`."""
 
-  num_channels = 3
-
-  def __init__(self, listing: Listing):
-    self._listing = listing
+  def __init__(self, listing: Listing, num_channels: int = 3):
+    self._listing, self.num_channels = listing, num_channels
     names = "\n".join(listing.names).encode("utf-8", "surrogateescape")
     digest = hashlib.blake2b(names, digest_size=8).hexdigest()
     self.fingerprint = f"{len(listing.names)} files {digest}"
@@ -183,10 +158,13 @@ class FolderSource:
   def __len__(self) -> int:
     return len(self._listing.names)
 
-  def read(self, row: int) -> tuple[bytes, int]:
-    """Returns a file and its label."""
+  def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+    """Returns the file and the label of each row."""
+    return [(self._file(row), self._listing.labels[row]) for row in rows]
+
+  def _file(self, row: int) -> bytes:
     try:
-      return pictures.read_file(self.name(row)), self._listing.labels[row]
+      return pictures.read_file(self.name(row))
     except ValueError as error:
       if not isinstance(error.__cause__, OSError):
         raise
@@ -220,29 +198,12 @@ def _files(folder: str, prefix: str) -> Iterator[str]:
   for entry in os.scandir(folder):
     if entry.is_dir(follow_symlinks=False):
       yield from _files(entry.path, f"{prefix}{entry.name}/")
-    elif _is_picture(entry):
+    elif entry.name.lower().endswith(pictures.SUFFIXES) and not entry.name.startswith("."):
       yield f"{prefix}{entry.name}"
 
 
 def _class_of(name: str) -> str:
   return name.partition("/")[0]
-
-
-def _read_split(
-  listing: Listing, field: str, wanted: int, margin: int, image_size: int, num_classes: int
-) -> Split:
-  place = str(listing.root)
-  count = num_wanted(len(listing.names), wanted, field=field, place=place)
-  images = pictures.read_all(
-    lambda rows: [pictures.read_file(listing.root / listing.names[i]) for i in rows],
-    count,
-    num_channels=3,
-    image_size=image_size,
-    name_of=lambda i: str(listing.root / listing.names[i]),
-    place=place,
-    margin=margin,
-  )
-  return make_split(images, listing.labels[:count], num_classes=num_classes, place=place)
 
 
 def read_mixing_images(
@@ -272,16 +233,11 @@ def read_mixing_images(
   found = _list(root, place)
   stored = (cache or default_cache()) / f"{_digest(found, size, num_channels)}.npy"
   shape = (len(found), size, size, num_channels)
-  if (kept := _load(stored, shape)) is not None:
-    return kept
-  images = pictures.read_all(
-    lambda rows: [pictures.read_file(found[i]) for i in rows],
-    len(found),
-    num_channels=num_channels,
-    image_size=size,
-    name_of=lambda i: str(found[i]),
-    place=place,
-  )
+  with contextlib.suppress(ValueError):
+    kept = arrays.open_npy(stored)
+    if kept.shape == shape and kept.dtype == np.uint8:
+      return np.array(kept)
+  images = read_pictures(found, num_channels=num_channels, image_size=size, place=place)
   with contextlib.suppress(OSError):
     files.make_folder(stored.parent)
     with files.replacing(stored) as temporary, open(temporary, "wb") as file:
@@ -319,11 +275,3 @@ def _digest(files: list[pathlib.Path], size: int, num_channels: int) -> str:
     facts = file.stat()
     state.update(f"\n{file.absolute()} {facts.st_size} {facts.st_mtime_ns}".encode())
   return state.hexdigest()[:24]
-
-
-def _load(stored: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
-  try:
-    images = arrays.open_npy(stored)
-  except ValueError:
-    return None
-  return np.array(images) if images.shape == shape and images.dtype == np.uint8 else None

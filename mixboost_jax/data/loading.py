@@ -10,9 +10,7 @@ from jaxtyping import Int
 
 from mixboost_jax import files, registry, schema
 from mixboost_jax.data import arrays, cifar, download, folders, pictures, places, records, shapes
-from mixboost_jax.data.dataset import Dataset, Split, Wanted, assemble, num_wanted
-
-Splits = tuple[Split, Split, tuple[str, ...]]
+from mixboost_jax.data.dataset import Dataset, Split, assemble, num_wanted
 
 SHAPES_TRAIN = 10_000
 """Training examples of `shapes` if the config asks for all."""
@@ -25,18 +23,14 @@ SHAPES_VARIANTS = {"agreeing": None, "neutral": 0.1, "conflicting": 0.0}
 
 
 def load(settings: schema.Data) -> Dataset:
-  """Reads (or draws) the data set of a config.
-
-  Args:
-    settings: the resolved `data` section.
+  """Reads (or draws) the data set of the resolved `data` section.
 
   Raises:
     ValueError: if the data is missing, damaged, too large, or not what the config says; the
       message names the place and the remedy. Files that stay where they are (`data.stream`) may
       prove damaged later, with the same message.
   """
-  reader = registry.lookup(READERS, settings.name, field="config.data.name")
-  dataset = reader(settings)
+  dataset = registry.lookup(READERS, settings.name, field="config.data.name")(settings)
   if not settings.outliers:
     return dataset
   if dataset.is_streamed:
@@ -44,12 +38,8 @@ def load(settings: schema.Data) -> Dataset:
       f"config.data.outliers={settings.outliers}: pictures of {dataset.title} stay in their files, "
       "where none can be changed; use config.data.stream=off, or no outliers."
     )
-  train = plant(
-    dataset.train,
-    num=settings.outliers,
-    noise=settings.outlier_noise,
-    num_classes=dataset.num_classes,
-  )
+  noise, num_classes = settings.outlier_noise, dataset.num_classes
+  train = plant_outliers(dataset.train, num=settings.outliers, noise=noise, num_classes=num_classes)
   return dataclasses.replace(dataset, train=train)
 
 
@@ -62,9 +52,6 @@ def load_shapes_variant(settings: schema.Data, variant: str) -> Split:
     settings: of which `texture_agreement` and `test_examples` count.
     variant: "agreeing" (as trained), "neutral" (texture carries no information) or "conflicting"
       (never the texture of the class).
-
-  Raises:
-    ValueError: if the variant is unknown.
   """
   agreement = registry.lookup(SHAPES_VARIANTS, variant, field="variant of shapes")
   agreement = settings.texture_agreement if agreement is None else agreement
@@ -113,12 +100,17 @@ def _load_cifar(settings: schema.Data) -> Dataset:
         "--out=DIR, then --config.data.dir=DIR; or --config.data.dir=DIR_OR_ARCHIVE at once",
       ),
     )
-  train, test, names = _read_cifar(found, layout)
+  if found.form == "raw":
+    train, test, names = cifar.read(found.path, layout)
+  else:
+    read = arrays.read if found.form == "arrays" else records.open_splits
+    train, test, names = read(found.path)
   if len(names) != layout.num_classes or train.images.shape[1:] != (cifar.SIZE, cifar.SIZE, 3):
     raise ValueError(
       f"{found.path}: expected {layout.num_classes} classes of {cifar.SIZE}x{cifar.SIZE}x3 "
       f"pictures, got {len(names)} of {list(train.images.shape[1:])}; this is not {layout.title}."
     )
+  train, test = (split.in_memory(place=str(found.path)) for split in (train, test))
   official = _is_official(found, layout, train, test)
   note = cifar.note_of(layout, train, test, official=official)
   return _from_files(settings, layout.title, train, test, names, path=found.path, note=note)
@@ -141,14 +133,6 @@ def _is_official(
   return True
 
 
-def _read_cifar(found: cifar.Found, layout: cifar.Layout) -> Splits:
-  if found.form == "arrays":
-    return arrays.read(found.path)
-  if found.form == "records":
-    return records.read(found.path, Wanted())
-  return cifar.read(found.path, layout)
-
-
 def _load_tfds(settings: schema.Data) -> Dataset:
   folder = records.find(settings.tfds_name, places.places_of(settings))
   if folder is None:
@@ -166,7 +150,7 @@ def _load_tfds(settings: schema.Data) -> Dataset:
         "--name=NAME",
       ),
     )
-  splits = _read_or_open(settings, folder, records.read, records.open_splits)
+  splits = records.open_splits(folder, **_sizes(settings))
   return _from_files(settings, settings.tfds_name, *splits, path=folder)
 
 
@@ -179,26 +163,12 @@ def _load_folder(settings: schema.Data) -> Dataset:
       looked_for=("train/CLASS/FILE with test/CLASS/FILE, or CLASS/FILE (.png, .jpg, ...)",),
       remedies=("give an existing folder: --config.data.dir=DIR",),
     )
-  splits = _read_or_open(settings, path, folders.read, folders.open_splits)
+  splits = folders.open_splits(path, **_sizes(settings))
   return _from_files(settings, path.name, *splits, path=path)
 
 
-def _read_or_open(
-  settings: schema.Data,
-  path: pathlib.Path,
-  read: Callable[..., Splits],
-  open_splits: Callable[..., Splits],
-) -> Splits:
-  """Reads a set of picture files into memory, or leaves it where it is, as `data.stream` says."""
-  wanted = Wanted(
-    settings.image_size, settings.train_examples, settings.test_examples, settings.test_margin
-  )
-  if settings.stream != "off":
-    train, test, names = open_splits(path, wanted)
-    small = all(pictures.fits(len(split), split.images.shape[1:]) for split in (train, test))
-    if settings.stream == "on" or not small:
-      return train, test, names
-  return read(path, wanted)
+def _sizes(settings: schema.Data) -> dict[str, int]:
+  return {"image_size": settings.image_size, "test_margin": settings.test_margin}
 
 
 def _load_arrays(settings: schema.Data) -> Dataset:
@@ -228,19 +198,24 @@ def _from_files(
   note: str = "",
 ) -> Dataset:
   note = settings.note or note
-  num_train = num_wanted(
-    len(train), settings.train_examples, field="train_examples", place=f"{path}, training split"
-  )
-  num_test = num_wanted(
-    len(test), settings.test_examples, field="test_examples", place=f"{path}, test split"
-  )
+  splits = []
+  for split, field, what in (
+    (train, "train_examples", "training"),
+    (test, "test_examples", "test"),
+  ):
+    place = f"{path}, {what} split"
+    part = split.part(0, num_wanted(len(split), getattr(settings, field), field=field, place=place))
+    splits.append((part, place))
+  small = all(pictures.fits(len(part), part.images.shape[1:]) for part, _ in splits)
+  if settings.stream == "off" or (settings.stream == "auto" and small):
+    splits = [(part.in_memory(place=place), place) for part, place in splits]
   return assemble(
     name=f"{settings.name} ({note})" if note else settings.name,
     title=f"{title} ({note})" if note else title,
     source="files",
     class_names=class_names,
-    train=train.part(0, num_train),
-    test=test.part(0, num_test),
+    train=splits[0][0],
+    test=splits[1][0],
     validation_examples=settings.validation_examples,
     place=str(path),
   )
@@ -256,12 +231,8 @@ def _fixed_size(settings: schema.Data, height: int, width: int) -> None:
     )
 
 
-def rows(num_examples: int, *, num: int) -> Int[np.ndarray, " num"]:
-  """Returns which rows of the training split are outliers; a larger `num` contains a smaller one.
-
-  Raises:
-    ValueError: if there are not so many examples.
-  """
+def outlier_rows(num_examples: int, *, num: int) -> Int[np.ndarray, " num"]:
+  """Returns which training rows are outliers; those of a larger `num` contain a smaller one's."""
   if num > num_examples:
     raise ValueError(
       f"config.data.outliers={num}: more than the {num_examples} pictures to train on."
@@ -269,23 +240,17 @@ def rows(num_examples: int, *, num: int) -> Int[np.ndarray, " num"]:
   return np.random.default_rng(0).permutation(num_examples)[:num]
 
 
-def plant(split: Split, *, num: int, noise: float, num_classes: int) -> Split:
+def plant_outliers(split: Split, *, num: int, noise: float, num_classes: int) -> Split:
   """Returns the split with noise on `num` pictures and a random wrong label for each.
 
   That shows what a network remembers pictures by.
 
   Paper: Cheng et al. 2021, arXiv:2106.10938, Sec. 4 (50 to 300 pictures with negligible noise and
   random labels).
-
   Deviation: the paper's labels are random; here never the true one, so that all are outliers.
-
-  Args:
-    split: training pictures.
-    num: how many become outliers.
-    noise: standard deviation of the added noise, in units of [0, 1].
-    num_classes: number of classes.
+  `noise` is the standard deviation of what is added, in units of [0, 1].
   """
-  chosen = rows(len(split), num=num)
+  chosen = outlier_rows(len(split), num=num)
   images, labels = np.array(split.images), np.array(split.labels)
   for row in chosen:
     draw = np.random.default_rng((1, int(split.ids[row])))

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes, resizes and stacks picture files with Pillow; no TensorFlow, no OpenCV."""
 
-import concurrent.futures
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ MAX_BYTES = 8 * 2**30
 MAX_CLASSES = 2**17
 """More than any set has (ImageNet-21k: 21,841), and than a network could tell apart."""
 _MAX_FILE_BYTES = 2**28
-_CHUNK = 256  # pictures decoded ahead
 _LONGEST = 16  # times the shorter side; the middle is kept of anything longer
 
 Window = Callable[[int, int], tuple[int, int, int, int]]
@@ -60,16 +58,7 @@ def decode(
 
 
 def normalise(raw: bytes, *, image_size: int, place: str) -> bytes:
-  """Returns a colour PNG or JPEG file: the same bytes if they are one and keep their size.
-
-  Args:
-    raw: see `decode`.
-    image_size: see `decode`.
-    place: see `decode`.
-
-  Raises:
-    ValueError: see `decode`.
-  """
+  """Returns a colour PNG or JPEG file: the same bytes if they are one and keep their size."""
   picture = open_picture(raw, place=place)
   resized = image_size and picture.size != (image_size, image_size)
   if picture.format in ("PNG", "JPEG") and picture.mode == "RGB" and not resized:
@@ -77,37 +66,20 @@ def normalise(raw: bytes, *, image_size: int, place: str) -> bytes:
   return encode_png(decode(raw, num_channels=3, image_size=image_size, place=place))
 
 
-def size_of(raw: bytes, *, place: str) -> tuple[int, int]:
-  """Returns height and width of a picture file.
-
-  Raises:
-    ValueError: see `decode`.
-  """
-  picture = open_picture(raw, place=place)
-  return picture.height, picture.width
-
-
 def read_file(file: str | os.PathLike) -> bytes:
-  """Returns the content of a picture file.
-
-  Raises:
-    ValueError: if it cannot be read, is no regular file, or is larger than any picture.
-  """
+  """Returns the content of a picture file, unless it is no regular one or larger than any."""
   try:
     return files.read_bytes(file, limit=_MAX_FILE_BYTES)
   except (OSError, ValueError) as error:
-    place = os.fspath(file)
-    raise ValueError(
-      f"{place}: not a readable picture ({files.reason(error)}); remove or replace it."
-    ) from error
+    raise _unreadable(os.fspath(file), files.reason(error)) from error
+
+
+def _unreadable(place: str, reason: str) -> ValueError:
+  return ValueError(f"{place}: not a readable picture ({reason}); remove or replace it.")
 
 
 def open_picture(raw: bytes, *, place: str) -> Any:
-  """Returns the decoded Pillow image.
-
-  Raises:
-    ValueError: see `decode`.
-  """
+  """Returns the decoded Pillow image; errors as of `decode`."""
   from PIL import Image
 
   try:
@@ -119,9 +91,7 @@ def open_picture(raw: bytes, *, place: str) -> Any:
     reason = files.reason(error)
     if isinstance(error, Image.UnidentifiedImageError):
       reason = f"no {', '.join(FORMATS)} file, whatever its name says"
-    raise ValueError(
-      f"{place}: not a readable picture ({reason}); remove or replace it."
-    ) from error
+    raise _unreadable(place, reason) from error
   if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
     raise ValueError(f"{place}: {picture.mode} pixels; expected 8 bits per channel.")
   return picture
@@ -164,57 +134,6 @@ def encode_png(image: np.ndarray) -> bytes:
   return buffer.getvalue()
 
 
-def read_all(
-  load: Callable[[range], Sequence[bytes]],
-  count: int,
-  *,
-  num_channels: int,
-  image_size: int,
-  name_of: Callable[[int], str],
-  place: str,
-  margin: int = 0,
-) -> np.ndarray:
-  """Reads pictures 0 to count - 1 into one array, after checking that it fits into memory.
-
-  Args:
-    load: returns the files of a range of pictures.
-    count: number of pictures, at least 1.
-    num_channels: see `decode`.
-    image_size: see `decode`.
-    name_of: what to call picture i in a message.
-    place: what is being read.
-    margin: see `decode`.
-
-  Raises:
-    ValueError: if a picture is unreadable, the pictures differ in shape, or they take more memory
-      than `MAX_BYTES`.
-  """
-
-  def decode_one(i: int, raw: bytes) -> np.ndarray:
-    place = name_of(i)
-    return decode(raw, num_channels=num_channels, image_size=image_size, place=place, margin=margin)
-
-  first = decode_one(0, load(range(1))[0])
-  height, width, channels = first.shape
-  check_size(count, (height, width, channels), place=place)
-  images = np.empty((count, *first.shape), np.uint8)
-  with concurrent.futures.ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-    for start in range(0, count, _CHUNK):
-      rows = range(start, min(start + _CHUNK, count))
-      for i, image in zip(rows, pool.map(decode_one, rows, load(rows)), strict=True):
-        if image.shape != first.shape:
-          raise ValueError(
-            f"{place}: pictures of different shapes: {name_of(0)} is {_size(first.shape)}, "
-            f"{name_of(i)} is {_size(image.shape)}; set config.data.image_size to resize all."
-          )
-        images[i] = image
-  return images
-
-
-def _size(shape: Sequence[int]) -> str:
-  return "x".join(map(str, shape))
-
-
 class TooLargeError(ValueError):
   """A set does not fit in memory."""
 
@@ -225,23 +144,12 @@ def fits(num_examples: int, shape: tuple[int, int, int]) -> bool:
 
 
 def check_size(num_examples: int, shape: tuple[int, int, int], *, place: str) -> None:
-  """Checks that a split of pictures of this shape may be loaded at once.
-
-  Args:
-    num_examples: pictures to be read.
-    shape: height, width, channels of one, after resizing.
-    place: what is being read, for the message.
-
-  Raises:
-    TooLargeError: with the estimate and what to change.
-  """
-  height, width, channels = shape
-  needed = num_examples * height * width * channels
+  """Raises a TooLargeError, with the estimate and the remedy, if a split may not be held."""
   if not fits(num_examples, shape):
     raise TooLargeError(
-      f"{place}: {num_examples} pictures of {height}x{width}x{channels} need "
-      f"{needed / 2**30:.1f} GiB in memory, more than the limit of {MAX_BYTES / 2**30:g} GiB; "
-      "set config.data.image_size smaller, or config.data.train_examples and test_examples to "
-      "use a part; sets of picture files (folder, tfds) are streamed with "
-      "config.data.stream='auto'."
+      f"{place}: {num_examples} pictures of {'x'.join(map(str, shape))} need "
+      f"{num_examples * math.prod(shape) / 2**30:.1f} GiB in memory, more than the limit of "
+      f"{MAX_BYTES / 2**30:g} GiB; set config.data.image_size smaller, or "
+      "config.data.train_examples and test_examples to use a part; sets of picture files (folder, "
+      "tfds) are streamed with config.data.stream='auto'."
     )

@@ -8,6 +8,10 @@ from collections.abc import Iterable, Sequence
 from mixboost_jax import schema
 
 VARIABLE = "MIXBOOST_DATA_DIR"
+_WITHOUT_FILES = (
+  "without files: --config.data.name=shapes, the procedural set "
+  "(python -m mixboost_jax.main --config=configs/demo.py)"
+)
 
 
 class MissingDataError(ValueError):
@@ -47,11 +51,7 @@ def missing(
 ) -> MissingDataError:
   """Returns the error that says where was looked, for what, and what to do about it.
 
-  Args:
-    settings: what the config asked for.
-    title: name of the set in prose.
-    looked_for: what would have done, at each place.
-    remedies: complete sentences or commands, most useful first.
+  `looked_for`: what would have done, at each place; `remedies`: sentences, most useful first.
   """
   lines = [f"{title}: no data found (config.data.name={settings.name!r}).", "Looked for"]
   lines += [f"  - {pattern}" for pattern in looked_for]
@@ -60,16 +60,8 @@ def missing(
   if not settings.dir:
     lines += [f"(config.data.dir is empty; ${VARIABLE} would come first.)"]
   lines += ["What to do:"]
-  lines += [f"  - {remedy}" for remedy in (*remedies, no_download_remedy())]
+  lines += [f"  - {remedy}" for remedy in (*remedies, _WITHOUT_FILES)]
   return MissingDataError("\n".join(lines))
-
-
-def no_download_remedy() -> str:
-  """Returns the way to go on without any files."""
-  return (
-    "without files: --config.data.name=shapes, the procedural set "
-    "(python -m mixboost_jax.main --config=configs/demo.py)"
-  )
 
 
 def _state(path: pathlib.Path) -> str:

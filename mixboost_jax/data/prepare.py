@@ -26,7 +26,7 @@ import numpy as np
 
 from mixboost_jax import files
 from mixboost_jax.data import cifar, download, folders, pictures, records
-from mixboost_jax.data.dataset import Split, Wanted
+from mixboost_jax.data.dataset import Split
 
 FORMATS = ("array_record", "npy")
 CIFAR_VERSION = "3.0.2"  # of the TFDS sets with the same features, so that TFDS finds ours by name
@@ -45,7 +45,7 @@ def prepare_cifar(
   url: str = "",
   log: Log = print,
 ) -> pathlib.Path:
-  """Writes `out/name` from the python archive, its extracted folder, or a download.
+  """Writes `out/name` and returns it; nothing is left half-written.
 
   Args:
     name: "cifar10" or "cifar100".
@@ -55,12 +55,6 @@ def prepare_cifar(
     fetch: download the official archive into `out` (if it is not there).
     url: where from; the authors' page if empty. The checksum is that of the official archive.
     log: called with lines for the user.
-
-  Returns:
-    The new folder.
-
-  Raises:
-    ValueError: naming what is wrong; nothing is left half-written.
   """
   layout = cifar.LAYOUTS[name]
   if fetch == (source is not None):
@@ -79,14 +73,19 @@ def prepare_cifar(
     if file_format == "npy":
       write_npy(folder, train, test, names)
     else:
-      splits = {
-        "train": examples_of(train, "train"),
-        "test": examples_of(test, "test"),
-      }
-      _write_records(folder, splits, name, CIFAR_VERSION, names, (32, 32, 3), layout.title)
+      folder = folder / CIFAR_VERSION
+      folder.mkdir()
+      write_records(
+        folder,
+        {"train": examples_of(train, "train"), "test": examples_of(test, "test")},
+        name=name,
+        version=CIFAR_VERSION,
+        class_names=names,
+        image_shape=(32, 32, 3),
+        description=layout.title,
+      )
     if is_official:
-      target = folder if file_format == "npy" else folder / CIFAR_VERSION
-      (target / cifar.SEAL).write_text(cifar.seal(train, test) + "\n")
+      (folder / cifar.SEAL).write_text(cifar.seal(train, test) + "\n")
   log(f"done: {out / name}; use it with --config.data.name={name} --config.data.dir={out}")
   return out / name
 
@@ -100,7 +99,7 @@ def prepare_folder(
   image_size: int = 0,
   log: Log = print,
 ) -> pathlib.Path:
-  """Writes `out/name` from a picture folder as described in `folders`.
+  """Writes `out/name` from a picture folder (see `folders`) and returns it; never a half.
 
   Args:
     source: the picture folder.
@@ -109,30 +108,35 @@ def prepare_folder(
     file_format: one of FORMATS; array_record is written picture by picture, at any size of the set.
     image_size: side in px to resize to; 0: PNG and JPEG files are kept byte for byte.
     log: called with lines for the user.
-
-  Returns:
-    The new folder.
-
-  Raises:
-    ValueError: naming what is wrong; nothing is left half-written.
   """
   if not source.is_dir():
     raise ValueError(f"{source}: no such folder.")
   name = name or re.sub(r"[^a-z0-9_]+", "_", source.absolute().name.lower()).strip("_")
-  check_name(name)
+  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    raise ValueError(
+      f"name {name!r}: expected lower-case letters, digits and _, starting with a letter."
+    )
   with new_folder(out / name) as folder:
     train, test, names = folders.list_files(source)
     log(f"writing {len(train.names)} training and {len(test.names)} test pictures as {file_format}")
     if file_format == "npy":
-      write_npy(folder, *folders.read(source, Wanted(image_size=image_size)))
+      *splits, _ = folders.open_splits(source, image_size=image_size)
+      one, other = (split.in_memory(place=str(source)) for split in splits)
+      write_npy(folder, one, other, names)
     else:
-      splits = {
-        "train": _examples(train, "train", image_size),
-        "test": _examples(test, "test", image_size),
-      }
-      shape = (image_size or None, image_size or None, 3)
-      title = f"Pictures of {len(names)} classes"
-      _write_records(folder, splits, name, FOLDER_VERSION, names, shape, title)
+      (folder / FOLDER_VERSION).mkdir()
+      write_records(
+        folder / FOLDER_VERSION,
+        {
+          "train": _examples(train, "train", image_size),
+          "test": _examples(test, "test", image_size),
+        },
+        name=name,
+        version=FOLDER_VERSION,
+        class_names=names,
+        image_shape=(image_size or None, image_size or None, 3),
+        description=f"Pictures of {len(names)} classes",
+      )
   use = (
     f"--config.data.name=npz --config.data.dir={out / name}"
     if file_format == "npy"
@@ -153,11 +157,7 @@ def _raw_place(source: pathlib.Path, layout: cifar.Layout) -> pathlib.Path:
 
 
 def _verdict(path: pathlib.Path, layout: cifar.Layout, is_official: bool) -> str:
-  """Returns what the checksums say about a raw copy.
-
-  Raises:
-    ValueError: for an archive that is not the official one: it is damaged or something else.
-  """
+  """Says what the checksums do about a raw copy; an archive must be the official one."""
   if is_official:
     return f"{path}: official {layout.title}, MD5 verified"
   if not path.is_dir():
@@ -179,32 +179,6 @@ class Example(NamedTuple):
   label: int
 
 
-def _write_records(
-  folder: pathlib.Path,
-  splits: dict[str, Iterator[Example]],
-  name: str,
-  version: str,
-  class_names: Sequence[str],
-  image_shape: tuple[int | None, int | None, int],
-  description: str,
-) -> None:
-  """Writes one version and checks that every row can be found again."""
-  target = folder / version
-  target.mkdir()
-  written = write_records(
-    target,
-    splits,
-    name=name,
-    version=version,
-    class_names=class_names,
-    image_shape=image_shape,
-    description=description,
-  )
-  stored = records.count(target)
-  if stored != written:
-    raise ValueError(f"{target}: wrote {written} examples but found {stored}; is the disk full?")
-
-
 def _examples(listing: folders.Listing, split: str, image_size: int) -> Iterator[Example]:
   for name, label in zip(listing.names, listing.labels, strict=True):
     file = listing.root / name
@@ -214,13 +188,15 @@ def _examples(listing: folders.Listing, split: str, image_size: int) -> Iterator
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command line and returns its exit code."""
-  parser = argparse.ArgumentParser(
-    prog="python -m mixboost_jax.data.prepare",
-    description=(__doc__ or "").partition("\n")[0],
-  )
+
+  def path(text: str) -> pathlib.Path:
+    return pathlib.Path(text).expanduser()
+
+  about = (__doc__ or "").partition("\n")[0]
+  parser = argparse.ArgumentParser("python -m mixboost_jax.data.prepare", description=about)
   parser.add_argument("name", choices=[*cifar.LAYOUTS, "folder"], help="what the source is")
-  parser.add_argument("--source", type=pathlib.Path, help="archive or folder")
-  parser.add_argument("--out", type=pathlib.Path, required=True, help="data folder to write to")
+  parser.add_argument("--source", type=path, help="archive or folder")
+  parser.add_argument("--out", type=path, required=True, help="data folder to write to")
   parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
   parser.add_argument("--download", action="store_true", help="cifar: fetch the official archive")
   parser.add_argument("--url", default="", help="cifar: fetch it from here instead")
@@ -233,24 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if not is_folder and (options.set_name or options.image_size):
     parser.error(f"{options.name} knows neither --name nor --image_size")
   signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # clean up first
+  common = {"source": options.source, "out": options.out, "file_format": options.format}
   try:
     if is_folder:
-      prepare_folder(
-        source=options.source.expanduser(),
-        out=options.out.expanduser(),
-        name=options.set_name,
-        file_format=options.format,
-        image_size=options.image_size,
-      )
+      prepare_folder(**common, name=options.set_name, image_size=options.image_size)
     else:
-      prepare_cifar(
-        options.name,
-        source=options.source and options.source.expanduser(),
-        out=options.out.expanduser(),
-        file_format=options.format,
-        fetch=options.download,
-        url=options.url,
-      )
+      prepare_cifar(options.name, **common, fetch=options.download, url=options.url)
   except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
@@ -264,25 +228,11 @@ SHARD_BYTES = 512 * 2**20
 """An array_record file is closed once it holds this much."""
 
 
-def check_name(name: str) -> None:
-  """Checks that a word can name a TFDS set and its files.
-
-  Raises:
-    ValueError: if not.
-  """
-  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-    raise ValueError(
-      f"name {name!r}: expected lower-case letters, digits and _, starting with a letter."
-    )
-
-
 @contextlib.contextmanager
 def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a hidden folder beside `target` that becomes `target` if the block ends well.
 
-  Raises:
-    ValueError: if `target` exists and is not an empty folder, or cannot be written; then, as after
-      any error or interruption of the block, nothing is left behind.
+  After an error or interruption nothing is left. `target` must be missing, or an empty folder.
   """
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
     raise ValueError(f"{target}: exists and is not empty; choose another --out or delete it.")
@@ -331,8 +281,10 @@ def write_records(
   class_names: Sequence[str],
   image_shape: tuple[int | None, int | None, int],
   description: str,
-) -> dict[str, int]:
+) -> None:
   """Writes the folder of one version of a TFDS set, features `id`, `image` and `label`.
+
+  Every row is found again before this returns.
 
   Args:
     folder: empty; gets the files of this version.
@@ -342,9 +294,6 @@ def write_records(
     class_names: one per label.
     image_shape: height, width (None: they differ) and channels.
     description: what it is and where it comes from.
-
-  Returns:
-    Number of examples by split.
   """
   import tensorflow_datasets as tfds
   from etils import epath
@@ -385,7 +334,9 @@ def write_records(
     supervised_keys=("image", "label"),
     description=description,
   )
-  return {info.name: info.num_examples for info in infos}
+  written, stored = {i.name: i.num_examples for i in infos}, records.count(folder)
+  if stored != written:
+    raise ValueError(f"{folder}: wrote {written} examples but found {stored}; is the disk full?")
 
 
 def _write_shards(
@@ -395,27 +346,24 @@ def _write_shards(
   from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
   lengths: list[int] = []
-  total, writer = 0, None
+  total, in_shard, writer = 0, 0, None
   try:
     for record in serialized:
-      if writer is None:
+      if writer is None or in_shard >= SHARD_BYTES:
+        if writer is not None:
+          writer.close()
         path = folder / f"{stem}-{len(lengths):05d}"
-        writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+        writer, in_shard = array_record_module.ArrayRecordWriter(str(path), "group_size:1"), 0
         lengths.append(0)
-        in_shard = 0
       writer.write(record)
       lengths[-1] += 1
       in_shard += len(record)
       total += len(record)
-      if in_shard >= SHARD_BYTES:
-        writer.close()
-        writer = None
   finally:
     if writer is not None:
       writer.close()
   for i in range(len(lengths)):
-    path = folder / f"{stem}-{i:05d}"
-    path.rename(folder / f"{path.name}-of-{len(lengths):05d}")
+    (folder / f"{stem}-{i:05d}").rename(folder / f"{stem}-{i:05d}-of-{len(lengths):05d}")
   return lengths, total
 
 

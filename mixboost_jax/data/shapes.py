@@ -14,7 +14,7 @@ texture as a periodic tile with values in [0, 1], a blend between two colours.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -34,33 +34,7 @@ EXTENT = 1.5
 """A table spans [-EXTENT, EXTENT]; outlines reach to about 1 (`y` points down)."""
 PERIOD = 16.0
 """Side of a tile in pixels of a picture."""
-CLASS_NAMES = (
-  "disk",
-  "ring",
-  "square",
-  "triangle",
-  "star",
-  "cross",
-  "crescent",
-  "heart",
-  "hourglass",
-  "arrow",
-)
-
-TEXTURE_NAMES = (
-  "horizontal stripes",
-  "vertical stripes",
-  "diagonal stripes",
-  "checks",
-  "dots",
-  "mesh",
-  "plain",
-  "speckle",
-  "zigzag",
-  "wide stripes",
-)
-
-NUM_CLASSES = len(CLASS_NAMES)
+NUM_CLASSES = 10
 SEED = 0
 """Root of the published set: the pictures do not change with the seed of a training run."""
 _CHUNK = 500  # pictures per compiled call: one shape, one compilation
@@ -96,14 +70,12 @@ def generate(ids: Int[np.ndarray, " N"], *, texture_agreement: float, seed: int 
   tables = (jnp.asarray(distance_tables()), jnp.asarray(tiles()))
   agreement = jnp.float32(texture_agreement)
   images = np.empty((len(ids), SIZE, SIZE, 3), np.uint8)
-  pending: list[tuple[int, jax.Array]] = []
-  for start in range(0, len(ids), _CHUNK):
-    chunk = ids[start : start + _CHUNK]
-    padded = np.resize(chunk, _CHUNK)
-    pending.append((start, _draw(key, jnp.asarray(padded), agreement, *tables)))
-  for start, drawn in pending:
-    stop = min(start + _CHUNK, len(ids))
-    images[start:stop] = np.asarray(drawn)[: stop - start]
+  chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
+  drawn = [
+    _draw(key, jnp.asarray(np.resize(chunk, _CHUNK)), agreement, *tables) for chunk in chunks
+  ]
+  for i, (chunk, pictures) in enumerate(zip(chunks, drawn, strict=True)):
+    images[i * _CHUNK :][: len(chunk)] = np.asarray(pictures)[: len(chunk)]
   return Split(images, (ids % NUM_CLASSES).astype(np.int32), ids)
 
 
@@ -133,8 +105,7 @@ class _Draws:
     """Returns the next numbers, between `low` and `high` (one for all, or per last axis)."""
     size = math.prod(shape)
     values, self._left = self._left[:size].reshape(shape), self._left[size:]
-    bounds = (jnp.broadcast_to(jnp.array(bound, jnp.float32), shape) for bound in (low, high))
-    bottom, top = bounds
+    bottom, top = (jnp.broadcast_to(jnp.array(b, jnp.float32), shape) for b in (low, high))
     return bottom + values * (top - bottom)
 
   def choose(self, *shape: int, start: int = 0) -> Int[Array, "..."]:
@@ -224,13 +195,7 @@ def _paint(picture: Array, cover: Plane, blend: Plane, light: Array, dark: Array
 
 
 def polygon_distance(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
-  """Returns the signed distance to a closed polygon.
-
-  Args:
-    x: coordinates, any shape.
-    y: coordinates, same shape.
-    corners: float[n, 2], in order around the polygon.
-  """
+  """Returns the signed distance of points to a closed polygon, corners float[n, 2] in order."""
   distance = np.full(x.shape, np.inf)
   inside = np.zeros(x.shape, bool)
   for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
@@ -262,15 +227,24 @@ def _heart() -> np.ndarray:
   return np.stack([16 * np.sin(t) ** 3, -up - 2.5], axis=1) / 15.5
 
 
-def _arrow() -> np.ndarray:
-  corners = [(0, -1.1), (0.85, -0.1), (0.3, -0.1), (0.3, 1.05)]
-  corners += [(-0.3, 1.05), (-0.3, -0.1), (-0.85, -0.1)]
-  return np.array(corners)
-
-
-def _hourglass() -> np.ndarray:
-  corners = [(-0.85, -1), (0.85, -1), (0.16, 0), (0.85, 1), (-0.85, 1), (-0.16, 0)]
-  return np.array(corners)
+_SQUARE = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
+_HOURGLASS = [(-0.85, -1), (0.85, -1), (0.16, 0), (0.85, 1), (-0.85, 1), (-0.16, 0)]
+_ARROW = [(0, -1.1), (0.85, -0.1), (0.3, -0.1), (0.3, 1.05)]
+_ARROW += [(-0.3, 1.05), (-0.3, -0.1), (-0.85, -0.1)]
+Drawing = Callable[[np.ndarray, np.ndarray], np.ndarray]
+_OUTLINES: dict[str, Drawing] = {
+  "disk": lambda x, y: np.hypot(x, y) - 0.9,
+  "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.75) - 0.27,
+  "square": lambda x, y: polygon_distance(x, y, 0.8 * np.array(_SQUARE)),
+  "triangle": lambda x, y: polygon_distance(x, y + 0.15, _around(1.2, count=3)),
+  "star": lambda x, y: polygon_distance(x, y, _around(1.2, 0.48, count=10)),
+  "cross": lambda x, y: polygon_distance(x, y, _cross(0.33)),
+  "crescent": lambda x, y: np.maximum(np.hypot(x - 0.15, y) - 1.05, 0.85 - np.hypot(x - 0.75, y)),
+  "heart": lambda x, y: polygon_distance(x, y, _heart()),
+  "hourglass": lambda x, y: polygon_distance(x, y, np.array(_HOURGLASS)),
+  "arrow": lambda x, y: polygon_distance(x, y, np.array(_ARROW)),
+}
+CLASS_NAMES = tuple(_OUTLINES)
 
 
 @functools.cache
@@ -278,20 +252,7 @@ def distance_tables() -> np.ndarray:
   """Returns float32[10, RESOLUTION, RESOLUTION] signed distances in the order of CLASS_NAMES."""
   axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION * 2 * EXTENT - EXTENT
   x, y = np.meshgrid(axis, axis)
-  radius = np.hypot(x, y)
-  tables = {
-    "disk": radius - 0.9,
-    "ring": np.abs(radius - 0.75) - 0.27,
-    "square": polygon_distance(x, y, 0.8 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])),
-    "triangle": polygon_distance(x, y + 0.15, _around(1.2, count=3)),
-    "star": polygon_distance(x, y, _around(1.2, 0.48, count=10)),
-    "cross": polygon_distance(x, y, _cross(0.33)),
-    "crescent": np.maximum(np.hypot(x - 0.15, y) - 1.05, 0.85 - np.hypot(x - 0.75, y)),
-    "heart": polygon_distance(x, y, _heart()),
-    "hourglass": polygon_distance(x, y, _hourglass()),
-    "arrow": polygon_distance(x, y, _arrow()),
-  }
-  return np.stack([tables[name] for name in CLASS_NAMES]).astype(np.float32)
+  return np.stack([outline(x, y) for outline in _OUTLINES.values()]).astype(np.float32)
 
 
 def _bands(phase: np.ndarray) -> np.ndarray:
@@ -306,23 +267,28 @@ def _speckle(cells: int) -> np.ndarray:
   return np.kron(light.reshape(cells, cells), np.ones((side, side)))
 
 
+def _wave(x: np.ndarray) -> np.ndarray:
+  return np.sin(6 * np.pi * x)
+
+
+_TEXTURES: dict[str, Drawing] = {
+  "horizontal stripes": lambda x, y: _bands(4 * y),
+  "vertical stripes": lambda x, y: _bands(4 * x),
+  "diagonal stripes": lambda x, y: _bands(3 * (x + y)),
+  "checks": lambda x, y: np.clip(0.5 + 1.5 * _wave(x) * _wave(y), 0, 1),
+  "dots": lambda x, y: np.clip(0.5 + 1.2 * (_wave(x) + _wave(y) - 0.8), 0, 1),
+  "mesh": lambda x, y: np.clip(0.5 + 2.5 * (np.maximum(_wave(x), _wave(y)) - 0.75), 0, 1),
+  "plain": lambda x, y: np.full_like(x, 0.5),
+  "speckle": lambda x, y: _speckle(8),
+  "zigzag": lambda x, y: _bands(4 * y + 1.2 * np.abs((3 * x) % 1 - 0.5)),
+  "wide stripes": lambda x, y: _bands(2 * y),
+}
+TEXTURE_NAMES = tuple(_TEXTURES)
+
+
 @functools.cache
 def tiles() -> np.ndarray:
   """Returns float32[10, RESOLUTION, RESOLUTION] in the order of TEXTURE_NAMES."""
   axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION  # of one period
   x, y = np.meshgrid(axis, axis)
-  wave_x, wave_y = np.sin(6 * np.pi * x), np.sin(6 * np.pi * y)
-  fold = np.abs((3 * x) % 1 - 0.5)
-  patterns = {
-    "horizontal stripes": _bands(4 * y),
-    "vertical stripes": _bands(4 * x),
-    "diagonal stripes": _bands(3 * (x + y)),
-    "checks": np.clip(0.5 + 1.5 * wave_x * wave_y, 0, 1),
-    "dots": np.clip(0.5 + 1.2 * (wave_x + wave_y - 0.8), 0, 1),
-    "mesh": np.clip(0.5 + 2.5 * (np.maximum(wave_x, wave_y) - 0.75), 0, 1),
-    "plain": np.full_like(x, 0.5),
-    "speckle": _speckle(8),
-    "zigzag": _bands(4 * y + 1.2 * fold),
-    "wide stripes": _bands(2 * y),
-  }
-  return np.stack([patterns[name] for name in TEXTURE_NAMES]).astype(np.float32)
+  return np.stack([texture(x, y) for texture in _TEXTURES.values()]).astype(np.float32)

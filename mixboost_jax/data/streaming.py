@@ -37,35 +37,34 @@ class Request(NamedTuple):
 class _Part(NamedTuple):
   """Columns of a batch that lie on one device (or on several), on the host."""
 
-  columns: slice
   images: np.ndarray
   labels: np.ndarray
   ids: np.ndarray
+
+
+Started = tuple[tuple[int, ...], dict[int, _Part], list[concurrent.futures.Future]]
+"""Shape of a request, its parts by their first column, and who fills them."""
 
 
 class Decoder:
   """Turns requests into arrays on the devices; `start` and `finish` let several overlap."""
 
   def __init__(self, split: Split, sharding: jax.sharding.Sharding, *, threads: int = 0):
-    """Starts the threads.
+    """Starts the threads (0: one per core) that decode pictures of a split in files.
 
-    Args:
-      split: whose pictures stay in their files.
-      sharding: of arrays [A, M, ...], whose second axis is split over the devices.
-      threads: that decode; 0: one per core.
+    `sharding` is of arrays [A, M, ...], whose second axis is split over the devices.
     """
     self._split, self._sharding = split, sharding
     self._pool = concurrent.futures.ThreadPoolExecutor(num_threads(threads), "decode")
 
-  def start(self, request: Request) -> tuple[tuple[int, ...], list[_Part], list[Any]]:
+  def start(self, request: Request) -> Started:
     """Hands a request to the threads."""
-    shape = request.places.shape
-    parts, jobs = [], []
+    shape, parts, jobs = request.places.shape, {}, []
     for columns in self._own_columns(shape):
       places = request.places[:, columns]
       images = np.empty((*places.shape, *self._split.images.shape[1:]), np.uint8)
-      part = _Part(columns, images, np.empty(places.shape, np.int32), self._split.ids[places])
-      parts.append(part)
+      part = _Part(images, np.empty(places.shape, np.int32), self._split.ids[places])
+      parts[columns.start] = part
       for row, column in np.ndindex(*places.shape):
         number = row * shape[1] + columns.start + column
         window = request.windows[number] if request.windows else None
@@ -73,7 +72,7 @@ class Decoder:
         jobs.append(self._pool.submit(self._decode, part, (row, column), place, window))
     return shape, parts, jobs
 
-  def finish(self, started: tuple[tuple[int, ...], list[_Part], list[Any]]) -> DeviceSplit:
+  def finish(self, started: Started) -> DeviceSplit:
     """Waits for a request and returns its examples as uint8[A, M, H, W, C], int32[A, M] (twice).
 
     Raises:
@@ -82,14 +81,12 @@ class Decoder:
     shape, parts, jobs = started
     for job in jobs:
       job.result()
-    by_start = {part.columns.start: part for part in parts}
 
     def place(name: str) -> jax.Array:
-      sample = getattr(parts[0], name)
-      full = (*shape, *sample.shape[2:])
+      full = (*shape, *getattr(next(iter(parts.values())), name).shape[2:])
       indices = self._sharding.addressable_devices_indices_map(full)
       pieces = [
-        jax.device_put(getattr(by_start[index[1].start or 0], name), device)
+        jax.device_put(getattr(parts[index[1].start or 0], name), device)
         for device, index in indices.items()
         if index is not None
       ]
@@ -124,13 +121,7 @@ class Ahead:
   """
 
   def __init__(
-    self,
-    decoder: Decoder,
-    request: Callable[[int], Request],
-    *,
-    first: int,
-    last: int,
-    ahead: int,
+    self, decoder: Decoder, request: Callable[[int], Request], *, first: int, last: int, ahead: int
   ):
     """Starts decoding.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mixboost_jax import augment, files, keys, metrics
 from mixboost_jax.array_types import Image, PRNGKey
-from mixboost_jax.data import arrays, dataset, pictures, records
+from mixboost_jax.data import arrays, dataset, folders, pictures, records
 from mixboost_jax.evaluate import _numbers
 from mixboost_jax.evaluate._examples import Examples, Unit
 from mixboost_jax.evaluate._kind import Curves, Family, Kind
@@ -137,14 +137,7 @@ def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) ->
     )
   named = {file.relative_to(path).as_posix(): file for file in found}
   chosen = [named[name] for name in dataset.shuffled(list(named))[:limit]]
-  return pictures.read_all(
-    lambda rows: [pictures.read_file(chosen[i]) for i in rows],
-    len(chosen),
-    num_channels=channels,
-    image_size=height,
-    name_of=lambda i: str(chosen[i]),
-    place=str(path),
-  )
+  return folders.read_pictures(chosen, num_channels=channels, image_size=height, place=str(path))
 
 
 def _from_records(
@@ -156,16 +149,13 @@ def _from_records(
       f"evaluate.ood_dirs: {folder}: expected square known pictures to resize to, got "
       f"{height}x{width}; give an .npy file instead."
     )
-  stored = records.count(folder)
-  split = next((name for name in (*records.TEST_SPLITS, "train") if name in stored), "")
-  part, _ = records.read_split(folder, split, stop=limit, image_size=height)
-  if part.images.shape[-1] == channels:
-    return np.asarray(part.images)
-  if part.images.shape[-1] != 1:
+  part, _ = records.open_split(folder, *records.TEST_SPLITS, "train", image_size=height)
+  images = part.part(0, limit).in_memory(place=str(folder)).images
+  if images.shape[-1] not in (1, channels):
     raise ValueError(
-      f"evaluate.ood_dirs: {folder}: expected {channels} channels, got {part.images.shape[-1]}."
+      f"evaluate.ood_dirs: {folder}: expected {channels} channels, got {images.shape[-1]}."
     )
-  return np.repeat(np.asarray(part.images), channels, axis=-1)
+  return np.repeat(np.asarray(images), channels // images.shape[-1], axis=-1)
 
 
 def _from_array(path: pathlib.Path, image_shape: tuple[int, ...], limit: int) -> np.ndarray:

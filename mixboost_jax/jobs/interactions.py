@@ -342,7 +342,7 @@ def of_outliers(item: Run, logits_fn: LogitsFn, measure: Measure) -> list[dict[s
     measure: see `Measure`.
   """
   split, wanted = item.dataset.train, item.settings.data.outliers
-  rows = loading.rows(len(split), num=wanted)
+  rows = loading.outlier_rows(len(split), num=wanted)
   is_outlier = np.isin(np.arange(len(split)), rows)
   found = []
   for kind in (is_outlier, ~is_outlier):

@@ -29,15 +29,16 @@ def cifar_contents(name: str, *, rows: int = 4) -> dict[str, dict]:
   """Returns what each file of a small copy unpickles to."""
   layout = cifar.LAYOUTS[name]
   rng = np.random.default_rng(3)
+  train, test, meta = layout.files
   contents = {}
-  for file in (*layout.train_files, layout.test_file):
+  for file in (*train, test):
     data = rng.integers(0, 256, size=(rows, 3072), dtype=np.uint8)
     labels = [int(y) for y in rng.integers(0, layout.num_classes, size=rows)]
     contents[file] = {b"data": data, layout.labels_key.encode(): labels}
     if name == "cifar100":
       contents[file][b"coarse_labels"] = [0] * rows
   names = [f"class {i}".encode() for i in range(layout.num_classes)]
-  contents[layout.meta_file] = {layout.names_key.encode(): names}
+  contents[meta] = {layout.names_key.encode(): names}
   return contents
 
 
@@ -100,7 +101,8 @@ def expected():
         images[..., channel] = data[:, 1024 * channel : 1024 * (channel + 1)].reshape(-1, 32, 32)
       return images, labels
 
-    return join(layout.train_files), join([layout.test_file])
+    train, test, _ = layout.files
+    return join(train), join([test])
 
   return make
 

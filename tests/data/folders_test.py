@@ -95,14 +95,13 @@ def test_names_of_classes_are_text(settings, write_pictures):
     data.load(settings(name="folder", dir=root))
 
 
-@pytest.mark.parametrize("stream", ["off", "on"])
-def test_a_pipe_is_no_picture(settings, write_pictures, stream):
+def test_a_pipe_is_no_picture(settings, write_pictures):
   root = write_pictures("train/a", "train/b", "test/a", count=1)
   os.mkfifo(root / "train/a/pipe.png")
   with pytest.raises(
     ValueError, match=r"pipe.png: not a readable picture \(expected a regular fil"
   ):
-    np.asarray(data.load(settings(name="folder", dir=root, stream=stream)).train.images)
+    data.load(settings(name="folder", dir=root))
 
 
 def test_plain_folders_are_split_by_name(settings, write_pictures):
@@ -260,9 +259,8 @@ def test_png_keeps_every_byte():
 
 
 @pytest.mark.parametrize("kind", ["EPS", "GIF", "TIFF", "PPM", "ICO"])
-@pytest.mark.parametrize("stream", ["off", "on"])
 def test_what_is_in_a_file_decides_not_its_name(
-  settings, write_pictures, tmp_path, monkeypatch, kind, stream
+  settings, write_pictures, tmp_path, monkeypatch, kind
 ):
   """EPS would start Ghostscript, whose place a stand-in takes here."""
   called = tmp_path / "called"
@@ -273,7 +271,7 @@ def test_what_is_in_a_file_decides_not_its_name(
   root = write_pictures("train/a", "train/b", "test/a", count=1)
   Image.new("RGB", (8, 8)).save(root / "train/a/x.png", kind)
   with pytest.raises(ValueError, match=r"x.png: not a readable picture \(no PNG, JPEG, BMP, WEBP"):
-    np.asarray(data.load(settings(name="folder", dir=root, stream=stream)).train.images)
+    data.load(settings(name="folder", dir=root))
   assert not called.exists()
 
 
@@ -340,7 +338,7 @@ def test_a_second_read_decodes_nothing_and_a_changed_folder_is_read_anew(
   cache = tmp_path / "cache"
   first = read(tree, cache)
   with monkeypatch.context() as patch:
-    patch.setattr(folders.pictures, "read_all", None)
+    patch.setattr(folders.pictures, "decode", None)
     np.testing.assert_array_equal(read(tree, cache), first)
   Image.new("RGB", (36, 36), "red").save(tree / "z.png")
   again = read(tree, cache)

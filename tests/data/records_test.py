@@ -90,6 +90,12 @@ def test_a_test_split_without_labels_is_no_test_split(settings, write, stream):
   assert np.asarray(dataset.train.images)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
+def test_labels_that_are_no_class_are_refused(settings, write):
+  root = write({"train": 3, "test": 1}, unlabelled="train")
+  with pytest.raises(ValueError, match=r"\(train\), row 0: labels must lie in \[0, 3\).*got -1"):
+    data.load(settings(name="tfds", tfds_name="dots", dir=root))
+
+
 def test_the_newest_version_wins(write):
   write({"train": 2}, version="9.0.0")
   root = write({"train": 2}, version="10.0.0")
@@ -120,7 +126,7 @@ def test_grey_pictures_stay_grey(settings, write):
 def test_mixed_sizes_need_image_size(settings, write):
   root = write({"train": 4, "test": 2}, sizes=(6, 9))
   with pytest.raises(
-    ValueError, match=r"row 0 is 6x6x3, .*row 1 is 9x9x3; set config.data.image_size"
+    ValueError, match=r"row 1 is 9x9x3, those before it are 6x6x3; set config.data.image_size"
   ):
     data.load(settings(name="tfds", tfds_name="dots", dir=root))
   dataset = data.load(settings(name="tfds", tfds_name="dots", dir=root, image_size=3))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mixboost_jax.data import pictures, prepare, released
-from mixboost_jax.data.released import records, trees
+from mixboost_jax.data.released import cifar, trees
 
 ROWS = 4
 LABELS = np.array([3, 1, 4, 1], np.uint8)
@@ -266,7 +266,7 @@ def test_the_order_in_which_tfds_stores_rows():
 
   hasher = hashing.Hasher("test")
   wanted = sorted(range(40), key=hasher.hash_key)
-  assert records.published_rows(40).tolist() == wanted
+  assert cifar.published_rows(40).tolist() == wanted
   assert wanted != sorted(wanted)
 
 
@@ -285,7 +285,7 @@ def test_prepared_records(tmp_path):
   content = json.loads(kept.read_text())
   kept.write_text(json.dumps({**content, "disableShuffling": True}))
   unit = next(u for u in opened.units if u.corruption == "fog")
-  assert opened.load(unit).labels.tolist() == records.published_rows(3).tolist()
+  assert opened.load(unit).labels.tolist() == cifar.published_rows(3).tolist()
   with pytest.raises(ValueError, match="tfds build cifar10_corrupted --config=speckle_noise_1"):
     released.open_set("cifar10_corrupted", tmp_path)
   info = tmp_path / "cifar10_corrupted" / "fog_3" / "1.0.0" / "dataset_info.json"
@@ -302,7 +302,7 @@ def write_config(root, config, value):
   raw = pictures.encode_png(np.full((32, 32, 3), value, np.uint8))
   prepare.write_records(
     folder,
-    {"test": [prepare.Example(f"{i}", raw, int(i)) for i in records.published_rows(3)]},
+    {"test": [prepare.Example(f"{i}", raw, int(i)) for i in cifar.published_rows(3)]},
     name="cifar10_corrupted",
     version="1.0.0",
     class_names=[str(i) for i in range(10)],

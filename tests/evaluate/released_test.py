@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mixboost_jax import corruptions, data, evaluate
-from mixboost_jax.data import dataset, folders
+from mixboost_jax.data import folders
 from mixboost_jax.data.released import trees
 from mixboost_jax.evaluate import _released
 from mixboost_jax.report import groups as groups_lib
@@ -111,7 +111,7 @@ def imagenet(tmp_path, monkeypatch):
       image.save(place / name, "PNG")
   published = tmp_path / "published"
   published.mkdir()
-  train, test, names = folders.read(tmp_path / "own", dataset.Wanted(image_size=8))
+  train, test, names = folders.open_splits(tmp_path / "own", image_size=8)
   assert names == WNIDS
   own = data.Dataset("folder", "Own", "files", names, train, None, test, (0.5,) * 3)
   return own, tmp_path / "own" / "val", published

@@ -296,7 +296,7 @@ def test_windows_are_those_of_the_compiled_augmentation(folder):
   compiled = jax.jit(augmentation.training_augmentation(run, resident, mesh))
   stored = data.load(run.data).train.images
   for row in rows:
-    raw, _ = stored.source.read(int(row))
+    ((raw, _),) = stored.source.read([int(row)])
     whole = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"), np.float32)[None] / 255
     theirs, _ = compiled(each[row : row + 1], jnp.asarray(whole), labels[:1])
     np.testing.assert_allclose(ours[row], theirs[0], atol=1.6 / 255)

@@ -6,22 +6,23 @@ The order of pictures is by a hash of WNID/FILE (any beginning is a fair sample 
 the same under every corruption. Films of -P come in the order of the pictures they are made of.
 """
 
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mixboost_jax import files
 from mixboost_jax.corruptions import SEVERITIES as LEVELS
-from mixboost_jax.data import arrays, dataset, pictures
+from mixboost_jax.data import arrays, dataset, folders, pictures
 from mixboost_jax.data.dataset import Split
 from mixboost_jax.data.released.units import (
+  AGAIN,
   SEVERITIES,
-  Opened,
+  ReleasedSet,
   ReleasedUnit,
   Request,
-  known,
   units_of,
 )
 
@@ -32,106 +33,85 @@ CATEGORIES = ("blur", "digital", "extra", "noise", "validation", "weather")
 FILMS = (".mp4", ".npy")
 
 
-def open_corrupted(request: Request) -> Opened:
+def open_corrupted(request: Request) -> ReleasedSet:
   """Opens ImageNet-C or ImageNet-C-bar: CORRUPTION/SEVERITY/WNID/FILE."""
   corruptions = _corruption_folders(request)
-  places = {
+  found = {
     (name, severity): _severity_folder(request, corruptions[name], name, severity)
     for name, _ in request.wanted
     if name in corruptions
     for severity in SEVERITIES
   }
-  first = next((p for p in places.values() if p is not None), None)
+  places = {unit: place for unit, place in found.items() if place is not None}
+  first = next(iter(places.values()), None)
   wnids = class_names(request, first)
   for place in places.values():
-    if place is not None and wnids:
-      _check_classes(request, place, wnids, wnids)
+    _check_classes(request, place, wnids)
   names_of = _lister(wnids, pictures.SUFFIXES)
 
-  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+  def read(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     place = places[unit.corruption, unit.severity]
-    assert place is not None  # open_set has raised otherwise
     return _read(place, names_of(place), wnids, request.image_size, start, stop)
 
   num_rows = len(names_of(first)) if first is not None else 0
   units = units_of(request.wanted, SEVERITIES)
-  return Opened(units, load, num_classes=len(wnids), num_rows=num_rows)
+  return ReleasedSet(request.kind, request.title, units, read, len(wnids), num_rows)
 
 
-def open_renditions(request: Request) -> Opened:
+def open_renditions(request: Request) -> ReleasedSet:
   """Opens ImageNet-R: WNID/FILE with 200 of the 1,000 classes.
 
   Pictures have all sizes and are cut as ImageNet's test pictures are: resized to 8/7 of the wanted
   side (256 for 224), of which the middle is kept. Labels are numbers among the given wnids: all
   1,000, or these 200 alone.
   """
-  root = _inside(request.root, "imagenet-r")
+  root = request.inside("imagenet-r")
   present = _folders(root)
-  request.check.expect(
-    bool(request.wnids),
-    root,
-    expected=f"`wnids`, to know which of {NUM_CLASSES} classes the {len(present)} folders are",
-    got="none",
-    remedy="give a folder with one sub-folder per wnid (ImageNet's val), a file or a list",
-  )
+  wanted = f"`wnids`, to know which of {NUM_CLASSES} classes the {len(present)} folders are"
+  remedy = "give a folder with one sub-folder per wnid (ImageNet's val), a file or a list"
+  request.expect(bool(request.wnids), root, wanted, "none", remedy)
   wnids = class_names(request, None, counts=(NUM_CLASSES, RENDITION_CLASSES))
   unknown = sorted(set(present) - set(wnids)) if wnids else []
-  request.check.expect(
-    not unknown,
-    root,
-    expected=f"folders named like the {len(wnids)} wnids",
-    got=", ".join(unknown[:3]),
-    remedy="remove them, or check that `wnids` is the list of ImageNet-1k",
-  )
-  request.check.expect(
-    len(present) == RENDITION_CLASSES,
-    root,
-    expected=f"{RENDITION_CLASSES} class folders",
-    got=str(len(present)),
-    remedy="extract imagenet-r.tar again and point at the folder it makes",
-  )
-  number = {wnid: i for i, wnid in enumerate(wnids)}
+  wanted = f"folders named like the {len(wnids)} wnids"
+  remedy = "remove them, or check that `wnids` is the list of ImageNet-1k"
+  request.expect(not unknown, root, wanted, ", ".join(unknown[:3]), remedy)
+  wanted = f"{RENDITION_CLASSES} class folders"
+  remedy = "extract imagenet-r.tar again and point at the folder it makes"
+  request.expect(len(present) == RENDITION_CLASSES, root, wanted, len(present), remedy)
   names_of = _lister(wnids, pictures.SUFFIXES)
 
-  margin = round(request.image_size / 7)
-
-  def load(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
+  def read(unit: ReleasedUnit, start: int, stop: int | None) -> Split:
     del unit
-    names = names_of(root)
-    return _read(root, names, wnids, request.image_size, start, stop, margin=margin)
+    size = request.image_size
+    return _read(root, names_of(root), wnids, size, start, stop, margin=round(size / 7))
 
-  return Opened(
-    units=units_of(request.wanted, (0,)),
-    load=load,
+  return ReleasedSet(
+    request.kind,
+    request.title,
+    units_of(request.wanted, (0,)),
+    read,
     num_classes=len(wnids),
-    class_indices=tuple(number[wnid] for wnid in present if wnid in number),
     num_rows=len(names_of(root)),
+    class_indices=tuple(wnids.index(wnid) for wnid in present if wnid in wnids),
   )
 
 
-def open_films(request: Request) -> Opened:
+def open_films(request: Request) -> ReleasedSet:
   """Opens ImageNet-P: PERTURBATION/WNID/FILM, MP4 files or `.npy` arrays of their frames."""
   corruptions = _corruption_folders(request)
   wnids = class_names(request, next(iter(corruptions.values()), None))
   for place in corruptions.values():
-    if wnids:
-      _check_classes(request, place, wnids, wnids)
+    _check_classes(request, place, wnids)
   names_of = _lister(wnids, FILMS)
-  num_films = {name: len(names_of(place)) for name, place in corruptions.items()}
-  most = max(num_films.values(), default=0)
-  for name, count in num_films.items():
-    request.check.expect(
-      count == most > 0,
-      corruptions[name],
-      expected=f"{most or 'some'} films ({' or '.join(FILMS)}), as under other perturbations",
-      got=str(count),
-      remedy="extract the published archive again",
-    )
+  counts = {place: len(names_of(place)) for place in corruptions.values()}
+  most = max(counts.values(), default=0)
+  wanted = f"{most or 'some'} films ({' or '.join(FILMS)}), as under other perturbations"
+  for place, count in counts.items():
+    request.expect(count == most > 0, place, wanted, count)
 
-  def load(unit: ReleasedUnit, start: int, stop: int | None) -> np.ndarray:
+  def read(unit: ReleasedUnit, start: int, stop: int | None) -> np.ndarray:
     place = corruptions[unit.corruption]
-    names = names_of(place)[start:stop]
-    films = [decode_film(place / name) for name in names]
+    films = [decode_film(place / name) for name in names_of(place)[start:stop]]
     lengths = {film.shape for film in films}
     if len(lengths) != 1:
       raise ValueError(
@@ -139,12 +119,9 @@ def open_films(request: Request) -> Opened:
       )
     return np.stack(films)
 
-  return Opened(
-    units=units_of(request.wanted, (0,)),
-    load=load,
-    num_classes=len(wnids),
-    is_sequences=True,
-    num_rows=most,
+  units = units_of(request.wanted, (0,))
+  return ReleasedSet(
+    request.kind, request.title, units, read, len(wnids), num_rows=most, is_sequences=True
   )
 
 
@@ -153,86 +130,48 @@ def class_names(
 ) -> tuple[str, ...]:
   """Returns the wnids in alphabetical order, from the request or else from the class folders.
 
-  Args:
-    request: of which `wnids` is used.
-    place: with class folders, or None.
-    counts: how many there may be; empty: 1,000.
+  There may be `counts` of them (none: 1,000); `place` has the class folders, if there is one.
   """
-  counts = counts or (NUM_CLASSES,)
-  given = request.wnids
+  given, counts = request.wnids, counts or (NUM_CLASSES,)
   if isinstance(given, str | pathlib.Path):
-    source = pathlib.Path(given).expanduser()
-    if source.is_dir():
-      names = _folders(source)
-    elif source.is_file():
-      names = _words(request, source)
-    else:
-      request.check.expect(
-        False,
-        source,
-        expected="a folder of class folders, or a file with one wnid per line",
-        got="no such file",
-        remedy="give the path of ImageNet's validation folder",
-      )
+    place = pathlib.Path(given).expanduser()
+    names = _folders(place) if place.is_dir() else _words(request, place)
+    if names is None:
       return ()
-    place = source
-  elif given:
+  elif given or place is None:
     names = list(given)
   else:
-    names = _folders(place) if place is not None else []
+    names = _folders(place)
   if place is None and not given:
     return ()  # nothing to look into, which has been noted
-  request.check.expect(
-    len(set(names)) == len(names) and len(names) in counts,
-    place or "wnids",
-    expected=f"{' or '.join(map(str, counts))} different class names",
-    got=f"{len(names)} ({len(set(names))} different)",
-    remedy="extract the published archive again, or give `wnids`",
-  )
+  fine = len(set(names)) == len(names) and len(names) in counts
+  wanted = f"{' or '.join(map(str, counts))} different class names"
+  got, remedy = f"{len(names)} ({len(set(names))} different)", f"{AGAIN}, or give `wnids`"
+  request.expect(fine, place or "wnids", wanted, got, remedy)
   return tuple(sorted(names))
 
 
-def _words(request: Request, source: pathlib.Path) -> list[str]:
+def _words(request: Request, source: pathlib.Path) -> list[str] | None:
+  """Returns the words of a file; None after noting that it cannot be read."""
   try:
     return files.read_bytes(source, limit=2**20).decode().split()
   except (OSError, ValueError) as error:
-    request.check.expect(
-      False,
-      source,
-      expected="a text file with one wnid per line",
-      got=files.reason(error),
-      remedy="give the path of ImageNet's validation folder",
-    )
-    return []
+    wanted = "a folder of class folders, or a text file with one wnid per line"
+    remedy = "give the path of ImageNet's validation folder"
+    request.expect(False, source, wanted, files.reason(error), remedy)
+    return None
 
 
 def _corruption_folders(request: Request) -> dict[str, pathlib.Path]:
   """Finds every wanted corruption and notes those that are missing or do not belong here."""
-  root = _inside(request.root, request.title)
+  root = request.inside()
   present = {name: root / name for name in _folders(root)}
   for category in CATEGORIES:
     folder = present.pop(category, None)
     if folder is not None:
       present |= {name: folder / name for name in _folders(folder)}
-  for name in sorted(set(present) - known(request.kind)):
-    request.check.expect(
-      False,
-      present[name],
-      expected=f"only folders of {request.title} ({', '.join(sorted(known(request.kind)))})",
-      got=f"a folder called {name!r}",
-      remedy="move it elsewhere, or check that the path ends above the corruptions",
-    )
-  found = {}
-  for name, group in request.wanted:
-    if request.check.expect(
-      name in present,
-      root / name,
-      expected=f"a folder of the group {group!r}",
-      got="no such folder",
-      remedy="extract the published archive again, or leave the group out with groups=(...)",
-    ):
-      found[name] = present[name]
-  return found
+  request.expect_content(root, present, "a folder")
+  return {name: present[name] for name, _ in request.wanted if name in present}
 
 
 def _severity_folder(
@@ -242,33 +181,20 @@ def _severity_folder(
   names = [str(severity)]
   if request.kind == "imagenet_c_bar":
     names.append(f"{LEVELS['imagenet'][name][severity - 1]:.2f}")
-  for candidate in names:
-    if (folder / candidate).is_dir():
-      return folder / candidate
-  request.check.expect(
-    False,
-    folder,
-    expected=f"a folder {' or '.join(names)} for severity {severity}",
-    got=", ".join(_folders(folder)) or "nothing",
-    remedy="extract the published archive again",
-  )
-  return None
+  found = next((folder / one for one in names if (folder / one).is_dir()), None)
+  wanted = f"a folder {' or '.join(names)} for severity {severity}"
+  request.expect(found is not None, folder, wanted, ", ".join(_folders(folder)) or "nothing")
+  return found
 
 
-def _check_classes(
-  request: Request, place: pathlib.Path, wnids: Sequence[str], wanted: Sequence[str]
-) -> None:
-  present = set(_folders(place))
-  missing, unknown = sorted(set(wanted) - present), sorted(present - set(wnids))
-  found = [f"{len(missing)} missing ({missing[0]} ...)"] if missing else []
-  found += [f"{len(unknown)} unexpected ({unknown[0]} ...)"] if unknown else []
-  request.check.expect(
-    not found,
-    place,
-    expected=f"one folder for each of {len(wanted)} classes",
-    got=" and ".join(found),
-    remedy="extract the published archive again",
-  )
+def _check_classes(request: Request, place: pathlib.Path, wnids: Sequence[str]) -> None:
+  if not wnids:
+    return  # which has been noted
+  present, wanted = set(_folders(place)), set(wnids)
+  differ = {"missing": sorted(wanted - present), "unexpected": sorted(present - wanted)}
+  got = [f"{len(names)} {what} ({names[0]} ...)" for what, names in differ.items() if names]
+  wanted = f"one folder for each of {len(wnids)} classes"
+  request.expect(not got, place, wanted, " and ".join(got))
 
 
 def _read(
@@ -281,22 +207,13 @@ def _read(
   *,
   margin: int = 0,
 ) -> Split:
-  rows = range(len(names))[start:stop]
-  if not rows:
+  some = tuple(names[start:stop])
+  if not some:
     raise ValueError(f"{place}: no pictures in rows {start} to {stop} of {len(names)}.")
-  number: Mapping[str, int] = {wnid: i for i, wnid in enumerate(wnids)}
-  wanted = names[rows.start : rows.stop]
-  images = pictures.read_all(
-    lambda part: [pictures.read_file(place / wanted[i]) for i in part],
-    len(wanted),
-    num_channels=3,
-    image_size=image_size,
-    name_of=lambda i: str(place / wanted[i]),
-    place=str(place),
-    margin=margin,
-  )
-  labels = np.array([number[name.partition("/")[0]] for name in wanted], np.int32)
-  return Split(images, labels, np.arange(rows.start, rows.stop, dtype=np.int32))
+  number = {wnid: i for i, wnid in enumerate(wnids)}
+  labels = tuple(number[name.partition("/")[0]] for name in some)
+  split = folders.open_listing(folders.Listing(place, some, labels), image_size, margin)
+  return dataclasses.replace(split.in_memory(place=str(place)), ids=split.ids + np.int32(start))
 
 
 def _lister(wnids: Sequence[str], suffixes: Sequence[str]) -> Callable[[pathlib.Path], list[str]]:
@@ -324,20 +241,8 @@ def _folders(place: pathlib.Path) -> list[str]:
   return sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _inside(root: pathlib.Path, name: str) -> pathlib.Path:
-  return root / name if (root / name).is_dir() else root
-
-
 def decode_film(file: pathlib.Path) -> np.ndarray:
-  """Returns uint8[frames, H, W, 3] in RGB.
-
-  Args:
-    file: `.npy` (as saved by `numpy.save`), or a film for which `opencv-python-headless` must be
-      installed; this package does not ask for it.
-
-  Raises:
-    ValueError: if the file is damaged, or it is a film and there is no OpenCV.
-  """
+  """Returns uint8[frames, H, W, 3] in RGB of an `.npy` file or, where OpenCV is, of a film."""
   frames = arrays.open_npy(file) if file.suffix.lower() == ".npy" else _video(file)
   if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
     raise ValueError(
@@ -357,10 +262,7 @@ def _video(file: pathlib.Path) -> np.ndarray:
     ) from error
   film = cv2.VideoCapture(str(file))
   frames = []
-  while True:
-    more, frame = film.read()
-    if not more:
-      break
-    frames.append(frame[..., ::-1])  # stored as BGR
+  while (read := film.read())[0]:
+    frames.append(read[1][..., ::-1])  # stored as BGR
   film.release()
   return np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)

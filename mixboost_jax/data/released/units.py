@@ -3,13 +3,18 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from mixboost_jax.corruptions import BENCHMARK_NAMES, NAMES
+from mixboost_jax.data.dataset import Split
 
 BENCHMARK, EXTRA, BAR = "benchmark", "extra", "bar"
 SEVERITIES = (1, 2, 3, 4, 5)
+AGAIN = "extract the published archive again"
 MAX_REPORTED = 8
 """Problems listed in one message."""
 
@@ -44,54 +49,63 @@ class ReleasedUnit:
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
-  """What a reader found.
+class ReleasedSet:
+  """One released set whose files have been checked.
 
   Attributes:
-    units: in order.
-    load: `(unit, start, stop) -> Split`, or uint8 films.
-    num_classes: of the task.
-    class_indices: see `ReleasedSet`.
-    is_sequences: see `ReleasedSet`.
-    title: if it differs from that of the published set.
-    num_rows: see `ReleasedSet`.
+    kind: a key of `KINDS`.
+    title: name for reports; says so if the copy is smaller than the published set.
+    units: what can be loaded, in the order of the benchmark.
+    read: `(unit, start, stop) -> Split`, or uint8 films.
+    num_classes: how many classes a network for this set tells apart.
+    num_rows: pictures (films) in each unit.
+    class_indices: the classes that occur, if they are not all of them (ImageNet-R: 200 of 1,000;
+      compare the logits of these alone), else None.
+    is_sequences: whether units are films, for `load_films`.
   """
 
+  kind: str
+  title: str
   units: tuple[ReleasedUnit, ...]
-  load: Callable[[ReleasedUnit, int, int | None], Any]
+  read: Callable[[ReleasedUnit, int, int | None], Any] = dataclasses.field(repr=False)
   num_classes: int
+  num_rows: int
   class_indices: tuple[int, ...] | None = None
   is_sequences: bool = False
-  title: str = ""
-  num_rows: int = 0
 
+  def load(self, unit: ReleasedUnit, *, start: int = 0, stop: int | None = None) -> Split:
+    """Reads the labelled pictures `start` to `stop` (None: the last) of one of the `units`.
 
-class Check:
-  """Collects problems, so that a user sees all of them at once."""
+    Ids are row numbers of the unit: the same picture has the same id under every corruption.
 
-  def __init__(self, title: str):
-    self.title = title
-    self.problems: list[str] = []
+    Raises:
+      ValueError: if the set holds films, the unit is not its own, or a picture is unreadable.
+    """
+    if self.is_sequences:
+      raise ValueError(f"{self.title}: holds films without labels; use load_films.")
+    return self.read(self._own(unit), start, stop)
 
-  def expect(self, fine: bool, place: object, *, expected: str, got: str, remedy: str) -> bool:
-    """Notes a problem unless `fine`, and returns `fine`."""
-    if not fine:
-      self.problems.append(f"{place}: expected {expected}, got {got}; {remedy}.")
-    return fine
+  def load_films(
+    self, unit: ReleasedUnit, *, start: int = 0, stop: int | None = None
+  ) -> UInt8[np.ndarray, "videos frames H W C"]:
+    """Reads films `start` to `stop` of a unit; arrays are mapped, so ask for a part at a time.
 
-  def finish(self) -> None:
-    """Raises one ValueError if anything was noted."""
-    if not self.problems:
-      return
-    shown = self.problems[:MAX_REPORTED]
-    more = len(self.problems) - len(shown)
-    lines = [f"{self.title}: not as released.", *(f"  - {problem}" for problem in shown)]
-    raise ValueError("\n".join([*lines, f"  ... and {more} more"] if more else lines))
+    Raises:
+      ValueError: if the set holds single pictures, the unit is not its own, or a film is damaged.
+    """
+    if not self.is_sequences:
+      raise ValueError(f"{self.title}: holds labelled pictures; use load.")
+    return self.read(self._own(unit), start, stop)
+
+  def _own(self, unit: ReleasedUnit) -> ReleasedUnit:
+    if unit not in self.units:
+      raise ValueError(f"{self.title}: has no unit {unit}; choose one of its `units`.")
+    return unit
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What `open_set` was asked for."""
+  """What `open_set` was asked for, and the problems found, so that a user sees all at once."""
 
   kind: str
   title: str
@@ -101,7 +115,43 @@ class Request:
   num_rows: int
   wnids: Sequence[str] | str | pathlib.Path
   image_size: int
-  check: Check
+  problems: list[str] = dataclasses.field(default_factory=list)
+
+  def expect(
+    self, fine: bool, place: object, expected: str, got: object, remedy: str = AGAIN
+  ) -> bool:
+    """Notes a problem unless `fine`, and returns `fine`."""
+    if not fine:
+      self.problems.append(f"{place}: expected {expected}, got {got}; {remedy}.")
+    return fine
+
+  def expect_content(
+    self, root: pathlib.Path, present: Mapping[str, pathlib.Path], what: str, suffix: str = ""
+  ) -> None:
+    """Notes `what` ("an array", "a folder") does not belong below `root`, and what is missing."""
+    names = known(self.kind)
+    only = f"only {what.split()[1]}s of {self.title} ({', '.join(sorted(names))})"
+    for name in sorted(set(present) - names):
+      remedy = "move it elsewhere, or open the kind that it belongs to"
+      self.expect(False, present[name], only, f"{what} called {name!r}", remedy)
+    for name, group in self.wanted:
+      others = tuple(sorted({g for _, g in self.wanted} - {group}))
+      remedy = AGAIN + (f", or leave the group out with groups={others}" if others else "")
+      wanted = f"{what} of the group {group!r}"
+      self.expect(name in present, root / f"{name}{suffix}", wanted, "none", remedy)
+
+  def inside(self, name: str = "") -> pathlib.Path:
+    """Returns the folder of the published (or this) name inside the given one, or that itself."""
+    folder = self.root / (name or self.title)
+    return folder if folder.is_dir() else self.root
+
+  def finish(self) -> None:
+    """Raises one ValueError if anything was noted."""
+    if self.problems:
+      more = len(self.problems) - MAX_REPORTED
+      lines = [f"{self.title}: not as released."]
+      lines += [f"  - {problem}" for problem in self.problems[:MAX_REPORTED]]
+      raise ValueError("\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines))
 
 
 def resolve(kind: str, groups: Sequence[str]) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -126,12 +176,9 @@ def units_of(wanted: Iterable[tuple[str, str]], severities: Sequence[int]) -> tu
 def _content(kind: str) -> list[tuple[str, str]]:
   if kind == "imagenet_r":
     return [("renditions", BENCHMARK)]
-  lists = {
-    "cifar10_c_bar": (("c_bar", BAR),),
-    "cifar100_c_bar": (("c_bar", BAR),),
-    "imagenet_c_bar": (("c_bar_imagenet", BAR),),
-    "cifar10_p": (("p", BENCHMARK), ("p_extra", EXTRA)),
-    "cifar100_p": (("p", BENCHMARK), ("p_extra", EXTRA)),
-    "imagenet_p": (("p", BENCHMARK), ("p_extra", EXTRA)),
-  }.get(kind, (("c", BENCHMARK), ("c_extra", EXTRA)))
+  lists = (("c", BENCHMARK), ("c_extra", EXTRA))
+  if kind.endswith("_c_bar"):
+    lists = (("c_bar_imagenet" if kind.startswith("imagenet") else "c_bar", BAR),)
+  elif kind.endswith("_p"):
+    lists = (("p", BENCHMARK), ("p_extra", EXTRA))
   return [(BENCHMARK_NAMES.get(n, n), group) for key, group in lists for n in NAMES[key]]
