@@ -60,14 +60,8 @@ def steps_at(
   magnitude = jnp.zeros_like(level)
   for which, value in values.items():
     magnitude = jnp.where(op == which, value, magnitude)
-  return _ops.traced_steps(
-    op,
-    magnitude,
-    height=height,
-    width=width,
-    max_degrees=int(3 * severity),
-    interpolation=INTERPOLATION,
-  )
+  how = {"shape": shape, "max_degrees": int(3 * severity), "interpolation": INTERPOLATION}
+  return _ops.traced_steps(op, magnitude, **how)
 
 
 MAX_DEPTH = 3  # if the depth is drawn
@@ -111,9 +105,8 @@ def draw_chains(
     weights = weights / weights.sum(axis=1, keepdims=True)
     share = jax.vmap(jax.random.uniform)(key_share)
   else:
-    weights = jax.vmap(lambda k: jax.random.dirichlet(k, jnp.full(width, float(alpha))))(
-      key_weights
-    )
+    alphas = jnp.full(width, float(alpha))
+    weights = jax.vmap(lambda k: jax.random.dirichlet(k, alphas))(key_weights)
     share = jax.vmap(lambda k: jax.random.beta(k, alpha, alpha))(key_share)
   return Chains(steps, depths, weights, share)
 

@@ -19,6 +19,7 @@ from mixboost_jax.augment._policy import (
   Table,
   arrays_for,
   build,
+  entries_in,
   keywords_of,
   refuse,
 )
@@ -104,9 +105,10 @@ class _Teller:
 
   def _after(self, scene: Scene, policy: Policy) -> Scene:
     """Returns the batch as `policy` leaves it; its pictures are made when somebody looks."""
-    entry, before = self.table.get(policy["name"]), scene.batch
-    if entry and entry.side:
-      scene = replace(scene, shape=(policy[entry.side],) * 2)
+    for entry, member in entries_in(policy, table=self.table):
+      if entry.side:
+        scene = replace(scene, shape=({**entry.keywords, **member}[entry.side],) * 2)
+    before = scene.batch
     if before is None:
       return scene
     run, each = build(policy, table=self.table, **self.resources), scene.each

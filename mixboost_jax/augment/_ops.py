@@ -36,6 +36,7 @@ from mixboost_jax.image.levels import from_levels, look_up, to_levels
 
 Levels = UInt8[Array, "H W C"]
 LevelBatch = UInt8[Array, "N H W C"]
+Fill = UInt8[Array, " C"]
 
 
 def is_serial(formulation: str) -> bool:
@@ -110,7 +111,7 @@ Branch = Callable[[Array, Steps, Array], Array]
 
 
 def _geometric(
-  ops: Sequence[Op], interpolation: str, fill: UInt8[Array, " C"]
+  ops: Sequence[Op], interpolation: str, fill: Fill
 ) -> list[tuple[set[Op], Callable[[Array, Array], Array]]]:
   """Lists which of the operations are sampled how; shifts by whole pixels never interpolate."""
   used = GEOMETRIC & set(ops)
@@ -120,7 +121,7 @@ def _geometric(
 
 
 def one_step(
-  levels: Levels, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: UInt8[Array, " C"]
+  levels: Levels, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: Fill
 ) -> Levels:
   """Applies one step to one picture, branching to the operation; `ops` are those that may occur."""
   branches: list[tuple[set[Op], Branch]] = [
@@ -168,12 +169,7 @@ def apply_serial(levels: LevelBatch, steps: Steps, **how: Any) -> LevelBatch:
 
 
 def merged_step(
-  levels: LevelBatch,
-  step: Steps,
-  *,
-  ops: Sequence[Op],
-  interpolation: str,
-  fill: UInt8[Array, " C"],
+  levels: LevelBatch, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: Fill
 ) -> LevelBatch:
   """Applies one step per example (`step[N]`) to a batch, one pass per family of operations."""
   used = set(ops)
@@ -248,8 +244,7 @@ def traced_steps(
   op: Int[Array, "*n"],
   magnitude: Float[Array, "*n"],
   *,
-  height: int,
-  width: int,
+  shape: tuple[int, ...],
   max_degrees: int,
   interpolation: str,
 ) -> Steps:
@@ -262,7 +257,7 @@ def traced_steps(
   identity = np.broadcast_to(np.float32(_IDENTITY), (*op.shape, 6))
   matrix = identity + jnp.asarray(_SLOPES, jnp.float32)[op] * magnitude[..., None]
   fixed = _fixed_point(op, matrix, bits=bits)
-  degrees = np.arange(-max_degrees, max_degrees + 1)
+  (height, width), degrees = shape, range(-max_degrees, max_degrees + 1)
   turns = np.stack([affine.rotation(float(d), height=height, width=width) for d in degrees])
   turns = jnp.asarray(affine.fixed_point(turns, bits=bits))
   turned = turns[jnp.clip(magnitude.astype(jnp.int32), -max_degrees, max_degrees) + max_degrees]

@@ -8,7 +8,7 @@ exponents.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -173,11 +173,7 @@ def _window(mixing_levels: Array, own: Rounds, shape: tuple[int, ...]) -> Array:
 
 
 def _serial(
-  levels: Array,
-  mixing_levels: Array,
-  rounds: Rounds,
-  mixings: tuple[Mixing, ...],
-  options: dict[str, Any],
+  levels: Array, mixing_levels: Array, rounds: Rounds, mixings: Sequence[Mixing], options: Any
 ) -> Images:
   branches = [lambda u, v, a, b, c, f=f: jnp.clip(f(u, v, a, b, c), 0, 1) for f in mixings]
 
@@ -199,11 +195,7 @@ def _serial(
 
 
 def _merged(
-  levels: Array,
-  mixing_levels: Array,
-  rounds: Rounds,
-  mixings: tuple[Mixing, ...],
-  options: dict[str, Any],
+  levels: Array, mixing_levels: Array, rounds: Rounds, mixings: Sequence[Mixing], options: Any
 ) -> Images:
   number, num_rounds = rounds.mixing.shape
   flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rounds.steps)

@@ -102,10 +102,8 @@ def affine_film(
 
   `change` is "turn", "slant" or "factor". A slant of 15 degrees shrinks heights by 4 %.
   """
-  amounts = first + step * np.arange(num_frames)
-  return _warped(
-    image, [_about_middle(image, **{change: amount}) for amount in amounts], "bilinear"
-  )
+  amounts = ({change: first + step * i} for i in range(num_frames))
+  return _warped(image, [_about_middle(image, **amount) for amount in amounts], "bilinear")
 
 
 def tilt_film(image: Image, *, step: float, num_frames: int = 31) -> Film:
