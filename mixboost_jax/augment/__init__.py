@@ -6,6 +6,10 @@ own key only. Functions named in `MIXES_LABELS` mix examples, and take and retur
 partner of an example is its predecessor in the shuffled batch (see `mixup`). An `Entry` of
 `AUGMENTATIONS` is all that configs, `build`, `explain` and the contact sheet know about one.
 
+Policies of Pillow's operations cut pictures to 8-bit levels. Their `fill` is the pixel value, or
+one per channel, of what a warp brings in from outside; their `formulation` ("auto", "serial" or
+"merged") changes the speed only.
+
 Bytes are refused. Floats of 0 to 255 are refused in NumPy arrays; in arrays of JAX only a run with
 `MIXBOOST_CHECKS=1` notices them (see `checks`), because to look would wait for the device.
 

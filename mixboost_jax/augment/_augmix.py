@@ -17,30 +17,14 @@ from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys
 from mixboost_jax.augment import _ops, _options
 from mixboost_jax.augment._entry import Account, Entry, Scene, short
-from mixboost_jax.augment._ops import (
-  ENHANCERS,
-  Op,
-  Steps,
-  index,
-  is_serial,
-  merged_step,
-  one_step,
-  traced_steps,
-)
+from mixboost_jax.augment._ops import ENHANCERS, SHEARS, Op, Steps, index
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
 BASE_OPS = (
-  Op.AUTOCONTRAST,
-  Op.EQUALIZE,
-  Op.POSTERIZE,
-  Op.ROTATE,
-  Op.SOLARIZE,
-  Op.SHEAR_X,
-  Op.SHEAR_Y,
-  Op.TRANSLATE_X,
-  Op.TRANSLATE_Y,
-)
+  Op.AUTOCONTRAST, Op.EQUALIZE, Op.POSTERIZE, Op.ROTATE, Op.SOLARIZE,
+  Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y,
+)  # fmt: skip
 ALL_OPS = (*BASE_OPS, Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS)
 """With the four that overlap with the corruptions of the test sets."""
 INTERPOLATION = "bilinear"
@@ -52,60 +36,35 @@ def ops_used(*, all_ops: bool) -> tuple[Op, ...]:
 
 
 def steps_at(
-  u: Float[Array, "*n 3"], *, severity: float, all_ops: bool, height: int, width: int
+  u: Float[Array, "*n 3"], *, severity: Number, all_ops: bool, shape: tuple[int, ...]
 ) -> Steps:
   """Turns three uniform numbers into a step: operation, level in [0.1, severity), sign.
 
   Magnitudes at level l: posterize 4 - int(0.4 l) bits, rotate +-int(3 l) degrees, solarize from
   256 - int(25.6 l), shear +-0.03 l, translate +-int(side l / 30) pixels, enhancers 0.18 l + 0.1.
-
-  Args:
-    u: in [0, 1).
-    severity: highest level, in [0.1, 10].
-    all_ops: whether the enhancers take part.
-    height: of the pictures, pixels.
-    width: of the pictures, pixels.
   """
   choices = ALL_OPS if all_ops else BASE_OPS
   op = jnp.asarray(np.asarray(choices, np.int32))[index(u[..., 0], len(choices))]
   level = 0.1 + rounded((severity - 0.1) * u[..., 1])
   sign = jnp.where(u[..., 2] < 0.5, -1.0, 1.0)
-  magnitude = _magnitude(op, level, sign, height=height, width=width)
-  return traced_steps(
-    op,
-    magnitude,
-    height=height,
-    width=width,
-    max_degrees=int(3 * severity),
-    interpolation=INTERPOLATION,
-  )
-
-
-def _magnitude(
-  op: Int[Array, "*n"],
-  level: Float[Array, "*n"],
-  sign: Float[Array, "*n"],
-  *,
-  height: int,
-  width: int,
-) -> Float[Array, "*n"]:
+  height, width = shape
   values = {
-    Op.POSTERIZE: 4 - jnp.floor(level * 4 / 10),
-    Op.ROTATE: sign * jnp.floor(level * 30 / 10),
-    Op.SOLARIZE: 256 - jnp.floor(level * 256 / 10),
-    Op.SHEAR_X: sign * level * 0.3 / 10,
-    Op.SHEAR_Y: sign * level * 0.3 / 10,
+    **dict.fromkeys(SHEARS, sign * level * 0.3 / 10),
     Op.TRANSLATE_X: sign * jnp.floor(level * (width / 3) / 10),
     Op.TRANSLATE_Y: sign * jnp.floor(level * (height / 3) / 10),
+    Op.ROTATE: sign * jnp.floor(level * 30 / 10),
     **dict.fromkeys(ENHANCERS, rounded(level * 0.18) + 0.1),
+    Op.POSTERIZE: 4 - jnp.floor(level * 4 / 10),
+    Op.SOLARIZE: 256 - jnp.floor(level * 256 / 10),
   }
   magnitude = jnp.zeros_like(level)
   for which, value in values.items():
     magnitude = jnp.where(op == which, value, magnitude)
-  return magnitude
+  how = {"shape": shape, "max_degrees": int(3 * severity), "interpolation": INTERPOLATION}
+  return _ops.traced_steps(op, magnitude, **how)
 
 
-MAX_DEPTH = 3
+MAX_DEPTH = 3  # if the depth is drawn
 _RULES = {"alpha": _options.number(0, open_low=True)}
 
 
@@ -118,39 +77,36 @@ class Chains(NamedTuple):
   share: PerExample
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=("severity", "width", "depth", "alpha", "all_ops", "shape"),
-)
+_DRAWN = ("severity", "width", "depth", "alpha", "all_ops")
+"""Keywords that decide what is drawn."""
+
+
+@functools.partial(jax.jit, static_argnames=(*_DRAWN, "shape"))
 def draw_chains(
   each: PRNGKeys,
   *,
-  severity: float,
+  severity: Number,
   width: int,
   depth: int,
-  alpha: float,
+  alpha: Number,
   all_ops: bool,
-  shape: tuple[int, int],
+  shape: tuple[int, ...],
 ) -> Chains:
   """Draws chains, depths, Dirichlet weights and Beta shares, each from the example's own key."""
   longest = depth if depth > 0 else MAX_DEPTH
   key_weights, key_share, key_steps = keys.split_each(each, 3)
   u = jax.vmap(lambda k: jax.random.uniform(k, (width, 1 + 3 * longest)))(key_steps)
   depths = index(u[..., 0], MAX_DEPTH) + 1 if depth < 1 else jnp.full(u.shape[:2], depth)
-  steps = steps_at(
-    u[..., 1:].reshape(len(each), width, longest, 3),
-    severity=severity,
-    all_ops=all_ops,
-    height=shape[0],
-    width=shape[1],
-  )
+  u_steps = u[..., 1:].reshape(len(each), width, longest, 3)
+  steps = steps_at(u_steps, severity=severity, all_ops=all_ops, shape=shape)
   # Dirichlet(1, ..., 1) and Beta(1, 1) without the rejection loops of the general case.
   if alpha == 1:
     weights = jax.vmap(lambda k: jax.random.exponential(k, (width,)))(key_weights)
     weights = weights / weights.sum(axis=1, keepdims=True)
     share = jax.vmap(jax.random.uniform)(key_share)
   else:
-    weights = jax.vmap(lambda k: jax.random.dirichlet(k, jnp.full(width, alpha)))(key_weights)
+    alphas = jnp.full(width, float(alpha))
+    weights = jax.vmap(lambda k: jax.random.dirichlet(k, alphas))(key_weights)
     share = jax.vmap(lambda k: jax.random.beta(k, alpha, alpha))(key_share)
   return Chains(steps, depths, weights, share)
 
@@ -167,38 +123,25 @@ def mix_chains(
 
 
 def _serial(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, Any]) -> Images:
-  num_chains = chains.depth.shape[1]
-
   def one(pair: tuple[Array, Chains]) -> Array:
     picture, own = pair
 
     def add_chain(i: Array, total: Array) -> Array:
-      def add_step(j: Array, x: Array) -> Array:
-        return one_step(x, jax.tree.map(lambda leaf: leaf[i, j], own.steps), **options)
-
-      end = jax.lax.fori_loop(0, own.depth[i], add_step, picture)
+      steps = jax.tree.map(lambda leaf: leaf[i], own.steps)
+      end = _ops.in_turn(picture, steps, own.depth[i], **options)
       return total + rounded(own.weights[i] * from_levels(end))
 
-    return jax.lax.fori_loop(0, num_chains, add_chain, jnp.zeros(picture.shape))
+    return jax.lax.fori_loop(0, own.depth.shape[0], add_chain, jnp.zeros(picture.shape))
 
   return jax.lax.map(one, (levels, chains))
 
 
 def _merged(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, Any]) -> Images:
-  number, num_chains = chains.depth.shape
-  flat = jax.tree.map(
-    lambda leaf: jnp.moveaxis(leaf.reshape(number * num_chains, *leaf.shape[2:]), 1, 0),
-    chains.steps,
-  )
-  depth = chains.depth.reshape(-1)
-
-  def body(x: Array, column: tuple[Array, Steps]) -> tuple[Array, None]:
-    j, step = column
-    step = step._replace(op=jnp.where(j < depth, step.op, int(Op.IDENTITY)))
-    return merged_step(x, step, **options), None
-
-  starts = jnp.repeat(levels, num_chains, axis=0)
-  ends, _ = jax.lax.scan(body, starts, (jnp.arange(flat.op.shape[0]), flat))
+  number, num_chains, longest = chains.steps.op.shape
+  unused = jnp.arange(longest)[None, None] >= chains.depth[..., None]
+  steps = chains.steps._replace(op=jnp.where(unused, int(Op.IDENTITY), chains.steps.op))
+  flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
+  ends = _ops.apply_merged(jnp.repeat(levels, num_chains, axis=0), flat, **options)
   ends = ends.reshape(number, num_chains, *levels.shape[1:])
   total = jnp.zeros(levels.shape)
   for i in range(num_chains):
@@ -236,44 +179,21 @@ def augmix(
     fill: pixel value, or one per channel, of what a warp brings in from outside.
     formulation: "auto", "serial" or "merged"; changes the speed only.
   """
-  given: dict[str, Any] = {"severity": severity, "width": width, "depth": depth, "alpha": alpha}
-  _options.check("augmix", _RULES, **given, all_ops=all_ops, fill=fill, formulation=formulation)
-  return _augmix(
-    keys.per_example(key, len(images)),
-    images,
-    jnp.asarray(fill, jnp.float32),
-    all_ops=all_ops,
-    serial=is_serial(formulation),
-    **given,
-  )
+  drawn: dict[str, Any] = {"severity": severity, "width": width, "depth": depth, "alpha": alpha}
+  drawn["all_ops"] = all_ops
+  _options.check("augmix", _RULES, **drawn, fill=fill, formulation=formulation)
+  each, fills = keys.per_example(key, len(images)), jnp.asarray(fill, jnp.float32)
+  return _augmix(each, images, fills, serial=_ops.is_serial(formulation), **drawn)
 
 
-@functools.partial(
-  jax.jit, static_argnames=("severity", "width", "depth", "alpha", "all_ops", "serial")
-)
+@functools.partial(jax.jit, static_argnames=(*_DRAWN, "serial"))
 def _augmix(
-  each: PRNGKeys,
-  images: Images,
-  fill: Float[Array, "*c"],
-  *,
-  severity: Number,
-  width: int,
-  depth: int,
-  alpha: Number,
-  all_ops: bool,
-  serial: bool,
+  each: PRNGKeys, images: Images, fill: Float[Array, "*c"], *, serial: bool, **drawn: Any
 ) -> Images:
-  chains = draw_chains(
-    each,
-    severity=float(severity),
-    width=width,
-    depth=depth,
-    alpha=float(alpha),
-    all_ops=all_ops,
-    shape=(images.shape[1], images.shape[2]),
-  )
+  chains = draw_chains(each, shape=images.shape[1:3], **drawn)
   value = to_levels(jnp.broadcast_to(fill, images.shape[-1:]))
-  return mix_chains(images, chains, ops=ops_used(all_ops=all_ops), fill=value, serial=serial)
+  ops = ops_used(all_ops=drawn["all_ops"])
+  return mix_chains(images, chains, ops=ops, fill=value, serial=serial)
 
 
 @checks.inputs()
@@ -290,27 +210,10 @@ def augmix_views(
   return tuple(jnp.split(views, num_views))
 
 
-def _describe(
-  scene: Scene,
-  *,
-  severity: Number,
-  width: int,
-  depth: int,
-  alpha: Number,
-  all_ops: bool,
-  **_: Any,
-) -> Account:
-  drawn = draw_chains(
-    scene.own,
-    severity=float(severity),
-    width=width,
-    depth=depth,
-    alpha=float(alpha),
-    all_ops=all_ops,
-    shape=scene.shape,
-  )
+def _describe(scene: Scene, **options: Any) -> Account:
+  drawn = draw_chains(scene.own, shape=scene.shape, **{name: options[name] for name in _DRAWN})
   account: Account = [{"op": "mix", "share_of_chains": short(drawn.share[0])}]
-  for i in range(width):
+  for i in range(options["width"]):
     own = jax.tree.map(lambda leaf, i=i: leaf[0, i, : int(drawn.depth[0, i])], drawn.steps)
     weight = short(drawn.weights[0, i])
     account.append({"op": "chain", "weight": weight, "steps": _ops.describe(own)})

@@ -7,26 +7,20 @@ Deviation: the released CIFAR code holds 95 sub-policies; the 25 of the paper ar
 """
 
 import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import checks, keys
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
 from mixboost_jax.augment._entry import Account, Entry, Scene
-from mixboost_jax.augment._ops import (
-  ENHANCERS,
-  SIGNED,
-  Op,
-  Steps,
-  index,
-  run_table,
-  tabulate,
-)
+from mixboost_jax.augment._ops import ENHANCERS, SHEARS, Op, Steps, index
 from mixboost_jax.augment._options import Number
+from mixboost_jax.augment._randaugment import rand_magnitudes, with_signs
 
 SubPolicies = tuple[tuple[tuple[Op, float, int], tuple[Op, float, int]], ...]
 """Pairs of (operation, probability, magnitude index in 0..10)."""
@@ -122,73 +116,38 @@ _RULES = {
 }
 
 
-def torchvision_magnitude(op: Op, k: int, side: int) -> float:
-  """Returns the magnitude at index `k` of 0..9, without its sign; `side` is that of a shift."""
-  share = k / 9
-  if op in (Op.SHEAR_X, Op.SHEAR_Y):
-    return 0.3 * share
-  if op in (Op.TRANSLATE_X, Op.TRANSLATE_Y):
-    return float(int(150 / 331 * side * share))
-  if op is Op.ROTATE:
-    return 30 * share
-  if op in ENHANCERS:
-    return 0.9 * share
-  if op is Op.POSTERIZE:
-    return float(8 - round(4 * share))
-  if op is Op.SOLARIZE:
-    return 255 - 255 * share
-  return 0.0
-
-
-def original_magnitude(op: Op, k: int, side: int) -> float:
-  """Returns the magnitude of the released TensorFlow code at level `k` of 0..10, without its sign.
+def original_magnitudes(k: int, shape: tuple[int, int]) -> dict[Op, float]:
+  """Returns the magnitudes of the released TensorFlow code at `k` of 0..10, without their signs.
 
   Its posterize keeps 4 - int(0.4 k) bits, a known slip that is kept here; shifts are given for 32
   pixels and scale with the side; solarize-add adds up to 110 levels.
   """
-  if op in (Op.SHEAR_X, Op.SHEAR_Y):
-    return 0.03 * k
-  if op in (Op.TRANSLATE_X, Op.TRANSLATE_Y):
-    return float(k * side // 32)
-  if op is Op.ROTATE:
-    return float(3 * k)
-  if op in ENHANCERS:
-    return 0.18 * k + 0.1
-  if op is Op.POSTERIZE:
-    return float(4 - 4 * k // 10)
-  if op is Op.SOLARIZE:
-    return float(256 - 256 * k // 10)
-  if op is Op.SOLARIZE_ADD:
-    return float(11 * k)
-  return 0.0
+  return {
+    **dict.fromkeys(SHEARS, 0.03 * k),
+    Op.TRANSLATE_X: k * shape[1] // 32,
+    Op.TRANSLATE_Y: k * shape[0] // 32,
+    Op.ROTATE: 3 * k,
+    **dict.fromkeys(ENHANCERS, 0.18 * k + 0.1),
+    Op.POSTERIZE: 4 - 4 * k // 10,
+    Op.SOLARIZE: 256 - 256 * k // 10,
+    Op.SOLARIZE_ADD: 11 * k,
+  }
 
 
 @functools.lru_cache(maxsize=32)
-def auto_table(*, policy: str, ranges: str, height: int, width: int) -> tuple[Steps, np.ndarray]:
+def auto_table(shape: tuple[int, int], *, policy: str, ranges: str) -> tuple[Steps, np.ndarray]:
   """Returns the steps [25 sub-policies, 2 operations, 2 signs] and the probabilities [25, 2]."""
   if ranges == "default":
     ranges = "original" if policy == "imagenet_v0" else "torchvision"
-  ops, magnitudes, probabilities = [], [], []
-  for sub_policy in SUB_POLICIES[policy]:
-    for op, probability, k in sub_policy:
-      side = height if op is Op.TRANSLATE_Y else width
-      if ranges == "original":
-        magnitude = original_magnitude(op, k, side)
-      else:
-        magnitude = torchvision_magnitude(op, k, side)
-      probabilities.append(probability)
-      ops.append((op, op))
-      if op in SIGNED:
-        magnitudes.append((magnitude, -magnitude))
-      elif op in ENHANCERS and ranges == "torchvision":
-        magnitudes.append((1 + magnitude, 1 - magnitude))
-      else:
-        magnitudes.append((magnitude, magnitude))
-  shape = (len(SUB_POLICIES[policy]), 2, 2)
-  steps = tabulate(
-    np.reshape(ops, shape), np.reshape(magnitudes, shape), height=height, width=width
-  )
-  return steps, np.asarray(probabilities, np.float32).reshape(shape[:2])
+  grid = []
+  for op, _, k in itertools.chain(*SUB_POLICIES[policy]):
+    is_original = ranges == "original"
+    found = original_magnitudes(k, shape) if is_original else rand_magnitudes(k / 9, ranges, shape)
+    grid.append(with_signs(op, found, ranges))
+  ops = np.array([[op for op, _, _ in pair] for pair in SUB_POLICIES[policy]])
+  probabilities = np.array([[p for _, p, _ in pair] for pair in SUB_POLICIES[policy]], np.float32)
+  grid = np.reshape(grid, (*ops.shape, 2))
+  return _ops.tabulate(ops[..., None], grid, height=shape[0], width=shape[1]), probabilities
 
 
 @jax.jit
@@ -199,8 +158,7 @@ def draw_auto(each: PRNGKeys, table: tuple[Steps, Any]) -> Steps:
   sub_policy = index(u[:, 0], probabilities.shape[0])
   applied = u[:, 1:3] < jnp.asarray(probabilities)[sub_policy]
   sign = index(u[:, 3:5], 2)
-  flat = (sub_policy[:, None] * 2 + jnp.arange(2)[None, :]) * 2 + sign
-  drawn = jax.tree.map(lambda leaf: jnp.asarray(leaf).reshape(-1, *leaf.shape[3:])[flat], steps)
+  drawn = _ops.pick(steps, (sub_policy[:, None] * 2 + jnp.arange(2)[None, :]) * 2 + sign)
   return drawn._replace(op=jnp.where(applied, drawn.op, int(Op.IDENTITY)))
 
 
@@ -216,14 +174,9 @@ def autoaugment(
 ) -> Images:
   """Applies one of 25 sub-policies to each picture: two operations, each with its probability.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1], cut to 8-bit levels.
-    policy: "cifar10", "imagenet" or "imagenet_v0".
-    ranges: "torchvision", "original" (TensorFlow code), or "default": original for imagenet_v0,
-      whose levels reach 10, torchvision for the others.
-    fill: pixel value, or one per channel, of what a warp brings in from outside.
-    formulation: "auto", "serial" or "merged"; changes the speed only.
+  `policy` is "cifar10", "imagenet" or "imagenet_v0"; `ranges` is "torchvision", "original"
+  (TensorFlow code), or "default": original for imagenet_v0, whose levels reach 10, torchvision for
+  the others.
   """
   _options.check(
     "autoaugment", _RULES, policy=policy, ranges=ranges, fill=fill, formulation=formulation
@@ -233,15 +186,12 @@ def autoaugment(
       "autoaugment: ranges='torchvision' has 10 magnitudes, policy='imagenet_v0' needs 11; "
       "use ranges='original'."
     )
-  _, height, width, _ = images.shape
-  table = auto_table(policy=policy, ranges=ranges, height=height, width=width)
-  each = keys.per_example(key, len(images))
-  return run_table(each, images, table, draw_auto, fill=fill, formulation=formulation)
+  table = auto_table(images.shape[1:3], policy=policy, ranges=ranges)
+  return _ops.run_table(key, images, table, draw_auto, fill=fill, formulation=formulation)
 
 
 def _describe(scene: Scene, *, policy: str, ranges: str, **_: Any) -> Account:
-  height, width = scene.shape
-  table = auto_table(policy=policy, ranges=ranges, height=height, width=width)
+  table = auto_table(scene.shape, policy=policy, ranges=ranges)
   return _ops.describe(draw_auto(scene.own, table))
 
 

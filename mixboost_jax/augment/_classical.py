@@ -113,13 +113,8 @@ def cutout(
 
   Paper: DeVries & Taylor 2017, arXiv:1708.04552, Sec. 3: side 16 (CIFAR-10), 8 (CIFAR-100),
     20 (SVHN). The square is [c - length // 2, c + length // 2) in each direction, clipped at the
-    border, so an odd `length` loses one pixel.
-
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1].
-    length: side in pixels, >= 0.
-    fill: pixel value, or one per channel; the mean with which the model normalises is 0 there.
+    border, so an odd `length` loses one pixel. `fill` is one pixel value, or one per channel; the
+    mean with which the model normalises is 0 there.
   """
   _options.check("cutout", length=length, fill=fill)
   number, height, width, _ = images.shape
@@ -127,10 +122,7 @@ def cutout(
   centres = draw_centres(keys.per_example(key, number), height=height, width=width)
 
   def one(image: jax.Array, centre: jax.Array) -> jax.Array:
-    row, column = centre[0], centre[1]
-    inside = kernels.box_mask(
-      row - half, column - half, row + half, column + half, height=height, width=width
-    )
+    inside = kernels.box_mask(*(centre - half), *(centre + half), height=height, width=width)
     return kernels.fill_where(image, inside, fill=fill)
 
   return jax.vmap(one)(images, centres)
@@ -155,19 +147,13 @@ def random_resized_crop(
     none fits, the largest central one of an allowed shape is taken. The result is rounded to 8-bit
     levels, as common code does: a policy that follows would cut it, half a level darker.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1].
-    size: side of the result, pixels.
-    scale: least and greatest area of the window relative to the picture.
-    ratio: least and greatest width / height, log-uniform.
+  `scale` is the least and greatest area of the window relative to the picture, `ratio` the least
+  and greatest width / height, log-uniform.
   """
   _options.check("random_resized_crop", size=size, scale=scale, ratio=ratio)
   number, height, width, _ = images.shape
-
-  windows = draw_windows(
-    keys.per_example(key, number), height=height, width=width, scale=scale, ratio=ratio
-  )
+  each, window = keys.per_example(key, number), {"scale": scale, "ratio": ratio}
+  windows = draw_windows(each, height=height, width=width, **window)
 
   def one(window: Array, image: Image) -> Array:
     return to_nearest(linear.resize_window(image, *window, size=(size, size)))
@@ -175,16 +161,9 @@ def random_resized_crop(
   return jax.vmap(one)(windows, images)
 
 
-def draw_windows(
-  each: PRNGKeys, *, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
-) -> Float[Array, "N 4"]:
-  """Draws (top, left, height, width) of each window, in whole pixels."""
-  draw = functools.partial(_draw_window, height=height, width=width, scale=scale, ratio=ratio)
-  return jax.vmap(draw)(each)
-
-
-def _draw_window(key: PRNGKey, **picture: Any) -> Float[Array, "4"]:
-  return place_window(draw_attempts(key), **picture)
+def draw_windows(each: PRNGKeys, **how: Any) -> Float[Array, "N 4"]:
+  """Draws (top, left, height, width) of each window, in pixels; `how` as for `place_window`."""
+  return jax.vmap(lambda key: place_window(draw_attempts(key), **how))(each)
 
 
 @checks.inputs()
@@ -205,13 +184,8 @@ def place_window(
 ) -> Any:
   """Returns (top, left, height, width) of one window, in whole pixels.
 
-  Args:
-    u: `[4, attempts]` uniform numbers: area, shape, top, left of every window that is tried.
-    height: of the picture, pixels.
-    width: of the picture, pixels.
-    scale: see `random_resized_crop`.
-    ratio: see `random_resized_crop`.
-    xp: `jax.numpy`, or `numpy` for pictures that the host cuts while it decodes.
+  `u[4, attempts]` are uniform numbers: area, shape, top, left of every window that is tried;
+  `scale` and `ratio` as for `random_resized_crop`. With `xp=numpy` the host cuts while it decodes.
   """
   area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
   low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -225,10 +199,8 @@ def place_window(
   # The central window, narrowed or flattened to the nearest allowed shape.
   middle_width = min(width, round(height * ratio[1]))
   middle_height = min(height, round(width / ratio[0]))
-  middle = xp.array(
-    [(height - middle_height) // 2, (width - middle_width) // 2, middle_height, middle_width],
-    xp.float32,
-  )
+  corner = (height - middle_height) // 2, (width - middle_width) // 2
+  middle = xp.array([*corner, middle_height, middle_width], xp.float32)
   return xp.where(fits.any(), windows[:, xp.argmax(fits)], middle)
 
 
@@ -308,22 +280,15 @@ def color_jitter(
   saturation: Number = 0.25,
   hue: Number = 0.0,
 ) -> Images:
-  """Changes brightness, contrast, saturation and hue in random order by random amounts.
+  """Changes brightness, contrast, saturation and hue of RGB in random order by random amounts.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1], three channels.
-    brightness: factors are uniform on [max(0, 1 - b), 1 + b].
-    contrast: likewise.
-    saturation: likewise.
-    hue: turns are uniform on [-hue, hue], hue in [0, 0.5].
+  Factors are uniform on [max(0, 1 - b), 1 + b] for `brightness` b, `contrast` and `saturation`
+  likewise; turns on [-hue, hue], hue in [0, 0.5].
   """
   strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
   _options.check("color_jitter", **strengths, hue=hue)
-
-  drawn = draw_jitter(
-    keys.per_example(key, len(images)), strengths=tuple(strengths.values()), hue=hue
-  )
+  each = keys.per_example(key, len(images))
+  drawn = draw_jitter(each, strengths=tuple(strengths.values()), hue=hue)
 
   def one(image: Image, order: Array, factors: Array, turn: Array) -> Image:
     for position in range(4):
@@ -381,13 +346,9 @@ def gaussian_noise(key: AnyKey, images: Images, *, sigma: Number) -> Images:
 def gaussian_blur(
   key: AnyKey, images: Images, *, sigmas: tuple[float, ...] = (0.1, 2.0), radius: int
 ) -> Images:
-  """Blurs each picture with its own standard deviation, uniform on `sigmas` pixels.
+  """Blurs each picture with its own standard deviation, uniform on `sigmas` pixels, > 0.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1].
-    sigmas: least and greatest standard deviation, > 0.
-    radius: pixels at which the kernel is cut; smaller than the picture.
+  The kernel is cut at `radius` pixels, which must be smaller than the picture.
   """
   _options.check("gaussian_blur", sigmas=sigmas, radius=radius)
 
@@ -419,12 +380,10 @@ def _describe_cutout(scene: Scene, *, length: int, **_: Any) -> Account:
 
 def _describe_resized_crop(scene: Scene, *, size: int, scale: Any, ratio: Any) -> Account:
   height, width = scene.shape
-  drawn = draw_windows(
-    scene.own, height=height, width=width, scale=tuple(scale), ratio=tuple(ratio)
-  )
-  top, left, height, width = (int(v) for v in np.asarray(drawn[0]))
-  window = {"top": top, "left": left, "height": height, "width": width, "unit": "pixels"}
-  return [{"op": "resized_crop", **window, "size": size}]
+  window = {"scale": tuple(scale), "ratio": tuple(ratio)}
+  drawn = np.asarray(draw_windows(scene.own, height=height, width=width, **window)[0])
+  found = dict(zip(("top", "left", "height", "width"), map(int, drawn), strict=True))
+  return [{"op": "resized_crop", **found, "unit": "pixels", "size": size}]
 
 
 def _describe_jitter(scene: Scene, *, hue: Number, **strengths: Number) -> Account:

@@ -25,13 +25,12 @@ _BURN_IN = 16
 def palette(key: PRNGKey, values: Float[Array, "*n"]) -> Float[Array, "*n 3"]:
   """Colours numbers in [0, 1] with a random smooth cycle of hues."""
   key_base, key_span, key_rate, key_phase = jax.random.split(key, 4)
-  base = jax.random.uniform(key_base, (3,), minval=0.3, maxval=0.7)
-  span = jax.random.uniform(key_span, (3,), minval=0.2, maxval=0.6)
-  rate = jax.random.uniform(key_rate, (3,), minval=0.5, maxval=2.5)
-  phase = jax.random.uniform(key_phase, (3,))
   shape = (*(1,) * values.ndim, 3)
-  turns = values[..., None] * rate.reshape(shape) + phase.reshape(shape)
-  return jnp.clip(base.reshape(shape) + span.reshape(shape) * jnp.cos(2 * jnp.pi * turns), 0, 1)
+  base = jax.random.uniform(key_base, shape, minval=0.3, maxval=0.7)
+  span = jax.random.uniform(key_span, shape, minval=0.2, maxval=0.6)
+  rate = jax.random.uniform(key_rate, shape, minval=0.5, maxval=2.5)
+  turns = values[..., None] * rate + jax.random.uniform(key_phase, shape)
+  return jnp.clip(base + span * jnp.cos(2 * jnp.pi * turns), 0, 1)
 
 
 def ifs(key: PRNGKey, *, size: int) -> Image:
@@ -158,9 +157,13 @@ def _boundary_point(key: PRNGKey, *, outside: Bool[Array, ""]) -> tuple[Scalar, 
 def coordinates(size: int) -> tuple[Float[Array, "S S"], Float[Array, "S S"]]:
   """Returns x and y of the pixel centres in (-1, 1)."""
   line = (jnp.arange(size) + 0.5) / size * 2 - 1
-  return jnp.broadcast_to(line[None, :], (size, size)), jnp.broadcast_to(
-    line[:, None], (size, size)
-  )
+  x, y = jnp.meshgrid(line, line)
+  return x, y
+
+
+def turned(x: Array, y: Array, angle: Array) -> tuple[Array, Array]:
+  """Returns coordinates along an angle and across it."""
+  return jnp.cos(angle) * x + jnp.sin(angle) * y, -jnp.sin(angle) * x + jnp.cos(angle) * y
 
 
 def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 160) -> Image:
@@ -178,8 +181,7 @@ def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 160) -> Image:
     u = jax.random.uniform(key_shape, (5,))
     radius = 0.08 / jnp.sqrt(1 - 0.99 * u[0])
     angle = 2 * jnp.pi * u[1]
-    along = jnp.cos(angle) * (x - centre[0]) + jnp.sin(angle) * (y - centre[1])
-    across = -jnp.sin(angle) * (x - centre[0]) + jnp.cos(angle) * (y - centre[1])
+    along, across = turned(x - centre[0], y - centre[1], angle)
     flat = 0.25 + 0.75 * u[2]
     disc = along**2 + (across / flat) ** 2 < radius**2
     box = (jnp.abs(along) < radius) & (jnp.abs(across) < radius * flat)
@@ -200,10 +202,7 @@ def spectral_noise(key: PRNGKey, *, size: int) -> Image:
   key_noise, key_shape, key_mix, key_colour = jax.random.split(key, 4)
   u = jax.random.uniform(key_shape, (4,))
   line = jnp.fft.fftfreq(size) * size
-  angle = jnp.pi * u[0]
-  fx, fy = line[None, :], line[:, None]
-  along = jnp.cos(angle) * fx + jnp.sin(angle) * fy
-  across = -jnp.sin(angle) * fx + jnp.cos(angle) * fy
+  along, across = turned(line[None, :], line[:, None], jnp.pi * u[0])
   stretch = 1 + 3 * u[1] ** 2
   radius = jnp.sqrt(along**2 * stretch + across**2 / stretch)
   amplitude = jnp.where(radius > 0, 1 / jnp.maximum(radius, 0.5) ** (0.5 + 2 * u[2]), 0.0)
@@ -228,10 +227,8 @@ def pattern_network(key: PRNGKey, *, size: int, width: int = 16, depth: int = 3)
   def layer(h: Array, k: PRNGKey) -> tuple[Array, None]:
     key_kind, key_weights = jax.random.split(k)
     kind = jax.random.randint(key_kind, (width,), 0, 4)[None, None]
-    activated = jnp.where(
-      kind == 0,
-      jnp.sin(2 * h),
-      jnp.where(kind == 1, jnp.tanh(h), jnp.where(kind == 2, jnp.exp(-(h**2)), jnp.cos(h))),
+    activated = jnp.select(
+      [kind == 0, kind == 1, kind == 2], [jnp.sin(2 * h), jnp.tanh(h), jnp.exp(-(h**2))], jnp.cos(h)
     )
     weights = jax.random.normal(key_weights, (width, width)) * (1.5 / width**0.5)
     return activated @ weights, None
@@ -250,10 +247,8 @@ def gabor_mixture(key: PRNGKey, *, size: int, num_waves: int = 32) -> Image:
   x, y = coordinates(size)
   key_waves, key_warp, key_scale = jax.random.split(key, 3)
   warp = 0.15 * jax.random.normal(key_warp, (4,))
-  x, y = (
-    x + warp[0] * jnp.sin(3 * y + 6 * warp[1]),
-    y + warp[2] * jnp.sin(3 * x + 6 * warp[3]),
-  )
+  bent = warp[0] * jnp.sin(3 * y + 6 * warp[1]), warp[2] * jnp.sin(3 * x + 6 * warp[3])
+  x, y = x + bent[0], y + bent[1]
   finest = max(4 / size, 0.03)
   scale = finest * (0.68 / finest) ** jax.random.uniform(key_scale)
 
@@ -266,8 +261,7 @@ def gabor_mixture(key: PRNGKey, *, size: int, num_waves: int = 32) -> Image:
       jnp.where(u[0] < 0.3, jnp.mod(d + half, 2 * half) - half, d)
       for d in (x - centre[0], y - centre[1])
     )
-    angle = jnp.pi * u[1]
-    along = jnp.cos(angle) * dx + jnp.sin(angle) * dy
+    along, _ = turned(dx, dy, jnp.pi * u[1])
     spread = scale * 3 ** u[2]
     envelope = jnp.exp(-(dx**2 + dy**2) / (2 * spread**2))
     wave = jnp.cos(2 * jnp.pi * (along * (1 + u[3]) / (2 * spread) + u[5]))
@@ -300,11 +294,8 @@ def mixing_images(
   Picture i is the same whatever `num` is. Values are whole 8-bit levels, so that a cache of
   `image.to_levels(...)` loses nothing.
 
-  Args:
-    key: root of all pictures.
-    num: how many, >= 0.
-    size: side in pixels; a little more than the training pictures leaves room for random windows.
-    families: some of `FAMILIES`.
+  A `size` (side in pixels) a little above that of the training pictures leaves room for random
+  windows.
   """
   _options.check("mixing_images", size=size)
   unknown = [name for name in families if name not in FAMILIES]
@@ -313,17 +304,11 @@ def mixing_images(
       f"mixing_images: expected num >= 0 and families among {', '.join(FAMILIES)}; "
       f"got num={num}, families={families!r}."
     )
-  if num == 0:
-    return jnp.zeros((0, size, size, 3))
-  each = keys.per_example(key, num)
-  order, parts = [], []
-  for f, name in enumerate(families):
-    members = jnp.arange(f, num, len(families))
-    if len(members):
-      order.append(members)
-      parts.append(_generate(each[members], family=name, size=size))
-  place = jnp.argsort(jnp.concatenate(order))
-  return jnp.concatenate(parts)[place]
+  each, pictures = keys.per_example(key, num), jnp.zeros((num, size, size, 3))
+  for first, name in enumerate(families[:num]):
+    own = slice(first, None, len(families))
+    pictures = pictures.at[own].set(_generate(each[own], family=name, size=size))
+  return pictures
 
 
 @functools.partial(jax.jit, static_argnames=("family", "size"))

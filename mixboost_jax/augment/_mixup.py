@@ -17,15 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import checks, keys
 from mixboost_jax import image as kernels
-from mixboost_jax.array_types import (
-  AnyKey,
-  Images,
-  PerExample,
-  PRNGKey,
-  PRNGKeys,
-  Scalar,
-  SoftLabels,
-)
+from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys, Scalar, SoftLabels
 from mixboost_jax.augment import _options
 from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._options import Number
@@ -47,9 +39,7 @@ def mixing_weights(key: AnyKey, num_examples: int, *, alpha: Number, per: str) -
     return jnp.ones(num_examples)
 
   def draw(k: jax.Array) -> jax.Array:
-    if alpha == 1:
-      return jax.random.uniform(k)
-    return jax.random.beta(k, alpha, alpha)
+    return jax.random.uniform(k) if alpha == 1 else jax.random.beta(k, alpha, alpha)
 
   if per == "batch":
     return jnp.broadcast_to(draw(keys.for_batch(key)), (num_examples,))
@@ -73,18 +63,13 @@ def mixup(
   Deviation: the partner is the neighbour in the shuffled batch, not a permuted example, unless
     asked for; see the module's partner rule.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1].
-    soft_labels: rows are probability vectors.
-    alpha: weights are Beta(alpha, alpha); 0 leaves the batch as it is.
-    per: "batch" (one weight for all) or "example".
-    partner: "roll", "permutation", or "two_permutations" (own is a permuted example too).
+  Weights are Beta(alpha, alpha), one for the batch or `per` "example"; alpha 0 leaves the batch as
+  it is. `partner` is "roll", "permutation", or "two_permutations" (own is a permuted example too).
   """
   _options.check("mixup", alpha=alpha, per=per, partner=partner)
-  weight_key, pair_key = _split(key)
+  weight_key, pair_key = jax.random.split(key) if key.ndim == 0 else keys.split_each(key, 2)
   weight = mixing_weights(weight_key, len(images), alpha=alpha, per=per)
-  own, other = pair_functions(keys.for_batch(pair_key), len(images), partner)
+  own, other = pair_functions(pair_key, len(images), partner)
   return tuple(blend(own(x), other(x), weight) for x in (images, soft_labels))  # pyright: ignore
 
 
@@ -105,20 +90,12 @@ def cutmix(
     lam = 1 - area of the box / area of the picture. With probability 0.5 on CIFAR, 1 on ImageNet.
   Deviation: the partner is the neighbour in the shuffled batch; see the module's partner rule.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1].
-    soft_labels: rows are probability vectors.
-    alpha: of the Beta distribution; 0 leaves the batch as it is.
-    prob: probability in [0, 1] that the batch (or the example, with `per`) is mixed at all.
-    per: "batch" (one box and one gate for all) or "example".
+  One box and one gate, open with probability `prob`, for the batch, or `per` "example"; alpha 0
+  leaves the batch as it is.
   """
   _options.check("cutmix", alpha=alpha, prob=prob, per=per)
   number, height, width, _ = images.shape
-
-  shared = key if per == "batch" else keys.per_example(key, number)
-  boxes = draw_boxes(shared, height=height, width=width, alpha=alpha, prob=prob, per=per)
-  boxes = jnp.broadcast_to(boxes, (number, 4))
+  boxes = draw_boxes(key, number, shape=(height, width), alpha=alpha, prob=prob, per=per)
   inside = jax.vmap(lambda b: kernels.box_mask(*b, height=height, width=width))(boxes)
   weight = 1 - jnp.mean(inside, axis=(1, 2), dtype=images.dtype)
   mixed = jnp.where(inside[..., None], jnp.roll(images, 1, axis=0), images)
@@ -126,52 +103,35 @@ def cutmix(
 
 
 def draw_boxes(
-  key: AnyKey, *, height: int, width: int, alpha: Number, prob: Number, per: str
+  key: AnyKey, num_examples: int, *, shape: tuple[int, int], alpha: Number, prob: Number, per: str
 ) -> Int[Array, "N 4"]:
-  """Draws (top, left, bottom, right), unclipped, for each key; empty where nothing is mixed.
-
-  With per="batch" there is one box, repeated for each key.
-  """
+  """Draws (top, left, bottom, right), unclipped, of each example; empty where nothing is mixed."""
 
   def draw(k: jax.Array) -> jax.Array:
-    return _cutmix_box(k, height=height, width=width, alpha=alpha, prob=prob)
+    key_gate, key_weight, key_row, key_column = jax.random.split(k, 4)
+    weight = mixing_weights(key_weight, 1, alpha=alpha, per="batch")[0]
+    applied = jax.random.uniform(key_gate) < prob
+    side = jnp.where(applied, jnp.sqrt(1 - weight), 0.0)
+    row = jax.random.randint(key_row, (), 0, shape[0])
+    column = jax.random.randint(key_column, (), 0, shape[1])
+    tall, wide = (jnp.floor(length * side).astype(jnp.int32) // 2 for length in shape)
+    return jnp.stack([row - tall, column - wide, row + tall, column + wide])
 
   if per == "batch":
-    return jnp.broadcast_to(draw(keys.for_batch(key))[None], (key.size, 4))
-  return jax.vmap(draw)(key)
+    return jnp.broadcast_to(draw(keys.for_batch(key))[None], (num_examples, 4))
+  return jax.vmap(draw)(keys.per_example(key, num_examples))
 
 
-def _cutmix_box(key: PRNGKey, *, height: int, width: int, alpha: Number, prob: Number) -> jax.Array:
-  key_gate, key_weight, key_row, key_column = jax.random.split(key, 4)
-  weight = mixing_weights(key_weight, 1, alpha=alpha, per="batch")[0]
-  applied = jax.random.uniform(key_gate) < prob
-  side = jnp.where(applied, jnp.sqrt(1 - weight), 0.0)
-  row = jax.random.randint(key_row, (), 0, height)
-  column = jax.random.randint(key_column, (), 0, width)
-  half_height = jnp.floor(height * side).astype(jnp.int32) // 2
-  half_width = jnp.floor(width * side).astype(jnp.int32) // 2
-  return jnp.stack([row - half_height, column - half_width, row + half_height, column + half_width])
-
-
-def pair_functions(key: PRNGKey, num_examples: int, partner: str):
+def pair_functions(key: AnyKey, num_examples: int, partner: str):
   """Returns two functions of a batch: the examples, and their partners."""
   if partner == "roll":
     return (lambda x: x), (lambda x: jnp.roll(x, 1, axis=0))
-  key_own, key_other = jax.random.split(key)
+  key_own, key_other = jax.random.split(keys.for_batch(key))
   other = jax.random.permutation(key_other, num_examples)
   if partner == "permutation":
     return (lambda x: x), (lambda x: x[other])
   own = jax.random.permutation(key_own, num_examples)
   return (lambda x: x[own]), (lambda x: x[other])
-
-
-def _split(key: AnyKey) -> tuple[jax.Array, jax.Array]:
-  """Splits one key, or each of several, in two."""
-  if key.ndim == 0:
-    first, second = jax.random.split(key)
-    return first, second
-  first, second = keys.split_each(key, 2)
-  return first, second
 
 
 _PAIRING_RULES = {"partner": _options.one_of("roll", "permutation")}
@@ -189,17 +149,11 @@ def sample_pairing(
   """Overlays a partner on each picture; the label stays.
 
   Paper: Inoue 2018, arXiv:1801.02929, Sec. 3: the mean of two pictures with the label of the first.
-  It is switched on and off over the epochs, see `sample_pairing_active`.
-
-  Args:
-    key: one key, or one per example; used with partner="permutation" only.
-    images: values in [0, 1].
-    soft_labels: returned as they are.
-    weight: of the own picture, in [0, 1].
-    partner: "roll" or "permutation".
+  It is switched on and off over the epochs, see `sample_pairing_active`. `weight` is that of the
+  own picture; the key is used with partner="permutation" only, the alternative to "roll".
   """
   _options.check("sample_pairing", _PAIRING_RULES, weight=weight, partner=partner)
-  own, other = pair_functions(keys.for_batch(key), len(images), partner)
+  own, other = pair_functions(key, len(images), partner)
   shares = jnp.full(len(images), weight, images.dtype)
   return blend(own(images), other(images), shares), own(soft_labels)
 
@@ -216,13 +170,7 @@ def sample_pairing_active(
 ) -> Bool[Array, ""]:
   """Tells whether SamplePairing is on: not at first, then `on` epochs of `on + off`, not at last.
 
-  Args:
-    epoch: counted from 0.
-    num_epochs: of the whole run.
-    start: fraction of the run before which it is off.
-    end: fraction of the run after which it is off.
-    on: consecutive epochs with it.
-    off: consecutive epochs without it.
+  Epochs count from 0; it is off before the fraction `start` of the run and after `end`.
   """
   first, last = round(start * num_epochs), round(end * num_epochs)
   epoch = jnp.asarray(epoch)
@@ -240,11 +188,8 @@ def smote(
   Deviation: neighbours are sought in the batch, and every example is moved (no oversampling); an
     example without another of its class stays.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1]; distances are Euclidean in pixels.
-    soft_labels: the class is the largest entry; returned as they are.
-    num_neighbors: how many nearest ones are equally likely.
+  Distances are Euclidean in pixels; the class is the largest of the soft labels, which stay; the
+  nearest `num_neighbors` are equally likely.
   """
   _options.check("smote", num_neighbors=num_neighbors)
   each = keys.per_example(key, len(images))
@@ -255,14 +200,7 @@ def smote(
 def draw_neighbors(
   key: PRNGKeys, images: Images, soft_labels: SoftLabels, *, num_neighbors: int
 ) -> tuple[Int[Array, " N"], PerExample]:
-  """Draws towards which row of the batch each example moves (itself if it is alone), and how far.
-
-  Args:
-    key: one per example.
-    images: see `smote`.
-    soft_labels: see `smote`.
-    num_neighbors: see `smote`.
-  """
+  """Draws towards which row each example moves (its own if it is alone), and how far."""
   number = len(images)
   candidates = min(num_neighbors, number - 1)
   if candidates == 0:
@@ -330,16 +268,14 @@ def _describe_mixup(scene: Scene, *, alpha: Number, per: str, partner: str) -> A
 
 
 def _describe_cutmix(scene: Scene, *, alpha: Number, prob: Number, per: str) -> Account:
-  height, width = scene.shape
-  boxes = draw_boxes(scene.each, height=height, width=width, alpha=alpha, prob=prob, per=per)
+  (height, width), number = scene.shape, len(scene.each)
+  boxes = draw_boxes(scene.each, number, shape=scene.shape, alpha=alpha, prob=prob, per=per)
   top, left, bottom, right = (int(v) for v in np.asarray(boxes[scene.row]))
   if bottom <= top or right <= left:
     return [{"op": "cutmix", "applied": False}]
-  box = {
-    "rows": (max(top, 0), min(bottom, height)),
-    "columns": (max(left, 0), min(right, width)),
-  }
-  return [{"op": "cutmix", **box, "partner_row": (scene.row - 1) % len(scene.each)}]
+  rows, columns = (max(top, 0), min(bottom, height)), (max(left, 0), min(right, width))
+  partner = (scene.row - 1) % number
+  return [{"op": "cutmix", "rows": rows, "columns": columns, "partner_row": partner}]
 
 
 def _describe_sample_pairing(scene: Scene, *, weight: Number, partner: str) -> Account:
@@ -358,7 +294,7 @@ def _describe_smote(scene: Scene, *, num_neighbors: int) -> Account:
 
 def _pair(pair_keys: PRNGKeys, row: int, partner: str) -> dict[str, int]:
   """Names the rows of the batch, counted from 0, that were mixed."""
-  own, other = pair_functions(keys.for_batch(pair_keys), len(pair_keys), partner)
+  own, other = pair_functions(pair_keys, len(pair_keys), partner)
   rows = jnp.arange(len(pair_keys))
   found = {"partner_row": int(other(rows)[row])}
   return found if partner != "two_permutations" else {"own_row": int(own(rows)[row]), **found}

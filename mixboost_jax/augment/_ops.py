@@ -28,30 +28,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from mixboost_jax.array_types import Images, PRNGKeys
+from mixboost_jax import keys
+from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.image import affine
-from mixboost_jax.image.levels import (
-  autocontrast_tables,
-  blend,
-  brightness,
-  color,
-  contrast,
-  equalize_tables,
-  from_levels,
-  invert,
-  look_up,
-  luminance,
-  mean_luminance,
-  posterize,
-  sharpness,
-  smooth,
-  solarize,
-  solarize_add,
-  to_levels,
-)
+from mixboost_jax.image import levels as levels_lib
+from mixboost_jax.image.levels import from_levels, look_up, to_levels
 
 Levels = UInt8[Array, "H W C"]
 LevelBatch = UInt8[Array, "N H W C"]
+Fill = UInt8[Array, " C"]
 
 
 def is_serial(formulation: str) -> bool:
@@ -82,38 +67,36 @@ class Op(enum.IntEnum):
   SHARPNESS = 15
 
 
-GEOMETRIC = frozenset({Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y})
-SIGNED = GEOMETRIC
+SHEARS = frozenset({Op.SHEAR_X, Op.SHEAR_Y})
+SHIFTS = frozenset({Op.TRANSLATE_X, Op.TRANSLATE_Y})  # by whole pixels: nothing to interpolate
+GEOMETRIC = frozenset({Op.ROTATE, *SHEARS, *SHIFTS})
+"""Operations whose magnitude has a sign."""
 ENHANCERS = frozenset({Op.COLOR, Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS})
 UNITS = {
   Op.ROTATE: "degrees",
-  Op.SHEAR_X: "pixels per pixel",
-  Op.SHEAR_Y: "pixels per pixel",
-  Op.TRANSLATE_X: "pixels",
-  Op.TRANSLATE_Y: "pixels",
+  **dict.fromkeys(SHEARS, "pixels per pixel"),
+  **dict.fromkeys(SHIFTS, "pixels"),
   Op.POSTERIZE: "bits",
   Op.SOLARIZE: "threshold",
   Op.SOLARIZE_ADD: "levels",
   **dict.fromkeys(ENHANCERS, "factor"),
 }
 
-
 _TABLES_OF: dict[Op, Callable[[Array], Array]] = {
-  Op.AUTOCONTRAST: autocontrast_tables,
-  Op.EQUALIZE: equalize_tables,
+  Op.AUTOCONTRAST: levels_lib.autocontrast_tables,
+  Op.EQUALIZE: levels_lib.equalize_tables,
 }
 _POINT: dict[Op, Callable[[Array, Array], Array]] = {
   Op.IDENTITY: lambda levels, magnitude: levels,
-  Op.INVERT: lambda levels, magnitude: invert(levels),
-  Op.POSTERIZE: posterize,
-  Op.SOLARIZE: solarize,
-  Op.SOLARIZE_ADD: solarize_add,
-  Op.COLOR: color,
-  Op.CONTRAST: contrast,
-  Op.BRIGHTNESS: brightness,
-  Op.SHARPNESS: sharpness,
+  Op.INVERT: lambda levels, magnitude: levels_lib.invert(levels),
+  Op.POSTERIZE: levels_lib.posterize,
+  Op.SOLARIZE: levels_lib.solarize,
+  Op.SOLARIZE_ADD: levels_lib.solarize_add,
+  Op.COLOR: levels_lib.color,
+  Op.CONTRAST: levels_lib.contrast,
+  Op.BRIGHTNESS: levels_lib.brightness,
+  Op.SHARPNESS: levels_lib.sharpness,
 }
-_SHIFTS = frozenset({Op.TRANSLATE_X, Op.TRANSLATE_Y})  # by whole pixels: nothing to interpolate
 
 
 class Steps(NamedTuple):
@@ -124,28 +107,36 @@ class Steps(NamedTuple):
   matrix: Int[Array, "*n 6"]
 
 
+Branch = Callable[[Array, Steps, Array], Array]
+
+
+def _geometric(
+  ops: Sequence[Op], interpolation: str, fill: Fill
+) -> list[tuple[set[Op], Callable[[Array, Array], Array]]]:
+  """Lists which of the operations are sampled how; shifts by whole pixels never interpolate."""
+  used = GEOMETRIC & set(ops)
+  shifts = used if interpolation == "nearest" else used & SHIFTS
+  samplers = ((set(shifts), affine.nearest), (set(used - shifts), affine.bilinear))
+  return [(members, functools.partial(f, fill=fill)) for members, f in samplers if members]
+
+
 def one_step(
-  levels: Levels, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: UInt8[Array, " C"]
+  levels: Levels, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: Fill
 ) -> Levels:
   """Applies one step to one picture, branching to the operation; `ops` are those that may occur."""
-  branches: list[Callable[[Array, Steps, Array], Array]] = []
+  branches: list[tuple[set[Op], Branch]] = [
+    ({op}, lambda x, s, t, kernel=_POINT[op]: kernel(x, s.magnitude))
+    for op in sorted(_POINT.keys() & set(ops))
+  ]
+  if tabled := _TABLES_OF.keys() & set(ops):
+    branches.append((tabled, lambda x, s, t: look_up(x[None], t)[0]))
+  for members, sample in _geometric(ops, interpolation, fill):
+    branches.append((members, lambda x, s, t, sample=sample: sample(x, s.matrix)))
   branch_of = np.zeros(len(Op), np.int32)
-
-  def add(members: set[Op], branch: Callable[[Array, Steps, Array], Array]) -> None:
-    if members:
-      branch_of[[int(op) for op in members]] = len(branches)
-      branches.append(branch)
-
-  for op in sorted(_POINT.keys() & set(ops)):
-    add({op}, lambda x, s, t, kernel=_POINT[op]: kernel(x, s.magnitude))
-  add(_TABLES_OF.keys() & set(ops), lambda x, s, t: look_up(x[None], t)[0])
-  shifts, warps = set(ops) & _SHIFTS, (set(ops) & GEOMETRIC) - _SHIFTS
-  if interpolation == "nearest":
-    shifts, warps = shifts | warps, set()
-  add(shifts, lambda x, s, t: affine.nearest(x, s.matrix, fill=fill))
-  add(warps, lambda x, s, t: affine.bilinear(x, s.matrix, fill=fill))
-  tables = _tables(levels, step, ops)
-  return jax.lax.switch(jnp.asarray(branch_of)[step.op], branches, levels, step, tables)
+  for number, (members, _) in enumerate(branches):
+    branch_of[list(members)] = number
+  which, tables = jnp.asarray(branch_of)[step.op], _tables(levels, step, ops)
+  return jax.lax.switch(which, [branch for _, branch in branches], levels, step, tables)
 
 
 def _tables(levels: Levels, step: Steps, ops: Sequence[Op]) -> UInt8[Array, "1 C 256"]:
@@ -162,34 +153,23 @@ def _tables(levels: Levels, step: Steps, ops: Sequence[Op]) -> UInt8[Array, "1 C
   return jax.lax.switch(which, branches, levels) if len(branches) > 1 else blank
 
 
-def apply_serial(
-  levels: LevelBatch,
-  steps: Steps,
-  *,
-  ops: Sequence[Op],
-  interpolation: str,
-  fill: UInt8[Array, " C"],
-) -> LevelBatch:
+def in_turn(picture: Levels, steps: Steps, number: Any, **how: Any) -> Levels:
+  """Applies the first `number` of `steps[S]` to one picture; `how` as for `one_step`."""
+
+  def body(i: Array, x: Array) -> Array:
+    return one_step(x, jax.tree.map(lambda leaf: leaf[i], steps), **how)
+
+  return jax.lax.fori_loop(0, number, body, picture)
+
+
+def apply_serial(levels: LevelBatch, steps: Steps, **how: Any) -> LevelBatch:
   """Applies `steps[N, S]` from the first to the last column, looping over the examples."""
-  num_steps = steps.op.shape[1]
-
-  def one(picture: Array, own: Steps) -> Array:
-    def body(i: Array, x: Array) -> Array:
-      step = jax.tree.map(lambda leaf: leaf[i], own)
-      return one_step(x, step, ops=ops, interpolation=interpolation, fill=fill)
-
-    return jax.lax.fori_loop(0, num_steps, body, picture)
-
-  return jax.lax.map(lambda pair: one(*pair), (levels, steps))
+  number = steps.op.shape[1]
+  return jax.lax.map(lambda pair: in_turn(*pair, number, **how), (levels, steps))
 
 
 def merged_step(
-  levels: LevelBatch,
-  step: Steps,
-  *,
-  ops: Sequence[Op],
-  interpolation: str,
-  fill: UInt8[Array, " C"],
+  levels: LevelBatch, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: Fill
 ) -> LevelBatch:
   """Applies one step per example (`step[N]`) to a batch, one pass per family of operations."""
   used = set(ops)
@@ -206,105 +186,57 @@ def merged_step(
     choose({op}, jax.vmap(_POINT[op])(levels, step.magnitude))
   if used & ENHANCERS:
     choose(used & ENHANCERS, _blended(levels, step, used & ENHANCERS))
-  shifts, warps = used & _SHIFTS, (used & GEOMETRIC) - _SHIFTS
-  if interpolation == "nearest":
-    shifts, warps = shifts | warps, set()
-  for members, sample in ((shifts, affine.nearest), (warps, affine.bilinear)):
-    if members:
-      choose(members, jax.vmap(lambda x, m, f=sample: f(x, m, fill=fill))(levels, step.matrix))
+  for members, sample in _geometric(ops, interpolation, fill):
+    choose(members, jax.vmap(sample)(levels, step.matrix))
   return out
 
 
 def _blended(levels: LevelBatch, step: Steps, used: set[Op]) -> LevelBatch:
   """Blends with the degenerate picture that each example's enhancer wants, in one pass."""
-  degenerate = jnp.zeros(levels.shape, jnp.int32)
-
-  def choose(op: Op, value: Array) -> None:
-    nonlocal degenerate
+  degenerate_of: dict[Op, Callable[[], Array]] = {
+    Op.COLOR: lambda: levels_lib.luminance(levels)[..., None],
+    Op.CONTRAST: lambda: jax.vmap(levels_lib.mean_luminance)(levels)[:, None, None, None],
+    Op.SHARPNESS: lambda: jax.vmap(levels_lib.smooth)(levels).astype(jnp.int32),
+  }
+  degenerate = jnp.zeros(levels.shape, jnp.int32)  # black, for brightness
+  for op in sorted(degenerate_of.keys() & used):
     chosen = (step.op == op)[:, None, None, None]
-    degenerate = jnp.where(chosen, jnp.broadcast_to(value, levels.shape), degenerate)
-
-  if Op.COLOR in used:
-    choose(Op.COLOR, luminance(levels)[..., None])
-  if Op.CONTRAST in used:
-    choose(Op.CONTRAST, jax.vmap(mean_luminance)(levels)[:, None, None, None])
-  if Op.SHARPNESS in used:
-    choose(Op.SHARPNESS, jax.vmap(smooth)(levels).astype(jnp.int32))
-  return jax.vmap(blend)(degenerate, levels.astype(jnp.int32), step.magnitude)
+    value = jnp.broadcast_to(degenerate_of[op](), levels.shape)
+    degenerate = jnp.where(chosen, value, degenerate)
+  return jax.vmap(levels_lib.blend)(degenerate, levels.astype(jnp.int32), step.magnitude)
 
 
-def apply_merged(
-  levels: LevelBatch,
-  steps: Steps,
-  *,
-  ops: Sequence[Op],
-  interpolation: str,
-  fill: UInt8[Array, " C"],
-) -> LevelBatch:
+def apply_merged(levels: LevelBatch, steps: Steps, **how: Any) -> LevelBatch:
   """Applies `steps[N, S]` from the first to the last column to the whole batch at once."""
   columns = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), steps)
-
-  def body(x: Array, column: Steps) -> tuple[Array, None]:
-    x = merged_step(x, column, ops=ops, interpolation=interpolation, fill=fill)
-    return x, None
-
-  return jax.lax.scan(body, levels, columns)[0]
+  return jax.lax.scan(lambda x, step: (merged_step(x, step, **how), None), levels, columns)[0]
 
 
-def apply_steps(
-  levels: LevelBatch,
-  steps: Steps,
-  *,
-  ops: Sequence[Op],
-  interpolation: str,
-  fill: UInt8[Array, " C"],
-  formulation: str,
-) -> LevelBatch:
-  """Applies `steps[N, S]` in the formulation that suits the backend, or the one asked for."""
-  if steps.op.shape[1] == 0:
-    return levels
-  run = apply_serial if is_serial(formulation) else apply_merged
-  return run(levels, steps, ops=ops, interpolation=interpolation, fill=fill)
+_IDENTITY = np.array([1.0, 0, 0, 0, 1, 0])
+_SLOPES = np.zeros((len(Op), 6))  # what a unit of magnitude adds; rotations are not linear
+_SLOPES[[Op.SHEAR_X, Op.TRANSLATE_X, Op.SHEAR_Y, Op.TRANSLATE_Y], [1, 2, 3, 5]] = 1
 
 
-_MATRIX_ENTRY = {Op.SHEAR_X: 1, Op.TRANSLATE_X: 2, Op.SHEAR_Y: 3, Op.TRANSLATE_Y: 5}
-
-
-def matrix_of(op: int, magnitude: float, *, height: int, width: int) -> np.ndarray:
-  """Returns the float matrix of one geometric operation (the identity for others)."""
-  if op == Op.ROTATE:
-    return affine.rotation(magnitude, height=height, width=width)
-  matrix = np.array([1.0, 0, 0, 0, 1, 0])
-  if op in _MATRIX_ENTRY:
-    matrix[_MATRIX_ENTRY[Op(op)]] = magnitude
-  return matrix
+def _fixed_point(op: Any, matrix: Any, *, bits: int) -> Any:
+  """Rounds matrices to integers; shifts are by whole pixels and never interpolated."""
+  xp = np if isinstance(matrix, np.ndarray) else jnp
+  shifted = xp.isin(op, xp.asarray(sorted(SHIFTS)))[..., None]
+  whole, fixed = (affine.fixed_point(matrix, bits=b) for b in (affine.NEAREST_BITS, bits))
+  return xp.where(shifted, whole, fixed)
 
 
 def tabulate(
   ops: Any, magnitudes: Any, *, height: int, width: int, interpolation: str = "nearest"
 ) -> Steps:
-  """Returns constant steps of the shape of `ops`, computed in double precision.
+  """Returns constant steps in double precision; `ops` and `magnitudes` broadcast.
 
-  Args:
-    ops: integers of `Op`.
-    magnitudes: in the unit of each operation; ignored where it has none.
-    height: of the pictures, pixels.
-    width: of the pictures, pixels.
-    interpolation: "nearest" or "bilinear".
+  Magnitudes are in the unit of each operation, and ignored where it has none.
   """
-  ops = np.asarray(ops, np.int32)
-  magnitudes = np.broadcast_to(np.asarray(magnitudes, np.float64), ops.shape)
-  matrices = [
-    matrix_of(int(op), float(m), height=height, width=width)
-    for op, m in zip(ops.ravel(), magnitudes.ravel(), strict=True)
-  ]
-  stacked = np.stack(matrices).reshape(*ops.shape, 6)
-  shifted = np.isin(ops, (Op.TRANSLATE_X, Op.TRANSLATE_Y))[..., None]
-  fixed = np.where(
-    shifted,  # by whole pixels: never interpolated
-    affine.fixed_point(stacked, bits=affine.NEAREST_BITS),
-    affine.fixed_point(stacked, bits=bits_of(interpolation)),
-  )
+  ops, magnitudes = np.broadcast_arrays(np.asarray(ops, np.int32), np.float64(magnitudes))
+  matrix = _IDENTITY + _SLOPES[ops] * magnitudes[..., None]
+  for place in zip(*np.nonzero(ops == Op.ROTATE), strict=True):
+    matrix[place] = affine.rotation(float(magnitudes[place]), height=height, width=width)
+  fixed = _fixed_point(ops, matrix, bits=affine.SAMPLERS[interpolation][1])
   return Steps(*(cast(Array, leaf) for leaf in (ops, magnitudes.astype(np.float32), fixed)))
 
 
@@ -312,43 +244,24 @@ def traced_steps(
   op: Int[Array, "*n"],
   magnitude: Float[Array, "*n"],
   *,
-  height: int,
-  width: int,
+  shape: tuple[int, ...],
   max_degrees: int,
   interpolation: str,
 ) -> Steps:
   """Returns steps whose magnitudes are known at run time only.
 
-  Args:
-    op: integers of `Op`.
-    magnitude: whole degrees within +-max_degrees for rotations, whole pixels for translations.
-    height: of the pictures, pixels.
-    width: of the pictures, pixels.
-    max_degrees: rotations are looked up in a table made in double precision.
-    interpolation: "nearest" or "bilinear".
+  Rotations by whole degrees within +-max_degrees, which are looked up in a table made in double
+  precision; translations by whole pixels.
   """
-  bits = bits_of(interpolation)
-  entry = np.zeros((len(Op), 6), np.float32)
-  for sheared, position in _MATRIX_ENTRY.items():
-    entry[sheared, position] = 1
-  identity = np.broadcast_to(np.array([1, 0, 0, 0, 1, 0], np.float32), (*op.shape, 6))
-  matrix = identity + jnp.asarray(entry)[op] * magnitude[..., None]
-  shifted = jnp.isin(op, jnp.asarray([Op.TRANSLATE_X, Op.TRANSLATE_Y]))[..., None]
-  fixed = jnp.where(
-    shifted,
-    affine.fixed_point(matrix, bits=affine.NEAREST_BITS),
-    affine.fixed_point(matrix, bits=bits),
-  )
-  degrees = np.arange(-max_degrees, max_degrees + 1)
+  bits = affine.SAMPLERS[interpolation][1]
+  identity = np.broadcast_to(np.float32(_IDENTITY), (*op.shape, 6))
+  matrix = identity + jnp.asarray(_SLOPES, jnp.float32)[op] * magnitude[..., None]
+  fixed = _fixed_point(op, matrix, bits=bits)
+  (height, width), degrees = shape, range(-max_degrees, max_degrees + 1)
   turns = np.stack([affine.rotation(float(d), height=height, width=width) for d in degrees])
   turns = jnp.asarray(affine.fixed_point(turns, bits=bits))
   turned = turns[jnp.clip(magnitude.astype(jnp.int32), -max_degrees, max_degrees) + max_degrees]
   return Steps(op, magnitude, jnp.where((op == Op.ROTATE)[..., None], turned, fixed))
-
-
-def bits_of(interpolation: str) -> int:
-  """Returns the bits after the point that a kind of sampling works with."""
-  return {"nearest": affine.NEAREST_BITS, "bilinear": affine.BILINEAR_BITS}[interpolation]
 
 
 def ops_of(steps: Steps) -> tuple[Op, ...]:
@@ -367,34 +280,45 @@ def describe(steps: Steps) -> list[dict[str, Any]]:
   return listed
 
 
-def names(ops: Sequence[Op]) -> tuple[str, ...]:
-  """Returns the names by which a user speaks of operations."""
-  return tuple(op.name.lower() for op in ops)
+def index(u: jax.Array, size: int) -> jax.Array:
+  """Turns uniform numbers in [0, 1) into uniform integers below `size`."""
+  return jnp.minimum((u * size).astype(jnp.int32), size - 1)
 
 
-Draw = Callable[..., Steps]
+def pick(table: Steps, number: Int[Array, "*n"]) -> Steps:
+  """Returns the steps of these numbers, which count through all axes of a table."""
+  rank = len(table.op.shape)
+  return jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[rank:])[number], table)
 
 
 def run_table(
-  each: PRNGKeys, images: Images, table: Any, draw: Draw, *, fill: Any, formulation: str
+  key: AnyKey,
+  images: Images,
+  table: Any,
+  draw: Callable[..., Steps],
+  *,
+  fill: Any,
+  formulation: str,
+  **options: int,
 ) -> Images:
-  """Draws steps of `table` with `draw(each, table) -> Steps[N, S]` and applies them.
+  """Draws steps of `table` with `draw(each, table, **options) -> Steps[N, S]` and applies them.
 
   `table` is constant: Steps, or a tuple whose first member is. Compiled as one program per
   policy, also where the caller does not compile.
   """
   return _run(
-    each,
+    keys.per_example(key, len(images)),
     images,
     table,
     jnp.asarray(fill, jnp.float32),
-    draw=_frozen(draw),
+    draw=draw,
+    options=tuple(options.items()),
     ops=ops_of(table if isinstance(table, Steps) else table[0]),
-    formulation=formulation,
+    serial=is_serial(formulation),
   )
 
 
-@functools.partial(jax.jit, static_argnames=("draw", "ops", "formulation"))
+@functools.partial(jax.jit, static_argnames=("draw", "options", "ops", "serial"))
 def _run(
   each: PRNGKeys,
   images: Images,
@@ -402,25 +326,13 @@ def _run(
   fill: jax.Array,
   *,
   draw: Any,
+  options: tuple[tuple[str, int], ...],
   ops: tuple[Op, ...],
-  formulation: str,
+  serial: bool,
 ) -> Images:
-  function, keywords = draw
-  steps = function(each, table, **dict(keywords))
-  value = to_levels(jnp.broadcast_to(fill, images.shape[-1:]))
-  levels = apply_steps(
-    to_levels(images), steps, ops=ops, interpolation="nearest", fill=value, formulation=formulation
-  )
+  steps, levels = draw(each, table, **dict(options)), to_levels(images)
+  if steps.op.shape[1]:
+    value = to_levels(jnp.broadcast_to(fill, images.shape[-1:]))
+    apply = apply_serial if serial else apply_merged
+    levels = apply(levels, steps, ops=ops, interpolation="nearest", fill=value)
   return from_levels(levels)
-
-
-def index(u: jax.Array, size: int) -> jax.Array:
-  """Turns uniform numbers in [0, 1) into uniform integers below `size`."""
-  return jnp.minimum((u * size).astype(jnp.int32), size - 1)
-
-
-def _frozen(draw: Draw) -> tuple[Any, tuple[tuple[str, Any], ...]]:
-  """Makes a partial hashable by value, so that equal policies share one compiled program."""
-  if isinstance(draw, functools.partial):
-    return draw.func, tuple(sorted(draw.keywords.items()))
-  return draw, ()

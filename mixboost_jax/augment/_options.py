@@ -19,69 +19,58 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _rule(want: str, fits: Callable[[Any], bool]) -> Rule:
+  return lambda value: None if fits(value) else want
+
+
 def number(low: Number, *, high: Number = math.inf, open_low: bool = False) -> Rule:
   """Asks for a number of an interval; `open_low` leaves its lower end out."""
-  left = "(" if open_low else "["
-  want = f"a number in {left}{low:g}, {high:g}]" if high < math.inf else f"a number >= {low:g}"
-  if open_low and high == math.inf:
-    want = f"a number > {low:g}"
-
-  def rule(value: Any) -> str | None:
-    if _is_number(value) and low <= value <= high and not (open_low and value == low):
-      return None
-    return want
-
-  return rule
+  want = f"a number {'>' if open_low else '>='} {low:g}"
+  if high < math.inf:
+    want = f"a number in {'(' if open_low else '['}{low:g}, {high:g}]"
+  return _rule(want, lambda v: _is_number(v) and low <= v <= high and not (open_low and v == low))
 
 
 def integer(low: int) -> Rule:
   """Asks for an integer."""
-
-  def rule(value: Any) -> str | None:
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= low
-    return None if fits else f"an integer >= {low}"
-
-  return rule
+  return _rule(
+    f"an integer >= {low}",
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low,
+  )
 
 
 def one_of(*choices: Any) -> Rule:
   """Asks for one of the choices."""
-  return lambda value: None if value in choices else f"one of {', '.join(map(str, choices))}"
+  return _rule(f"one of {', '.join(map(str, choices))}", lambda v: v in choices)
 
 
 def some_of(*choices: str) -> Rule:
   """Asks for a tuple of at least one of the choices."""
-
-  def rule(value: Any) -> str | None:
-    fits = isinstance(value, tuple | list) and len(value) > 0 and set(value) <= set(choices)
-    return None if fits else f"a tuple of some of {', '.join(choices)}"
-
-  return rule
+  return _rule(
+    f"a tuple of some of {', '.join(choices)}", lambda v: _is_filled(v) and set(v) <= set(choices)
+  )
 
 
 def interval(low: Number) -> Rule:
   """Asks for two numbers in order, both above `low`."""
-
-  def rule(value: Any) -> str | None:
-    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
-    return None if pair and low < value[0] <= value[1] else f"two numbers a <= b, a > {low:g}"
-
-  return rule
+  return _rule(
+    f"two numbers a <= b, a > {low:g}",
+    lambda v: _is_filled(v) and len(v) == 2 and all(map(_is_number, v)) and low < v[0] <= v[1],
+  )
 
 
-def _tuple(value: Any) -> str | None:
-  return None if isinstance(value, tuple | list) and len(value) > 0 else "a tuple of policies"
+def _is_filled(value: Any) -> bool:
+  return isinstance(value, tuple | list) and len(value) > 0
 
 
-def _flag(value: Any) -> str | None:
-  return None if isinstance(value, bool) else "True or False"
-
-
-def _pixel(value: Any) -> str | None:
+def _is_pixel(value: Any) -> bool:
   parts = value if isinstance(value, tuple | list) else (value,)
-  fits = len(parts) > 0 and all(_is_number(v) and 0 <= v <= 1 for v in parts)
-  return None if fits else "a pixel value in [0, 1], or a tuple with one per channel"
+  return len(parts) > 0 and all(_is_number(v) and 0 <= v <= 1 for v in parts)
 
+
+_flag = _rule("True or False", lambda v: isinstance(v, bool))
+_pixel = _rule("a pixel value in [0, 1], or a tuple with one per channel", _is_pixel)
+_tuple = _rule("a tuple of policies", _is_filled)
 
 RULES: Mapping[str, Rule] = {
   "all_ops": _flag,
@@ -128,11 +117,7 @@ def problem(name: str, value: Any, own: Mapping[str, Rule]) -> str | None:
 
 
 def check(place: str, own: Mapping[str, Rule] | None = None, /, **values: Any) -> None:
-  """Raises for the first keyword of a call that breaks its rule.
-
-  Raises:
-    ValueError: naming `place`, the keyword, what it may be and what it was.
-  """
+  """Raises a ValueError for the first keyword of a call that breaks its rule."""
   for name, value in values.items():
     if wrong := problem(name, value, own or {}):
       raise ValueError(f"{place}: {name}: {wrong}.")

@@ -8,7 +8,7 @@ exponents.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,21 +20,13 @@ from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
 from mixboost_jax.augment._augmix import INTERPOLATION, ops_used, steps_at
 from mixboost_jax.augment._entry import Account, Entry, Scene, short
-from mixboost_jax.augment._ops import (
-  Op,
-  Steps,
-  index,
-  is_serial,
-  merged_step,
-  one_step,
-)
+from mixboost_jax.augment._ops import Op, Steps, index
 from mixboost_jax.augment._options import Number
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
 Pixels = Float[Array, "*n C"]
 Scalars = Float[Array, "*m"]
 Mixing = Callable[[Pixels, Pixels, Scalars, Scalars, Scalars], Pixels]
-
 
 _TINY = 1e-37  # smallest base of a power with a negative exponent
 
@@ -111,20 +103,21 @@ class Rounds(NamedTuple):
   coin: Float[Array, "N R"]  # for mixings that choose something themselves
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=("k", "beta", "severity", "all_ops", "num_mixings", "shape", "mixing_shape"),
-)
+_DRAWN = ("k", "beta", "severity", "all_ops")
+"""Keywords that decide what is drawn."""
+
+
+@functools.partial(jax.jit, static_argnames=(*_DRAWN, "num_mixings", "shape", "mixing_shape"))
 def draw_rounds(
   each: PRNGKeys,
   *,
   k: int,
-  beta: float,
-  severity: float,
+  beta: Number,
+  severity: Number,
   all_ops: bool,
   num_mixings: int,
-  shape: tuple[int, int],
-  mixing_shape: tuple[int, int, int],
+  shape: tuple[int, ...],
+  mixing_shape: tuple[int, ...],
 ) -> Rounds:
   """Draws all rounds of each example from its own key.
 
@@ -133,18 +126,15 @@ def draw_rounds(
   key_rounds, key_once = keys.split_each(each, 2)
   u = jax.vmap(lambda key: jax.random.uniform(key, (k + 1, 9)))(key_rounds)
   once = jax.vmap(lambda key: jax.random.uniform(key, (4,)))(key_once)
-  steps = steps_at(u[..., :3], severity=severity, all_ops=all_ops, height=shape[0], width=shape[1])
+  steps = steps_at(u[..., :3], severity=severity, all_ops=all_ops, shape=shape)
   first = jnp.arange(k + 1)[None, :] == 0
   coin_original = u[..., 3] < 0.5
   # Round 0 lays the original, processed half of the time.
   op = jnp.where(first & ~coin_original, int(Op.IDENTITY), steps.op)
   mixing = jnp.where(first, 0, 1 + index(u[..., 4], num_mixings))
   # Beta(beta, 1) = U^(1/beta) and Beta(1, beta) = 1 - (1 - U)^(1/beta).
-  high, low, low_too = (
-    u[..., 6] ** (1 / beta),
-    1 - (1 - u[..., 6]) ** (1 / beta),
-    1 - (1 - u[..., 7]) ** (1 / beta),
-  )
+  high = u[..., 6] ** (1 / beta)
+  low, low_too = (1 - (1 - u[..., i]) ** (1 / beta) for i in (6, 7))
   shrinks = u[..., 5] < 0.5
   number, height, width = mixing_shape
   return Rounds(
@@ -172,10 +162,9 @@ def mix_rounds(
   serial: bool,
 ) -> Images:
   """Applies drawn rounds; only those that take place are computed in the serial formulation."""
-  levels = to_levels(images)
   options: dict[str, Any] = {"ops": ops, "interpolation": INTERPOLATION, "fill": fill}
   run = _serial if serial else _merged
-  return run(levels, mixing_levels, rounds, (replace, *mixings), options)
+  return run(to_levels(images), mixing_levels, rounds, (replace, *mixings), options)
 
 
 def _window(mixing_levels: Array, own: Rounds, shape: tuple[int, ...]) -> Array:
@@ -184,11 +173,7 @@ def _window(mixing_levels: Array, own: Rounds, shape: tuple[int, ...]) -> Array:
 
 
 def _serial(
-  levels: Array,
-  mixing_levels: Array,
-  rounds: Rounds,
-  mixings: tuple[Mixing, ...],
-  options: dict[str, Any],
+  levels: Array, mixing_levels: Array, rounds: Rounds, mixings: Sequence[Mixing], options: Any
 ) -> Images:
   branches = [lambda u, v, a, b, c, f=f: jnp.clip(f(u, v, a, b, c), 0, 1) for f in mixings]
 
@@ -199,7 +184,7 @@ def _serial(
     def body(r: Array, mixed: Array) -> Array:
       step = jax.tree.map(lambda leaf: leaf[r], own.steps)
       levels_r = jax.lax.cond(
-        own.from_original[r], lambda x: one_step(x, step, **options), lambda x: other, picture
+        own.from_original[r], lambda x: _ops.one_step(x, step, **options), lambda x: other, picture
       )
       v = from_levels(levels_r)
       return jax.lax.switch(own.mixing[r], branches, mixed, v, own.a[r], own.b[r], own.coin[r])
@@ -210,15 +195,11 @@ def _serial(
 
 
 def _merged(
-  levels: Array,
-  mixing_levels: Array,
-  rounds: Rounds,
-  mixings: tuple[Mixing, ...],
-  options: dict[str, Any],
+  levels: Array, mixing_levels: Array, rounds: Rounds, mixings: Sequence[Mixing], options: Any
 ) -> Images:
   number, num_rounds = rounds.mixing.shape
-  flat = jax.tree.map(lambda leaf: leaf.reshape(number * num_rounds, *leaf.shape[2:]), rounds.steps)
-  processed = merged_step(jnp.repeat(levels, num_rounds, axis=0), flat, **options)
+  flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rounds.steps)
+  processed = _ops.merged_step(jnp.repeat(levels, num_rounds, axis=0), flat, **options)
   processed = processed.reshape(number, num_rounds, *levels.shape[1:])
   other = jax.vmap(lambda own: _window(mixing_levels, own, levels.shape[1:]))(rounds)
   mixed = jnp.zeros(levels.shape)
@@ -271,9 +252,9 @@ def pixmix(
   Raises:
     ValueError: if a keyword is out of range or the mixing pictures are too small.
   """
-  given: dict[str, Any] = {"k": k, "beta": beta, "severity": severity, "all_ops": all_ops}
+  drawn: dict[str, Any] = {"k": k, "beta": beta, "severity": severity, "all_ops": all_ops}
   mixings = tuple(mixings)
-  _options.check("pixmix", _RULES, **given, mixings=mixings, fill=fill, formulation=formulation)
+  _options.check("pixmix", _RULES, **drawn, mixings=mixings, fill=fill, formulation=formulation)
   height, width, channels = images.shape[1:]
   if len(mixing_images) == 0 or not (
     mixing_images.shape[1] >= height
@@ -284,49 +265,29 @@ def pixmix(
       f"pixmix: mixing_images: expected pictures of at least {height}x{width} with {channels} "
       f"channels, got an array of shape {mixing_images.shape}."
     )
-  return _pixmix(
-    keys.per_example(key, len(images)),
-    images,
-    mixing_images,
-    jnp.asarray(fill, jnp.float32),
-    mixings=mixings,
-    serial=is_serial(formulation),
-    **given,
-  )
+  each, fills = keys.per_example(key, len(images)), jnp.asarray(fill, jnp.float32)
+  serial = _ops.is_serial(formulation)
+  return _pixmix(each, images, mixing_images, fills, mixings=mixings, serial=serial, **drawn)
 
 
-@functools.partial(
-  jax.jit, static_argnames=("k", "beta", "severity", "all_ops", "mixings", "serial")
-)
+@functools.partial(jax.jit, static_argnames=(*_DRAWN, "mixings", "serial"))
 def _pixmix(
   each: PRNGKeys,
   images: Images,
   mixing_images: Array,
   fill: Float[Array, "*c"],
   *,
-  k: int,
-  beta: Number,
-  severity: Number,
-  all_ops: bool,
   mixings: tuple[str, ...],
   serial: bool,
+  **drawn: Any,
 ) -> Images:
-  rounds = draw_rounds(
-    each,
-    k=k,
-    beta=float(beta),
-    severity=float(severity),
-    all_ops=all_ops,
-    num_mixings=len(mixings),
-    shape=(images.shape[1], images.shape[2]),
-    mixing_shape=(len(mixing_images), mixing_images.shape[1], mixing_images.shape[2]),
-  )
+  shapes = {"shape": images.shape[1:3], "mixing_shape": mixing_images.shape[:3]}
   is_levels = mixing_images.dtype == jnp.uint8
   return mix_rounds(
     images,
     mixing_images if is_levels else to_levels(mixing_images),
-    rounds,
-    ops=ops_used(all_ops=all_ops),
+    draw_rounds(each, num_mixings=len(mixings), **shapes, **drawn),
+    ops=ops_used(all_ops=drawn["all_ops"]),
     mixings=tuple(MIXINGS[name] for name in mixings),
     fill=to_levels(jnp.broadcast_to(fill, images.shape[-1:])),
     serial=serial,
@@ -334,26 +295,11 @@ def _pixmix(
 
 
 def _describe(
-  scene: Scene,
-  *,
-  mixing_images: Array,
-  k: int,
-  beta: Number,
-  severity: Number,
-  all_ops: bool,
-  mixings: tuple[str, ...],
-  **_: Any,
+  scene: Scene, *, mixing_images: Array, mixings: tuple[str, ...], **options: Any
 ) -> Account:
-  drawn = draw_rounds(
-    scene.own,
-    k=k,
-    beta=float(beta),
-    severity=float(severity),
-    all_ops=all_ops,
-    num_mixings=len(mixings),
-    shape=scene.shape,
-    mixing_shape=tuple(mixing_images.shape[:3]),
-  )
+  shapes = {"shape": scene.shape, "mixing_shape": mixing_images.shape[:3]}
+  decide = {name: options[name] for name in _DRAWN}
+  drawn = draw_rounds(scene.own, num_mixings=len(mixings), **shapes, **decide)
   account: Account = []
   for r in range(int(drawn.count[0]) + 1):
     source: dict[str, Any] = {"mixing_picture": int(drawn.picture[0])}

@@ -10,6 +10,7 @@ the pictures.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,18 +59,12 @@ COMPOSITES: Mapping[str, tuple[str, ...]] = {
 }
 """Policies made of policies (or of nothing), and their keywords."""
 
-_OPTIONAL = ("per",)
-_MEMBERS = {"choice": "options", "compose": "steps"}
+_MEMBERS = {"choice": "options", "compose": "steps", "with_probability": "policy"}
 
 
 @checks.inputs()
 def policy_problem(policy: Policy, *, table: Table = AUGMENTATIONS) -> str | None:
-  """Returns what is wrong with a policy (name, keywords, their values), or None.
-
-  Args:
-    policy: see `build`.
-    table: see `build`.
-  """
+  """Returns what is wrong with a policy of `build` (name, keywords, their values), or None."""
   return _problem(policy, table)
 
 
@@ -83,7 +78,7 @@ def _problem(policy: Any, table: Table) -> str | None:
     return registry.unknown_name(name, (*table, *COMPOSITES), field="name")
   if name in COMPOSITES:
     known, rules = COMPOSITES[name], {}
-    needed = [key for key in known if key not in _OPTIONAL]
+    needed = [key for key in known if key != "per"]
   else:
     known, rules = table[name].keywords, table[name].rules
     needed = [key for key, default in known.items() if default is inspect.Parameter.empty]
@@ -110,27 +105,15 @@ def keywords_of(policy: Policy) -> dict[str, Any]:
 
 def _members(policy: Policy) -> list[tuple[str, Any]]:
   """Lists (place, policy) of the policies within a policy."""
-  name = policy["name"]
-  if name == "with_probability":
-    return [("policy", policy["policy"])]
-  if name not in _MEMBERS:
-    return []
-  key = _MEMBERS[name]
-  listed = policy[key] if isinstance(policy[key], tuple | list) else (policy[key],)
-  return [(f"{key}[{i}]", member) for i, member in enumerate(listed)]
+  key = _MEMBERS.get(policy["name"])
+  if key is None or key == "policy":
+    return [(key, policy[key])] if key else []
+  return [(f"{key}[{i}]", member) for i, member in enumerate(policy[key])]
 
 
 @checks.inputs()
 def entries_in(policy: Policy, *, table: Table = AUGMENTATIONS) -> list[tuple[Entry, Policy]]:
-  """Lists the augmentations that a policy may apply, each with the policy that asks for it.
-
-  Args:
-    policy: see `build`.
-    table: see `build`.
-
-  Raises:
-    ValueError: if the policy is wrong.
-  """
+  """Lists the augmentations that a policy of `build` may apply, each with its own policy."""
   refuse(policy, table)
   if policy["name"] in COMPOSITES:
     return [pair for _, member in _members(policy) for pair in entries_in(member, table=table)]
@@ -188,18 +171,10 @@ def arrays_for(name: str, entry: Entry, resources: Mapping[str, Any]) -> dict[st
   return arrays
 
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def takes_labels(fn: Augmentation) -> bool:
-  """Tells whether `fn` is of the kind that receives and returns soft labels."""
-  found = [p for p in inspect.signature(fn).parameters.values() if p.kind in _POSITIONAL]
-  return len(found) > 2
-
-
 def uniform(fn: Augmentation) -> Augmentation:
-  """Gives `fn` the one signature `(key, images, soft_labels=None)`."""
-  labelled = takes_labels(fn)
+  """Gives `fn`, which takes soft labels or not, the one signature `(key, images, labels=None)`."""
+  known = inspect.signature(fn).parameters.values()
+  labelled = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in known) > 2
 
   def run(key: jax.Array, images: jax.Array, soft_labels: jax.Array | None = None) -> Any:
     if soft_labels is None:
@@ -222,10 +197,10 @@ def compose(*fns: Augmentation) -> Augmentation:
   members = [uniform(fn) for fn in fns]
 
   def composed(key: jax.Array, images: jax.Array, soft_labels: jax.Array | None = None) -> Any:
-    if not members:
-      return images if soft_labels is None else (images, soft_labels)
-    parts = keys.split_each(keys.per_example(key, len(images)), len(members))
     batch = images if soft_labels is None else (images, soft_labels)
+    if not members:
+      return batch
+    parts = keys.split_each(keys.per_example(key, len(images)), len(members))
     for part, member in zip(parts, members, strict=True):
       batch = member(part, batch) if soft_labels is None else member(part, *batch)
     return batch
@@ -317,9 +292,7 @@ def over_mesh(
   axes = tuple(mesh.axis_names if batch_axes is None else batch_axes)
   batch, whole = PartitionSpec(axes), PartitionSpec()
   given = dict(resources or {})
-  num_parts = 1
-  for axis in axes:
-    num_parts *= mesh.shape[axis]
+  num_parts = math.prod(mesh.shape[axis] for axis in axes)
   on_each = jax.shard_map(
     lambda each, images, extra: fn(each, images, **extra),
     mesh=mesh,

@@ -5,94 +5,59 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mixboost_jax import checks, keys
+from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.augment import _ops, _options
 from mixboost_jax.augment._entry import Account, Entry, Scene
-from mixboost_jax.augment._ops import (
-  ENHANCERS,
-  SIGNED,
-  Op,
-  Steps,
-  index,
-  run_table,
-  tabulate,
-)
+from mixboost_jax.augment._ops import ENHANCERS, GEOMETRIC, SHEARS, SHIFTS, Op, Steps, index
 from mixboost_jax.augment._options import Number
 
 OPS = (
-  Op.IDENTITY,
-  Op.AUTOCONTRAST,
-  Op.EQUALIZE,
-  Op.ROTATE,
-  Op.SOLARIZE,
-  Op.COLOR,
-  Op.POSTERIZE,
-  Op.CONTRAST,
-  Op.BRIGHTNESS,
-  Op.SHARPNESS,
-  Op.SHEAR_X,
-  Op.SHEAR_Y,
-  Op.TRANSLATE_X,
-  Op.TRANSLATE_Y,
-)
+  Op.IDENTITY, Op.AUTOCONTRAST, Op.EQUALIZE, Op.ROTATE, Op.SOLARIZE, Op.COLOR, Op.POSTERIZE,
+  Op.CONTRAST, Op.BRIGHTNESS, Op.SHARPNESS, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y,
+)  # fmt: skip
 """The 14 operations of both policies."""
 
 _RULES = {"ranges": _options.one_of("torchvision", "official")}
 
 
-def wide_magnitude(op: Op, strength: int, ranges: str) -> float:
-  """Returns the magnitude of TrivialAugmentWide at `strength` of 0..30, without its sign."""
-  share = strength / 30
-  official = ranges == "official"
-  if op in (Op.SHEAR_X, Op.SHEAR_Y):
-    return 0.99 * share
-  if op in (Op.TRANSLATE_X, Op.TRANSLATE_Y):
-    return float(32 * strength // 30)
-  if op is Op.ROTATE:
-    return float(135 * strength // 30) if official else 135 * share
-  if op in ENHANCERS:
-    return 0.01 + 1.99 * share if official else 0.99 * share
-  if op is Op.POSTERIZE:
-    return float(8 - (6 * strength // 30 if official else round(strength / 5)))
-  if op is Op.SOLARIZE:
-    return float(256 - 256 * strength // 30) if official else 255 - 255 * share
-  return 0.0
+def wide_magnitudes(strength: int, ranges: str) -> dict[Op, float]:
+  """Returns the magnitudes of TrivialAugmentWide at `strength` of 0..30, without their signs."""
+  share, official = strength / 30, ranges == "official"
+  return {
+    **dict.fromkeys(SHEARS, 0.99 * share),
+    **dict.fromkeys(SHIFTS, 32 * strength // 30),
+    Op.ROTATE: 135 * strength // 30 if official else 135 * share,
+    **dict.fromkeys(ENHANCERS, 0.01 + 1.99 * share if official else 0.99 * share),
+    Op.POSTERIZE: 8 - (6 * strength // 30 if official else round(strength / 5)),
+    Op.SOLARIZE: 256 - 256 * strength // 30 if official else 255 - 255 * share,
+  }
 
 
-def rand_magnitude(op: Op, magnitude: Number, bins: int, ranges: str, side: int) -> float:
-  """Returns the magnitude of RandAugment at `magnitude` of 0..bins-1, without its sign.
+def rand_magnitudes(share: float, ranges: str, shape: tuple[int, int]) -> dict[Op, float]:
+  """Returns the magnitudes of RandAugment at a `share` of the strongest, without their signs.
 
-  Args:
-    op: which operation.
-    magnitude: the policy's M.
-    bins: number of magnitudes; M = bins - 1 is the strongest.
-    ranges: "torchvision", or "official" (translations up to 14.4 pixels, integer magnitudes).
-    side: length in pixels of the side along which a translation moves.
+  Those of "torchvision" are AutoAugment's, too; `shape` is (height, width).
   """
-  share = magnitude / (bins - 1)
   official = ranges == "official"
-  if op in (Op.SHEAR_X, Op.SHEAR_Y):
-    return 0.3 * share
-  if op in (Op.TRANSLATE_X, Op.TRANSLATE_Y):
-    return float(int((14.4 if official else 150 / 331 * side) * share))
-  if op is Op.ROTATE:
-    return float(int(30 * share)) if official else 30 * share
-  if op in ENHANCERS:
-    return 0.1 + 1.8 * share if official else 0.9 * share
-  if op is Op.POSTERIZE:
-    return float(8 - (int(4 * share) if official else round(4 * share)))
-  if op is Op.SOLARIZE:
-    return float(256 - int(256 * share)) if official else 255 - 255 * share
-  return 0.0
+  down, right = (int((14.4 if official else 150 / 331 * side) * share) for side in shape)
+  return {
+    **dict.fromkeys(SHEARS, 0.3 * share),
+    Op.TRANSLATE_X: right,
+    Op.TRANSLATE_Y: down,
+    Op.ROTATE: int(30 * share) if official else 30 * share,
+    **dict.fromkeys(ENHANCERS, 0.1 + 1.8 * share if official else 0.9 * share),
+    Op.POSTERIZE: 8 - (int(4 * share) if official else round(4 * share)),
+    Op.SOLARIZE: 256 - int(256 * share) if official else 255 - 255 * share,
+  }
 
 
-def with_signs(op: Op, magnitude: float, ranges: str) -> tuple[float, float]:
+def with_signs(op: Op, magnitudes: dict[Op, float], ranges: str) -> tuple[float, float]:
   """Returns the two equally likely magnitudes of an operation."""
-  if op in SIGNED:
+  magnitude = magnitudes.get(op, 0.0)
+  if op in GEOMETRIC:
     return magnitude, -magnitude
   if op in ENHANCERS and ranges == "torchvision":
     return 1 + magnitude, 1 - magnitude
@@ -100,14 +65,11 @@ def with_signs(op: Op, magnitude: float, ranges: str) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=32)
-def trivial_table(*, ranges: str, height: int, width: int) -> Steps:
+def trivial_table(shape: tuple[int, int], *, ranges: str) -> Steps:
   """Returns the steps of TrivialAugmentWide, of shape [14, 31, 2]."""
-  ops = np.array([[[op, op] for _ in range(31)] for op in OPS])
-  grid = [
-    [with_signs(op, wide_magnitude(op, strength, ranges), ranges) for strength in range(31)]
-    for op in OPS
-  ]
-  return tabulate(ops, np.array(grid), height=height, width=width)
+  strengths = [wide_magnitudes(strength, ranges) for strength in range(31)]
+  grid = [[with_signs(op, magnitudes, ranges) for magnitudes in strengths] for op in OPS]
+  return _ops.tabulate(np.array(OPS)[:, None, None], grid, height=shape[0], width=shape[1])
 
 
 @jax.jit
@@ -115,11 +77,8 @@ def draw_trivial(each: PRNGKeys, table: Steps) -> Steps:
   """Draws one step per example, `[N, 1]`: operation, strength and sign uniform."""
   shape = table.op.shape
   u = jax.vmap(lambda k: jax.random.uniform(k, (3,)))(each)
-  picked = [index(u[:, axis], size) for axis, size in enumerate(shape)]
-  flat = (picked[0] * shape[1] + picked[1]) * shape[2] + picked[2]
-  return jax.tree.map(
-    lambda leaf: jnp.asarray(leaf).reshape(-1, *leaf.shape[3:])[flat][:, None], table
-  )
+  op, strength, sign = (index(u[:, axis], size) for axis, size in enumerate(shape))
+  return _ops.pick(table, ((op * shape[1] + strength) * shape[2] + sign)[:, None])
 
 
 @checks.inputs()
@@ -135,43 +94,26 @@ def trivial_augment_wide(
 
   Paper: Müller & Hutter 2021, arXiv:2103.10158, Sec. 3 and Table 1 (wide).
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1], cut to 8-bit levels.
-    ranges: "torchvision" (enhancers 1 +- 0.99 s) or "official" (0.01 .. 2, integer magnitudes).
-    fill: pixel value, or one per channel, of what a warp brings in from outside.
-    formulation: "auto", "serial" or "merged"; changes the speed only.
+  `ranges` is "torchvision" (enhancers 1 +- 0.99 s) or "official" (0.01 .. 2, integer magnitudes).
   """
   _options.check("trivial_augment_wide", _RULES, ranges=ranges, fill=fill, formulation=formulation)
-  _, height, width, _ = images.shape
-  table = trivial_table(ranges=ranges, height=height, width=width)
-  return run_table(
-    keys.per_example(key, len(images)),
-    images,
-    table,
-    draw_trivial,
-    fill=fill,
-    formulation=formulation,
-  )
+  table = trivial_table(images.shape[1:3], ranges=ranges)
+  return _ops.run_table(key, images, table, draw_trivial, fill=fill, formulation=formulation)
 
 
 @functools.lru_cache(maxsize=32)
-def rand_table(*, magnitude: Number, bins: int, ranges: str, height: int, width: int) -> Steps:
-  """Returns the steps of RandAugment, of shape [14, 2]."""
-  grid = []
-  for op in OPS:
-    side = height if op is Op.TRANSLATE_Y else width
-    grid.append(with_signs(op, rand_magnitude(op, magnitude, bins, ranges, side), ranges))
-  ops = np.array([[op, op] for op in OPS])
-  return tabulate(ops, np.array(grid), height=height, width=width)
+def rand_table(shape: tuple[int, int], *, magnitude: Number, bins: int, ranges: str) -> Steps:
+  """Returns the steps of RandAugment, of shape [14, 2]; magnitude bins - 1 is the strongest."""
+  magnitudes = rand_magnitudes(magnitude / (bins - 1), ranges, shape)
+  grid = [with_signs(op, magnitudes, ranges) for op in OPS]
+  return _ops.tabulate(np.array(OPS)[:, None], grid, height=shape[0], width=shape[1])
 
 
 @functools.partial(jax.jit, static_argnames="num_ops")
 def draw_rand(each: PRNGKeys, table: Steps, *, num_ops: int) -> Steps:
   """Draws `num_ops` steps per example, `[N, num_ops]`: operation and sign uniform."""
   u = jax.vmap(lambda k: jax.random.uniform(k, (num_ops, 2)))(each)
-  flat = index(u[..., 0], len(OPS)) * 2 + index(u[..., 1], 2)
-  return jax.tree.map(lambda leaf: jnp.asarray(leaf).reshape(-1, *leaf.shape[2:])[flat], table)
+  return _ops.pick(table, index(u[..., 0], len(OPS)) * 2 + index(u[..., 1], 2))
 
 
 @checks.inputs()
@@ -188,17 +130,10 @@ def randaugment(
 ) -> Images:
   """Applies `num_ops` of 14 operations, drawn with replacement, all at one magnitude.
 
-  Paper: Cubuk et al. 2020, arXiv:1909.13719, Sec. 3 (N, M); CIFAR-10 WRN-28-10: N=3, M=5.
+  Paper: Cubuk et al. 2020, arXiv:1909.13719, Sec. 3: N -> num_ops (0 only cuts to levels), M ->
+    magnitude, in 0..bins - 1; CIFAR-10 WRN-28-10: N=3, M=5.
 
-  Args:
-    key: one key, or one per example.
-    images: values in [0, 1], cut to 8-bit levels.
-    num_ops: N >= 0; 0 only cuts to levels.
-    magnitude: M in 0..bins - 1.
-    bins: number of magnitudes >= 2.
-    ranges: "torchvision" or "official" (see `rand_magnitude`).
-    fill: pixel value, or one per channel, of what a warp brings in from outside.
-    formulation: "auto", "serial" or "merged"; changes the speed only.
+  `ranges` is "torchvision" or "official" (translations up to 14.4 pixels, integer magnitudes).
   """
   given: dict[str, Any] = {"num_ops": num_ops, "magnitude": magnitude, "bins": bins}
   _options.check("randaugment", _RULES, **given, ranges=ranges, fill=fill, formulation=formulation)
@@ -206,25 +141,19 @@ def randaugment(
     raise ValueError(
       f"randaugment: magnitude: expected at most bins - 1 = {bins - 1}, got {magnitude}."
     )
-  _, height, width, _ = images.shape
-  table = rand_table(magnitude=magnitude, bins=bins, ranges=ranges, height=height, width=width)
-  draw = functools.partial(draw_rand, num_ops=num_ops)
-  return run_table(
-    keys.per_example(key, len(images)), images, table, draw, fill=fill, formulation=formulation
-  )
+  table = rand_table(images.shape[1:3], magnitude=magnitude, bins=bins, ranges=ranges)
+  how: dict[str, Any] = {"fill": fill, "formulation": formulation, "num_ops": num_ops}
+  return _ops.run_table(key, images, table, draw_rand, **how)
 
 
 def _describe_trivial(scene: Scene, *, ranges: str, **_: Any) -> Account:
-  height, width = scene.shape
-  table = trivial_table(ranges=ranges, height=height, width=width)
-  return _ops.describe(draw_trivial(scene.own, table))
+  return _ops.describe(draw_trivial(scene.own, trivial_table(scene.shape, ranges=ranges)))
 
 
 def _describe_rand(
   scene: Scene, *, num_ops: int, magnitude: Number, bins: int, ranges: str, **_: Any
 ) -> Account:
-  height, width = scene.shape
-  table = rand_table(magnitude=magnitude, bins=bins, ranges=ranges, height=height, width=width)
+  table = rand_table(scene.shape, magnitude=magnitude, bins=bins, ranges=ranges)
   return _ops.describe(draw_rand(scene.own, table, num_ops=num_ops))
 
 

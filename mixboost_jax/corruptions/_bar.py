@@ -17,7 +17,7 @@ from mixboost_jax.corruptions._blur import round_levels
 from mixboost_jax.corruptions._weather import coloured, perlin_turbulence
 from mixboost_jax.image.levels import from_levels, to_levels
 from mixboost_jax.image.linear import along_axes, gaussian_blur_of_width, spline_matrix, zoom_matrix
-from mixboost_jax.image.sampling import bilinear, cubic
+from mixboost_jax.image.sampling import bilinear, cubic, positions
 
 _GREY = 128 / 255
 _MOST_CELLS = 41
@@ -54,9 +54,8 @@ def lines(key: PRNGKey, image: Image, *, severity: float) -> Image:
   for draws in jax.random.uniform(key_lines, (int(0.1 * severity * side), 3)):
     angle = 2 * np.pi * (turn + spread * (draws[2] - 0.5))
     middle, arm = draws[:2] * side, jnp.stack([jnp.cos(angle), jnp.sin(angle)]) * side
-    cover = line_cover(
-      jnp.trunc(middle - arm), jnp.trunc(middle + arm), height=height, width=width
-    )[..., None]
+    ends = jnp.trunc(middle - arm), jnp.trunc(middle + arm)
+    cover = line_cover(*ends, height=height, width=width)[..., None]
     image = from_levels(to_levels(image * (1 - cover) + cover * _GREY))
   return image
 
@@ -64,14 +63,7 @@ def lines(key: PRNGKey, image: Image, *, severity: float) -> Image:
 def line_cover(
   start: Float[Array, "2"], stop: Float[Array, "2"], *, height: int, width: int
 ) -> Float[Array, "H W"]:
-  """Returns 1 - distance to the line, at least 0, for pixels beside the segment.
-
-  Args:
-    start: row and column of one end.
-    stop: of the other.
-    height: of the picture.
-    width: of the picture.
-  """
+  """Returns 1 - distance to the line, at least 0, for pixels beside the segment of two ends."""
   rows, columns = positions(height, width)
   along = stop - start
   length = jnp.maximum(jnp.sqrt((along**2).sum()), 1e-6)
@@ -131,22 +123,9 @@ def inverse_sparkles(key: PRNGKey, image: Image, *, severity: float) -> Image:
   side = max(height, width)
   key_centre, key_star = jax.random.split(key)
   centre = jax.random.uniform(key_centre, (2,), minval=0.25 * side, maxval=0.75 * side)
-  light = _star(
-    key_star,
-    centre,
-    shape=(height, width),
-    radius=0.25 * side,
-    exponent=6.5 * severity / 50,
-    shortest=-float("inf"),
-  )
+  rays = {"radius": 0.25 * side, "exponent": 6.5 * severity / 50, "shortest": -float("inf")}
+  light = _star(key_star, centre, shape=(height, width), **rays)
   return 1 + light[..., None] * (image - 1)
-
-
-def positions(height: int, width: int) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
-  """Returns the row and the column of every pixel."""
-  rows = jnp.broadcast_to(jnp.arange(height, dtype=jnp.float32)[:, None], (height, width))
-  columns = jnp.broadcast_to(jnp.arange(width, dtype=jnp.float32)[None, :], (height, width))
-  return rows, columns
 
 
 def blue_noise_sample(key: PRNGKey, image: Image, *, severity: float) -> Image:
@@ -257,25 +236,21 @@ def _pinched(size: int, angle: Array, *, amount: float) -> tuple[Array, Array]:
   turn = angle * jnp.asarray((1 - share) ** 2, jnp.float32)
   rows = radius + dy * jnp.cos(turn) - dx * jnp.sin(turn)
   columns = radius + dy * jnp.sin(turn) + dx * jnp.cos(turn)
-  own = np.arange(size, dtype=np.float32)
-  return (
-    jnp.where(moves, rows, np.broadcast_to(own[:, None], (size, size))),
-    jnp.where(moves, columns, np.broadcast_to(own[None, :], (size, size))),
-  )
+  own_rows, own_columns = positions(size, size)
+  return jnp.where(moves, rows, own_rows), jnp.where(moves, columns, own_columns)
 
 
 def ripple(key: PRNGKey, image: Image, *, severity: float) -> Image:
   """Moves each axis by a wave of .0025 severity side pixels; black outside."""
-  height, width, _ = image.shape
+  side = max(image.shape[:2])
   key_length, key_phase = jax.random.split(key)
-  lengths = max(height, width) * jax.random.uniform(key_length, (2,), minval=0.1, maxval=0.3)
+  lengths = side * jax.random.uniform(key_length, (2,), minval=0.1, maxval=0.3)
   phases = jax.random.uniform(key_phase, (2,), maxval=2 * np.pi)
-  amplitude = 0.0025 * severity * max(height, width)
   moved = [
-    place + amplitude * jnp.sin(2 * np.pi * place / lengths[axis] + phases[axis])
-    for axis, place in enumerate(positions(height, width))
+    place + 0.0025 * severity * side * jnp.sin(2 * np.pi * place / length + phase)
+    for place, length, phase in zip(positions(*image.shape[:2]), lengths, phases, strict=True)
   ]
-  return bilinear(image, moved[0], moved[1], border="zero")
+  return bilinear(image, *moved, border="zero")
 
 
 def circular_motion_blur(image: Image, *, severity: float) -> Image:
@@ -316,22 +291,12 @@ def transverse_chromatic_abberation(key: PRNGKey, image: Image, *, severity: flo
 def caustics(
   time: Array, size: Array, *, height: int, width: int
 ) -> Float[Array, "{height} {width}"]:
-  """Returns the pattern of light at the bottom of water, in [0, 1].
-
-  Args:
-    time: phase of the waves, .5 .. 2.
-    size: pixels per period.
-    height: of the picture.
-    width: of the picture.
-  """
+  """Returns the light at the bottom of water, in [0, 1]; `size` is pixels per period."""
   y, x = (jnp.mod(place / size, 1.0) * 6.28318530718 - 250 for place in positions(height, width))
   i, j, total = y, x, jnp.ones((height, width))
   for n in range(5):
     t = time * (1 - 3.5 / (n + 1))
-    i, j = (
-      y + jnp.cos(t - i) + jnp.sin(t + j),
-      x + jnp.sin(t - j) + jnp.cos(t + i),
-    )
+    i, j = y + jnp.cos(t - i) + jnp.sin(t + j), x + jnp.sin(t - j) + jnp.cos(t + i)
     down = y * 0.005 / jnp.where(jnp.sin(i + t) == 0, 1e-12, jnp.sin(i + t))
     right = x * 0.005 / jnp.where(jnp.cos(j + t) == 0, 1e-12, jnp.cos(j + t))
     total += 1 / jnp.sqrt(down**2 + right**2)

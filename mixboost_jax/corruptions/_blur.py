@@ -33,20 +33,14 @@ def disk_kernel(radius: float, alias_sigma: float) -> np.ndarray:
   offsets = np.arange(taps) - taps // 2
   soft = np.exp(-(offsets**2) / (2 * alias_sigma**2))
   positions = np.arange(len(line))[:, None] + offsets[None, :]
-  blur = linear.taps_matrix(
-    len(line), positions, (soft / soft.sum())[None, :], border="reflect_101"
-  )
+  soft = (soft / soft.sum())[None, :]
+  blur = linear.taps_matrix(len(line), positions, soft, border="reflect_101")
   return blur @ (disk / disk.sum()) @ blur.T
 
 
 def defocus_blur(image: Image, *, radius: float, alias_sigma: float) -> Image:
   """Correlates with a soft disk."""
   return correlate(image, kernel=disk_kernel(radius, alias_sigma))
-
-
-def gaussian_blur(image: Image, *, sigma: float) -> Image:
-  """Blurs by a Gaussian cut at four sigma."""
-  return linear.gaussian_blur_of_width(image, sigma=sigma)
 
 
 def zoom_blur(image: Image, *, num_zooms: int, step: float) -> Image:
@@ -85,13 +79,8 @@ def motion_streak(image: Image, angle: Scalar, *, radius: int, sigma: float) -> 
 
   Paper: the motion blur of ImageMagick, which -C calls: 2 radius + 1 taps i = 0.. of weight
   exp(-i^2 / (2 sigma^2)), offset by -ceil(i sin a - 1/2) rows and -ceil(i cos a - 1/2) columns;
-  taps from the first whose offset leaves the picture are dropped without rescaling.
-
-  Args:
-    image: edges are repeated outside.
-    angle: degrees.
-    radius: pixels.
-    sigma: pixels.
+  taps from the first whose offset leaves the picture are dropped without rescaling. The angle is
+  in degrees; edges are repeated outside.
   """
   steps, turn = jnp.arange(2 * radius + 1), jnp.deg2rad(angle)
   down = jnp.ceil(steps * jnp.sin(turn) - 0.5).astype(jnp.int32)
@@ -194,12 +183,6 @@ def swap_sources(partner: Sources, visited: np.ndarray) -> Sources:
   return jax.lax.fori_loop(0, order.shape[0], swap, start)
 
 
-def shuffle_pixels(image: Image, sources: Sources) -> Image:
-  """Returns the picture whose pixel p is pixel `sources[p]` of `image`."""
-  flat = image.reshape(-1, image.shape[2])
-  return flat.at[sources].get(mode="promise_in_bounds").reshape(image.shape)
-
-
 @checks.inputs()
 def glass_blur(
   key: PRNGKey,
@@ -230,4 +213,6 @@ def glass_blur(
     partner = partners(offsets, delta=delta)
     step = swap_sources if true_swap else copy_sources
     sources = sources[step(partner, visited)]
-  return gaussian_blur_of_width(shuffle_pixels(blurred, sources), sigma=sigma)
+  flat = blurred.reshape(-1, image.shape[2])
+  moved = flat.at[sources].get(mode="promise_in_bounds").reshape(image.shape)
+  return gaussian_blur_of_width(moved, sigma=sigma)

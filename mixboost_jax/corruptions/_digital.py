@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from mixboost_jax.array_types import Image, PRNGKey, Scalar
 from mixboost_jax.image.levels import from_levels, to_levels
 from mixboost_jax.image.linear import gaussian_blur_of_width, resize_box
-from mixboost_jax.image.sampling import bilinear
+from mixboost_jax.image.sampling import bilinear, positions
 
 
 def brightness(image: Image, *, shift: float | Scalar) -> Image:
@@ -64,11 +64,8 @@ def affine_from_points(source: Float[Array, "3 2"], target: Float[Array, "3 2"])
   inverse = inverse / (u[0] * v[1] - u[1] * v[0])
   edges = jnp.stack([target[1] - target[0], target[2] - target[0]])
   linear = jnp.einsum("ki,kj->ij", edges, inverse, precision="highest")
-  return jnp.concatenate([linear, (target[0] - _times(linear, a))[:, None]], axis=1)
-
-
-def _times(matrix: Array, vector: Array) -> Array:
-  return (matrix * vector[None, :]).sum(axis=1)
+  shift = target[0] - (linear * a[None, :]).sum(axis=1)
+  return jnp.concatenate([linear, shift[:, None]], axis=1)
 
 
 def elastic_transform(
@@ -76,12 +73,8 @@ def elastic_transform(
 ) -> Image:
   """Warps by a random affine map and then by a smooth random field.
 
-  Args:
-    key: of this example.
-    image: the picture.
-    strength: the displacement is this many pixels times U(-1, 1), smoothed.
-    sigma: of the smoothing, pixels (cut at three sigma).
-    jitter: three reference points move by U(-jitter, jitter) pixels.
+  Three reference points move by U(-jitter, jitter) pixels; the field is `strength` pixels times
+  U(-1, 1), smoothed by `sigma` pixels (cut at three sigma).
   """
   height, width, _ = image.shape
   draws = jax.random.uniform(key, (6 + 2 * height * width,), minval=-1.0)
@@ -90,9 +83,7 @@ def elastic_transform(
   points = (middle[None, :] + corners).astype(jnp.float32)
   moved = points + jitter * draws[:6].reshape(3, 2)
   back = affine_from_points(moved, points)
-  y, x = jnp.meshgrid(
-    jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32), indexing="ij"
-  )
+  y, x = positions(height, width)
   xs = back[0, 0] * x + back[0, 1] * y + back[0, 2]
   ys = back[1, 0] * x + back[1, 1] * y + back[1, 2]
   image = bilinear(image, ys, xs, border="reflect_101")
@@ -129,15 +120,7 @@ def quantization_table(base: np.ndarray, *, quality: int) -> np.ndarray:
 
 
 def jpeg_compression(image: Image, *, quality: int) -> Image:
-  """Returns the picture after coding and decoding.
-
-  Args:
-    image: three channels (RGB) or one (grey), values in [0, 1].
-    quality: 1..100, as codecs count.
-
-  Raises:
-    ValueError: for another number of channels or quality.
-  """
+  """Returns the RGB or grey picture after coding and decoding; quality 1..100 as codecs count."""
   height, width, channels = image.shape
   luma, chroma = (quantization_table(base, quality=quality) for base in (LUMA, CHROMA))
   levels = to_levels(image).astype(jnp.int32)

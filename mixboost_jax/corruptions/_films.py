@@ -19,13 +19,12 @@ from jaxtyping import Array, Float
 from mixboost_jax import checks
 from mixboost_jax.array_types import Image, Images, PRNGKey
 from mixboost_jax.corruptions import _digital, _noise, _weather
-from mixboost_jax.corruptions._bar import positions
 from mixboost_jax.corruptions._blur import round_levels, shifted_mean, streak_offsets
 from mixboost_jax.corruptions._table import choose_table
 from mixboost_jax.image import affine
 from mixboost_jax.image.levels import from_levels, to_levels
 from mixboost_jax.image.linear import gaussian_blur_of_width
-from mixboost_jax.image.sampling import bilinear
+from mixboost_jax.image.sampling import bilinear, positions
 from mixboost_jax.registry import lookup
 
 Film = Float[Array, "F H W C"]
@@ -37,6 +36,8 @@ class Sequence(NamedTuple):
   function: Callable[..., Any]
   cifar: dict[str, Any]
   imagenet: dict[str, Any]
+  samples: bool = True
+  """Whether the function takes a key first."""
 
 
 def noise_film(
@@ -53,27 +54,17 @@ def noise_film(
 
 
 def motion_blur_film(
-  key: PRNGKey,
-  image: Image,
-  *,
-  radius: int,
-  sigma: float,
-  first: float,
-  step: float,
-  num_frames: int,
+  image: Image, *, radius: int, sigma: float, first: float, step: float, num_frames: int
 ) -> Film:
   """Motion blur whose angle turns by `step` degrees a frame, from `first`."""
-  del key
   offsets = streak_offsets(first + step * np.arange(num_frames), radius=radius)
   blur = functools.partial(shifted_mean, image, sigma=sigma)
   return jax.vmap(blur)(*map(jnp.asarray, offsets))
 
 
-def zoom_blur_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
+def zoom_blur_film(image: Image, *, step: float, num_frames: int = 31) -> Film:
   """Frame i averages the enlargements by 1, 1 + step, .. 1 + step i."""
-  del key
-  factors = 1 + step * np.arange(num_frames)
-  zoomed = _warped(image, [_about_middle(image, factor=f) for f in factors], nearest=False)
+  zoomed = affine_film(image, change="factor", first=1, step=step, num_frames=num_frames)
   return jnp.cumsum(zoomed, 0) / jnp.arange(1, num_frames + 1).reshape(-1, 1, 1, 1)
 
 
@@ -81,9 +72,8 @@ def snow_film(
   key: PRNGKey, image: Image, *, size: float, radius: int, sigma: float, num_frames: int = 31
 ) -> Film:
   """The same flakes, blown at 4 i - 150 degrees."""
-  height, width, _ = image.shape
   layer = _weather.snow_layer(
-    key, shape=(height, width), mean=0.05, deviation=0.3, size=size, cut=0.5
+    key, shape=image.shape[:2], mean=0.05, deviation=0.3, size=size, cut=0.5
   )
   offsets = streak_offsets(4.0 * np.arange(num_frames) - 150, radius=radius)
 
@@ -93,50 +83,35 @@ def snow_film(
   return jax.vmap(fall)(*map(jnp.asarray, offsets))
 
 
-def brightness_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
+def brightness_film(image: Image, *, step: float, num_frames: int = 31) -> Film:
   """V grows by `step` a frame and is untouched in the middle."""
-  del key
   shifts = step * (jnp.arange(num_frames, dtype=jnp.float32) - num_frames // 2)
   return jax.vmap(lambda shift: _digital.brightness(image, shift=shift))(shifts)
 
 
-def translate_film(key: PRNGKey, image: Image, *, first: int, num_frames: int) -> Film:
+def translate_film(image: Image, *, first: int, num_frames: int) -> Film:
   """Moves right by one pixel a frame, from `first`; black enters."""
-  del key
   moved = [[1.0, 0, -float(first + i), 0, 1, 0] for i in range(num_frames)]
-  return _warped(image, moved, nearest=True)
+  return _warped(image, moved, "nearest")
 
 
-def rotate_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
-  """Turns clockwise by one degree a frame, upright in the middle."""
-  del key
-  degrees = np.arange(num_frames) - float(num_frames // 2)
-  return _warped(image, [_about_middle(image, turn=d) for d in degrees], nearest=False)
-
-
-def scale_film(
-  key: PRNGKey, image: Image, *, first: float, step: float, num_frames: int = 31
+def affine_film(
+  image: Image, *, change: str, first: float, step: float, num_frames: int = 31
 ) -> Film:
-  """Enlarges by `first` + `step` i; black enters where that is below 1."""
-  del key
-  factors = first + step * np.arange(num_frames)
-  return _warped(image, [_about_middle(image, factor=f) for f in factors], nearest=False)
+  """Turns (clockwise), slants (degrees both) or enlarges by `first` + `step` i, black around.
+
+  `change` is "turn", "slant" or "factor". A slant of 15 degrees shrinks heights by 4 %.
+  """
+  amounts = ({change: first + step * i} for i in range(num_frames))
+  return _warped(image, [_about_middle(image, **amount) for amount in amounts], "bilinear")
 
 
-def shear_film(key: PRNGKey, image: Image, *, num_frames: int = 31) -> Film:
-  """Slants by i - 15 degrees, which also shrinks heights by up to 4 % (see the module)."""
-  del key
-  degrees = np.arange(num_frames) - float(num_frames // 2)
-  return _warped(image, [_about_middle(image, slant=d) for d in degrees], nearest=False)
-
-
-def tilt_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) -> Film:
+def tilt_film(image: Image, *, step: float, num_frames: int = 31) -> Film:
   """Turns the picture in space about both of its axes by `step` degrees a frame.
 
   As in the original the plane lies one unit behind the focus, so the middle frame is not the
   picture: it is smaller by the factor d / (d + 1), d being the diagonal in pixels.
   """
-  del key
   height, width, _ = image.shape
   angles = np.deg2rad(step * (np.arange(num_frames) - num_frames // 2))
   inverses = [np.linalg.inv(_perspective(angle, height, width)) for angle in angles]
@@ -150,41 +125,22 @@ def tilt_film(key: PRNGKey, image: Image, *, step: float, num_frames: int = 31) 
 
 
 def gaussian_blur_film(
-  key: PRNGKey, image: Image, *, first: float, step: float, truncate: float, num_frames: int = 31
+  image: Image, *, first: float, step: float, truncate: float, num_frames: int = 31
 ) -> Film:
   """Blurs by sigma `first` + `step` i, cut at `truncate` sigma."""
-  del key
   sigmas = [first + step * i for i in range(num_frames)]
   return jnp.stack([gaussian_blur_of_width(image, sigma=s, truncate=truncate) for s in sigmas])
 
 
 def spatter_film(
-  key: PRNGKey,
-  image: Image,
-  *,
-  mean: float,
-  deviation: float,
-  sigma: float,
-  cut: float,
-  drip: tuple[float, ...],
-  num_frames: int = 31,
+  key: PRNGKey, image: Image, *, drip: tuple[float, ...], num_frames: int = 31, **liquid: float
 ) -> Film:
   """Drops of water that run down the picture (approximate, as `spatter_approximate`).
 
-  Args:
-    key: of this picture.
-    image: the picture.
-    mean: of the normal noise that becomes liquid.
-    deviation: of that noise.
-    sigma: of its smoothing, pixels.
-    cut: smoothed noise below it is dry.
-    drip: columns of liquid are convolved with this from frame to frame.
-    num_frames: of the film.
+  Columns of `_weather.liquid_layer(**liquid)` are convolved with `drip` from frame to frame.
   """
-  height, width, _ = image.shape
-  liquid = _weather.liquid_layer(
-    key, shape=(height, width), mean=mean, deviation=deviation, sigma=sigma, cut=cut
-  )
+  height = image.shape[0]
+  layer = _weather.liquid_layer(key, shape=image.shape[:2], **liquid)
   ahead = (len(drip) - 1) // 2
 
   def run_down(liquid: Array, _: None) -> tuple[Array, Image]:
@@ -194,7 +150,7 @@ def spatter_film(
     rows = [padded[len(drip) - 1 - k :][:height] * share for k, share in enumerate(drip)]
     return jnp.stack(rows).sum(0), wet
 
-  return jax.lax.scan(run_down, liquid, None, length=num_frames)[1]
+  return jax.lax.scan(run_down, layer, None, length=num_frames)[1]
 
 
 def _perspective(angle: float, height: int, width: int) -> np.ndarray:
@@ -222,12 +178,10 @@ def _about_middle(
   return [a, b, x - a * x - b * y, c, d, y - c * x - d * y]
 
 
-def _warped(image: Image, matrices: list[list[float]], *, nearest: bool) -> Film:
+def _warped(image: Image, matrices: list[list[float]], interpolation: str) -> Film:
   """Applies affine maps to the levels of a picture, as Pillow samples; black outside."""
-  levels = to_levels(image)
-  fill = jnp.zeros(image.shape[2], jnp.uint8)
-  sample = affine.nearest if nearest else affine.bilinear
-  bits = affine.NEAREST_BITS if nearest else affine.BILINEAR_BITS
+  levels, fill = to_levels(image), jnp.zeros(image.shape[2], jnp.uint8)
+  sample, bits = affine.SAMPLERS[interpolation]
   fixed = jnp.asarray(affine.fixed_point(np.array(matrices), bits=bits))
   return from_levels(jax.vmap(lambda matrix: sample(levels, matrix, fill=fill))(fixed))
 
@@ -241,6 +195,11 @@ def _noises(kind: str, cifar: tuple[float, ...], imagenet: tuple[float, ...]) ->
   }
 
 
+def _affine(change: str, cifar: tuple[float, float], imagenet: tuple[float, float]) -> Sequence:
+  tables = ({"change": change, "first": first, "step": step} for first, step in (cifar, imagenet))
+  return Sequence(affine_film, *tables, samples=False)
+
+
 SEQUENCES: dict[str, Sequence] = {
   **_noises("gaussian", (0.02, 0.04, 0.06), (0.03, 0.05, 0.08)),
   **_noises("shot", (700, 400, 200), (300, 120, 60)),
@@ -249,31 +208,34 @@ SEQUENCES: dict[str, Sequence] = {
     motion_blur_film,
     {"radius": 6, "sigma": 1.8, "first": -180.0, "step": 9.0, "num_frames": 21},
     {"radius": 10, "sigma": 3, "first": -120.0, "step": 4.0, "num_frames": 31},
+    samples=False,
   ),
-  "zoom_blur": Sequence(zoom_blur_film, {"step": 0.004}, {"step": 0.004}),
+  "zoom_blur": Sequence(zoom_blur_film, {"step": 0.004}, {"step": 0.004}, samples=False),
   "snow": Sequence(
-    snow_film,
-    {"size": 2, "radius": 10, "sigma": 2},
-    {"size": 3, "radius": 14, "sigma": 4},
+    snow_film, {"size": 2, "radius": 10, "sigma": 2}, {"size": 3, "radius": 14, "sigma": 4}
   ),
-  "brightness": Sequence(brightness_film, {"step": 0.015}, {"step": 0.02}),
+  "brightness": Sequence(brightness_film, {"step": 0.015}, {"step": 0.02}, samples=False),
   "translate": Sequence(
-    translate_film, {"first": -7, "num_frames": 16}, {"first": -20, "num_frames": 41}
+    translate_film,
+    {"first": -7, "num_frames": 16},
+    {"first": -20, "num_frames": 41},
+    samples=False,
   ),
-  "rotate": Sequence(rotate_film, {}, {}),
-  "tilt": Sequence(tilt_film, {"step": 0.75}, {"step": 1.0}),
-  "scale": Sequence(scale_film, {"first": 0.7, "step": 0.02}, {"first": 0.4, "step": 0.025}),
+  "rotate": _affine("turn", (-15.0, 1.0), (-15.0, 1.0)),
+  "tilt": Sequence(tilt_film, {"step": 0.75}, {"step": 1.0}, samples=False),
+  "scale": _affine("factor", (0.7, 0.02), (0.4, 0.025)),
   "gaussian_blur": Sequence(
     gaussian_blur_film,
     {"first": 0.3, "step": 0.015, "truncate": 7.0},
     {"first": 0.25, "step": 0.035, "truncate": 6.0},
+    samples=False,
   ),
   "spatter_approximate": Sequence(
     spatter_film,
     {"mean": 0.6, "deviation": 0.265, "sigma": 1.75, "cut": 0.7, "drip": (0.2, 0.8)},
     {"mean": 0.65, "deviation": 0.27, "sigma": 3.7, "cut": 0.69, "drip": (0.05, 0.1, 0.15, 0.7)},
   ),
-  "shear": Sequence(shear_film, {}, {}),
+  "shear": _affine("slant", (-15.0, 1.0), (-15.0, 1.0)),
 }
 
 
@@ -302,4 +264,5 @@ def perturb_sequence(key: PRNGKey, image: Image, *, name: str, table: str = "aut
 def _film(key: PRNGKey, image: Image, *, name: str, table: str) -> Images:
   sequence = SEQUENCES[name]
   keywords = sequence.cifar if table == "cifar" else sequence.imagenet
-  return from_levels(to_levels(sequence.function(key, image, **keywords)))
+  given = (key, image) if sequence.samples else (image,)
+  return from_levels(to_levels(sequence.function(*given, **keywords)))

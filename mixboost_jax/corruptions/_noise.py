@@ -45,11 +45,6 @@ def shot_noise(key: PRNGKey, image: Image, *, photons: int) -> Image:
 
   Deviation: by inverting the distribution function of the 256 possible rates at one uniform draw
   of 2^23 values, and not by rejection; the two agree up to events rarer than 1e-7.
-
-  Args:
-    key: of this example.
-    image: read as 8-bit levels.
-    photons: expected count at full brightness.
   """
   draw = jnp.maximum(jax.random.uniform(key, image.shape), SMALLEST)
   level = to_levels(image).astype(jnp.int32)
@@ -57,14 +52,9 @@ def shot_noise(key: PRNGKey, image: Image, *, photons: int) -> Image:
 
 
 def poisson_counts(level: jax.Array, draw: jax.Array, *, photons: int) -> jax.Array:
-  """Returns how many entries of a row of `_poisson_table` are <= draw.
+  """Returns how many entries of row `level` of `_poisson_table` are <= draw, in [SMALLEST, 1).
 
   By bisection, but only among the few counts that draws of the same size can mean.
-
-  Args:
-    level: rows of the table, 0..255.
-    draw: uniform in [SMALLEST, 1).
-    photons: expected count at level 255.
   """
   table, (first, last) = _poisson_table(photons), _poisson_guide(photons)
   size, place = table.shape[1], level * first.shape[1] + _cell(draw)

@@ -15,41 +15,9 @@ import jax
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Image, Images, PRNGKeys
-from mixboost_jax.corruptions._bar import (
-  blue_noise_sample,
-  brownish_noise,
-  caustic_refraction,
-  checkerboard_cutout,
-  circular_motion_blur,
-  cocentric_sine_waves,
-  inverse_sparkles,
-  lines,
-  perlin_noise,
-  pinch_and_twirl,
-  plasma_noise,
-  ripple,
-  single_frequency_greyscale,
-  sparkles,
-  transverse_chromatic_abberation,
-)
-from mixboost_jax.corruptions._blur import (
-  defocus_blur,
-  gaussian_blur,
-  glass_blur,
-  motion_blur,
-  zoom_blur,
-)
-from mixboost_jax.corruptions._digital import (
-  brightness,
-  contrast,
-  elastic_transform,
-  jpeg_compression,
-  pixelate,
-  saturate,
-)
-from mixboost_jax.corruptions._noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
-from mixboost_jax.corruptions._weather import fog, frost_procedural, snow, spatter_approximate
+from mixboost_jax.corruptions import _bar, _blur, _digital, _noise, _weather
 from mixboost_jax.image.levels import cut, from_levels, to_levels
+from mixboost_jax.image.linear import gaussian_blur_of_width
 from mixboost_jax.keys import per_example
 from mixboost_jax.registry import lookup
 
@@ -65,47 +33,45 @@ class Corruption(NamedTuple):
 
 _BAR = ("severity",)
 CORRUPTIONS: dict[str, Corruption] = {
-  "gaussian_noise": Corruption(gaussian_noise, ("sigma",)),
-  "shot_noise": Corruption(shot_noise, ("photons",)),
-  "impulse_noise": Corruption(impulse_noise, ("amount",)),
-  "defocus_blur": Corruption(defocus_blur, ("radius", "alias_sigma"), samples=False),
-  "glass_blur": Corruption(glass_blur, ("sigma", "delta", "num_sweeps")),
-  "motion_blur": Corruption(motion_blur, ("radius", "sigma")),
-  "zoom_blur": Corruption(zoom_blur, ("num_zooms", "step"), samples=False),
-  "snow": Corruption(snow, ("mean", "deviation", "size", "cut", "radius", "sigma", "mix")),
-  "frost_procedural": Corruption(frost_procedural, ("keep", "amount")),
-  "fog": Corruption(fog, ("amount", "decay")),
-  "brightness": Corruption(brightness, ("shift",), samples=False),
-  "contrast": Corruption(contrast, ("factor",), samples=False),
-  "elastic_transform": Corruption(elastic_transform, ("strength", "sigma", "jitter")),
-  "pixelate": Corruption(pixelate, ("share",), samples=False),
-  "jpeg_compression": Corruption(jpeg_compression, ("quality",), samples=False),
-  "speckle_noise": Corruption(speckle_noise, ("sigma",)),
-  "gaussian_blur": Corruption(gaussian_blur, ("sigma",), samples=False),
+  "gaussian_noise": Corruption(_noise.gaussian_noise, ("sigma",)),
+  "shot_noise": Corruption(_noise.shot_noise, ("photons",)),
+  "impulse_noise": Corruption(_noise.impulse_noise, ("amount",)),
+  "defocus_blur": Corruption(_blur.defocus_blur, ("radius", "alias_sigma"), samples=False),
+  "glass_blur": Corruption(_blur.glass_blur, ("sigma", "delta", "num_sweeps")),
+  "motion_blur": Corruption(_blur.motion_blur, ("radius", "sigma")),
+  "zoom_blur": Corruption(_blur.zoom_blur, ("num_zooms", "step"), samples=False),
+  "snow": Corruption(_weather.snow, ("mean", "deviation", "size", "cut", "radius", "sigma", "mix")),
+  "frost_procedural": Corruption(_weather.frost_procedural, ("keep", "amount")),
+  "fog": Corruption(_weather.fog, ("amount", "decay")),
+  "brightness": Corruption(_digital.brightness, ("shift",), samples=False),
+  "contrast": Corruption(_digital.contrast, ("factor",), samples=False),
+  "elastic_transform": Corruption(_digital.elastic_transform, ("strength", "sigma", "jitter")),
+  "pixelate": Corruption(_digital.pixelate, ("share",), samples=False),
+  "jpeg_compression": Corruption(_digital.jpeg_compression, ("quality",), samples=False),
+  "speckle_noise": Corruption(_noise.speckle_noise, ("sigma",)),
+  "gaussian_blur": Corruption(gaussian_blur_of_width, ("sigma",), samples=False),
   "spatter_approximate": Corruption(
-    spatter_approximate, ("mean", "deviation", "sigma", "cut", "strength", "mud")
+    _weather.spatter_approximate, ("mean", "deviation", "sigma", "cut", "strength", "mud")
   ),
-  "saturate": Corruption(saturate, ("factor", "shift"), samples=False),
-  "blue_noise_sample": Corruption(blue_noise_sample, _BAR),
-  "brownish_noise": Corruption(brownish_noise, _BAR),
-  "checkerboard_cutout": Corruption(checkerboard_cutout, _BAR),
-  "inverse_sparkles": Corruption(inverse_sparkles, _BAR),
-  "pinch_and_twirl": Corruption(pinch_and_twirl, _BAR),
-  "ripple": Corruption(ripple, _BAR),
-  "sparkles": Corruption(sparkles, _BAR),
-  "circular_motion_blur": Corruption(circular_motion_blur, _BAR, samples=False),
-  "lines": Corruption(lines, _BAR),
-  "transverse_chromatic_abberation": Corruption(transverse_chromatic_abberation, _BAR),
-  "caustic_refraction": Corruption(caustic_refraction, _BAR),
-  "perlin_noise": Corruption(perlin_noise, _BAR),
-  "plasma_noise": Corruption(plasma_noise, _BAR),
-  "cocentric_sine_waves": Corruption(cocentric_sine_waves, _BAR),
-  "single_frequency_greyscale": Corruption(single_frequency_greyscale, _BAR),
+  "saturate": Corruption(_digital.saturate, ("factor", "shift"), samples=False),
+  "blue_noise_sample": Corruption(_bar.blue_noise_sample, _BAR),
+  "brownish_noise": Corruption(_bar.brownish_noise, _BAR),
+  "checkerboard_cutout": Corruption(_bar.checkerboard_cutout, _BAR),
+  "inverse_sparkles": Corruption(_bar.inverse_sparkles, _BAR),
+  "pinch_and_twirl": Corruption(_bar.pinch_and_twirl, _BAR),
+  "ripple": Corruption(_bar.ripple, _BAR),
+  "sparkles": Corruption(_bar.sparkles, _BAR),
+  "circular_motion_blur": Corruption(_bar.circular_motion_blur, _BAR, samples=False),
+  "lines": Corruption(_bar.lines, _BAR),
+  "transverse_chromatic_abberation": Corruption(_bar.transverse_chromatic_abberation, _BAR),
+  "caustic_refraction": Corruption(_bar.caustic_refraction, _BAR),
+  "perlin_noise": Corruption(_bar.perlin_noise, _BAR),
+  "plasma_noise": Corruption(_bar.plasma_noise, _BAR),
+  "cocentric_sine_waves": Corruption(_bar.cocentric_sine_waves, _BAR),
+  "single_frequency_greyscale": Corruption(_bar.single_frequency_greyscale, _BAR),
 }
 
-
-Level = Any
-Levels = tuple[Level, Level, Level, Level, Level]
+Levels = tuple[Any, Any, Any, Any, Any]
 
 CIFAR: dict[str, Levels] = {
   "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
@@ -223,12 +189,7 @@ def choose_table(table: str, *, height: int, width: int) -> str:
 
 @checks.inputs()
 def parameters(name: str, *, severity: int, table: str) -> dict[str, Any]:
-  """Returns the keywords of a corruption at a severity.
-
-  Args:
-    name: of the corruption.
-    severity: 1..5.
-    table: "cifar" or "imagenet".
+  """Returns the keywords of a corruption at a severity of 1..5 of a table ("cifar", "imagenet").
 
   Raises:
     ValueError: if the name is unknown, has no severities in this table, or the severity is wrong.

@@ -21,9 +21,8 @@ from mixboost_jax.image.levels import from_levels, to_levels
 from mixboost_jax.image.linear import correlate, gaussian_blur_of_width, zoom
 
 Field = Float[Array, "S S"]
-_LATTICE = (
-  16 * 7 + 2
-)  # Perlin: 7 cells along a side at the first octave, 16 times as many at the last
+_LATTICE = 16 * 7 + 2
+"""Perlin: 7 cells along a side at the first octave, 16 times as many at the last."""
 
 
 @functools.cache
@@ -34,8 +33,6 @@ def spectrum(side: int, kind: str) -> np.ndarray:
   """
   line = np.arange(side) - side / 2
   squared = line[:, None] ** 2 + line[None, :] ** 2
-  if kind not in ("blue", "brown"):
-    raise ValueError(f"spectrum: kind must be blue or brown, got {kind!r}.")
   return np.sqrt(squared) if kind == "blue" else 1 / (squared + 1)
 
 
@@ -62,15 +59,10 @@ def coloured(key: PRNGKey, *, side: int, kind: str) -> Field:
 
 
 def diamond_square(key: PRNGKey, *, side: int, decay: float) -> Field:
-  """Returns a fractal height map in [0, 1] that wraps around.
+  """Returns a fractal height map in [0, 1] that wraps around; `side` is a power of two.
 
   The noise of a level is w U(-w, w): its amplitude is w^2. w starts at 100 and is divided by
   `decay` after every level.
-
-  Args:
-    key: one map.
-    side: a power of two, at least 2.
-    decay: > 1 is smoother.
   """
   if side < 2 or side & (side - 1):
     raise ValueError(f"diamond_square: side must be a power of two >= 2, got {side}.")
@@ -92,11 +84,6 @@ def diamond_square(key: PRNGKey, *, side: int, decay: float) -> Field:
     wibble /= decay
   grid = grid - grid.min()
   return grid / grid.max()
-
-
-def power_of_two(side: int) -> int:
-  """Returns the smallest power of two >= max(side, 2)."""
-  return max(1 << (side - 1).bit_length(), 2)
 
 
 def perlin_turbulence(key: PRNGKey, *, height: int, width: int) -> Float[Array, "H W"]:
@@ -146,7 +133,8 @@ FROST_DEVIATION = 26.0
 def fog(key: PRNGKey, image: Image, *, amount: float, decay: float) -> Image:
   """Adds a fractal haze and rescales so that the brightest value stays possible."""
   height, width, _ = image.shape
-  haze = diamond_square(key, side=power_of_two(max(height, width)), decay=decay)
+  side = 1 << max((max(height, width) - 1).bit_length(), 1)  # the next power of two
+  haze = diamond_square(key, side=side, decay=decay)
   brightest = image.max()
   return (image + amount * haze[:height, :width, None]) * brightest / (brightest + amount)
 
@@ -159,9 +147,9 @@ def grey(image: Image) -> Float[Array, "H W 1"]:
 
 
 def snow_layer(
-  key: PRNGKey, *, shape: tuple[int, int], mean: float, deviation: float, size: float, cut: float
+  key: PRNGKey, *, shape: tuple[int, ...], mean: float, deviation: float, size: float, cut: float
 ) -> Float[Array, "H W 1"]:
-  """Draws flakes: enlarged normal noise, 0 where it is below `cut`, in 8-bit levels."""
+  """Draws flakes: normal noise enlarged by `size`, 0 where it is below `cut`, in 8-bit levels."""
   flakes = mean + deviation * jax.random.normal(key, (*shape, 1))
   flakes = zoom(flakes, factor=size)
   return from_levels(to_levels(jnp.where(flakes < cut, 0.0, flakes)))
@@ -186,23 +174,14 @@ def snow(
   sigma: float,
   mix: float,
 ) -> Image:
-  """Lets snow fall at an angle of U(-135, -45) degrees.
+  """Lets snow (see `snow_layer`) fall at an angle of U(-135, -45) degrees.
 
-  Args:
-    key: of this example.
-    image: the picture.
-    mean: of the normal noise that becomes flakes.
-    deviation: of that noise.
-    size: of the flakes, >= 1.
-    cut: noise below it is no flake.
-    radius: of their motion blur, pixels.
-    sigma: of their motion blur, pixels.
-    mix: weight of the picture against its whitened version.
+  `radius` and `sigma` of its motion blur are in pixels; `mix` weighs the picture against its
+  whitened version.
   """
-  height, width, _ = image.shape
   key_layer, key_angle = jax.random.split(key)
   layer = snow_layer(
-    key_layer, shape=(height, width), mean=mean, deviation=deviation, size=size, cut=cut
+    key_layer, shape=image.shape[:2], mean=mean, deviation=deviation, size=size, cut=cut
   )
   angle = jax.random.uniform(key_angle, (), minval=-135.0, maxval=-45.0)
   moving = motion_streak(layer, angle, radius=radius, sigma=sigma)
@@ -331,41 +310,22 @@ def paint(image: Image, mask: Plane, *, colour: tuple[float, ...], cover: bool) 
 
 
 def liquid_layer(
-  key: PRNGKey, *, shape: tuple[int, int], mean: float, deviation: float, sigma: float, cut: float
+  key: PRNGKey, *, shape: tuple[int, ...], mean: float, deviation: float, sigma: float, cut: float
 ) -> Plane:
-  """Draws smoothed normal noise, 0 where it is below `cut`."""
+  """Draws normal noise smoothed by `sigma` pixels, 0 (dry) where it is below `cut`."""
   noise = mean + deviation * jax.random.normal(key, (*shape, 1))
   smooth = gaussian_blur_of_width(noise, sigma=sigma)[..., 0]
   return jnp.where(smooth < cut, 0.0, smooth)
 
 
 def spatter_approximate(
-  key: PRNGKey,
-  image: Image,
-  *,
-  mean: float,
-  deviation: float,
-  sigma: float,
-  cut: float,
-  strength: float,
-  mud: int,
+  key: PRNGKey, image: Image, *, cut: float, strength: float, mud: int, **noise: float
 ) -> Image:
-  """Spatters a picture; see the module for what is approximate.
+  """Spatters a picture with `liquid_layer(cut=cut, **noise)`; see the module.
 
-  Args:
-    key: of this example.
-    image: the picture.
-    mean: of the normal noise that becomes liquid.
-    deviation: of that noise.
-    sigma: of its smoothing, pixels.
-    cut: smoothed noise below it is dry.
-    strength: water: the largest brightness; mud: sigma of the softening, pixels.
-    mud: 1 for mud, 0 for water.
+  `strength` is the largest brightness of water, or the sigma of the softening of mud, in pixels.
   """
-  height, width, _ = image.shape
-  liquid = liquid_layer(
-    key, shape=(height, width), mean=mean, deviation=deviation, sigma=sigma, cut=cut
-  )
+  liquid = liquid_layer(key, shape=image.shape[:2], cut=cut, **noise)
   if mud:
     return paint(image, mud_mask(liquid, cut=cut, sigma=strength), colour=MUD, cover=True)
   return paint(image, water_mask(liquid, strength=strength), colour=WATER, cover=False)

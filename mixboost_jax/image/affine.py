@@ -9,10 +9,8 @@ Integers make the samples of a pixel the same whatever the batch, the backend an
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Int, UInt8
 
 from mixboost_jax.image.levels import rounded
@@ -42,10 +40,8 @@ def traced_rotation(degrees: Array, *, height: int, width: int) -> Array:
   rest = jnp.deg2rad(turn - 90 * quarter)  # within 45 degrees: multiples of 90 are exact
   cos, sin = jnp.cos(rest), jnp.sin(rest)
   which = quarter.astype(jnp.int32) % 4
-  cos, sin = (
-    jnp.stack([cos, -sin, -cos, sin])[which],
-    jnp.stack([sin, cos, -sin, -cos])[which],
-  )
+  turns = jnp.stack([cos, -sin, -cos, sin]), jnp.stack([sin, cos, -sin, -cos])
+  cos, sin = (turn[which] for turn in turns)
   x, y = width / 2, height / 2
   return jnp.stack([cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y])
 
@@ -53,9 +49,7 @@ def traced_rotation(degrees: Array, *, height: int, width: int) -> Array:
 def fixed_point(matrix: Any, *, bits: int) -> Any:
   """Rounds matrices [..., 6] to integers whose offsets are those of the pixel (0, 0).
 
-  Args:
-    matrix: NumPy (double precision, constants of the program) or JAX (single precision).
-    bits: after the point.
+  In double precision for constants (NumPy), in single precision for JAX.
   """
   xp = np if isinstance(matrix, np.ndarray) else jnp
   a, b, c, d, e, f = (matrix[..., i] for i in range(6))
@@ -105,24 +99,18 @@ def bilinear(levels: Levels, matrix: Matrix, *, fill: UInt8[Array, " C"]) -> Lev
   return jnp.where(inside[:, :, None], sampled, fill)
 
 
+SAMPLERS = {"nearest": (nearest, NEAREST_BITS), "bilinear": (bilinear, BILINEAR_BITS)}
+"""A function of levels and a matrix, and the bits of the matrix."""
+
+
 def warp(levels: Levels, matrix: Any, *, interpolation: str, fill: UInt8[Array, " C"]) -> Levels:
   """Warps by a float matrix; `interpolation` is "nearest" or "bilinear"."""
-  if interpolation == "nearest":
-    fixed = jnp.asarray(fixed_point(matrix, bits=NEAREST_BITS))
-    return nearest(levels, fixed, fill=fill)
-  if interpolation == "bilinear":
-    if max(levels.shape[:2]) > 1024:
-      raise ValueError(
-        f"bilinear warps work up to 1024x1024 pixels, got {levels.shape[0]}x{levels.shape[1]}; "
-        "resize first."
-      )
-    fixed = jnp.asarray(fixed_point(matrix, bits=BILINEAR_BITS))
-    return bilinear(levels, fixed, fill=fill)
-  raise ValueError(f"interpolation: expected nearest or bilinear, got {interpolation!r}.")
-
-
-def is_static(value: Any) -> bool:
-  """Tells whether a number is known while tracing, so that NumPy may compute with it."""
-  return isinstance(value, int | float | np.number) or (
-    isinstance(value, jax.Array) and not isinstance(value, Tracer)
-  )
+  if interpolation not in SAMPLERS:
+    raise ValueError(f"interpolation: expected nearest or bilinear, got {interpolation!r}.")
+  height, width, _ = levels.shape
+  if interpolation == "bilinear" and max(height, width) > 1024:
+    raise ValueError(
+      f"bilinear warps work up to 1024x1024 pixels, got {height}x{width}; resize first."
+    )
+  sample, bits = SAMPLERS[interpolation]
+  return sample(levels, jnp.asarray(fixed_point(matrix, bits=bits)), fill=fill)

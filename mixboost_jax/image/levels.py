@@ -75,20 +75,23 @@ def histograms(levels: LevelBatch) -> Int[Array, "N C 256"]:
 
   One flat scatter for the whole batch: a scatter per picture, batched, is many times slower.
   """
-  number, channels = levels.shape[0], levels.shape[3]
-  rows = jnp.arange(number)[:, None, None] * channels + jnp.arange(channels)[None, None, :]
-  bins = rows * 256 + levels.reshape(number, -1, channels)
+  number, _, _, channels = levels.shape
   counts = jnp.zeros(number * channels * 256, jnp.int32)
-  counts = counts.at[bins.reshape(-1)].add(1, mode="promise_in_bounds")
+  counts = counts.at[_entries(levels).reshape(-1)].add(1, mode="promise_in_bounds")
   return counts.reshape(number, channels, 256)
 
 
 def look_up(levels: LevelBatch, tables: Tables) -> LevelBatch:
   """Replaces each level by the entry of its channel's table."""
+  found = tables.reshape(-1).at[_entries(levels)].get(mode="promise_in_bounds")
+  return found.reshape(levels.shape)
+
+
+def _entries(levels: LevelBatch) -> Int[Array, "N P C"]:
+  """Returns where the entry of each level is in flattened tables [N, C, 256]."""
   number, _, _, channels = levels.shape
   rows = jnp.arange(number)[:, None, None] * channels + jnp.arange(channels)[None, None, :]
-  index = rows * 256 + levels.reshape(number, -1, channels)
-  return tables.reshape(-1).at[index].get(mode="promise_in_bounds").reshape(levels.shape)
+  return rows * 256 + levels.reshape(number, -1, channels)
 
 
 def equalize_tables(levels: LevelBatch) -> Tables:
@@ -100,7 +103,7 @@ def equalize_tables(levels: LevelBatch) -> Tables:
   step = (total - last_count) // 255
   before = jnp.cumsum(counts, axis=2) - counts
   flat = jnp.minimum(floor_divide(step // 2 + before, jnp.maximum(step, 1)), 255)
-  return jnp.where(step > 0, flat, _identity()).astype(jnp.uint8)
+  return jnp.where(step > 0, flat, _ALL).astype(jnp.uint8)
 
 
 def autocontrast_tables(levels: LevelBatch) -> Tables:
@@ -111,7 +114,7 @@ def autocontrast_tables(levels: LevelBatch) -> Tables:
   """
   low, high = (end[:, :, None] for end in ranges(levels))
   span = jnp.maximum(high - low, 1)
-  above = jnp.clip(_identity() - low, 0, span)
+  above = jnp.clip(_ALL - low, 0, span)
   stretched = floor_divide(255 * above, span)
   common = jnp.asarray(_COMMON_DIVISOR)[span]
   shortfall = jnp.asarray(_shortfalls())[low, span]
@@ -119,7 +122,7 @@ def autocontrast_tables(levels: LevelBatch) -> Tables:
   j = floor_divide(above * common, span)
   is_integer = stretched * span == 255 * above
   stretched = stretched - jnp.where(is_integer, (shortfall >> j) & 1, 0)
-  return jnp.where(high > low, stretched, _identity()).astype(jnp.uint8)
+  return jnp.where(high > low, stretched, _ALL).astype(jnp.uint8)
 
 
 def ranges(levels: LevelBatch) -> tuple[Int[Array, "N C"], Int[Array, "N C"]]:
@@ -143,10 +146,7 @@ def floor_divide(numerator: Int[Array, "*n"], divisor: Int[Array, "*m"]) -> Int[
   return jnp.floor(quotient).astype(jnp.int32)
 
 
-def _identity() -> Int[Array, "1 1 256"]:
-  return jnp.arange(256)[None, None, :]
-
-
+_ALL = np.arange(256, dtype=np.int32)[None, None, :]
 _COMMON_DIVISOR = np.array([math.gcd(255, span) for span in range(256)], np.int32)
 
 
@@ -223,14 +223,10 @@ def color(levels: Levels, factor: Factor) -> Levels:
   return blend(grey, levels.astype(jnp.int32), factor)
 
 
-def contrast_point(levels: UInt8[Array, "*n"], factor: Factor, mean: Int[Array, ""]) -> Array:
-  """Moves levels from the grey level `mean` (0) through themselves (1)."""
-  return blend(jnp.broadcast_to(mean, levels.shape), levels.astype(jnp.int32), factor)
-
-
 def contrast(levels: Levels, factor: Factor) -> Levels:
   """Moves the picture from its mean grey level (0) through itself (1)."""
-  return contrast_point(levels, factor, mean_luminance(levels))
+  grey = jnp.broadcast_to(mean_luminance(levels), levels.shape)
+  return blend(grey, levels.astype(jnp.int32), factor)
 
 
 def brightness(levels: UInt8[Array, "*n"], factor: Factor) -> Array:
@@ -247,9 +243,8 @@ def smooth(levels: Levels) -> Levels:
   columns = wide[:-2] + wide[1:-1] + wide[2:]
   total = columns[:, : -2 * channels] + columns[:, channels:-channels] + columns[:, 2 * channels :]
   mean = jax.lax.div(total + 4 * rows + jnp.uint16(6), jnp.uint16(13))
-  inner_rows = (jnp.arange(height) > 0) & (jnp.arange(height) < height - 1)
-  inner_columns = (jnp.arange(width) > 0) & (jnp.arange(width) < width - 1)
-  inner = inner_rows[:, None, None] & inner_columns[None, :, None]
+  inner = np.zeros((height, width, 1), bool)
+  inner[1:-1, 1:-1] = True
   return jnp.where(inner, mean.astype(jnp.uint8).reshape(levels.shape), levels)
 
 

@@ -8,6 +8,7 @@ the picture. Only `resize_window` and `gaussian_blur` take numbers that are know
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +22,18 @@ BORDERS = ("edge", "reflect", "reflect_101", "zero")
 """aaa|abc|ccc, cba|abc|cba, dcb|abcd|cba, 000|abc|000."""
 
 
-def border_index(index: np.ndarray, size: int, *, border: str) -> np.ndarray:
+def border_index(index: Any, size: int, *, border: str) -> Any:
   """Maps positions outside 0..size-1 to the pixel that a border rule takes ("zero": unchanged)."""
-  if border == "edge":
-    return np.clip(index, 0, size - 1)
-  if border == "reflect":
-    folded = np.mod(index, 2 * size)
-    return np.where(folded < size, folded, 2 * size - 1 - folded)
-  if border == "reflect_101":
-    if size == 1:
-      return np.zeros_like(index)
-    folded = np.mod(index, 2 * size - 2)
-    return np.where(folded < size, folded, 2 * size - 2 - folded)
+  if border not in BORDERS:
+    raise ValueError(f"border: expected one of {', '.join(BORDERS)}, got {border!r}.")
   if border == "zero":
     return index
-  raise ValueError(f"border: expected one of {', '.join(BORDERS)}, got {border!r}.")
+  if border == "edge" or size == 1:
+    return index.clip(0, size - 1)
+  period = 2 * size if border == "reflect" else 2 * size - 2
+  folded = index % period
+  xp = jnp if isinstance(index, Array) else np
+  return xp.where(folded < size, folded, period - (border == "reflect") - folded)
 
 
 def taps_matrix(size: int, positions: np.ndarray, weights: np.ndarray, *, border: str):
@@ -76,16 +74,16 @@ def zoom_matrix(size: int, factor: float, order: int) -> np.ndarray:
     positions, weights = base[:, None] + np.arange(2), np.stack([1 - share, share], 1)
     clipped = np.minimum(positions, part - 1)
     return taps_matrix(size, first + clipped, weights, border="edge")
-  positions, weights = base[:, None] + np.arange(-1, 3), cubic_weights(share)
+  positions, weights = base[:, None] + np.arange(-1, 3), np.stack(cubic_weights(share), 1)
   return taps_matrix(size, positions, weights, border="reflect_101")
 
 
-def cubic_weights(share: np.ndarray) -> np.ndarray:
-  """Returns the cubic B-spline at the distances 1 + s, s, 1 - s, 2 - s along a new last axis."""
+def cubic_weights(share: Any) -> tuple[Any, Any, Any, Any]:
+  """Returns the cubic B-spline at the distances 1 + s, s, 1 - s, 2 - s."""
   t = 1 - share
   middle = 2 / 3 - share**2 * (2 - share) / 2
   after = 2 / 3 - t**2 * (2 - t) / 2
-  return np.stack([t**3 / 6, middle, after, share**3 / 6], -1)
+  return t**3 / 6, middle, after, share**3 / 6
 
 
 @functools.cache
@@ -183,9 +181,7 @@ def resize_window(
   """Cuts out a window of whole pixels and resizes it to `size` (rows, columns)."""
   rows = triangle_weights(top, height, num_inputs=image.shape[0], num_outputs=size[0])
   columns = triangle_weights(left, width, num_inputs=image.shape[1], num_outputs=size[1])
-  exact = jax.lax.Precision.HIGHEST
-  part = jnp.einsum("ij,jkc->ikc", rows, image, precision=exact)
-  return jnp.einsum("lk,ikc->ilc", columns, part, precision=exact)
+  return along_axes(image, rows=rows, columns=columns)
 
 
 @checks.inputs(values="never")
@@ -226,13 +222,7 @@ _UNROLLED_TAPS = 32  # above this a convolution is shorter to compile and faster
 
 
 def correlate(image: Image, *, kernel: np.ndarray, border: str = "reflect_101") -> Image:
-  """Returns sum_k kernel[k] image[. + k - middle] per channel.
-
-  Args:
-    image: the picture.
-    kernel: odd sides, known while tracing.
-    border: "edge", "reflect" or "reflect_101", as in `axes`.
-  """
+  """Returns sum_k kernel[k] image[. + k - middle] per channel; the kernel has odd sides."""
   height, width, _ = image.shape
   used = np.argwhere(kernel != 0)
   middle = np.array(kernel.shape) // 2
@@ -243,22 +233,16 @@ def correlate(image: Image, *, kernel: np.ndarray, border: str = "reflect_101") 
   columns = border_index(np.arange(-reach[1], width + reach[1]), width, border=border)
   padded = image[rows][:, columns]
   if len(used) > _UNROLLED_TAPS:
-    return _convolve(padded, kernel)
+    out = jax.lax.conv_general_dilated(
+      jnp.moveaxis(padded, 2, 0)[..., None],
+      jnp.asarray(kernel, jnp.float32)[:, :, None, None],
+      (1, 1),
+      "VALID",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    return jnp.moveaxis(out[..., 0], 0, 2)
   total = jnp.zeros_like(image)
   for i, j in np.argwhere(kernel != 0):
     total += float(kernel[i, j]) * padded[i : i + height, j : j + width]
   return total
-
-
-def _convolve(padded: Image, kernel: np.ndarray) -> Float[Array, "A B C"]:
-  planes = jnp.moveaxis(padded, 2, 0)[..., None]
-  weights = jnp.asarray(kernel, jnp.float32)[:, :, None, None]
-  out = jax.lax.conv_general_dilated(
-    planes,
-    weights,
-    (1, 1),
-    "VALID",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=jax.lax.Precision.HIGHEST,
-  )
-  return jnp.moveaxis(out[..., 0], 0, 2)

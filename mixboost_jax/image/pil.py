@@ -9,19 +9,19 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import Image
 from mixboost_jax.image import affine
 from mixboost_jax.image import levels as levels_lib
-from mixboost_jax.image.levels import (
-  autocontrast_tables,
-  equalize_tables,
-  from_levels,
-  look_up,
-  to_levels,
-)
+from mixboost_jax.image.levels import from_levels, look_up, to_levels
+
+__all__ = [
+  "autocontrast", "brightness", "color", "contrast", "equalize", "invert", "posterize", "rotate",
+  "sharpness", "shear_x", "shear_y", "solarize", "solarize_add", "translate_x", "translate_y",
+]  # fmt: skip
 
 Fill = float | int | tuple[float, ...] | Array
 Magnitude = Any
@@ -31,14 +31,14 @@ Magnitude = Any
 def autocontrast(image: Image) -> Image:
   """Stretches each channel to the full range; a constant channel stays."""
   levels = to_levels(image)[None]
-  return from_levels(look_up(levels, autocontrast_tables(levels))[0])
+  return from_levels(look_up(levels, levels_lib.autocontrast_tables(levels))[0])
 
 
 @checks.inputs()
 def equalize(image: Image) -> Image:
   """Flattens the histogram of each channel."""
   levels = to_levels(image)[None]
-  return from_levels(look_up(levels, equalize_tables(levels))[0])
+  return from_levels(look_up(levels, levels_lib.equalize_tables(levels))[0])
 
 
 @checks.inputs()
@@ -95,10 +95,10 @@ def rotate(
 ) -> Image:
   """Rotates counter-clockwise about the centre; the size stays."""
   height, width, _ = image.shape
-  if affine.is_static(degrees):
-    matrix: Any = affine.rotation(float(degrees), height=height, width=width)
+  if isinstance(degrees, Tracer):
+    matrix: Any = affine.traced_rotation(degrees, height=height, width=width)
   else:
-    matrix = affine.traced_rotation(degrees, height=height, width=width)
+    matrix = affine.rotation(float(degrees), height=height, width=width)
   return _warp(image, matrix, interpolation, fill)
 
 
@@ -136,15 +136,14 @@ def translate_y(
 
 def _entry(index: int, value: Magnitude) -> Any:
   """Returns the identity matrix with one entry set."""
-  if affine.is_static(value):
-    matrix = np.array([1.0, 0, 0, 0, 1, 0])
-    matrix[index] = float(value)
-    return matrix
-  return jnp.array([1.0, 0, 0, 0, 1, 0]).at[index].set(value)
+  matrix = np.array([1.0, 0, 0, 0, 1, 0])
+  if isinstance(value, Tracer):
+    return jnp.asarray(matrix, jnp.float32).at[index].set(value)
+  matrix[index] = float(value)
+  return matrix
 
 
 def _warp(image: Image, matrix: Any, interpolation: str, fill: Fill) -> Image:
-  value = jnp.broadcast_to(jnp.asarray(fill, jnp.float32), (image.shape[-1],))
-  return from_levels(
-    affine.warp(to_levels(image), matrix, interpolation=interpolation, fill=to_levels(value))
-  )
+  value = to_levels(jnp.broadcast_to(jnp.asarray(fill, jnp.float32), image.shape[-1:]))
+  levels = to_levels(image)
+  return from_levels(affine.warp(levels, matrix, interpolation=interpolation, fill=value))

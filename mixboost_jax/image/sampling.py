@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a picture at any places: bilinear and cubic, with a rule for the places outside."""
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from mixboost_jax.array_types import Image
+from mixboost_jax.image.linear import border_index, cubic_weights
 
 Places = Float[Array, "P Q"]
 Sampled = Float[Array, "P Q C"]
 
 
-def _fold(index: Int[Array, "*n"], size: int, border: str) -> Int[Array, "*n"]:
-  if border == "reflect":
-    folded = jnp.mod(index, 2 * size)
-    return jnp.where(folded < size, folded, 2 * size - 1 - folded)
-  if border == "reflect_101" and size > 1:
-    folded = jnp.mod(index, 2 * size - 2)
-    return jnp.where(folded < size, folded, 2 * size - 2 - folded)
-  return jnp.clip(index, 0, size - 1)
+def positions(height: int, width: int) -> tuple[Places, Places]:
+  """Returns the row and the column of every pixel."""
+  lines = (jnp.arange(side, dtype=jnp.float32) for side in (height, width))
+  rows, columns = jnp.meshgrid(*lines, indexing="ij")
+  return rows, columns
 
 
 def _read(image: Image, row: Array, column: Array, border: str) -> Sampled:
   height, width, channels = image.shape
-  index = _fold(row, height, border) * width + _fold(column, width, border)
+  rule = "edge" if border == "zero" else border
+  index = border_index(row, height, border=rule) * width + border_index(column, width, border=rule)
   value = image.reshape(-1, channels).at[index].get(mode="promise_in_bounds")
   if border != "zero":
     return value
@@ -32,14 +30,7 @@ def _read(image: Image, row: Array, column: Array, border: str) -> Sampled:
 
 
 def bilinear(image: Image, rows: Places, columns: Places, *, border: str) -> Sampled:
-  """Interpolates four neighbours; `border` ("edge", "reflect", "reflect_101", "zero") as in axes.
-
-  Args:
-    image: the picture.
-    rows: heights in pixels, 0 is the centre of the first row.
-    columns: the same along the width.
-    border: what neighbours outside the picture are.
-  """
+  """Interpolates four neighbours; 0 is the centre of the first pixel, `border` of `BORDERS`."""
   top, left = jnp.floor(rows), jnp.floor(columns)
   down, right = (rows - top)[..., None], (columns - left)[..., None]
   i, j = top.astype(jnp.int32), left.astype(jnp.int32)
@@ -52,7 +43,7 @@ def cubic(coefficients: Image, rows: Places, columns: Places) -> Sampled:
   """Evaluates a cubic B-spline at places; 0 at places outside the outermost pixel centres."""
   height, width, _ = coefficients.shape
   top, left = jnp.floor(rows), jnp.floor(columns)
-  down, across = _spline(rows - top), _spline(columns - left)
+  down, across = cubic_weights(rows - top), cubic_weights(columns - left)
   i, j = top.astype(jnp.int32), left.astype(jnp.int32)
   total = jnp.zeros((*rows.shape, coefficients.shape[2]))
   for a in range(4):
@@ -64,10 +55,3 @@ def cubic(coefficients: Image, rows: Places, columns: Places) -> Sampled:
 
 def _within(places: Places, size: int) -> Bool[Array, "P Q 1"]:
   return ((places >= -1e-4) & (places <= size - 1 + 1e-4))[..., None]
-
-
-def _spline(share: Places) -> tuple[jax.Array, ...]:
-  rest = 1 - share
-  middle = 2 / 3 - share**2 * (2 - share) / 2
-  after = 2 / 3 - rest**2 * (2 - rest) / 2
-  return rest**3 / 6, middle, after, share**3 / 6

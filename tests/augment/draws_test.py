@@ -25,7 +25,7 @@ def close_to(rate, expected, count):
 
 
 def test_trivial_draws_14_by_31_uniformly(each):
-  table = _randaugment.trivial_table(ranges="torchvision", height=32, width=32)
+  table = _randaugment.trivial_table((32, 32), ranges="torchvision")
   drawn = jax.tree.map(np.asarray, _randaugment.draw_trivial(each, table))
   assert drawn.op.shape == (NUM, 1)
   counts = np.array([(drawn.op == op).sum() for op in _randaugment.OPS])
@@ -51,26 +51,27 @@ def test_trivial_draws_14_by_31_uniformly(each):
   ],
 )
 def test_wide_magnitudes_by_hand(op, strength, torchvision, official):
-  got = [_randaugment.wide_magnitude(op, strength, r) for r in ("torchvision", "official")]
+  got = [_randaugment.wide_magnitudes(strength, r)[op] for r in ("torchvision", "official")]
   np.testing.assert_allclose(got, [torchvision, official], atol=1e-9)
 
 
 def test_rand_magnitudes_by_hand():
-  def at(op, ranges="torchvision", magnitude=9, bins=31):
-    return _randaugment.rand_magnitude(op, magnitude, bins, ranges, 32)
+  def at(op, ranges="torchvision", share=9 / 30):
+    return _randaugment.rand_magnitudes(share, ranges, (32, 64))[op]
 
   assert at(Op.ROTATE) == pytest.approx(9)
-  assert at(Op.TRANSLATE_X) == int(150 / 331 * 32 * 0.3)
+  assert at(Op.TRANSLATE_X) == int(150 / 331 * 64 * 0.3)
+  assert at(Op.TRANSLATE_Y) == int(150 / 331 * 32 * 0.3)
   assert at(Op.TRANSLATE_X, "official") == int(14.4 * 0.3)
   assert at(Op.COLOR) == pytest.approx(0.27)
   assert at(Op.COLOR, "official") == pytest.approx(0.1 + 1.8 * 0.3)
   assert at(Op.POSTERIZE) == 8 - 1
   assert at(Op.SOLARIZE) == pytest.approx(255 * 0.7)
-  assert at(Op.SOLARIZE, "official", 30) == 0
+  assert at(Op.SOLARIZE, "official", 1.0) == 0
 
 
 def test_rand_draws_with_replacement(each):
-  table = _randaugment.rand_table(magnitude=9, bins=31, ranges="torchvision", height=32, width=32)
+  table = _randaugment.rand_table((32, 32), magnitude=9, bins=31, ranges="torchvision")
   drawn = np.asarray(_randaugment.draw_rand(each, table, num_ops=2).op)
   assert drawn.shape == (NUM, 2)
   counts = np.bincount(drawn.ravel(), minlength=len(Op))[list(_randaugment.OPS)]
@@ -92,7 +93,7 @@ def test_autoaugment_lists_have_25_pairs(policy):
 
 def test_autoaugment_frequencies(each):
   """Operations and gates: expected rate of each operation, summed over the list."""
-  table = _autoaugment.auto_table(policy="cifar10", ranges="default", height=32, width=32)
+  table = _autoaugment.auto_table((32, 32), policy="cifar10", ranges="default")
   drawn = np.asarray(_autoaugment.draw_auto(each, table).op)
   for position in (0, 1):
     for op in Op:
@@ -105,16 +106,23 @@ def test_autoaugment_frequencies(each):
 
 
 def test_autoaugment_magnitudes_by_hand():
-  new, old = _autoaugment.torchvision_magnitude, _autoaugment.original_magnitude
-  assert new(Op.ROTATE, 9, 32) == pytest.approx(30)
-  assert new(Op.TRANSLATE_X, 9, 32) == 14
-  assert new(Op.POSTERIZE, 7, 32) == 8 - 3
-  assert new(Op.SOLARIZE, 3, 32) == pytest.approx(170)
-  assert old(Op.POSTERIZE, 7, 32) == 2
-  assert old(Op.SOLARIZE, 3, 32) == 256 - 76
-  assert old(Op.COLOR, 9, 32) == pytest.approx(1.72)
-  assert old(Op.TRANSLATE_Y, 9, 32) == 9
-  assert old(Op.SOLARIZE_ADD, 8, 32) == 88
+  """Of pairs of each list: cifar10 has (rotate, 2) first in its second, ..."""
+
+  def at(policy, pair, position):
+    table, _ = _autoaugment.auto_table((32, 64), policy=policy, ranges="default")
+    return table.magnitude[pair, position].tolist()
+
+  assert at("cifar10", 1, 0) == pytest.approx([30 * 2 / 9, -30 * 2 / 9])
+  assert at("cifar10", 1, 1) == [29, -29]  # translate_x 9: int(150 / 331 * 64)
+  assert at("cifar10", 3, 1) == [14, -14]  # translate_y 9
+  assert at("cifar10", 5, 1) == [8 - 3, 8 - 3]  # posterize 7
+  assert at("cifar10", 22, 1) == pytest.approx([170, 170])  # solarize 3
+  assert at("cifar10", 6, 0) == pytest.approx([1.3, 0.7])  # color 3
+  assert at("imagenet_v0", 22, 0) == [4, 4]  # posterize 2
+  assert at("imagenet_v0", 3, 0) == [256 - 76, 256 - 76]  # solarize 3
+  assert at("imagenet_v0", 1, 0) == pytest.approx([1.72, 1.72])  # color 9
+  assert at("imagenet_v0", 15, 1) == [9, -9]  # translate_y 9
+  assert at("imagenet_v0", 21, 1) == [77, 77]  # solarize_add 7
 
 
 def test_ranges_that_do_not_fit_the_list(key, images):
@@ -125,7 +133,7 @@ def test_ranges_that_do_not_fit_the_list(key, images):
 def test_levels_of_chains_have_the_stated_ranges():
   """SPEC ranges at severity 3: |rotation| <= 8, |shift| <= 3 of 32, thresholds 180..254, ..."""
   u = jax.random.uniform(jax.random.key(2), (NUM, 3))
-  drawn = _augmix.steps_at(u, severity=3.0, all_ops=True, height=32, width=32)
+  drawn = _augmix.steps_at(u, severity=3.0, all_ops=True, shape=(32, 32))
   op, m = np.asarray(drawn.op), np.asarray(drawn.magnitude)
   assert stats.chisquare(np.bincount(op, minlength=16)[list(_augmix.ALL_OPS)]).pvalue > P_VALUE
   assert set(np.unique(m[op == Op.POSTERIZE])) == {3.0, 4.0}

@@ -116,6 +116,20 @@ def test_named_partner_and_weight_give_the_picture(name):
     np.testing.assert_allclose(out[row], want, atol=2e-6, err_msg=str(entry))
 
 
+def test_a_crop_inside_a_composite_changes_the_size_of_what_follows(key):
+  crop = {"name": "compose", "steps": ({"name": "random_resized_crop", "size": 4},)}
+  hole = {"name": "cutout", "length": 2, "fill": 0.0}
+  policy = {"name": "compose", "steps": (crop, hole)}
+  each = jax.random.split(key, 8)
+  out, _ = augment.build(policy)(each, jnp.ones((8, 16, 16, 3)), jnp.ones((8, 1)))
+  for i in range(8):
+    entry = augment.explain(each[i], policy, shape=(16, 16))[-1]
+    row, column = entry["row"], entry["column"]
+    want = np.ones((4, 4))
+    want[max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1] = 0
+    np.testing.assert_array_equal(out[i, :, :, 0], want)
+
+
 def test_shared_decisions_are_told_with_the_batch():
   each = jax.random.split(jax.random.key(0), 3)
   batch = (jnp.zeros((3, 4, 4, 3)), jnp.ones((3, 1)))

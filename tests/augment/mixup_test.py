@@ -67,9 +67,7 @@ def test_cutmix_label_is_the_exact_share_of_pixels(key):
 
 def test_cutmix_sides_and_gate(key):
   # Boxes have sides 2 * (int(W sqrt(1 - lam)) // 2) before they are clipped.
-  boxes = jax.vmap(lambda k: _mixup._cutmix_box(k, height=8, width=8, alpha=1.0, prob=0.5))(
-    jax.random.split(key, 4000)
-  )
+  boxes = _mixup.draw_boxes(key, 4000, shape=(8, 8), alpha=1.0, prob=0.5, per="example")
   sides = np.asarray(boxes[:, 2] - boxes[:, 0])
   assert set(np.unique(sides)) <= {0, 2, 4, 6, 8}
   # P(side >= 2) = P(gate) P(8 sqrt(u) >= 2) = 0.5 (1 - 1/16).

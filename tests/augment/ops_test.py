@@ -18,14 +18,13 @@ BLACK = jnp.zeros(3, jnp.uint8)
 def table_steps(height, width):
   """All distinct (operation, magnitude) of the three table policies and both ranges."""
   tables = [
-    _randaugment.trivial_table(ranges=r, height=height, width=width)
-    for r in ("torchvision", "official")
+    _randaugment.trivial_table((height, width), ranges=r) for r in ("torchvision", "official")
   ]
   tables.append(
-    _randaugment.rand_table(magnitude=9, bins=31, ranges="torchvision", height=height, width=width)
+    _randaugment.rand_table((height, width), magnitude=9, bins=31, ranges="torchvision")
   )
   for policy in _autoaugment.SUB_POLICIES:
-    table, _ = _autoaugment.auto_table(policy=policy, ranges="default", height=height, width=width)
+    table, _ = _autoaugment.auto_table((height, width), policy=policy, ranges="default")
     tables.append(table)
   pairs = sorted(
     {

@@ -105,7 +105,7 @@ def test_films_have_the_strengths_of_the_benchmarks():
   motion = corruptions.SEQUENCES["motion_blur"]
   assert motion.cifar == {"radius": 6, "sigma": 1.8, "first": -180, "step": 9, "num_frames": 21}
   assert motion.imagenet == {"radius": 10, "sigma": 3, "first": -120, "step": 4, "num_frames": 31}
-  assert corruptions.SEQUENCES["scale"].cifar == {"first": 0.7, "step": 0.02}
+  assert corruptions.SEQUENCES["scale"].cifar == {"change": "factor", "first": 0.7, "step": 0.02}
   assert corruptions.SEQUENCES["tilt"].imagenet == {"step": 1.0}
 
 
