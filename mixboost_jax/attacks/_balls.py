@@ -168,11 +168,11 @@ OBJECTIVES: dict[str, Callable] = {
 
 def objective(loss: str | Callable, labels: Labels, *, targeted: bool) -> Callable:
   """Returns `logits -> value[N]`, to be maximised: the loss, negated if `targeted`."""
-  function = loss
   if isinstance(loss, str):
-    function = registry.lookup(OBJECTIVES, loss, field="attacks: loss")
+    known = registry.lookup(OBJECTIVES, loss, field="attacks: loss")
+    return objective(known, labels, targeted=targeted)
   sign = -1.0 if targeted else 1.0
-  return lambda logits: sign * function(logits, labels)
+  return lambda logits: sign * loss(logits, labels)
 
 
 @checks.inputs(values="always")
