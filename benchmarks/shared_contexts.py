@@ -26,11 +26,9 @@ from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.interactions._game import Game, map_chunks
 from mixboost_jax.interactions._multi_order import (
   MultiOrder,
-  check,
   check_players,
   player_ranks,
   rotated_context,
-  total_evaluations,
   with_exact_ends,
 )
 
@@ -160,46 +158,25 @@ def multi_order_sets(
     chunk_size: evaluations per call of the game, at least those of one set's context.
 
   Returns:
-    `MultiOrder` with the pairs of the sets in the order of the sets; `clusters` is the set.
+    `MultiOrder` with the pairs of the sets in the order of the sets.
 
   Raises:
     ValueError: if an order is out of range or `block` does not divide `num_contexts`.
   """
-  check(game, orders, num_contexts, block)
   sets = jnp.asarray(sets)
   num_sets, size = sets.shape
   if not 2 <= size <= game.num_players:
     raise ValueError(f"multi_order_sets: a set needs 2 to {game.num_players} players, got {size}.")
 
+  options = {"num_contexts": num_contexts, "block": block, "chunk_size": chunk_size}
+
   def run(some: Int[Array, " M"]) -> Float[Array, "M P T"]:
     inner = [order for order in orders if 0 < order < game.num_players - 2]
-    return _differences(
-      key,
-      game,
-      some,
-      jnp.asarray(_inside_probabilities(inner, game.num_players, size)),
-      sets,
-      num_contexts=num_contexts,
-      block=block,
-      chunk_size=chunk_size,
-    )
+    inside = jnp.asarray(_inside_probabilities(inner, game.num_players, size))
+    return _differences(key, game, some, inside, sets, **options)
 
   check_players("multi_order_sets: sets", sets, game.num_players)
   first, second = np.triu_indices(size, 1)
   pairs = jnp.stack([sets[:, first], sets[:, second]], -1).reshape(-1, 2)
-  return MultiOrder(
-    orders=tuple(int(order) for order in orders),
-    num_players=game.num_players,
-    pairs=pairs,
-    differences=with_exact_ends(
-      run, game, pairs, orders, num_contexts=num_contexts, chunk_size=chunk_size
-    ),
-    clusters=jnp.repeat(jnp.arange(num_sets), len(first)),
-    block=block,
-    evaluations=total_evaluations(
-      orders,
-      num_players=game.num_players,
-      num_pairs=pairs.shape[0],
-      per_order=num_sets * set_evaluations(size) * num_contexts,
-    ),
-  )
+  per_order = num_sets * set_evaluations(size) * num_contexts
+  return with_exact_ends(run, game, pairs, orders, per_order=per_order, **options)

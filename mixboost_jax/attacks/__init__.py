@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adversarial attacks on any `logits_fn`, in pixel units of [0, 1].
 
+Arguments mean the same in every attack: `pgd` describes `key`, `logits_fn`, `images`, `labels`,
+`epsilon`, `step_size`, `norm`, `targeted` and `loss`, the other functions what they add or change.
+What is out of range raises a ValueError that says so.
+
 Pictures outside of [0, 1], labels that are no class and a radius beyond the box of pictures are
 refused; traced ones (an attack inside of your own `jit`) only with `MIXBOOST_CHECKS=1`.
 """

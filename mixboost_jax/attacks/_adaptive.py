@@ -42,13 +42,10 @@ def adaptive_mixup(
   Paper: Pang et al. 2020, arXiv:1909.11515, eq. 24. It writes the gradient of F; the loss whose
   gradient is meant is an option here.
 
-  Args:
-    key: one key, or one per example.
+  Besides the arguments of `pgd`:
     logits_fn: the undefended, deterministic model.
     partners_fn: `keys[N] -> images[N, H, W, C]`, one pool draw per example; build it with
       `defenses.partner_sampler` from the predictions on the clean images, as the paper does.
-    images: clean images in [0, 1].
-    labels: true labels; the wanted labels if `targeted`.
     mix_weight: weight of the attacked image, in [0, 1].
     num_samples: draws per step.
     average: "loss" (mean cross-entropy of the draws), "probabilities" (loss of their mean) or
@@ -57,12 +54,6 @@ def adaptive_mixup(
     max_rows: rows per call of the network; see `loops.map_rows`.
     loss: as in `pgd`; `average="loss"` is defined for "ce" only.
     **options: further keywords of `pgd`, such as `epsilon`, `step_size` and `num_steps`.
-
-  Returns:
-    Images in the ball and in [0, 1].
-
-  Raises:
-    ValueError: if an argument is out of range.
   """
   if average not in ("loss", "probabilities", "logits") or (average == "loss" and loss != "ce"):
     raise ValueError(
@@ -113,24 +104,12 @@ def averaged_perturbation(
 ) -> Images:
   """Perturbs fixed mixed points and averages the perturbations: the published code's variant.
 
-  It searches the ball around the *mixed* points, and adds what it finds to the image, where the
-  defense shrinks it by `mix_weight`. It is weak by construction and kept to show that.
+  It searches the Linf ball around the *mixed* points, and adds what it finds to the image, where
+  the defense shrinks it by `mix_weight`. It is weak by construction and kept to show that.
 
-  Args:
-    key: one key, or one per example.
-    logits_fn: the undefended, deterministic model.
-    images: clean images in [0, 1].
+  Besides the arguments of `pgd`:
     partners: the pool draws of each example, fixed for the whole attack.
-    labels: true labels; the wanted labels if `targeted`.
-    mix_weight: weight of the attacked image, in [0, 1].
-    epsilon: radius of the Linf ball, in pixel units of [0, 1].
-    step_size: length of a step.
-    num_steps: gradient steps.
-    targeted: whether to approach `labels`.
     clip: whether the result is clipped to [0, 1]; the published code does not.
-
-  Returns:
-    Images in the Linf ball.
   """
   _balls.check_budget(epsilon=epsilon, step_size=step_size)
   samples, num = partners.shape[0], images.shape[0]
@@ -170,19 +149,13 @@ def end_to_end(
   Paper: Tramer et al. 2020, arXiv:2002.08347, Sec. 16 (Mixup Inference): the loss is that of the
   averaged probabilities. `PRESETS["tramer-2020"]` holds their budget.
 
-  Args:
-    key: one key, or one per example.
+  Besides the arguments of `pgd`:
     probabilities_fn: `(key, images) -> probabilities`, the defended prediction with its own draws
       (build it with `has_gradient=True`, so that it is compiled for differentiation).
-    images: clean images in [0, 1].
-    labels: true labels; the wanted labels if `targeted`.
     num_samples: defended predictions averaged per step, on top of the defense's own draws.
     max_rows: rows per call if `num_samples` > 1; see `loops.map_rows`.
     **options: keywords of `pgd`: `epsilon`, `step_size`, `num_steps`, `loss` ("ce", "margin",
       "dlr"), `restarts`, `keep`, `momentum`, ...
-
-  Returns:
-    Images in the ball and in [0, 1].
   """
   predictor = _predictors.from_probabilities(probabilities_fn)
   if num_samples != 1:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mixboost_jax import checks
-from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import _balls, _pgd, _predictors, _stage
 from mixboost_jax.attacks._balls import Epsilon
@@ -28,13 +27,7 @@ _START, _PREDICT = 0, 1
 
 
 class Check(NamedTuple):
-  """One row of the schedule.
-
-  Attributes:
-    index: number of the step.
-    is_check: whether the step size is reviewed after it.
-    interval: steps since the previous review.
-  """
+  """One row of the schedule: the step, whether it ends in a review, steps since the last one."""
 
   index: Int[Array, "..."]
   is_check: Bool[Array, "..."]
@@ -69,9 +62,7 @@ def checkpoints(num_steps: int) -> Check:
   The intervals are 22 %, 19 %, 16 %, ... of `num_steps`, not below 6 %: for 100 steps the reviews
   follow steps 22, 41, 57, 70, 80, 87, 93, 99.
   """
-  interval = max(int(0.22 * num_steps), 1)
-  smallest = max(int(0.06 * num_steps), 1)
-  decrease = max(int(0.03 * num_steps), 1)
+  interval, smallest, decrease = (max(int(p * num_steps), 1) for p in (0.22, 0.06, 0.03))
   is_check, intervals, since = [], [], 0
   for _ in range(num_steps):
     since += 1
@@ -95,9 +86,8 @@ def objective(loss: str, labels: Labels, targets: Labels) -> Callable:
 
 def move(state: State, *, inertia: float | Array, epsilon: Epsilon, norm: str) -> Images:
   """Returns the next iterate: a projected gradient step, blended with the previous direction."""
-  ahead = state.images + _balls.per_image(state.step_size) * _balls.steepest(
-    state.gradient, norm=norm
-  )
+  direction = _balls.steepest(state.gradient, norm=norm)
+  ahead = state.images + _balls.per_image(state.step_size) * direction
   ahead = _balls.project(ahead, state.clean, epsilon=epsilon, norm=norm)
   blended = (
     state.images
@@ -112,9 +102,8 @@ def review(state: State, check: Check) -> State:
 
   Paper: conditions 1 and 2 of Sec. 3.
   """
-  few_increases = state.increases <= MIN_INCREASE_RATE * check.interval
-  no_progress = ~state.was_reduced & (state.checked_value >= state.best_value)
-  stalled = few_increases | no_progress
+  stalled = state.increases <= MIN_INCREASE_RATE * check.interval
+  stalled |= ~state.was_reduced & (state.checked_value >= state.best_value)
   reduce = stalled & check.is_check
   spread = _balls.per_image(reduce)
   return state._replace(
@@ -128,17 +117,7 @@ def review(state: State, check: Check) -> State:
 
 
 def stage(logits_fn: Callable, *, norm: str, loss: str, num_steps: int) -> _stage.Stage:
-  """Returns Auto-PGD as a `Stage`.
-
-  Args:
-    logits_fn: as in `pgd`.
-    norm: "linf" or "l2".
-    loss: one of `LOSSES`.
-    num_steps: >= 1.
-
-  Raises:
-    ValueError: if an argument is out of range.
-  """
+  """Returns Auto-PGD as a `Stage`; `loss` is one of `LOSSES`."""
   _balls.check_norm(norm)
   if loss not in LOSSES or num_steps < 1:
     raise ValueError(
@@ -164,11 +143,9 @@ def stage(logits_fn: Callable, *, norm: str, loss: str, num_steps: int) -> _stag
     tags = _predictors.step_keys(tags, _PREDICT)
     value, fooled, gradient = look(_predictors.step_keys(tags, 0), x, labels, targets)
     num = images.shape[0]
-    step_size = jnp.full(num, 2.0) * epsilon
-    yes, zero = jnp.ones(num, bool), jnp.zeros(num, jnp.int32)
     return State(
       tags, images, labels, targets, x, x, gradient, value, x, gradient, value, x, fooled,
-      step_size, zero, value, yes,
+      jnp.full(num, 2.0) * epsilon, jnp.zeros(num, jnp.int32), value, jnp.ones(num, bool),
     )  # fmt: skip
 
   def step(state: State, check: Check, epsilon: Epsilon) -> State:
@@ -227,13 +204,7 @@ def apgd(
   Deviation: the count of increases at the first review compares with the loss of the start; the
   authors' code compares with an unset entry (zero).
 
-  Args:
-    key: one key, or one per example.
-    logits_fn: as in `pgd`.
-    images: clean images in [0, 1].
-    labels: true labels.
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    norm: "linf" or "l2".
+  Besides the arguments of `pgd`:
     loss: "ce", "dlr", "margin", or "dlr-targeted" and "ce-targeted", which go through the
       likeliest wrong classes. Few classes: see `_balls` (K = 2, 3).
     num_steps: gradient steps of each run.
@@ -242,22 +213,10 @@ def apgd(
 
   Returns:
     An adversarial image where one was found, else the image of highest loss.
-
-  Raises:
-    ValueError: if an argument is out of range or the model has fewer than two classes.
   """
-  _balls.check_budget(epsilon=epsilon)
-  each = keys_lib.per_example(key, images.shape[0])
-  num_classes = _stage.num_classes_of(_predictors.keyed(logits_fn), each, images)
-  checks.class_numbers("apgd", "labels", labels, num_classes)
+  each, num_classes = _stage.prepare(key, logits_fn, images, labels, epsilon=epsilon, caller="apgd")
   targets = min(num_targets, num_classes - 1) if loss.endswith("targeted") else 1
-  found, _ = _stage.run(
-    stage(logits_fn, norm=norm, loss=loss, num_steps=num_steps),
-    each,
-    images,
-    labels,
-    epsilon=epsilon,
-    restarts=restarts,
-    num_targets=targets,
+  one = stage(logits_fn, norm=norm, loss=loss, num_steps=num_steps)
+  return _stage.run(
+    one, each, images, labels, epsilon=epsilon, restarts=restarts, num_targets=targets
   )
-  return found

@@ -115,21 +115,20 @@ class AutoAttack:
     budget: Budget = Budget(),  # noqa: B008 (immutable)
   ):
     _balls.check_norm(norm)
-    names = (
-      registry.lookup(VERSIONS, version, field="autoattack: version")
-      if isinstance(version, str)
-      else version
-    )
+    if isinstance(version, str):
+      names = registry.lookup(VERSIONS, version, field="autoattack: version")
+    else:
+      names = version
     for name in names:
       registry.lookup(dict.fromkeys(ATTACKS), name, field="autoattack: attack")
     if batch_size < 1:
       raise ValueError(f"attacks.autoattack: batch_size must be >= 1, got {batch_size}.")
-    if _predictors.is_random(logits_fn) and version != "rand":
-      raise ValueError(
-        f"attacks.autoattack: version {version!r} needs a deterministic predictor, this one takes "
-        "a key; use version='rand', or fix the key: lambda images: logits_fn(key, images)."
-      )
     if _predictors.is_random(logits_fn):
+      if version != "rand":
+        raise ValueError(
+          f"attacks.autoattack: version {version!r} needs a deterministic predictor, this one "
+          "takes a key; use version='rand', or fix the key: lambda images: logits_fn(key, images)."
+        )
       logits_fn = _predictors.expectation(logits_fn, budget.num_samples)
     self.names, self.norm, self.budget, self.batch_size = names, norm, budget, batch_size
     self.restarts = _PLUS_RESTARTS if version == "plus" else {}
@@ -159,7 +158,7 @@ class AutoAttack:
     correct = ~self._wrong(keys, clean, labels)
     found, broken_by = clean.copy(), np.full(len(clean), -1, np.int32)
     for index, name in enumerate(self.names):
-      attack = self._attack(name, keys, clean)
+      attack = self._attack(name, clean.shape[1:], num_classes)
       tags = _predictors.step_keys(keys, ATTACKS.index(name) + 1)
       for variant in attack.variants:
         alive = np.flatnonzero(correct & (broken_by < 0))
@@ -173,17 +172,13 @@ class AutoAttack:
         on_attack(name, int((correct & (broken_by < 0)).sum()))
     return AutoAttackResult(found, correct, correct & (broken_by < 0), broken_by, self.names)
 
-  def _attack(self, name: str, keys: Array, clean: np.ndarray) -> _Compiled:
+  def _attack(self, name: str, shape: tuple[int, ...], num_classes: int) -> _Compiled:
     """Builds the stage of an attack once per image shape."""
-    shape = clean.shape[1:]
     if (name, shape) not in self._compiled:
-      num_classes = num_classes_of(self.predict, keys[:1], jnp.asarray(clean[:1]))
-      self._compiled[name, shape] = _compile(
-        _stage(name, self.predict, self.norm, self.budget, shape),
-        self.norm,
-        restarts=self.restarts.get(name, 1),
-        num_targets=min(self.budget.num_targets, num_classes - 1) if name.endswith("-t") else 1,
-      )
+      targets = min(self.budget.num_targets, num_classes - 1) if name.endswith("-t") else 1
+      stage = _stage(name, self.predict, self.norm, self.budget, shape)
+      restarts = self.restarts.get(name, 1)
+      self._compiled[name, shape] = _compile(stage, self.norm, restarts, targets)
     return self._compiled[name, shape]
 
   def _wrong(self, keys: Array, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -275,13 +270,10 @@ def _stage(
     return _apgd.stage(predict, norm=norm, loss=loss, num_steps=budget.num_steps)
   if name.startswith("fab"):
     return _fab.stage(predict, norm=norm, num_steps=budget.num_steps, targeted=name == "fab-t")
-  height, width, channels = shape
-  return _square.stage(
-    predict, norm=norm, num_queries=budget.num_queries, image_shape=(height, width, channels)
-  )
+  return _square.stage(predict, norm=norm, num_queries=budget.num_queries, image_shape=shape)
 
 
-def _compile(stage: Stage, norm: str, *, restarts: int, num_targets: int) -> _Compiled:
+def _compile(stage: Stage, norm: str, restarts: int, num_targets: int) -> _Compiled:
   """Wraps a stage into functions of fixed shapes."""
 
   def advance(state: Any, epsilon: Epsilon, begin: Array, num_steps: Array) -> Any:
@@ -317,15 +309,12 @@ def autoattack(
   denominator of the targeted DLR is z_(1) - z_(3); `num_targets` is at most K - 1. An example's
   result depends on its own key only.
 
-  Args:
-    key: one key, or one per example.
+  Besides the arguments of `pgd`:
     logits_fn: `images -> logits`. A random `(key, images) -> logits` needs `version="rand"`, where
       `budget.num_samples` draws are averaged; the result still depends on the draws, so evaluate
       the returned images again with independent ones.
     images: all clean images in [0, 1], not a batch of them.
     labels: true labels.
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    norm: "linf" or "l2".
     version: a name of `VERSIONS`, or a tuple of names of `ATTACKS`.
     batch_size: images per call of the network.
     budget: steps, queries, targets and samples.
@@ -334,9 +323,6 @@ def autoattack(
   Returns:
     Worst-case images and what broke them. To attack again (another radius, more data) without
     compiling again, keep an `AutoAttack` object.
-
-  Raises:
-    ValueError: if an argument is out of range, or the predictor does not fit the version.
   """
   run = AutoAttack(logits_fn, norm=norm, version=version, batch_size=batch_size, budget=budget)
   return run(key, images, labels, epsilon=epsilon, on_attack=on_attack)

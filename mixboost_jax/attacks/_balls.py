@@ -64,18 +64,12 @@ def project_l2(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
   return jnp.clip(centers + delta * per_image(scale), 0.0, 1.0)
 
 
-PROJECTIONS = {"linf": project_linf, "l2": project_l2}
-
-
 @checks.inputs(values="never")
 def project(images: Images, centers: Images, *, epsilon: Epsilon, norm: str) -> Images:
-  """Returns the feasible image; `centers` are the clean images, in [0, 1].
-
-  Raises:
-    ValueError: if the norm is unknown.
-  """
+  """Returns the feasible image; `centers` are the clean images, in [0, 1]."""
   check_norm(norm)
-  return PROJECTIONS[norm](images, centers, epsilon=epsilon)
+  function = project_linf if norm == "linf" else project_l2
+  return function(images, centers, epsilon=epsilon)
 
 
 def steepest(gradients: Images, *, norm: str) -> Images:
@@ -87,13 +81,7 @@ def steepest(gradients: Images, *, norm: str) -> Images:
 
 
 def random_directions(keys: PRNGKeys, shape: Sequence[int], *, norm: str) -> Images:
-  """Draws one point per key uniformly from the unit ball of the norm.
-
-  Args:
-    keys: one per example.
-    shape: of one image.
-    norm: "linf" or "l2".
-  """
+  """Draws one point per key, of the shape of one image, uniformly from the unit ball."""
   check_norm(norm)
   shape = tuple(shape)
   if norm == "linf":
@@ -163,8 +151,7 @@ def targeted_difference_of_logits_ratio(
 
   Deviation: with three classes the denominator is `z_(1) - z_(3)`, with two it is 1.
   """
-  gap = pick(logits, targets) - pick(logits, labels)
-  num_classes = logits.shape[-1]
+  gap, num_classes = pick(logits, targets) - pick(logits, labels), logits.shape[-1]
   if num_classes < 3:
     return gap
   ordered = jnp.sort(logits, axis=-1)
@@ -180,21 +167,12 @@ OBJECTIVES: dict[str, Callable] = {
 
 
 def objective(loss: str | Callable, labels: Labels, *, targeted: bool) -> Callable:
-  """Returns `logits -> value[N]`, to be maximised.
-
-  Args:
-    loss: "ce", "margin", "dlr", or `(logits, labels) -> value[N]`.
-    labels: true labels, or the wanted ones if `targeted`.
-    targeted: whether to approach `labels` (the loss is negated) rather than to leave them.
-
-  Raises:
-    ValueError: if the name is unknown.
-  """
-  function = (
-    registry.lookup(OBJECTIVES, loss, field="attacks: loss") if isinstance(loss, str) else loss
-  )
+  """Returns `logits -> value[N]`, to be maximised: the loss, negated if `targeted`."""
+  if isinstance(loss, str):
+    known = registry.lookup(OBJECTIVES, loss, field="attacks: loss")
+    return objective(known, labels, targeted=targeted)
   sign = -1.0 if targeted else 1.0
-  return lambda logits: sign * function(logits, labels)
+  return lambda logits: sign * loss(logits, labels)
 
 
 @checks.inputs(values="always")

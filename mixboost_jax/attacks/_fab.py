@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mixboost_jax import checks
-from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Images, Labels, PerExample, PRNGKeys
 from mixboost_jax.attacks import _balls, _predictors, _stage
 from mixboost_jax.attacks._balls import Epsilon
@@ -75,12 +74,9 @@ def linearise_nearest(
   logits, pull = jax.vjp(lambda x: predict(keys, x), images)
   num, num_classes = logits.shape
   own = jax.nn.one_hot(labels, num_classes)
-  others = jnp.eye(num_classes)
-
-  def one(target: Array) -> Array:
-    return pull(jnp.broadcast_to(target, (num, num_classes)) - own)[0]
-
-  gradients = jax.lax.map(one, others)
+  gradients = jax.lax.map(
+    lambda one: pull(jnp.broadcast_to(one, own.shape) - own)[0], jnp.eye(num_classes)
+  )
   dual = jnp.stack([_dual_norm(g, norm=norm) for g in gradients], axis=1)
   gaps = logits - _balls.pick(logits, labels)[:, None]
   distances = jnp.where(own > 0, jnp.inf, jnp.abs(gaps) / (dual + 1e-12))
@@ -95,17 +91,7 @@ def _dual_norm(gradients: Images, *, norm: str) -> PerExample:
 
 
 def stage(logits_fn: Callable, *, norm: str, num_steps: int, targeted: bool = True) -> _stage.Stage:
-  """Returns FAB as a `Stage`.
-
-  Args:
-    logits_fn: as in `pgd`.
-    norm: "linf" or "l2".
-    num_steps: >= 1.
-    targeted: whether to cross the boundary of one target class per run, or the nearest of all.
-
-  Raises:
-    ValueError: if an argument is out of range.
-  """
+  """Returns FAB as a `Stage`; `targeted` as in `fab`."""
   _balls.check_norm(norm)
   if num_steps < 1:
     raise ValueError(f"attacks.fab: num_steps must be >= 1, got {num_steps}.")
@@ -143,14 +129,8 @@ def stage(logits_fn: Callable, *, norm: str, num_steps: int, targeted: bool = Tr
       inside=distance <= epsilon,
     )
 
-  return _stage.Stage(
-    start,
-    step,
-    lambda state: state.inside,
-    lambda state: state.adversarial,
-    jnp.arange(num_steps),
-    has_gradient=True,
-  )
+  found, result = (lambda state: state.inside), (lambda state: state.adversarial)
+  return _stage.Stage(start, step, found, result, jnp.arange(num_steps), has_gradient=True)
 
 
 def cross(images: Images, clean: Images, gap: PerExample, gradient: Images, *, norm: str) -> Images:
@@ -191,12 +171,7 @@ def fab(
 
   Paper: Croce & Hein 2020, arXiv:1907.02044 and (FAB-T) arXiv:2003.01690.
 
-  Args:
-    key: one key, or one per example (used from the second restart on).
-    logits_fn: as in `pgd`.
-    images: clean images in [0, 1].
-    labels: true labels.
-    norm: "linf" or "l2".
+  Besides the arguments of `pgd`:
     epsilon: radius within which the later restarts begin; the search itself is not bounded.
     num_steps: steps of each run.
     restarts: runs per target; the first starts at the clean image.
@@ -206,39 +181,23 @@ def fab(
 
   Returns:
     Nearest adversarial images and their distances; distance 0 for images wrong from the start.
-
-  Raises:
-    ValueError: if an argument is out of range or the model has fewer than two classes.
   """
-  _balls.check_budget(epsilon=epsilon)
-  each = keys_lib.per_example(key, images.shape[0])
-  num_classes = _stage.num_classes_of(_predictors.keyed(logits_fn), each, images)
-  checks.class_numbers("fab", "labels", labels, num_classes)
+  each, num_classes = _stage.prepare(key, logits_fn, images, labels, epsilon=epsilon, caller="fab")
   num_targets = min(num_targets, num_classes - 1) if targeted else 1
-  if restarts < 1 or num_targets < 1:
-    raise ValueError(
-      f"attacks.fab: expected restarts, num_targets >= 1: {restarts}, {num_targets}."
-    )
   one = stage(logits_fn, norm=norm, num_steps=num_steps, targeted=targeted)
 
-  def nearest(best: FabResult, index: Array) -> tuple[FabResult, None]:
-    variant = _stage.Variant(index // num_targets, index % num_targets)
-    state = one.start(each, images, labels, epsilon, variant)
-    state = _stage.advance(one, state, epsilon)
+  def nearest(best: FabResult, state: State, _: Array) -> FabResult:
     nearer = _balls.per_image(state.distance < best.distances)
     distances = jnp.minimum(best.distances, state.distance)
-    return FabResult(jnp.where(nearer, state.adversarial, best.images), distances), None
+    return FabResult(jnp.where(nearer, state.adversarial, best.images), distances)
 
   init = FabResult(images, jnp.full(images.shape[0], jnp.inf))
-  return _stage.over_variants(nearest, init, jnp.arange(restarts * num_targets))
+  options = {"epsilon": epsilon, "restarts": restarts, "num_targets": num_targets}
+  return _stage.over_variants(one, nearest, init, each, images, labels, **options)
 
 
 def to_hyperplane(
-  points: Float[Array, "N D"],
-  normals: Float[Array, "N D"],
-  offsets: PerExample,
-  *,
-  norm: str,
+  points: Float[Array, "N D"], normals: Float[Array, "N D"], offsets: PerExample, *, norm: str
 ) -> Float[Array, "N D"]:
   """Returns the shortest `d` with `<normals, points + d> = offsets` that stays in the box [0, 1].
 
@@ -248,14 +207,8 @@ def to_hyperplane(
 
   Paper: Croce & Hein 2020 (FAB), arXiv:1907.02044, eq. 6 and Sec. 2.2.
 
-  Args:
-    points: in [0, 1].
-    normals: w; a zero row gives a zero displacement.
-    offsets: b.
-    norm: "linf" or "l2".
-
-  Returns:
-    The displacement; where the box does not meet the hyperplane, the one that comes closest.
+  A zero row of `normals` gives a zero displacement; where the box does not meet the hyperplane, the
+  one that comes closest is returned.
   """
   _balls.check_norm(norm)
   scale = jnp.maximum(jnp.max(jnp.abs(normals), axis=1, keepdims=True), _TINY)
@@ -266,17 +219,11 @@ def to_hyperplane(
   room = jnp.where(direction > 0, 1 - points, jnp.where(direction < 0, points, 0.0))
   rate = jnp.ones_like(weight) if norm == "linf" else weight
   kinks = jnp.where(weight > 0, room / jnp.maximum(rate, _TINY), 0.0)
-  extent = _root(kinks, gains=weight * rate, full=weight * room, wanted=jnp.abs(change))
+  extent = _root(kinks, weight * rate, weight * room, jnp.abs(change))
   return direction * jnp.minimum(extent[:, None] * rate, room)
 
 
-def _root(
-  kinks: Float[Array, "N D"],
-  *,
-  gains: Float[Array, "N D"],
-  full: Float[Array, "N D"],
-  wanted: PerExample,
-) -> PerExample:
+def _root(kinks: Float[Array, "N D"], gains: Array, full: Array, wanted: PerExample) -> PerExample:
   """Returns the least t with `sum_i min(gains_i * t, full_i) = wanted`; the last kink if none.
 
   A Newton step solves the linear piece that t lies on. It never passes the root, and the root is

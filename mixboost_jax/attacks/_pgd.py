@@ -104,9 +104,6 @@ def pgd(
 
   Returns:
     Images in the ball and in [0, 1].
-
-  Raises:
-    ValueError: if an argument is out of range.
   """
   _balls.check_norm(norm)
   _balls.check_budget(epsilon=epsilon, step_size=step_size, num_steps=num_steps)
@@ -116,28 +113,25 @@ def pgd(
     )
   each = keys_lib.per_example(key, images.shape[0])
   start_keys = _predictors.step_keys(each, _START)
+  step_keys = _predictors.step_keys(each, _PREDICT)
+  predict = _predictors.keyed(logits_fn)
+  objective = _balls.objective(loss, labels, targeted=targeted)
+  clip = clip_start or keep == "best"
 
   def begin(restart: Array) -> Images:
     if not random_start:
       return images
-    return starting_points(
-      _predictors.step_keys(start_keys, restart),
-      images,
-      epsilon=epsilon,
-      norm=norm,
-      clip=clip_start or keep == "best",
-    )
+    keys = _predictors.step_keys(start_keys, restart)
+    return starting_points(keys, images, epsilon=epsilon, norm=norm, clip=clip)
 
-  ascend = _ascent(
-    _predictors.keyed(logits_fn),
-    _balls.objective(loss, labels, targeted=targeted),
-    _predictors.step_keys(each, _PREDICT),
-    images,
-    epsilon=epsilon,
-    step_size=step_size,
-    norm=norm,
-    momentum=momentum,
-  )
+  def ascend(index: Array, x: Array, velocity: Array) -> tuple[Array, Array, Array, Array]:
+    """Returns the next x, the velocity, and the value and the logits of x."""
+    keys = _predictors.step_keys(step_keys, index)
+    values, logits, gradient = value_and_gradient(predict, objective, keys, x)
+    velocity = accumulate(velocity, gradient, momentum=momentum)
+    moved = x + step_size * _balls.steepest(velocity, norm=norm)
+    return _balls.project(moved, images, epsilon=epsilon, norm=norm), velocity, values, logits
+
   if restarts == 1 and keep == "last":
     start = (begin(jnp.int32(0)), jnp.zeros_like(images))
     found, _ = loops.repeat(lambda i, carry: ascend(i, *carry)[:2], start, num_steps)
@@ -145,29 +139,6 @@ def pgd(
     wins = functools.partial(_balls.fooled, labels=labels, targeted=targeted)
     found = _search(ascend, begin, wins, images, num_steps, restarts, keep)
   return _balls.project(found, images, epsilon=epsilon, norm=norm)
-
-
-def _ascent(
-  predict: Callable,
-  objective: Callable,
-  each: PRNGKeys,
-  images: Images,
-  *,
-  epsilon: Epsilon,
-  step_size: Epsilon,
-  norm: str,
-  momentum: float,
-) -> Callable:
-  """Returns one step, `(index, x, velocity) -> (next x, velocity, value of x, logits of x)`."""
-
-  def ascend(index: Array, x: Array, velocity: Array) -> tuple[Array, Array, Array, Array]:
-    keys = _predictors.step_keys(each, index)
-    values, logits, gradient = value_and_gradient(predict, objective, keys, x)
-    velocity = accumulate(velocity, gradient, momentum=momentum)
-    moved = x + step_size * _balls.steepest(velocity, norm=norm)
-    return _balls.project(moved, images, epsilon=epsilon, norm=norm), velocity, values, logits
-
-  return ascend
 
 
 def _search(
@@ -226,16 +197,8 @@ def fgsm(
   Paper: Goodfellow et al. 2015, arXiv:1412.6572; the random start with `step_size = 1.25 epsilon`
   is Wong et al. 2020, arXiv:2001.03994.
 
-  Args:
+  Besides the arguments of `pgd`:
     key: one key, or one per example (used by the start and by random predictors).
-    logits_fn: as in `pgd`.
-    images: clean images in [0, 1].
-    labels: true labels; the wanted labels if `targeted`.
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    norm: "linf" or "l2".
-    targeted: whether to approach `labels`.
-    loss: as in `pgd`.
-    random_start: whether to start at a uniform point of the ball.
     step_size: length of the step; `epsilon` if None.
   """
   return pgd(
@@ -265,33 +228,15 @@ def momentum_pgd(
   momentum: float = 1.0,
   **options: Any,
 ) -> Images:
-  """Runs the iterative attack with momentum: step `epsilon / num_steps`, no random start.
+  """Runs `pgd` with momentum: step `epsilon / num_steps`, no random start.
 
   Paper: Dong et al. 2018, arXiv:1710.06081, Alg. 1 (MI-FGSM).
-
-  Args:
-    key: one key, or one per example (used by random predictors).
-    logits_fn: as in `pgd`.
-    images: clean images in [0, 1].
-    labels: true labels; the wanted labels if `targeted`.
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    num_steps: gradient steps, >= 1.
-    momentum: decay of the accumulated gradient.
-    **options: further keywords of `pgd`.
   """
   if num_steps < 1:
     raise ValueError(f"attacks.momentum_pgd: num_steps must be >= 1, got {num_steps}.")
   options = {"random_start": False, "step_size": epsilon / num_steps, **options}
-  return pgd(
-    key,
-    logits_fn,
-    images,
-    labels,
-    epsilon=epsilon,
-    num_steps=num_steps,
-    momentum=momentum,
-    **options,
-  )
+  options |= {"epsilon": epsilon, "num_steps": num_steps, "momentum": momentum}
+  return pgd(key, logits_fn, images, labels, **options)
 
 
 _MIXUP_INFERENCE = {"norm": "linf", "epsilon": 8 / 255, "step_size": 2 / 255, "random_start": True}

@@ -8,6 +8,7 @@ A deterministic predictor is `logits_fn(images)`. A random one (a randomised def
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def expectation(
   logits_fn: Callable,
   num_samples: int,
   *,
-  average: str = "probabilities",
+  average: Literal["probabilities", "logits"] = "probabilities",
   max_rows: int | None = None,
 ) -> Randomized:
   """Averages a random predictor over fresh draws (expectation over transformation).
@@ -100,16 +101,9 @@ def expectation(
 
   Returns:
     A random predictor whose draws of one example depend on the example's key alone.
-
-  Raises:
-    ValueError: if an argument is out of range.
   """
   if num_samples < 1:
     raise ValueError(f"attacks.expectation: num_samples must be >= 1, got {num_samples}.")
-  if average not in ("probabilities", "logits"):
-    raise ValueError(
-      f"attacks.expectation: average must be 'probabilities' or 'logits', got {average!r}."
-    )
   predict = keyed(logits_fn)
 
   def averaged(key: AnyKey, images: Images) -> Logits:
@@ -138,13 +132,6 @@ def bpda(function: Callable, *, surrogate: Callable = lambda images: images) -> 
   Paper: Athalye et al. 2018, arXiv:1802.00420, Sec. 4.1 (backward pass differentiable
   approximation); the default surrogate, the identity, is the straight-through estimator. Where the
   rounding is hidden inside a function, `straight_through` finds it.
-
-  Args:
-    function: `images -> images`, possibly without a useful gradient (rounding, JPEG).
-    surrogate: a differentiable function with outputs of the same shape.
-
-  Returns:
-    A function with the values of `function`.
   """
 
   @jax.custom_vjp
@@ -174,11 +161,7 @@ def predicted_labels(logits_fn: Callable, images: Images) -> Labels:
 
 @checks.inputs()
 def random_targets(key: AnyKey, labels: Labels, *, num_classes: int) -> Labels:
-  """Draws, for each example, a class other than its label, uniformly.
-
-  Raises:
-    ValueError: if there is no other class.
-  """
+  """Draws, for each example, a class other than its label, uniformly."""
   if num_classes < 2:
     raise ValueError(f"attacks.random_targets: needs >= 2 classes, got {num_classes}.")
   checks.class_numbers("random_targets", "labels", labels, num_classes)

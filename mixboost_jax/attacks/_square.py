@@ -9,6 +9,7 @@ Deviation: each example draws its own window from its own key, so its result doe
 batch around it; the authors' code shares one window per batch and iteration.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +19,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import checks
-from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, Image, Images, Labels, PerExample, PRNGKey, PRNGKeys
 from mixboost_jax.attacks import _balls, _predictors, _stage
 from mixboost_jax.attacks._balls import Epsilon
@@ -76,30 +76,29 @@ def stripes(key: PRNGKey, image: Image, epsilon: Epsilon) -> Image:
   return image + epsilon * jnp.broadcast_to(signs, image.shape)
 
 
-def window(key: PRNGKey, side: Index, *, height: int, width: int) -> tuple[Index, Index]:
-  """Draws the corner of a square window (the last offset is left out, as by the authors)."""
-  draws = jax.random.uniform(key, (2,))
+class Window(NamedTuple):
+  """A square of an image: which pixels it holds, and their rows and columns from its corner."""
+
+  inside: Bool[Array, "H W"]
+  rows: Int[Array, "H W"]
+  columns: Int[Array, "H W"]
+
+
+def random_window(key: PRNGKey, side: Index, *, height: int, width: int) -> Window:
+  """Draws a square (its last offset is left out, as by the authors)."""
   limits = jnp.array([height, width]) - side
-  corner = jnp.floor(draws * limits).astype(jnp.int32)
-  return corner[0], corner[1]
-
-
-def inside_window(
-  top: Index, left: Index, side: Index, *, height: int, width: int
-) -> Bool[Array, "H W"]:
-  """Returns True within the square."""
-  rows, columns = jnp.arange(height) - top, jnp.arange(width) - left
-  return ((rows >= 0) & (rows < side))[:, None] & ((columns >= 0) & (columns < side))[None, :]
+  top, left = jnp.floor(jax.random.uniform(key, (2,)) * limits).astype(jnp.int32)
+  rows, columns = jnp.meshgrid(jnp.arange(height) - top, jnp.arange(width) - left, indexing="ij")
+  return Window((rows >= 0) & (rows < side) & (columns >= 0) & (columns < side), rows, columns)
 
 
 def propose(key: PRNGKey, image: Image, _clean: Image, side: Index, epsilon: Epsilon) -> Image:
   """Adds +-2 epsilon per channel inside a random square; the projection is left to the caller."""
   key_corner, key_sign = jax.random.split(key)
   height, width, channels = image.shape
-  top, left = window(key_corner, side, height=height, width=width)
-  inside = inside_window(top, left, side, height=height, width=width)
+  square = random_window(key_corner, side, height=height, width=width)
   signs = jax.random.rademacher(key_sign, (1, 1, channels), image.dtype)
-  return image + 2 * epsilon * signs * inside[..., None]
+  return image + 2 * epsilon * signs * square.inside[..., None]
 
 
 class Moves(NamedTuple):
@@ -110,14 +109,9 @@ class Moves(NamedTuple):
 
 
 def bump(
-  rows: Int[Array, "H W"],
-  columns: Int[Array, "H W"],
-  *,
-  height: Index,
-  width: Index,
-  largest: int,
+  rows: Int[Array, "H W"], columns: Int[Array, "H W"], *, height: Index, width: Index, largest: int
 ) -> Float[Array, "H W"]:
-  """Evaluates one hill of a window, before it is normalised.
+  """Evaluates one hill of a window, before it is normalised; 0 outside of its rectangle.
 
   Paper: eq. 2. Squares of growing radius around the centre are added, the r-th with weight
   `1 / (r + 1)**2`, so a cell at (Chebyshev) distance r has the tail of that sum from r on.
@@ -128,9 +122,6 @@ def bump(
     height: rows of the hill.
     width: columns of the hill.
     largest: upper bound of both sides.
-
-  Returns:
-    Values; 0 outside of the `height` x `width` rectangle.
   """
   weights = 1.0 / (np.arange(largest + 1) + 1.0) ** 2
   sums = jnp.asarray(np.concatenate([[0.0], np.cumsum(weights)]), jnp.float32)
@@ -151,12 +142,7 @@ def two_hills(
 ) -> Float[Array, "H W"]:
   """Evaluates a window: one positive and one negative half, of unit L2 norm.
 
-  Args:
-    rows: row of each pixel from the top of the window.
-    columns: column of each pixel from its left edge.
-    side: side of the window.
-    transpose: whether the halves lie side by side instead of on top of each other.
-    largest: upper bound of the side.
+  The halves lie on top of each other, or side by side if `transpose`; see `bump` for the rest.
   """
   first = jnp.where(transpose, columns, rows)
   second = jnp.where(transpose, rows, columns)
@@ -179,13 +165,9 @@ def tiles(key: PRNGKey, image: Image, epsilon: Epsilon) -> Image:
   key_sign, key_turn = jax.random.split(key)
   signs = jax.random.rademacher(key_sign, (*counts, channels), image.dtype)
   turns = jax.random.bernoulli(key_turn, 0.5, counts)
-  cell = jnp.arange(side)
-  rows, columns = jnp.meshgrid(cell, cell, indexing="ij")
-
-  def window(turn: Array) -> Array:
-    return two_hills(rows, columns, side, transpose=turn, largest=side)
-
-  windows = jax.vmap(jax.vmap(window))(turns)  # [tiles down, tiles across, side, side]
+  rows, columns = jnp.indices((side, side))
+  hills = functools.partial(two_hills, rows, columns, side, largest=side)
+  windows = jax.vmap(jax.vmap(lambda turn: hills(transpose=turn)))(turns)  # [down, across, H, W]
   blocks = windows[..., None] * signs[:, :, None, None, :]
   field = blocks.transpose(0, 2, 1, 3, 4).reshape(counts[0] * side, counts[1] * side, channels)
   delta = jnp.zeros_like(image)
@@ -200,24 +182,11 @@ def propose_l2(key: PRNGKey, image: Image, clean: Image, side: Index, epsilon: E
   """
   height, width, channels = image.shape
   key_first, key_second, key_sign, key_turn = jax.random.split(key, 4)
-  limits = jnp.array([height, width]) - side
-  corner = jnp.floor(jax.random.uniform(key_first, (2,)) * limits).astype(jnp.int32)
-  other = jnp.floor(jax.random.uniform(key_second, (2,)) * limits).astype(jnp.int32)
-  rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-
-  def mask(at: Array) -> Array:
-    r, c = rows - at[0], columns - at[1]
-    return ((r >= 0) & (r < side) & (c >= 0) & (c < side)).astype(image.dtype)[..., None]
-
-  here, there = mask(corner), mask(other)
-  delta = image - clean
-  pattern = two_hills(
-    rows - corner[0],
-    columns - corner[1],
-    side,
-    transpose=jax.random.bernoulli(key_turn),
-    largest=max(height, width),
-  )[..., None]
+  windows = [random_window(k, side, height=height, width=width) for k in (key_first, key_second)]
+  here, there = (window.inside.astype(image.dtype)[..., None] for window in windows)
+  delta, turn = image - clean, jax.random.bernoulli(key_turn)
+  _, rows, columns = windows[0]
+  pattern = two_hills(rows, columns, side, transpose=turn, largest=max(height, width))[..., None]
   pattern = pattern * jax.random.rademacher(key_sign, (1, 1, channels), image.dtype)
   old = delta * here
   pattern = pattern + old / (_TINY + jnp.sqrt(jnp.sum(old**2, axis=(0, 1), keepdims=True)))
@@ -228,10 +197,7 @@ def propose_l2(key: PRNGKey, image: Image, clean: Image, side: Index, epsilon: E
   return clean + epsilon * _unit(delta)
 
 
-MOVES = {
-  "linf": Moves(stripes, propose),
-  "l2": Moves(tiles, propose_l2),
-}
+MOVES = {"linf": Moves(stripes, propose), "l2": Moves(tiles, propose_l2)}
 
 
 def stage(
@@ -239,20 +205,13 @@ def stage(
   *,
   norm: str,
   num_queries: int,
-  image_shape: tuple[int, int, int],
+  image_shape: tuple[int, ...],
   initial_share: float = 0.8,
 ) -> _stage.Stage:
   """Returns the Square attack as a `Stage`.
 
-  Args:
-    logits_fn: as in `pgd`; only its outputs are used.
-    norm: "linf" or "l2".
-    num_queries: evaluations of the network per example and restart.
-    image_shape: `(H, W, C)`.
-    initial_share: share of the pixels in the first window, in (0, 1].
-
-  Raises:
-    ValueError: if an argument is out of range.
+  `num_queries` counts the start; the first window has the share `initial_share` in (0, 1] of the
+  pixels of an image of `image_shape`, (H, W, C).
   """
   _balls.check_norm(norm)
   if num_queries < 2 or not 0 < initial_share <= 1:
@@ -293,13 +252,9 @@ def stage(
     )
 
   height, width, _ = image_shape
+  queries = schedule(num_queries - 1, height=height, width=width, norm=norm, initial=initial_share)
   return _stage.Stage(
-    start,
-    step,
-    lambda state: state.fooled,
-    lambda state: state.images,
-    schedule(num_queries - 1, height=height, width=width, norm=norm, initial=initial_share),
-    has_gradient=False,
+    start, step, lambda state: state.fooled, lambda state: state.images, queries, has_gradient=False
   )
 
 
@@ -320,33 +275,22 @@ def square(
 
   Paper: Andriushchenko et al. 2020, arXiv:1912.00049.
 
-  Args:
-    key: one key, or one per example.
+  Besides the arguments of `pgd`:
     logits_fn: as in `pgd`; only its outputs are used.
-    images: clean images in [0, 1].
-    labels: true labels.
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    norm: "linf" or "l2".
     num_queries: evaluations of the network per example and restart, the start included.
     restarts: independent runs.
     initial_share: share of the pixels in the first window.
 
   Returns:
     An adversarial image where one was found, else the image of smallest margin.
-
-  Raises:
-    ValueError: if an argument is out of range or the model has fewer than two classes.
   """
-  _balls.check_budget(epsilon=epsilon)
-  each = keys_lib.per_example(key, images.shape[0])
-  num_classes = _stage.num_classes_of(_predictors.keyed(logits_fn), each, images)
-  checks.class_numbers("square", "labels", labels, num_classes)
-  height, width, channels = images.shape[1:]
+  each, _ = _stage.prepare(key, logits_fn, images, labels, epsilon=epsilon, caller="square")
   one = stage(
     logits_fn,
     norm=norm,
     num_queries=num_queries,
-    image_shape=(height, width, channels),
+    image_shape=images.shape[1:],
     initial_share=initial_share,
   )
-  return _stage.run(one, each, images, labels, epsilon=epsilon, restarts=restarts)[0]
+  options = {"epsilon": epsilon, "restarts": restarts, "num_targets": 1}
+  return _stage.run(one, each, images, labels, **options)

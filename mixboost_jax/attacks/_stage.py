@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
-from mixboost_jax import loops
-from mixboost_jax.array_types import Images, Labels, PRNGKeys
-from mixboost_jax.attacks import _balls
+from mixboost_jax import checks, loops
+from mixboost_jax import keys as keys_lib
+from mixboost_jax.array_types import AnyKey, Images, Labels, PRNGKeys
+from mixboost_jax.attacks import _balls, _predictors
 from mixboost_jax.attacks._balls import Epsilon
 
 
@@ -51,6 +52,17 @@ class Stage(NamedTuple):
     return len(jax.tree.leaves(self.schedule)[0])
 
 
+def prepare(
+  key: AnyKey, logits_fn: Callable, images: Images, labels: Labels, *, epsilon: Epsilon, caller: str
+) -> tuple[PRNGKeys, int]:
+  """Checks radius and labels; returns one key per example and the number of classes."""
+  _balls.check_budget(epsilon=epsilon)
+  each = keys_lib.per_example(key, images.shape[0])
+  num_classes = num_classes_of(_predictors.keyed(logits_fn), each, images)
+  checks.class_numbers(caller, "labels", labels, num_classes)
+  return each, num_classes
+
+
 def advance(
   stage: Stage,
   state: Any,
@@ -68,51 +80,44 @@ def advance(
   return loops.repeat(step, state, stage.num_steps if num_steps is None else num_steps)
 
 
-def run(
+def over_variants(
   stage: Stage,
+  keep: Callable[[Any, Any, Array], Any],
+  init: Any,
   keys: PRNGKeys,
   images: Images,
   labels: Labels,
   *,
   epsilon: Epsilon,
-  restarts: int = 1,
-  num_targets: int = 1,
-) -> tuple[Images, Bool[Array, " N"]]:
-  """Runs every variant; for each example the first that succeeds counts, else the first.
-
-  Args:
-    stage: what to run.
-    keys: one per example.
-    images: clean images in [0, 1].
-    labels: true labels.
-    epsilon: radius of the ball.
-    restarts: independent starts, >= 1.
-    num_targets: ranks of target classes to go through, >= 1.
-
-  Returns:
-    The images and whether each is known to be adversarial.
-  """
+  restarts: int,
+  num_targets: int,
+) -> Any:
+  """Runs every variant and folds `keep(what is kept, final state, number of the run)`."""
   if restarts < 1 or num_targets < 1:
     raise ValueError(f"attacks: expected restarts, num_targets >= 1: {restarts}, {num_targets}.")
 
-  def one(carry: Any, index: Array) -> tuple[Any, None]:
-    kept, done = carry
+  def one(kept: Any, index: Array) -> tuple[Any, None]:
     variant = Variant(index // num_targets, index % num_targets)
     state = stage.start(keys, images, labels, epsilon, variant)
-    state = advance(stage, state, epsilon)
-    take = (stage.found(state) & ~done) | ((index == 0) & ~done)
-    kept = jnp.where(_balls.per_image(take), stage.result(state), kept)
-    return (kept, done | stage.found(state)), None
+    return keep(kept, advance(stage, state, epsilon), index), None
 
-  init = (images, jnp.zeros(images.shape[0], bool))
-  return over_variants(one, init, jnp.arange(restarts * num_targets))
-
-
-def over_variants(one: Callable, init: Any, indices: Int[Array, " V"]) -> Any:
-  """Scans `one` over the runs of a stage."""
+  indices = jnp.arange(restarts * num_targets)
   if len(indices) == 1:
     return one(init, indices[0])[0]
   return loops.scan(one, init, indices)[0]
+
+
+def run(stage: Stage, keys: PRNGKeys, images: Images, labels: Labels, **options: Any) -> Images:
+  """Runs every variant; for each example the first that succeeds counts, else the first."""
+
+  def keep(kept: tuple[Array, Array], state: Any, index: Array) -> tuple[Array, Array]:
+    best, done = kept
+    take = (stage.found(state) & ~done) | ((index == 0) & ~done)
+    best = jnp.where(_balls.per_image(take), stage.result(state), best)
+    return best, done | stage.found(state)
+
+  init = (images, jnp.zeros(images.shape[0], bool))
+  return over_variants(stage, keep, init, keys, images, labels, **options)[0]
 
 
 def ranked_targets(logits: Array, labels: Labels, rank: int | Int[Array, ""]) -> Labels:
@@ -123,16 +128,7 @@ def ranked_targets(logits: Array, labels: Labels, rank: int | Int[Array, ""]) ->
 
 
 def num_classes_of(logits_fn: Callable, keys: PRNGKeys, images: Images) -> int:
-  """Returns K without running the network.
-
-  Args:
-    logits_fn: `(keys, images) -> logits`.
-    keys: one per example.
-    images: any batch.
-
-  Raises:
-    ValueError: if there are fewer than two classes or the output is not `[N, K]`.
-  """
+  """Returns K of `(keys, images) -> logits` without running the network."""
   shape = jax.eval_shape(logits_fn, keys, images).shape
   if len(shape) != 2 or shape[0] != images.shape[0] or shape[1] < 2:
     raise ValueError(

@@ -26,12 +26,7 @@ TRANSFER_PRESETS: dict[str, dict[str, Any]] = {
   "ti": {"kernel_size": 15},
   "di": {"diversity_prob": 0.5, "diversity_scale": 1.1},
   "mi-vr": {"momentum": 1.0, "num_copies": 20, "noise_std": 15 / 255},
-  "mi-ti-di": {
-    "momentum": 1.0,
-    "kernel_size": 15,
-    "diversity_prob": 0.5,
-    "diversity_scale": 1.1,
-  },
+  "mi-ti-di": {"momentum": 1.0, "kernel_size": 15, "diversity_prob": 0.5, "diversity_scale": 1.1},
 }
 
 
@@ -47,24 +42,19 @@ def gaussian_kernel(size: int) -> np.ndarray:
 
 def smooth(gradients: Images, kernel: Float[np.ndarray, "S S"]) -> Images:
   """Convolves each channel with the kernel, zeros outside of the image."""
-  channels = gradients.shape[-1]
+  channels, axes = gradients.shape[-1], ("NHWC", "HWIO", "NHWC")
   weights = jnp.broadcast_to(kernel[:, :, None, None], (*kernel.shape, 1, channels))
   return jax.lax.conv_general_dilated(
-    gradients,
-    weights,
-    (1, 1),
-    "SAME",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    feature_group_count=channels,
+    gradients, weights, (1, 1), "SAME", dimension_numbers=axes, feature_group_count=channels
   )
 
 
 def mean_loss(
   keys: PRNGKeys,
-  predict: Callable,
   images: Images,
-  labels: Labels,
   *,
+  predict: Callable,
+  labels: Labels,
   loss: str | Callable,
   targeted: bool,
   num_copies: int,
@@ -86,8 +76,7 @@ def mean_loss(
       x = x + noise_std * noise
     if diversity_prob:
       x = resize_and_pad(key_size, x, prob=diversity_prob, scale=diversity_scale)
-    value = _balls.objective(loss, labels[example], targeted=targeted)
-    return value(predict(key_predict, x))
+    return _balls.objective(loss, labels[example], targeted=targeted)(predict(key_predict, x))
 
   return loops.map_rows(copy, copies * num, max_rows=max_rows).reshape(copies, num).mean(axis=0)
 
@@ -120,18 +109,8 @@ def transfer(
   al. 2019, arXiv:1904.02884; DI, Xie et al. 2019, arXiv:1803.06978; defaults of the experiments of
   Wang et al. 2021, arXiv:2010.04055.
 
-  Args:
-    key: one key, or one per example.
-    logits_fn: the source model; as in `pgd`.
-    images: clean images in [0, 1].
-    labels: true labels; the wanted labels if `targeted`.
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    step_size: length of a step.
-    num_steps: gradient steps.
-    norm: "linf" or "l2".
-    targeted: whether to approach `labels`.
-    loss: as in `pgd`.
-    random_start: whether to start at a uniform point of the ball.
+  Besides the arguments of `pgd`:
+    logits_fn: the source model.
     momentum: MI, decay of the accumulated gradient (0 = off).
     num_copies: VR, noisy copies whose gradients are averaged (0 = off).
     noise_std: VR, standard deviation of the noise.
@@ -142,14 +121,9 @@ def transfer(
 
   Returns:
     The last iterate, in the ball and in [0, 1].
-
-  Raises:
-    ValueError: if an argument is out of range.
   """
   _balls.check_norm(norm)
-  _balls.check_budget(
-    epsilon=epsilon, step_size=step_size, num_copies=num_copies, noise_std=noise_std
-  )
+  _balls.check_budget(step_size=step_size, num_copies=num_copies, noise_std=noise_std)
   if kernel_size and kernel_size % 2 == 0:
     raise ValueError(f"attacks.transfer: kernel_size must be odd, got {kernel_size}.")
   if not 0 <= diversity_prob <= 1 or diversity_scale < 1:
@@ -157,13 +131,12 @@ def transfer(
       "attacks.transfer: expected 0 <= diversity_prob <= 1 and diversity_scale >= 1, "
       f"got {diversity_prob}, {diversity_scale}."
     )
-  each = keys_lib.per_example(key, images.shape[0])
-  predict = _predictors.keyed(logits_fn)
-  num_classes = _stage.num_classes_of(predict, each, images)
-  checks.class_numbers("transfer", "labels", labels, num_classes)
+  each, _ = _stage.prepare(key, logits_fn, images, labels, epsilon=epsilon, caller="transfer")
   kernel = gaussian_kernel(kernel_size) if kernel_size else None
   value = functools.partial(
     mean_loss,
+    predict=_predictors.keyed(logits_fn),
+    labels=labels,
     loss=loss,
     targeted=targeted,
     num_copies=num_copies,
@@ -176,7 +149,7 @@ def transfer(
   def step(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
     x, velocity = carry
     tags = _predictors.step_keys(each, index + 1)
-    gradient = jax.grad(lambda x: value(tags, predict, x, labels).sum())(x)
+    gradient = jax.grad(lambda x: value(tags, x).sum())(x)
     gradient = gradient if kernel is None else smooth(gradient, kernel)
     velocity = _pgd.accumulate(velocity, gradient, momentum=momentum)
     moved = x + step_size * _balls.steepest(velocity, norm=norm)
@@ -209,12 +182,6 @@ def resize_and_pad(keys: PRNGKeys, images: Images, *, prob: float, scale: float)
 
   Deviation: the result is brought back to the input's size (so the picture shrinks by a factor from
   [1/scale, 1]); networks of fixed input size can then be attacked.
-
-  Args:
-    keys: one per example.
-    images: in [0, 1].
-    prob: chance of the change, in [0, 1].
-    scale: >= 1.
   """
   height, width, _ = images.shape[1:]
 

@@ -21,6 +21,9 @@ The curve J^(m) of any function of images (and of an NNX model by `models.logits
 >>> small = interactions.image_game(logits_fn, images[0], 0, grid=3, fill=0.0)
 >>> interactions.exact.multi_order(small).shape  # [m, i, j]
 (8, 9, 9)
+
+Everywhere `key` is consumed, and `chunk_size` evaluations are one call of the game: it bounds the
+memory and does not change a result.
 """
 
 from mixboost_jax.interactions import _baselines as baselines

@@ -6,8 +6,8 @@ arXiv:2111.03536): E_x E_ij |I^(m)| -> `strength`, J^(m) = F^(m) -> `relative_st
 D^(m) -> `disentanglement`, Delta J^(m) -> `attacking_utility`.
 """
 
-import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mixboost_jax import checks, loops
 from mixboost_jax.array_types import Image, Images, Labels, LogitsFn, PRNGKey
 from mixboost_jax.interactions._exact import efficiency_weights
-from mixboost_jax.interactions._game import Coalitions, Game, Values, grid_labels, map_chunks
+from mixboost_jax.interactions._game import Game, feature_game, grid_labels, values_of_singles
 
 SMALLEST_STEP = 1e-6
 
@@ -39,14 +39,8 @@ def comparable_attack(
   Paper: Ren et al. 2021, arXiv:2111.03536, as in its public code: start at x + 0.001 N(0, 1); a
   step that overshoots is taken back and halved, and given up below 1e-6.
 
-  Args:
-    key: consumed.
-    logits_fn: network in evaluation mode.
-    images: values in [0, 1].
-    labels: true classes.
-    epsilon: largest change of a pixel.
+  Besides the arguments of `attacks.pgd`:
     step_size: first step, in pixel units.
-    num_steps: most steps.
     drop: wanted fall of the true class's logit, (smallest, largest).
 
   Returns:
@@ -88,12 +82,9 @@ Curve = Float[Array, " M"]
 
 @checks.inputs()
 def relative_strength(strength: Float[Array, "*b M"]) -> Float[Array, "*b M"]:
-  """Returns J^(m) = F^(m): the strength of an order over the mean of the sampled orders.
+  """Returns J^(m) = F^(m): the strength E_x E_ij |I^(m)| over its mean over the sampled orders.
 
   Paper: Deng et al. 2022, arXiv:2111.06236, eq. 3; also MixBoost, Sec. III-C.
-
-  Args:
-    strength: E_x E_ij |I^(m)| of each sampled order; its mean over orders becomes 1.
   """
   return strength / strength.mean(-1, keepdims=True)
 
@@ -124,7 +115,9 @@ def positive_ratio(interactions: Float[Array, "X M P"]) -> Curve:
 
 
 @checks.inputs()
-def disentanglement(differences: Float[Array, "X M P T"], *, form: str = "ratios") -> Curve:
+def disentanglement(
+  differences: Float[Array, "X M P T"], *, form: Literal["ratios", "means"] = "ratios"
+) -> Curve:
   """Returns D^(m), how far Delta v keeps one sign over contexts: 1 if always, near 0 if never.
 
   Paper: Ren et al. 2021, arXiv:2111.03536, Sec. 3.
@@ -132,17 +125,13 @@ def disentanglement(differences: Float[Array, "X M P T"], *, form: str = "ratios
   contexts alone: a few that stand for many give too large a value, by .05 to .1 for 8 contexts;
   `Strength.disentanglement` is corrected for it.
 
-  Args:
-    differences: Delta v of pictures, orders, pairs and contexts.
-    form: "ratios" is the mean over pairs of |sum| / sum of absolute values (the definition; a pair
-      that never interacts counts as 0); "means" is the ratio of means of the public code.
+  "ratios" is the mean over pairs of |sum| / sum of absolute values (the definition; a pair that
+  never interacts counts as 0), "means" the ratio of means of the public code.
   """
   total, spread = jnp.abs(differences.mean(-1)), jnp.abs(differences).mean(-1)
-  if form == "ratios":
-    return jnp.where(spread > 0, total / jnp.where(spread > 0, spread, 1.0), 0.0).mean((0, 2))
   if form == "means":
     return total.mean((0, 2)) / spread.mean((0, 2))
-  raise ValueError(f"disentanglement: form must be 'ratios' or 'means', got {form!r}.")
+  return jnp.where(spread > 0, total / jnp.where(spread > 0, spread, 1.0), 0.0).mean((0, 2))
 
 
 @checks.inputs()
@@ -153,12 +142,6 @@ def attacking_utility(
 
   Paper: Ren et al. 2021, arXiv:2111.03536, eq. 3. Summed over ordered pairs and all orders, and
   with the change of phi^(0), it gives v(N | x) - v(N | x attacked).
-
-  Args:
-    clean: I^(m)(i, j) of the clean picture.
-    attacked: the same pairs and orders on the attacked picture.
-    orders: the orders m.
-    n: number of players.
   """
   weights = jnp.asarray(efficiency_weights(n)[np.array(orders)], clean.dtype)
   return weights[:, None] * (clean - attacked)
@@ -173,12 +156,8 @@ def under_attack(
 ) -> list[tuple[Game, Game]]:
   """Returns each picture's game before and after an attack, for `attacking_utility`.
 
-  Args:
-    attack: `(images, labels) -> attacked images` (a comparable one lowers the true class's logit
-      by the same amount for every network: `comparable_attack`).
-    images: values in [0, 1].
-    labels: true classes.
-    game_of: `(image, label) -> Game`, for instance a partial `image_game`.
+  The attack is `(images, labels) -> attacked images`; `comparable_attack` lowers the true class's
+  logit by the same amount for every network.
   """
   attacked = attack(images, labels)
   return [
@@ -193,21 +172,6 @@ def under_attack(
 # v(S) -> the margin of the attack, E_{a,b} I_ab -> `mean_interaction`.
 
 
-@dataclasses.dataclass(frozen=True)
-class _Margin:
-  """Margin of the strongest wrong class on the picture with part of its perturbation."""
-
-  logits_fn: LogitsFn
-
-  def __call__(
-    self, coalitions: Coalitions, image: Array, perturbation: Array, players: Array, label: Array
-  ) -> Values:
-    kept = coalitions[:, players][..., None]
-    logits = self.logits_fn(image[None] + jnp.where(kept, perturbation[None], 0.0))
-    wrong = jnp.where((jnp.arange(logits.shape[1]) == label)[None], -jnp.inf, logits)
-    return wrong.max(1) - logits[:, label]
-
-
 @checks.inputs()
 def perturbation_game(
   logits_fn: LogitsFn,
@@ -217,20 +181,15 @@ def perturbation_game(
   *,
   grid: int = 16,
 ) -> Game:
-  """Makes the game whose players are the cells of a perturbation.
+  """Makes the game whose players are the `grid` x `grid` cells of a perturbation.
 
   Paper: Wang et al. 2021, arXiv:2010.04055, Sec. 3: v(S) = max_{y' != y} z_y'(x + delta_S) - z_y.
-
-  Args:
-    logits_fn: network in evaluation mode.
-    image: the clean picture.
-    perturbation: what the attack adds; absent cells add nothing.
-    label: true class.
-    grid: cells per side.
   """
   height, width, _ = image.shape
-  players = jnp.asarray(grid_labels(height, width, grid=grid))
-  return Game(grid * grid, _Margin(logits_fn), (image, perturbation, players, jnp.asarray(label)))
+  players, attacked = grid_labels(height, width, grid=grid)[..., None], image + perturbation
+  return feature_game(
+    logits_fn, attacked, label, players, num_players=grid * grid, reward="margin", fill=image
+  )
 
 
 @checks.inputs()
@@ -239,20 +198,7 @@ def mean_interaction(game: Game, *, chunk_size: int = 256) -> Float[Array, ""]:
 
   Paper: Wang et al. 2021, arXiv:2010.04055: E_{a,b} I_ab =
   E_a [v(N) - v(N without a) - v(a) + v(empty)] / (n - 1).
-
-  Args:
-    game: any game with at least 2 players.
-    chunk_size: evaluations per call of the game.
   """
   n = game.num_players
-
-  def values(rows: Int[Array, " C"]) -> Values:
-    # Row r < n + 1: players {r}, nobody for r = n; above, the complement.
-    single = rows % (n + 1)
-    present = (jnp.arange(n)[None] == single[:, None]) ^ (rows >= n + 1)[:, None]
-    return game.values(present)
-
-  table = jax.jit(lambda: map_chunks(values, 2 * (n + 1), chunk_size=chunk_size))().reshape(
-    2, n + 1
-  )
-  return (table[1, n] - table[1, :n].mean() - table[0, :n].mean() + table[0, n]) / (n - 1)
+  alone, without = values_of_singles(game, chunk_size=chunk_size)
+  return (without[n] - without[:n].mean() - alone[:n].mean() + alone[n]) / (n - 1)

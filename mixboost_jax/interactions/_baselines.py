@@ -6,7 +6,7 @@ contexts of `marginals`, Delta v_i(S) -> `marginals`, lambda -> `low_fraction`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,17 +63,13 @@ def marginals(
   """
   size = features.shape[0]
   if size > MAX_UNROLLED:
-    exchange = contexts[..., None, :] ^ jnp.eye(size, dtype=bool)[None, None]
-    values, exchanged = (
-      function(
-        jnp.where(
-          present,
-          jnp.broadcast_to(features, present.shape),
-          jnp.broadcast_to(baseline, present.shape),
-        )
-      )
-      for present in (contexts[..., None, :], exchange)
-    )
+
+    def masked(present: Array) -> Array:
+      x, b = (jnp.broadcast_to(value, present.shape) for value in (features, baseline))
+      return function(jnp.where(present, x, b))
+
+    own = contexts[..., None, :]
+    values, exchanged = masked(own), masked(own ^ jnp.eye(size, dtype=bool)[None, None])
     return jnp.moveaxis(jnp.where(contexts, values - exchanged, exchanged - values), -1, 0)
   value_of = getattr(function, "of_columns", lambda columns: function(jnp.stack(columns, -1)))
   here = [jnp.where(contexts[..., i], features[i], baseline[i]) for i in range(size)]
@@ -92,7 +88,7 @@ def baseline_loss(
   inputs: Float[Array, "N D"],
   baseline: Float[Array, " D"],
   *,
-  loss: str = "shapley",
+  loss: Literal["shapley", "marginal"] = "shapley",
   low_fraction: float = 0.5,
   num_contexts: int = 100,
   num_players: int | None = None,
@@ -107,15 +103,13 @@ def baseline_loss(
     function: `features[..., D] -> values[...]`; for a classifier, `clamped_log_odds` of p.
     inputs: samples to explain.
     baseline: values of absent features, shared by all samples.
-    loss: "shapley" or "marginal".
+    loss: which of the two.
     low_fraction: orders below this fraction of D are low.
     num_contexts: contexts per order.
     num_players: if `function` is one summand of a larger function and shares no features with the
       others: the number of features of the whole, which sets the orders. The loss of the whole is
       the sum of the losses of its summands.
   """
-  if loss not in ("shapley", "marginal"):
-    raise ValueError(f"baseline_loss: loss must be 'shapley' or 'marginal', got {loss!r}.")
   num_features = inputs.shape[1]
   contexts = low_order_contexts(
     key,
@@ -145,44 +139,20 @@ def learn_baseline(
   *,
   low: Float[Array, " D"],
   high: Float[Array, " D"],
-  loss: str = "shapley",
-  low_fraction: float = 0.5,
-  num_contexts: int = 100,
   learning_rate: float = 0.01,
   num_steps: int = 300,
-  num_players: int | None = None,
+  **options: Any,
 ) -> LearnedBaseline:
   """Gradient descent on `baseline_loss` with fresh contexts, clamped to [low, high].
 
   Paper: Ren et al. 2021, arXiv:2105.10719, Sec. 4 (lr 0.01, 300 steps; clamped to the training mean
   plus or minus 0.3 standard deviations for images, to [0, 1] for the synthetic functions).
 
-  Args:
-    key: consumed.
-    function: see `baseline_loss`.
-    inputs: see `baseline_loss`.
-    initial: first baseline.
-    low: smallest values.
-    high: largest values.
-    loss: see `baseline_loss`.
-    low_fraction: see `baseline_loss`.
-    num_contexts: see `baseline_loss`.
-    learning_rate: step size.
-    num_steps: number of steps.
-    num_players: see `baseline_loss`.
+  The first baseline is `initial`; `options` are keywords of `baseline_loss`.
   """
 
   def objective(baseline: Array, step_key: PRNGKey) -> Array:
-    return baseline_loss(
-      step_key,
-      function,
-      inputs,
-      baseline,
-      loss=loss,
-      low_fraction=low_fraction,
-      num_contexts=num_contexts,
-      num_players=num_players,
-    )
+    return baseline_loss(step_key, function, inputs, baseline, **options)
 
   def step(baseline: Array, number: Array) -> tuple[Array, Array]:
     value, slope = jax.value_and_grad(objective)(baseline, jax.random.fold_in(key, number))

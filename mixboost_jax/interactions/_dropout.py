@@ -13,15 +13,10 @@ from jaxtyping import Float
 from mixboost_jax.interactions._exact import members
 
 
-def pattern_means(
-  dividends: Float[np.ndarray, " coalitions"],
-) -> Float[np.ndarray, "q n n"]:
+def pattern_means(dividends: Float[np.ndarray, " coalitions"]) -> Float[np.ndarray, "q n n"]:
   """Returns J^(q)(i, j): the mean of I(T + ij) over patterns T of q other players.
 
-  I^(m)(i, j) = sum_q C(m, q) J^(q)(i, j).
-
-  Args:
-    dividends: `exact.harsanyi(game)`.
+  I^(m)(i, j) = sum_q C(m, q) J^(q)(i, j); `dividends` are those of `exact.harsanyi(game)`.
   """
   presence = members(dividends.size.bit_length() - 1)
   n, sizes = presence.shape[1], presence.sum(1)
@@ -42,16 +37,12 @@ def under_dropout(
   larger than |I^(s)| if all J^(q) of a pair share a sign.
 
   Paper: Zhang et al. 2021, arXiv:2009.11729, Sec. 3.2.
-
-  Args:
-    multi_order: `exact.multi_order(game)`.
-    keep_rate: 1 minus the dropout rate, in [0, 1].
   """
   if not 0 <= keep_rate <= 1:
     raise ValueError(f"under_dropout: keep_rate must be in [0, 1], got {keep_rate}.")
-  num_orders = len(multi_order)
-  weights = np.zeros((num_orders, num_orders))
-  for s in range(num_orders):
-    for r in range(s + 1):
-      weights[s, r] = math.comb(s, r) * keep_rate**r * (1 - keep_rate) ** (s - r)
-  return np.einsum("sr,rij->sij", weights, multi_order)
+  orders = range(len(multi_order))
+  weights = [
+    [math.comb(s, r) * keep_rate**r * (1 - keep_rate) ** max(s - r, 0) for r in orders]
+    for s in orders
+  ]
+  return np.einsum("sr,rij->sij", np.array(weights), multi_order)

@@ -33,15 +33,7 @@ def _all_values(game: Game, *, chunk_size: int) -> jax.Array:
 
 
 def values(game: Game, *, chunk_size: int = 1024) -> Table:
-  """Returns v(S) of all 2**n coalitions.
-
-  Args:
-    game: at most `MAX_PLAYERS` players.
-    chunk_size: coalitions per call of the game.
-
-  Raises:
-    ValueError: if the game is too large to enumerate.
-  """
+  """Returns v(S) of all 2**n coalitions; at most `MAX_PLAYERS` players."""
   if not 1 <= game.num_players <= MAX_PLAYERS:
     raise ValueError(
       f"exact: {game.num_players} players; enumeration needs 1 to {MAX_PLAYERS}. "
@@ -56,15 +48,6 @@ def moebius(table: Table) -> Table:
   for player in range(out.size.bit_length() - 1):
     view = out.reshape(-1, 2, 1 << player)
     view[:, 1] -= view[:, 0]
-  return out
-
-
-def zeta(table: Table) -> Table:
-  """Returns v(S) = sum_{L within S} I(L): the inverse of `moebius`."""
-  out = np.array(table, np.float64)
-  for player in range(out.size.bit_length() - 1):
-    view = out.reshape(-1, 2, 1 << player)
-    view[:, 1] += view[:, 0]
   return out
 
 
@@ -86,8 +69,7 @@ def _sums_by_size(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   n = table.size.bit_length() - 1
   presence = members(n)
   sizes = presence.sum(1)
-  total, with_one = np.zeros(n + 1), np.zeros((n + 1, n))
-  with_two = np.zeros((n + 1, n, n))
+  total, with_one, with_two = (np.zeros((n + 1,) + (n,) * k) for k in range(3))
   for size in range(n + 1):
     rows = np.flatnonzero(sizes == size)
     total[size] = table[rows].sum()

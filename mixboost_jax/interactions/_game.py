@@ -6,7 +6,7 @@ Symbols (Deng et al. 2022, arXiv:2111.06236, Sec. 2): n -> `num_players`, S -> a
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -33,8 +33,7 @@ class Game:
     num_players: number of players n.
     value_fn: `(coalitions bool[S, n], *args) -> float[S]`; row s holds True where a player is
       present. It must be hashable (any function is).
-    args: arrays (or pytrees of arrays) handed to `value_fn`; not closed over, so they may change
-      without a new compilation.
+    args: pytrees of arrays handed to `value_fn`, so that they may change without a new compilation.
     sharding: where the rows of a batch of coalitions live, to spread one game over devices. None
       leaves that to the compiler.
   """
@@ -45,11 +44,7 @@ class Game:
   sharding: jax.sharding.Sharding | None = None
 
   def values(self, coalitions: Coalitions) -> Values:
-    """Returns the reward of each coalition in one call of `value_fn`.
-
-    Raises:
-      ValueError: if `coalitions` has another number of players or `value_fn` another output shape.
-    """
+    """Returns the reward of each coalition in one call of `value_fn`."""
     if coalitions.shape[-1] != self.num_players:
       raise ValueError(
         f"Game: coalitions have {coalitions.shape[-1]} players, the game has {self.num_players}."
@@ -78,11 +73,7 @@ jax.tree_util.register_dataclass(
 
 @checks.inputs()
 def table_game(table: Float[Array, " coalitions"]) -> Game:
-  """Makes a game of its 2**n rewards; coalition S is entry `sum_{i in S} 2**i`.
-
-  Raises:
-    ValueError: if the length is not a power of two.
-  """
+  """Makes a game of its 2**n rewards; coalition S is entry `sum_{i in S} 2**i`."""
   size = table.shape[0]
   num_players = size.bit_length() - 1
   if size != 1 << num_players:
@@ -104,17 +95,9 @@ def coalitions_of(codes: Int[Array, " S"], num_players: int) -> Coalitions:
 def map_chunks(fn: Callable[[Int[Array, " C"]], Any], num_rows: int, *, chunk_size: int) -> Any:
   """Evaluates `fn(row numbers)` chunk by chunk in a rolled, forward-only loop.
 
-  Memory is bounded by one chunk; what a row gives must depend on its number only, so the result
-  does not depend on `chunk_size`.
-
-  Args:
-    fn: maps `chunk_size` row numbers to arrays with that leading axis. Padding rows repeat the
-      last row and are dropped.
-    num_rows: number of rows.
-    chunk_size: rows per call.
-
-  Returns:
-    What `fn` returns, for all rows.
+  `fn` maps `chunk_size` row numbers to arrays with that leading axis. Memory is bounded by one
+  chunk; what a row gives must depend on its number only, so the result does not depend on
+  `chunk_size`. Padding rows repeat the last row and are dropped.
   """
   if num_rows < 1 or chunk_size < 1:
     raise ValueError(f"map_chunks: expected rows and chunks, got {num_rows} and {chunk_size}.")
@@ -123,12 +106,20 @@ def map_chunks(fn: Callable[[Int[Array, " C"]], Any], num_rows: int, *, chunk_si
   if num_chunks == 1:
     return fn(jnp.arange(num_rows))
   rows = jnp.minimum(jnp.arange(num_chunks * chunk_size), num_rows - 1)
-  _, stacked = loops.scan(
-    lambda carry, chunk: (carry, fn(chunk)),
-    None,
-    rows.reshape(num_chunks, chunk_size),
-  )
+  chunks = rows.reshape(num_chunks, chunk_size)
+  _, stacked = loops.scan(lambda carry, chunk: (carry, fn(chunk)), None, chunks)
   return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], stacked)
+
+
+def values_of_singles(game: Game, *, chunk_size: int) -> Float[Array, "2 n_plus_one"]:
+  """Returns v of each player alone and of nobody, and v of the complements of these coalitions."""
+  n = game.num_players
+
+  def values(rows: Int[Array, " C"]) -> Values:
+    return game.values((jnp.arange(n)[None] == (rows % (n + 1))[:, None]) ^ (rows > n)[:, None])
+
+  found = jax.jit(lambda: map_chunks(values, 2 * (n + 1), chunk_size=chunk_size))()
+  return found.reshape(2, n + 1)
 
 
 def check_games(games: Sequence[Game], largest_player: int) -> None:
@@ -152,11 +143,7 @@ ALWAYS_PRESENT = -1
 
 
 def grid_labels(height: int, width: int, *, grid: int) -> Int[np.ndarray, "H W"]:
-  """Returns the player of each pixel: cell (i * grid // H, j * grid // W), row by row.
-
-  Raises:
-    ValueError: if the grid is finer than the pixels.
-  """
+  """Returns the player of each pixel: cell (i * grid // H, j * grid // W), row by row."""
   if not 1 <= grid <= min(height, width):
     raise ValueError(
       f"image_game: grid must be in [1, {min(height, width)}] for {height}x{width}, got {grid}."
@@ -181,12 +168,9 @@ def blurred(image: Image, *, sigma: float) -> Image:
 def fill_image(image: Image, fill: Fill, *, blur_sigma: float = 4.0) -> Image:
   """Returns the picture of the empty coalition.
 
-  Args:
-    image: values in [0, 1].
-    fill: pixel value in [0, 1]: a number, `[C]` (the mean of the data set is the choice of the
-      public code, 0 after normalisation), `[H, W, C]` (a learned baseline, say); "mean" is the mean
-      of this picture per channel, "black" is 0, "blur" the blurred picture.
-    blur_sigma: standard deviation of "blur" in pixels.
+  `fill` is a pixel value in [0, 1]: a number, `[C]` (the mean of the data set is the choice of the
+  public code, 0 after normalisation), `[H, W, C]` (a learned baseline, say); "mean" is the mean of
+  this picture per channel, "black" is 0, "blur" the picture blurred by `blur_sigma` pixels.
   """
   if isinstance(fill, str):
     named = {
@@ -221,11 +205,10 @@ class _MaskedReward:
     label: Array,
     logits_fn: LogitsFn | None,
   ) -> Values:
-    present = jnp.where(players == ALWAYS_PRESENT, True, coalitions[:, players])
-    inputs = jnp.where(present, features[None], fill[None])
     network = self.logits_fn or logits_fn
     assert network is not None
-    return REWARDS[self.reward](network(inputs), label)
+    present = jnp.where(players == ALWAYS_PRESENT, True, coalitions[:, players])
+    return REWARDS[self.reward](network(jnp.where(present, features[None], fill[None])), label)
 
 
 @checks.inputs()
@@ -250,19 +233,20 @@ def feature_game(
     players: player number per entry, or -1 where a feature is always present; same number of
       dimensions as `features`, sizes 1 are repeated.
     num_players: number of players.
-    reward: "modified" is log p / (1 - p), "normal" is log p, "logit" is z_y.
+    reward: "modified" is log p / (1 - p), "normal" is log p, "logit" is z_y, "margin" is the
+      largest other logit minus z_y.
     fill: value of an absent feature, same shape as `features`.
   """
   lookup(REWARDS, reward, field="image_game: reward")
   is_pytree = isinstance(logits_fn, jax.tree_util.Partial)
-  value_fn = _MaskedReward(reward, None if is_pytree else logits_fn)
+  static, network = (None, logits_fn) if is_pytree else (logits_fn, None)
   players = jnp.asarray(players)
   if players.ndim != features.ndim:
     raise ValueError(
       f"feature_game: players {players.shape} and features {features.shape} differ in dimensions."
     )
-  network = logits_fn if is_pytree else None
-  return Game(num_players, value_fn, (features, fill, players, jnp.asarray(label), network))
+  arguments = (features, fill, players, jnp.asarray(label), network)
+  return Game(num_players, _MaskedReward(reward, static), arguments)
 
 
 @checks.inputs()
@@ -282,18 +266,9 @@ def image_game(
   Paper: Deng et al. 2022, arXiv:2111.06236, Sec. 2 (16 x 16 patches, reward log p / (1 - p), absent
   patches 0 after normalisation, i.e. the mean of the data set).
 
-  Args:
-    logits_fn: see `feature_game`.
-    image: values in [0, 1].
-    label: class whose reward is taken.
+  Besides the arguments of `feature_game` and `fill_image`:
     grid: cells per side, players row by row (the same cells as `masks.apply`). Or give `players`.
     players: player number per pixel (superpixels, groups), -1 where a pixel is always present.
-    reward: see `feature_game`.
-    fill: see `fill_image`.
-    blur_sigma: standard deviation of the fill "blur" in pixels.
-
-  Raises:
-    ValueError: unless exactly one of `grid` and `players` is given.
   """
   height, width, _ = image.shape
   if (grid is None) == (players is None):
@@ -332,14 +307,10 @@ def token_game(
 ) -> Game:
   """Makes the game of one sequence: an absent token is replaced by `fill_token`.
 
-  Args:
-    logits_fn: `tokens[N, L] -> logits[N, K]`.
-    tokens: token numbers.
-    label: class whose reward is taken.
+  Besides the arguments of `feature_game`:
     fill_token: number of the mask (or padding) token.
     players: player number per position, -1 where a token is always present (start, end, padding);
       one player per token if None.
-    reward: see `feature_game`.
   """
   if players is None:
     players = np.arange(tokens.shape[0])
@@ -354,10 +325,11 @@ def token_game(
   )
 
 
-# From logits to the reward v(S) of a coalition.
-#
-# Symbols (Deng et al. 2022, arXiv:2111.06236, Sec. 2): p -> probability of the label y, z ->
-# logits.
+# From logits z to the reward v(S) of a coalition.
+
+
+def _others(logits: Logits, label: Int[Array, ""]) -> Logits:
+  return jnp.where((jnp.arange(logits.shape[-1]) == label)[None], -jnp.inf, logits)
 
 
 def log_odds(logits: Logits, label: Int[Array, ""]) -> Float[Array, " N"]:
@@ -365,20 +337,13 @@ def log_odds(logits: Logits, label: Int[Array, ""]) -> Float[Array, " N"]:
 
   Paper: Deng et al. 2022, arXiv:2111.06236, Sec. 2 ("modified" in the public code, its default).
   """
-  is_label = jnp.arange(logits.shape[-1]) == label
-  others = jnp.where(is_label[None], -jnp.inf, logits)
-  return logits[:, label] - jax.nn.logsumexp(others, axis=-1)
+  return logits[:, label] - jax.nn.logsumexp(_others(logits, label), axis=-1)
 
 
-def log_probability(logits: Logits, label: Int[Array, ""]) -> Float[Array, " N"]:
-  """Returns log p ("normal" in the public code)."""
-  return jax.nn.log_softmax(logits)[:, label]
-
-
-def logit(logits: Logits, label: Int[Array, ""]) -> Float[Array, " N"]:
-  """Returns z_y."""
-  return logits[:, label]
-
-
-REWARDS = {"modified": log_odds, "normal": log_probability, "logit": logit}
-"""Name -> reward; the first two are named as in the public code."""
+REWARDS: Mapping[str, Callable[[Logits, Int[Array, ""]], Float[Array, " N"]]] = {
+  "modified": log_odds,
+  "normal": lambda logits, label: jax.nn.log_softmax(logits)[:, label],
+  "logit": lambda logits, label: logits[:, label],
+  "margin": lambda logits, label: _others(logits, label).max(1) - logits[:, label],
+}
+"""Name -> reward; "modified" and "normal" are named as in the public code."""

@@ -3,14 +3,11 @@
 
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
-from mixboost_jax.interactions._game import Game, map_chunks
+from mixboost_jax.interactions._game import Game, values_of_singles
 from mixboost_jax.interactions._multi_order import Estimate, multi_order, orders_of
 
 MAP_RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -21,13 +18,7 @@ MAP_RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def strongest_player(game: Game, *, chunk_size: int = 256) -> int:
   """Returns the player whose gain alone and whose loss from the full set are largest together."""
   n = game.num_players
-
-  def values(rows: Int[Array, " C"]) -> Array:
-    present = (jnp.arange(n)[None] == (rows % (n + 1))[:, None]) ^ (rows > n)[:, None]
-    return game.values(present)
-
-  table = jax.jit(lambda: map_chunks(values, 2 * (n + 1), chunk_size=chunk_size))()
-  alone, without = np.asarray(table).reshape(2, n + 1)
+  alone, without = np.asarray(values_of_singles(game, chunk_size=chunk_size))
   return int(np.argmax(np.abs(alone[:n] - alone[n]) + np.abs(without[n] - without[:n])))
 
 
@@ -41,32 +32,17 @@ def interaction_map(
   num_contexts: int = 16,
   chunk_size: int = 256,
 ) -> Estimate:
-  """Estimates the Shapley interaction index I(i, j) of one player with every other.
+  """Estimates the Shapley interaction index I(i, j) of `player` i with every other; 0 at j = i.
 
   The index is the mean of I^(m) over all orders (Deng et al. 2022, arXiv:2111.06236, Sec. 2); here
-  the mean of a few orders by the trapezoid rule.
-
-  Args:
-    key: consumed.
-    game: the game.
-    player: i.
-    ratios: orders as fractions of n - 2, increasing.
-    num_contexts: contexts per pair and order.
-    chunk_size: evaluations per call of the game.
-
-  Returns:
-    I(i, j) of every j; 0 at j = i.
+  the mean of a few orders, fractions of n - 2, by the trapezoid rule.
   """
   n = game.num_players
   others = np.delete(np.arange(n), player)
-  orders = tuple(sorted(set(orders_of(n, ratios=ratios))))
+  orders = orders_of(n, ratios=ratios)
+  pairs = np.stack([np.full(n - 1, player), others], 1)
   found = multi_order(
-    key,
-    game,
-    orders=orders,
-    pairs=np.stack([np.full(n - 1, player), others], 1),
-    num_contexts=num_contexts,
-    chunk_size=chunk_size,
+    key, game, orders=orders, pairs=pairs, num_contexts=num_contexts, chunk_size=chunk_size
   )
   weights = np.ones(len(orders))
   if len(orders) > 1:

@@ -169,8 +169,6 @@ class MultiOrder:
     num_players: n of the game.
     pairs: players i, j of each column.
     differences: Delta v(i, j, S); an order with one context only repeats its value.
-    clusters: pairs that share evaluations have one number; errors of an average over pairs are
-      taken over clusters.
     block: consecutive contexts that belong together (balanced); blocks are independent.
     evaluations: number of coalitions evaluated.
   """
@@ -179,7 +177,6 @@ class MultiOrder:
   num_players: int
   pairs: Int[Array, "*b P 2"]
   differences: Float[Array, "*b M P T"]
-  clusters: Int[Array, "*b P"]
   block: int
   evaluations: int
 
@@ -223,14 +220,11 @@ class MultiOrder:
   def absolute(self, *, debias: Debias = "jackknife") -> Float[Array, "*b M P"]:
     """Estimates |I^(m)(i, j)|, to be averaged over pairs.
 
-    The plain |mean| is biased upwards, because noise that crosses zero does not cancel. If noise
-    is small against the spread of I over pairs, that bias of the average is proportional to the
-    variance of the noise, so sub-samples reveal it.
-
-    Args:
-      debias: "none" is |mean|; "half" is `2 |mean| - mean of |half-sample mean|`; "jackknife"
-        removes the next term too, with quarter samples. They need an even (divisible by 4) number
-        of blocks; with fewer, the weaker correction is used.
+    The plain |mean| ("none") is biased upwards, because noise that crosses zero does not cancel. If
+    noise is small against the spread of I over pairs, that bias of the average is proportional to
+    the variance of the noise, so sub-samples reveal it: "half" is `2 |mean| - mean of |half-sample
+    mean|`; "jackknife" removes the next term too, with quarter samples. They need an even
+    (divisible by 4) number of blocks; with fewer, the weaker correction is used.
     """
     return self._debiased(_size, debias)
 
@@ -264,6 +258,13 @@ class MultiOrder:
     return (8 * plain - 6 * half + _sub_sample(blocks, 4, statistic)) / 3
 
 
+jax.tree_util.register_dataclass(
+  MultiOrder,
+  data_fields=["pairs", "differences"],
+  meta_fields=["orders", "num_players", "block", "evaluations"],
+)
+
+
 @checks.inputs()
 def multi_order(
   key: PRNGKey,
@@ -292,41 +293,13 @@ def multi_order(
       circular order. 1 is the reference, independent contexts; `num_contexts // block` blocks are
       independent and give the standard error.
     chunk_size: evaluations per call of the game: bounds memory, does not change the result.
-
-  Returns:
-    `MultiOrder` with `mean[orders, P]`, `stderr[orders, P]`, `evaluations`.
-
-  Raises:
-    ValueError: if an order is out of range or `block` does not divide `num_contexts`.
   """
-  check(game, orders, num_contexts, block)
   check_players("multi_order: pairs", pairs, game.num_players)
   pairs = jnp.asarray(pairs)
-
-  run = functools.partial(
-    _differences,
-    key,
-    game,
-    pairs=pairs,
-    num_contexts=num_contexts,
-    block=block,
-    chunk_size=chunk_size,
-  )
-  return MultiOrder(
-    orders=tuple(int(order) for order in orders),
-    num_players=game.num_players,
-    pairs=pairs,
-    differences=with_exact_ends(
-      run, game, pairs, orders, num_contexts=num_contexts, chunk_size=chunk_size
-    ),
-    clusters=jnp.arange(pairs.shape[0]),
-    block=block,
-    evaluations=total_evaluations(
-      orders,
-      num_players=game.num_players,
-      num_pairs=pairs.shape[0],
-      per_order=4 * pairs.shape[0] * num_contexts,
-    ),
+  options = {"num_contexts": num_contexts, "block": block, "chunk_size": chunk_size}
+  run = functools.partial(_differences, key, game, pairs=pairs, **options)
+  return with_exact_ends(
+    run, game, pairs, orders, per_order=4 * pairs.shape[0] * num_contexts, **options
   )
 
 
@@ -355,12 +328,9 @@ def end_differences(
   def flipped(row: Int[Array, ""]) -> Bool[Array, " n"]:
     single = singles[jnp.clip(row - 1, 0, num_singles - 1)]
     pair = pairs[jnp.clip(row - 1 - num_singles, 0, num_pairs - 1)]
-    players = jnp.arange(n)
-    is_single = (row > 0) & (row <= num_singles)
-    is_pair = row > num_singles
-    flips = (is_single & (players == single)) | (
-      is_pair & ((players == pair[0]) | (players == pair[1]))
-    )
+    players, is_pair = jnp.arange(n), row > num_singles
+    flips = (row > 0) & ~is_pair & (players == single)
+    flips |= is_pair & ((players == pair[0]) | (players == pair[1]))
     return flips ^ full
 
   values = map_chunks(
@@ -379,18 +349,15 @@ def with_exact_ends(
   orders: Sequence[int],
   *,
   num_contexts: int,
+  block: int,
   chunk_size: int,
-) -> Float[Array, "M P T"]:
+  per_order: int,
+) -> MultiOrder:
   """Samples the inner orders by `run` and evaluates the ends, repeated T times.
 
-  Args:
-    run: `inner orders -> differences`.
-    game: the game.
-    pairs: the pairs, in the order of `run`.
-    orders: increasing.
-    num_contexts: contexts T.
-    chunk_size: evaluations per call.
+  `run` maps inner orders to differences, with `per_order` evaluations each.
   """
+  check(game, orders, num_contexts, block)
   last = game.num_players - 2
   inner = [order for order in orders if 0 < order < last]
   parts = [run(jnp.asarray(inner))] if inner else []
@@ -399,15 +366,16 @@ def with_exact_ends(
       exact = end_differences(game, pairs, jnp.asarray(order > 0), chunk_size=chunk_size)
       repeated = jnp.broadcast_to(exact[None, :, None], (1, pairs.shape[0], num_contexts))
       parts.insert(0 if order == 0 else len(parts), repeated)
-  return jnp.concatenate(parts)
-
-
-def total_evaluations(
-  orders: Sequence[int], *, num_players: int, num_pairs: int, per_order: int
-) -> int:
-  """Adds up the evaluations: `per_order` for an inner order, `end_evaluations` for an end."""
-  num_ends = sum(order in (0, num_players - 2) for order in orders)
-  return (len(orders) - num_ends) * per_order + num_ends * end_evaluations(num_pairs, num_players)
+  num_ends = len(orders) - len(inner)
+  return MultiOrder(
+    orders=tuple(int(order) for order in orders),
+    num_players=game.num_players,
+    pairs=pairs,
+    differences=jnp.concatenate(parts),
+    block=block,
+    evaluations=len(inner) * per_order
+    + num_ends * end_evaluations(pairs.shape[0], game.num_players),
+  )
 
 
 NUM_SPLITS = 6
@@ -436,13 +404,6 @@ def _sub_sample(
   return total / NUM_SPLITS
 
 
-jax.tree_util.register_dataclass(
-  MultiOrder,
-  data_fields=["pairs", "differences", "clusters"],
-  meta_fields=["orders", "num_players", "block", "evaluations"],
-)
-
-
 @checks.inputs()
 def to_json(result: MultiOrder) -> dict[str, Any]:
   """Returns plain lists: orders, pairs, mean, stderr, evaluations."""
@@ -467,36 +428,16 @@ bias, and an estimate of the bias that |I| has left."""
   jax.jit, static_argnames=("orders", "num_contexts", "block", "debias", "chunk_size")
 )
 def pair_features(
-  key: PRNGKey,
-  game: Game,
-  pairs: Int[Array, "P 2"],
-  *,
-  orders: tuple[int, ...],
-  num_contexts: int,
-  block: int,
-  debias: Debias,
-  chunk_size: int,
+  key: PRNGKey, game: Game, pairs: Int[Array, "P 2"], *, debias: Debias, **options: Any
 ) -> Float[Array, "5 M P"]:
-  """Returns the `FEATURES` of each pair; one program serves all games of a network."""
-  result = multi_order(
-    key,
-    game,
-    orders=orders,
-    pairs=pairs,
-    num_contexts=num_contexts,
-    block=block,
-    chunk_size=chunk_size,
-  )
-  spread = jnp.abs(result.differences).mean(-1)
-  return jnp.stack(
-    [
-      result.absolute(debias=debias),
-      result.mean,
-      spread,
-      result.consistency(debias=debias),
-      result.absolute_bias(debias=debias),
-    ]
-  )
+  """Returns the `FEATURES` of each pair; `options` are keywords of `multi_order`.
+
+  One program serves all games of a network.
+  """
+  result = multi_order(key, game, pairs=pairs, **options)
+  spread, consistency = jnp.abs(result.differences).mean(-1), result.consistency(debias=debias)
+  size, bias = result.absolute(debias=debias), result.absolute_bias(debias=debias)
+  return jnp.stack([size, result.mean, spread, consistency, bias])
 
 
 @functools.partial(jax.jit, static_argnames=("ends", "chunk_size"))

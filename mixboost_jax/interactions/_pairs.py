@@ -61,14 +61,10 @@ def grid_population(grid: int) -> PairPopulation:
   if grid < 2:
     raise ValueError(f"grid_population: grid must be >= 2 cells per side, got {grid}.")
   base = uniform_population(grid * grid)
-  return dataclasses.replace(base, strata=_distance_strata(base.pairs, grid))
-
-
-def _distance_strata(pairs: np.ndarray, grid: int) -> np.ndarray:
-  cells = np.stack(np.divmod(pairs, grid), -1)
+  cells = np.stack(np.divmod(base.pairs, grid), -1)
   distance = np.abs(cells[:, 0] - cells[:, 1]).max(-1)
   labels = np.searchsorted([1, 2, 3, 4, 6, 9], distance)
-  return np.unique(labels, return_inverse=True)[1]
+  return dataclasses.replace(base, strata=np.unique(labels, return_inverse=True)[1])
 
 
 @checks.inputs()
@@ -78,10 +74,6 @@ def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
   Paper: Deng et al. 2022, arXiv:2111.06236, and its public code: j = i + an offset drawn from the
   `(2 stride + 1)**2 - 1` neighbours; coordinates beyond the grid are clamped to it, which favours
   the border; pairs of a cell with itself are rejected. Strata are offsets up to symmetry.
-
-  Args:
-    grid: cells per side.
-    stride: largest coordinate difference, at least 1.
   """
   if grid < 2 or stride < 1:
     raise ValueError(f"neighbour_population: expected grid >= 2 and stride >= 1: {grid}, {stride}.")
@@ -115,9 +107,6 @@ def sample_pairs(
   """Draws pairs by their weights.
 
   Without replacement, a repeated pair is rejected and drawn again, as in the public protocol.
-
-  Raises:
-    ValueError: if more distinct pairs are wanted than there are.
   """
   total = len(population.pairs)
   if num_pairs > total and not replace:

@@ -10,6 +10,7 @@ Introduction to Variance Estimation, Sec. 8.2 (successive differences).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,7 +20,6 @@ from mixboost_jax.interactions._pairs import PairPopulation
 Features = Float[np.ndarray, "F _ _"]
 Cells = Sequence[Sequence[Features]]
 """Features of the drawn pairs of each game and stratum, in the order of the draw."""
-Slopes = Float[np.ndarray, "F E M"]
 
 
 def systematic_covariance(cell: Features) -> Float[np.ndarray, "F M F M"]:
@@ -41,83 +41,71 @@ def total_covariance(
   return np.sum(terms, axis=0)
 
 
-def slopes(cells: Cells, weights: Float[np.ndarray, " H"], *, columns: Sequence[int]) -> Slopes:
-  """Regression of each order on the ends, one for all games and strata, per feature.
+class Regression(NamedTuple):
+  """What the ends tell of each order: one regression for all games and strata, per feature.
 
-  Args:
-    cells: features of all orders.
+  Attributes:
     weights: probability of each stratum.
     columns: positions of the ends among the orders.
+    slopes: any fixed value leaves means unbiased.
   """
-  covariance = total_covariance(cells, weights)
-  count = covariance.shape[1]
-  result = np.zeros((covariance.shape[0], len(columns), count))
-  for feature in range(len(result)):
-    table = covariance[feature, :, feature]
-    known = table[np.ix_(columns, columns)]
-    result[feature] = np.linalg.lstsq(known, table[list(columns)], rcond=1e-8)[0]
-  return result
 
+  weights: Float[np.ndarray, " H"]
+  columns: list[int]
+  slopes: Float[np.ndarray, "F E M"]
 
-def residual(cell: Features, *, slopes: Slopes, columns: Sequence[int]) -> Features:
-  """What the ends do not explain of a pair's features."""
-  return cell - np.einsum("kem,ken->kmn", slopes, cell[:, list(columns)])
+  @classmethod
+  def fit(cls, cells: Cells, weights: Float[np.ndarray, " H"], columns: list[int]) -> "Regression":
+    """Fits the slopes to features of all orders."""
+    covariance = total_covariance(cells, weights)
+    result = np.zeros((covariance.shape[0], len(columns), covariance.shape[1]))
+    for feature in range(len(result)):
+      table = covariance[feature, :, feature]
+      known = table[np.ix_(columns, columns)]
+      result[feature] = np.linalg.lstsq(known, table[columns], rcond=1e-8)[0]
+    return cls(weights, columns, result)
 
+  def residual(self, cell: Features) -> Features:
+    """What the ends do not explain of a pair's features."""
+    return cell - np.einsum("kem,ken->kmn", self.slopes, cell[:, self.columns])
 
-def adjusted_mean(
-  cells: Cells,
-  ends: Cells,
-  weights: Float[np.ndarray, " H"],
-  *,
-  slopes: Slopes,
-  columns: Sequence[int],
-) -> tuple[Float[np.ndarray, "X F M"], Float[np.ndarray, "F M F M"]]:
-  """Mean of each game, corrected by the ends, and the covariance of its mean over games.
+  def adjusted_mean(
+    self, cells: Cells, ends: Cells
+  ) -> tuple[Float[np.ndarray, "X F M"], Float[np.ndarray, "F M F M"]]:
+    """Mean of each game, corrected by the ends, and the covariance of its mean over games.
 
-  Args:
-    cells: features of all orders of few pairs.
-    ends: features of the ends of many pairs.
-    weights: probability of each stratum.
-    slopes: from `slopes`; any fixed value leaves the mean unbiased.
-    columns: positions of the ends among the orders.
-  """
-  rest = [[residual(cell, slopes=slopes, columns=columns) for cell in row] for row in cells]
-  means = np.stack(
-    [
-      sum(
-        weight * (own.mean(-1) + np.einsum("kem,ke->km", slopes, known.mean(-1)))
-        for weight, own, known in zip(weights, own_row, known_row, strict=True)
-      )
-      for own_row, known_row in zip(rest, ends, strict=True)
+    The features of all orders (`cells`) are of few pairs, those of the ends of many.
+    """
+    slopes, rest = self.slopes, [[self.residual(cell) for cell in row] for row in cells]
+    means = np.stack(
+      [
+        sum(
+          weight * (own.mean(-1) + np.einsum("kem,ke->km", slopes, known.mean(-1)))
+          for weight, own, known in zip(self.weights, own_row, known_row, strict=True)
+        )
+        for own_row, known_row in zip(rest, ends, strict=True)
+      ]
+    )
+    covariance = total_covariance(rest, self.weights)
+    if self.columns:
+      known = total_covariance(ends, self.weights)
+      covariance = covariance + np.einsum("kem,kelf,lfn->kmln", slopes, known, slopes)
+    return means, covariance
+
+  def curve_spread(self, cells: Cells) -> Float[np.ndarray, "X H"]:
+    """How much a pair's contribution to the curve J varies, in each game and stratum."""
+    stratified = [
+      sum(weight * cell[0].mean(1) for weight, cell in zip(self.weights, row, strict=True))
+      for row in cells
     ]
-  )
-  covariance = total_covariance(rest, weights)
-  if columns:
-    known = total_covariance(ends, weights)
-    covariance = covariance + np.einsum("kem,kelf,lfn->kmln", slopes, known, slopes)
-  return means, covariance
+    curve = np.mean(stratified, axis=0)
+    relative = curve / curve.mean() if curve.mean() else np.ones_like(curve)
 
+    def spread(cell: Features) -> float:
+      own = self.residual(cell)[0]
+      return float(np.sqrt((own - relative[:, None] * own.mean(0)).var(1, ddof=1).mean()))
 
-def curve_spread(
-  cells: Cells,
-  weights: Float[np.ndarray, " H"],
-  *,
-  slopes: Slopes,
-  columns: Sequence[int],
-) -> Float[np.ndarray, "X H"]:
-  """How much a pair's contribution to the curve J varies, in each game and stratum."""
-  stratified = [
-    sum(weight * cell[0].mean(1) for weight, cell in zip(weights, row, strict=True))
-    for row in cells
-  ]
-  curve = np.mean(stratified, axis=0)
-  relative = curve / curve.mean() if curve.mean() else np.ones_like(curve)
-
-  def spread(cell: Features) -> float:
-    own = residual(cell, slopes=slopes, columns=columns)[0]
-    return float(np.sqrt((own - relative[:, None] * own.mean(0)).var(1, ddof=1).mean()))
-
-  return np.array([[spread(cell) for cell in row] for row in cells])
+    return np.array([[spread(cell) for cell in row] for row in cells])
 
 
 # How many pairs each picture and stratum gets, and which.
@@ -138,13 +126,8 @@ def systematic_pairs(
   """Picks `count` pairs of a stratum at even steps of cumulative probability.
 
   A pair is picked count * weight / total times on average (unbiased for any order of the pairs).
-  The population lists pairs by position, so the draws spread over the picture.
-
-  Args:
-    population: pairs and weights.
-    stratum: which one.
-    count: number of draws; a pair may be drawn twice if `count` is large.
-    start: uniform in [0, 1).
+  The population lists pairs by position, so the draws spread over the picture. `start` is uniform
+  in [0, 1); a pair may be drawn twice if `count` is large.
   """
   rows = np.flatnonzero(population.strata == stratum)
   cumulative = np.cumsum(population.weights[rows])
@@ -164,11 +147,8 @@ def neyman(
 ) -> Float[np.ndarray, "X H"]:
   """Pairs per game and stratum in proportion to probability times spread.
 
-  Args:
-    population: strata.
-    spread: standard deviation over pairs in a pilot run. It is noisy, so it is replaced by the
-      product of a factor per game and one per stratum.
-    num_pairs: mean number of pairs per game.
+  `spread`, the standard deviation over pairs in a pilot run, is noisy, so it is replaced by the
+  product of a factor per game and one per stratum. `num_pairs` is the mean per game.
   """
   weights = population.stratum_weights
   total = np.sqrt(np.mean(spread**2))

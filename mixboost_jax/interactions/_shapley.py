@@ -51,20 +51,10 @@ def shapley(
 ) -> Estimate:
   """Estimates Shapley values from random orders in which the players join.
 
-  Args:
-    key: consumed.
-    game: the game.
-    num_orders: random orders; each costs n - 1 evaluations.
-    antithetic: walk every random order backwards too; unbiased, and never worse when gains are
-      monotone in the position (`num_orders` must be even).
-    chunk_size: evaluations per call of the game.
-
-  Returns:
-    phi(i) of every player, which add up to v(N) - v(empty) exactly (up to rounding); errors are
-    over independent random orders (or antithetic pairs of orders).
-
-  Raises:
-    ValueError: if `num_orders` is odd with antithetic orders, or below 1.
+  `antithetic` walks every random order backwards too: unbiased, and never worse when gains are
+  monotone in the position (`num_orders` must be even). An order costs n - 1 evaluations. The values
+  add up to v(N) - v(empty) exactly (up to rounding); errors are over independent random orders (or
+  antithetic pairs of orders).
   """
   if num_orders < 1 or (antithetic and num_orders % 2):
     raise ValueError(

@@ -16,25 +16,26 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
-from mixboost_jax.interactions import _sampling
 from mixboost_jax.interactions._game import Game, check_games
 from mixboost_jax.interactions._multi_order import (
   FEATURES,
   Debias,
+  Estimate,
   end_evaluations,
   end_features,
   pair_features,
-  total_evaluations,
 )
 from mixboost_jax.interactions._pairs import PairPopulation
 from mixboost_jax.interactions._sampling import (
   Features,
+  Regression,
   neyman,
   proportional,
   systematic_pairs,
   whole_batches,
 )
 
+_COUNTS = ("num_players", "evaluations", "num_pairs", "num_contexts")
 BIAS_TOLERANCE = 0.025
 """Share of the strength that its estimated bias may have before it is told."""
 
@@ -60,6 +61,11 @@ class Strength:
   evaluations: int
   num_pairs: int
   num_contexts: int
+
+  @property
+  def estimate(self) -> Estimate:
+    """J^(m) of every order, as `relative` and `relative_stderr`."""
+    return Estimate(self.relative, self.relative_stderr, self.evaluations)
 
   def feature(self, name: str) -> Float[np.ndarray, " M"]:
     """Mean over games of one of `FEATURES`."""
@@ -132,13 +138,10 @@ class Strength:
     matters = np.abs(self.bias) > BIAS_TOLERANCE * np.abs(self.strength)
     return matters & (np.abs(self.bias) > 2 * self.stderr("bias"))
 
-  def to_json(self, *, full: bool = False) -> dict[str, Any]:
-    """Returns plain numbers and lists for a results file or a figure.
-
-    Args:
-      full: also everything that `from_json` needs.
-    """
-    curves = {
+  @property
+  def curves(self) -> dict[str, np.ndarray]:
+    """All that is known of every order, by name."""
+    return {
       "strength": self.strength,
       "strength_stderr": self.stderr("absolute"),
       "relative": self.relative,
@@ -149,31 +152,23 @@ class Strength:
       "disentanglement": self.disentanglement,
       "bias": self.bias,
       "is_biased": self.is_biased,
-      "strength_per_game": self.per_game[:, 0],
     }
-    plain: dict[str, Any] = {name: np.asarray(curve).tolist() for name, curve in curves.items()}
-    plain.update(
-      orders=list(self.orders),
-      num_players=self.num_players,
-      evaluations=self.evaluations,
-      num_pairs=self.num_pairs,
-      num_contexts=self.num_contexts,
-      num_games=len(self.per_game),
-    )
+
+  def to_json(self, *, full: bool = False) -> dict[str, Any]:
+    """Returns plain numbers and lists; if `full`, also all that `from_json` needs."""
+    table = {**self.curves, "strength_per_game": self.per_game[:, 0]}
     if full:
-      plain.update(per_game=self.per_game.tolist(), covariance=self.covariance.tolist())
-    return plain
+      table |= {"per_game": self.per_game, "covariance": self.covariance}
+    own = {name: getattr(self, name) for name in _COUNTS}
+    arrays = {name: values.tolist() for name, values in table.items()}
+    return {**arrays, **own, "orders": list(self.orders), "num_games": len(self.per_game)}
 
   @classmethod
   def from_json(cls, plain: Mapping[str, Any]) -> "Strength":
     """Returns the object of `to_json(full=True)`."""
-    names = ("num_players", "evaluations", "num_pairs", "num_contexts")
-    return cls(
-      orders=tuple(plain["orders"]),
-      per_game=np.asarray(plain["per_game"], np.float64),
-      covariance=np.asarray(plain["covariance"], np.float64),
-      **{name: plain[name] for name in names},
-    )
+    arrays = {name: np.asarray(plain[name], np.float64) for name in ("per_game", "covariance")}
+    counts = {name: plain[name] for name in _COUNTS}
+    return cls(orders=tuple(plain["orders"]), **arrays, **counts)
 
 
 # Estimates J^(m) over several pictures for a fraction of the evaluations of the public protocol.
@@ -225,16 +220,8 @@ class _Setting:
     return tuple(order for order in self.orders if order in (0, self.num_players - 2))
 
   def pair_features(self, key: PRNGKey, game: Game, pairs: Int[Array, "P 2"]) -> Array:
-    return pair_features(
-      key,
-      game,
-      pairs,
-      orders=self.orders,
-      num_contexts=self.num_contexts,
-      block=self.block,
-      debias=self.debias,
-      chunk_size=self.chunk_size,
-    )
+    names = ("orders", "num_contexts", "block", "debias", "chunk_size")
+    return pair_features(key, game, pairs, **{name: getattr(self, name) for name in names})
 
   def end_features(self, key: PRNGKey, game: Game, pairs: Int[Array, "P 2"]) -> Array:
     del key  # nothing is random
@@ -242,14 +229,14 @@ class _Setting:
 
   def evaluations(self, counts: Int[np.ndarray, "X H"]) -> int:
     """Coalitions evaluated by one `draw`."""
-    per_batch = total_evaluations(
-      self.orders,
-      num_players=self.num_players,
-      num_pairs=self.batch,
-      per_order=4 * self.batch * self.num_contexts,
-    )
-    per_batch += len(self.ends) * end_evaluations(self.batch * END_FACTOR, self.num_players)
-    return int(counts.sum()) // self.batch * per_batch
+    inner = 4 * self.batch * self.num_contexts * (len(self.orders) - len(self.ends))
+    per_end = sum(end_evaluations(self.batch * k, self.num_players) for k in (1, END_FACTOR))
+    return int(counts.sum()) // self.batch * (inner + len(self.ends) * per_end)
+
+  def regression(self, draw: _Draw) -> Regression:
+    """What the ends tell of the other orders, from one run."""
+    columns = [self.orders.index(order) for order in self.ends]
+    return Regression.fit(draw.pairs, self.population.stratum_weights, columns)
 
   def cells(
     self,
@@ -332,9 +319,6 @@ def estimate_strength(
       (`Strength.is_biased`), contexts are doubled, up to this many. `Strength.num_contexts` says
       how many it became, and `is_biased` whether it was enough.
     chunk_size: evaluations per call of the network.
-
-  Raises:
-    ValueError: without games, or with games of different size.
   """
   orders = tuple(int(order) for order in orders)
   check_games(games, int(population.pairs.max()))
@@ -346,7 +330,8 @@ def estimate_strength(
     sizes.append(whole_batches(np.full(ideal.shape, float(pilot_pairs)), batch=batch))
     pilot, setting, spent = _pilot(pilot_key, setting, sizes[0], max_contexts=max_contexts)
     draws.append(pilot)
-    ideal = neyman(population, _spread(setting, draws[0]), num_pairs=num_pairs)
+    spread = setting.regression(pilot).curve_spread(pilot.pairs)
+    ideal = neyman(population, spread, num_pairs=num_pairs)
   counts = whole_batches(ideal, batch=batch)
   while True:
     sizes.append(counts)
@@ -363,10 +348,7 @@ def _pilot(
   """Draws a pilot run, again with twice the contexts while it shows that |I| stays biased.
 
   The runs whose results count are not asked: to keep them only where they look unbiased would bias
-  them.
-
-  Returns:
-    The last pilot run, its setting, and the evaluations of those before.
+  them. Returns the last pilot run, its setting, and the evaluations of those before.
   """
   spent = 0
   while True:
@@ -378,33 +360,17 @@ def _pilot(
     setting = dataclasses.replace(setting, num_contexts=2 * setting.num_contexts)
 
 
-def _spread(setting: _Setting, pilot: _Draw) -> Float[np.ndarray, "X H"]:
-  weights, columns = setting.population.stratum_weights, _columns(setting)
-  slopes = _sampling.slopes(pilot.pairs, weights, columns=columns)
-  return _sampling.curve_spread(pilot.pairs, weights, slopes=slopes, columns=columns)
-
-
-def _columns(setting: _Setting) -> list[int]:
-  return [setting.orders.index(order) for order in setting.ends]
-
-
 def _combine(
   setting: _Setting, draws: list[_Draw], sizes: list[Int[np.ndarray, "X H"]], *, pilot: bool
 ) -> Strength:
   """Adds up the runs with weights fixed in advance: sizes, the unallocated pilot at half."""
-  weights, columns = setting.population.stratum_weights, _columns(setting)
   shares = np.array([float(size.sum()) for size in sizes])
   if pilot:
     shares[0] /= 2
   shares /= shares.sum()
-  slopes = _sampling.slopes(draws[-1].pairs, weights, columns=columns)
-  means, covariance = [], []
-  for draw in draws:
-    mean, error = _sampling.adjusted_mean(
-      draw.pairs, draw.ends, weights, slopes=slopes, columns=columns
-    )
-    means.append(mean)
-    covariance.append(error)
+  regression = setting.regression(draws[-1])
+  found = [regression.adjusted_mean(draw.pairs, draw.ends) for draw in draws]
+  means, covariance = zip(*found, strict=True)
   return Strength(
     orders=setting.orders,
     num_players=setting.num_players,

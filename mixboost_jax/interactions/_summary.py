@@ -5,11 +5,12 @@ Symbols (Deng et al. 2022, arXiv:2111.06236; Liu et al., MixBoost): J^(m) -> "re
 M(a, b, c) -> "proxy", Delta F^(m) -> "change".
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -29,38 +30,21 @@ LOW, HIGH = 0.2, 0.8
 def curve_rows(
   result: Strength, *, confidence: float = 0.95, noisy: Strength | None = None
 ) -> list[dict[str, Any]]:
-  """Returns one row per order: J^(m) with its interval, and the other quantities of the order.
+  """Returns one row per order: J^(m) with its interval, and the other `Strength.curves`.
 
-  Args:
-    result: from `estimate_strength`.
-    confidence: level of the interval of J^(m), Student t over pictures: it holds the sampling of
-      pictures, pairs and contexts. "stderr" is that of these pictures alone.
-    noisy: the same pictures with noise; adds Delta F^(m) as "change".
+  The interval is Student t over pictures: it holds the sampling of pictures, pairs and contexts.
+  "stderr" is that of these pictures alone. `noisy`, the same pictures with noise, adds Delta F^(m)
+  as "change".
   """
   low, high = _ends(
     result.relative, result.relative_stderr_over_games, len(result.per_game), confidence
   )
-  columns = {
-    "ratio": np.asarray(result.orders) / max(1, result.num_players - 2),
-    "relative": result.relative,
-    "low": np.maximum(low, 0.0),  # J cannot be negative; NaN stays NaN
-    "high": high,
-    "stderr": result.relative_stderr,
-    "strength": result.strength,
-    "strength_stderr": result.stderr("absolute"),
-    "average": result.average,
-    "average_stderr": result.stderr("mean"),
-    "positive_ratio": result.positive_ratio,
-    "disentanglement": result.disentanglement,
-    "bias": result.bias,
-    "is_biased": result.is_biased.astype(float),
-  }
+  columns = {"ratio": _ratios(result.orders, result.num_players), **result.curves}
+  columns["stderr"] = columns.pop("relative_stderr")
+  columns |= {"low": np.maximum(low, 0.0), "high": high}  # J cannot be negative; NaN stays NaN
   if noisy is not None:
     columns["change"] = np.abs(noisy.relative - result.relative)
-  return [
-    {"step": order, **{name: float(column[k]) for name, column in columns.items()}}
-    for k, order in enumerate(result.orders)
-  ]
+  return _rows(result.orders, columns, float)
 
 
 @checks.inputs()
@@ -69,14 +53,10 @@ def measures(
 ) -> dict[str, Estimate]:
   """Returns M(a, b, c) and the mean J of low, middle and high orders, with bootstrap intervals.
 
-  A measure whose orders are not sampled is left out.
-
-  Args:
-    result: from `estimate_strength`.
-    confidence: level of the intervals (percentiles over resampled pictures).
-    abc: bounds of M.
+  The intervals are percentiles over resampled pictures. A measure whose orders are not sampled is
+  left out.
   """
-  ratios = np.asarray(result.orders) / max(1, result.num_players - 2)
+  ratios = _ratios(result.orders, result.num_players)
   parts = {
     "interaction_low": ratios <= LOW,
     "interaction_middle": (ratios > LOW) & (ratios < HIGH),
@@ -90,12 +70,10 @@ def measures(
     drawn = draws.means(result.per_game[:, 0])
     curves = np.concatenate([curves, drawn / drawn.mean(1, keepdims=True)])
   table = {name: curves[:, rows].mean(1) for name, rows in parts.items() if rows.any()}
-  try:
-    a, b, c = abc
-    bounds = {"num_players": result.num_players, "a": a, "b": b, "c": c}
-    table = {"interaction_proxy": proxy(curves, result.orders, **bounds), **table}
-  except ValueError:  # no low or no middle order was sampled
-    pass
+  a, b, c = abc
+  with contextlib.suppress(ValueError):  # no low or no middle order was sampled
+    found = proxy(curves, result.orders, num_players=result.num_players, a=a, b=b, c=c)
+    table = {"interaction_proxy": found, **table}
   return {name: _estimate(column, result, confidence) for name, column in table.items()}
 
 
@@ -127,19 +105,13 @@ def utility_rows(
 ) -> Rows:
   """Returns one row per order: Delta J^(m), averaged over pairs, with its interval over pictures.
 
-  Args:
-    utilities: `attacking_utility` of each picture.
-    orders: the orders m.
-    num_players: n.
-    confidence: level of the intervals (Student t over pictures; None with one picture).
+  `utilities` are the `attacking_utility` of each picture. Intervals are Student t over pictures;
+  None with one picture.
   """
-  mean, size = utilities.mean(2), np.abs(utilities).mean(2)
-  columns = {
-    "ratio": np.asarray(orders) / max(1, num_players - 2),
-    **_interval("utility", mean.mean(0), _error(mean), len(mean), confidence),
-    **_interval("size", size.mean(0), _error(size), len(size), confidence),
-  }
-  return _rows(orders, columns)
+  columns = {"ratio": _ratios(orders, num_players)}
+  for name, part in {"utility": utilities.mean(2), "size": np.abs(utilities).mean(2)}.items():
+    columns |= _interval(name, part.mean(0), _error(part), len(part), confidence)
+  return _rows(orders, columns, _plain)
 
 
 @checks.inputs()
@@ -147,12 +119,7 @@ def outlier_rows(outliers: Strength, normal: Strength, *, confidence: float = 0.
   """Returns one row per order: Delta I_avg^(m) and Delta P^(m), outliers minus normal pictures.
 
   Both are positive for m > 0.8 n in Cheng et al. 2021, arXiv:2106.10938: outliers are told by
-  interactions of high order.
-
-  Args:
-    outliers: of the outliers, with their assigned labels.
-    normal: of other pictures, the same orders.
-    confidence: level of the intervals over pictures.
+  interactions of high order. Outliers are measured with their assigned labels.
   """
   if outliers.orders != normal.orders:
     raise ValueError(
@@ -164,11 +131,11 @@ def outlier_rows(outliers: Strength, normal: Strength, *, confidence: float = 0.
   average_error = np.hypot(_error(outliers.per_game[:, 1]), _error(normal.per_game[:, 1]))
   positive_error = np.hypot(_ratio_error(outliers), _ratio_error(normal))
   columns = {
-    "ratio": np.asarray(normal.orders) / max(1, normal.num_players - 2),
+    "ratio": _ratios(normal.orders, normal.num_players),
     **_interval("average", average, average_error, smaller, confidence),
     **_interval("positive", positive, positive_error, smaller, confidence),
   }
-  return _rows(normal.orders, columns)
+  return _rows(normal.orders, columns, _plain)
 
 
 def _error(per_game: Float[np.ndarray, "X M"]) -> Float[np.ndarray, " M"]:
@@ -204,9 +171,13 @@ def _ends(
   return metrics.student_interval(value, error, count=max(2, count), confidence=confidence)
 
 
-def _rows(orders: Sequence[int], columns: dict[str, Any]) -> Rows:
+def _ratios(orders: Sequence[int], num_players: int) -> Float[np.ndarray, " M"]:
+  return np.asarray(orders) / max(1, num_players - 2)
+
+
+def _rows(orders: Sequence[int], columns: Mapping[str, Any], plain: Callable) -> Rows:
   return [
-    {"step": order, **{name: _plain(column[k]) for name, column in columns.items()}}
+    {"step": order, **{name: plain(column[k]) for name, column in columns.items()}}
     for k, order in enumerate(orders)
   ]
 
@@ -220,7 +191,7 @@ def _plain(number: float) -> float | None:
 # Symbols (Liu et al., MixBoost, eq. 5): J^(m) -> `strength`, n -> `num_players`, a, b, c -> bounds
 # of low and middle orders as fractions of n.
 
-INDEX_RULES = ("order", "ratio", "interpolate")
+Index = Literal["order", "ratio", "interpolate"]
 
 
 @checks.inputs()
@@ -232,31 +203,20 @@ def proxy(
   a: float = 0.2,
   b: float = 0.2,
   c: float = 0.8,
-  index: str = "order",
+  index: Index = "order",
 ) -> Float[np.ndarray, "*b"]:
-  """Returns M(a, b, c) = sqrt(1 / (max J - min J) * sum of middle J / sum of low J).
+  """Returns M(a, b, c) = sqrt(1 / (max J - min J) * sum of middle J / sum of low J) per model.
 
   Paper: Liu et al. (MixBoost), eq. 5: low orders are 0 .. floor(a n), middle ones floor(b n) ..
-  floor(c n). The sums run over the sampled orders; max and min over all of them.
-  Deviation: J is normalised to mean 1 first, because M changes with its scale.
+  floor(c n). The sums run over the sampled orders; max and min over all of them. Infinity if all J
+  are equal.
+  Deviation: J is normalised to mean 1 first, because M changes with its scale; so `strength` may be
+  J^(m) or E|I^(m)| in any scale. Its leading axes are models.
 
-  Args:
-    strength: J^(m), or E|I^(m)| in any scale, of the sampled orders; leading axes are models.
-    orders: the orders m, increasing.
-    num_players: n.
-    a: upper bound of the low orders.
-    b: lower bound of the middle orders, `a <= b <= c`.
-    c: upper bound of the middle orders.
-    index: "order" compares m with floor(a n), literally: for n = 256 the order of ratio 0.2,
-      m = 50 < 51, is low but not middle. "ratio" compares m / (n - 2) with a, b, c (rounded to the
-      nearest sampled ratio), so it is both. "interpolate" sums a linear interpolation over every
-      integer order.
-
-  Returns:
-    M per model; infinity if all J are equal.
-
-  Raises:
-    ValueError: if the bounds are out of order or one of the sums is empty.
+  By default (`index="order"`) m is compared with floor(a n), literally: for n = 256 the order of
+  ratio 0.2, m = 50 < 51, is low but not middle. "ratio" compares m / (n - 2) with a, b, c (rounded
+  to the nearest sampled ratio), so it is both. "interpolate" sums a linear interpolation over every
+  integer order.
   """
   if not 0 <= a <= b <= c <= 1:
     raise ValueError(f"proxy: expected 0 <= a <= b <= c <= 1, got a={a}, b={b}, c={c}.")
@@ -277,7 +237,7 @@ def proxy(
 
 
 def _index_weights(
-  orders: np.ndarray, num_players: int, bounds: tuple[float, float, float], index: str
+  orders: np.ndarray, num_players: int, bounds: tuple[float, float, float], index: Index
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns how much each sampled order counts in the low and in the middle sum."""
   a, b, c = bounds
@@ -288,25 +248,18 @@ def _index_weights(
   if index == "ratio":
     ratios = orders / (num_players - 2)
     grain = 1.0 / (num_players - 2)  # orders are truncated, so a ratio may fall short by this much
-    low = ratios <= a + slack
-    return low * 1.0, ((ratios >= b - grain) & (ratios <= c + slack)) * 1.0
-  if index == "interpolate":
-    every = np.arange(orders[0], orders[-1] + 1)
-    share = np.stack([np.interp(every, orders, unit) for unit in np.eye(len(orders))])
-    low, middle = every <= first, (every >= start) & (every <= stop)
-    return share @ low, share @ middle
-  raise ValueError(f"proxy: index must be one of {INDEX_RULES}, got {index!r}.")
+    return (ratios <= a + slack) * 1.0, ((ratios >= b - grain) & (ratios <= c + slack)) * 1.0
+  every = np.arange(orders[0], orders[-1] + 1)
+  share = np.stack([np.interp(every, orders, unit) for unit in np.eye(len(orders))])
+  return share @ (every <= first), share @ ((every >= start) & (every <= stop))
 
 
 @dataclasses.dataclass(frozen=True)
 class ProxySearch:
-  """Result of `search`.
+  """Result of `search`: the best bounds and what they reach.
 
   Attributes:
-    a: best bounds.
-    b: best bounds.
-    c: best bounds.
-    correlation: mean over metrics of Pearson's r at the best bounds.
+      correlation: mean over metrics of Pearson's r at the best bounds.
     per_metric: r of each metric there.
     p_value: share of random assignments of models to metrics whose own best |mean r| is as large:
       the search itself is repeated, so it is corrected for the search.
@@ -350,7 +303,7 @@ def search(
   orders: Sequence[int],
   num_players: int,
   step: float = 0.1,
-  index: str = "order",
+  index: Index = "order",
   num_permutations: int = 999,
 ) -> ProxySearch:
   """Finds the (a, b, c) whose M correlates most with the metrics, on average over metrics.
@@ -367,9 +320,6 @@ def search(
     step: spacing of a, b, c in [0, 1].
     index: see `proxy`.
     num_permutations: random assignments for the p-value.
-
-  Raises:
-    ValueError: with fewer than 3 models or a metric of another length.
   """
   num_models = len(strengths)
   wrong = [name for name, column in metrics.items() if len(column) != num_models]
@@ -390,8 +340,7 @@ def search(
   correlations = pearson(np.stack(rows), table)
   means = correlations.mean(1)
   best = int(np.abs(means).argmax())
-  seeds = np.asarray(jax.random.key_data(key)).ravel().tolist()
-  draw = np.random.default_rng(seeds)
+  draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
   reached = 0
   for _ in range(num_permutations):
     shuffled = pearson(np.stack(rows), table[:, draw.permutation(num_models)]).mean(1)

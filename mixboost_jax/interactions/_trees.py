@@ -29,28 +29,19 @@ def _code(players: Iterable[int]) -> int:
   return sum(1 << player for player in players)
 
 
-def _bit_counts(codes: np.ndarray) -> np.ndarray:
-  return np.bitwise_count(codes)
-
-
 def interaction(dividends: Dividends, group: Sequence[int], *, absent: Sequence[int] = ()) -> float:
   """Returns B([A]): what the players of A earn together beyond what each earns alone.
 
   B([A]) = phi([A]) - sum_{i in A} phi(i), where phi([A]) is the Shapley value of A played as one
   player and phi(i) that of i while the rest of A is absent
   = sum of I(T) / (|T without A| + 1) over patterns T with at least two players of A.
-
-  Args:
-    dividends: `exact.harsanyi(game)`.
-    group: the players of A.
-    absent: players that are removed from the game.
   """
   if len(set(group)) != len(group) or set(group) & set(absent):
     raise ValueError(f"interaction: group {group} repeats a player or meets absent {absent}.")
   codes = np.arange(dividends.size)
-  inside = _bit_counts(codes & _code(group))
+  inside = np.bitwise_count(codes & _code(group))
   keep = (inside >= 2) & (codes & _code(absent) == 0)
-  outside = _bit_counts(codes[keep]) - inside[keep]
+  outside = np.bitwise_count(codes[keep]) - inside[keep]
   return float((dividends[keep] / (outside + 1)).sum())
 
 
@@ -93,57 +84,30 @@ def partition_extremes(
 ) -> PartitionExtremes:
   """Returns B_max([A]) and B_min([A]) exactly, by dynamic programming over blocks.
 
-  Args:
-    dividends: `exact.harsanyi(game)`.
-    group: the players of A, in order (words of a sentence, say).
-    blocks: "contiguous" lets only neighbours in `group` merge, as in the paper (2**(|A|-1)
-      partitions); "any" allows every partition (|A| <= 10).
+  "contiguous" lets only neighbours in `group` (words of a sentence, say) merge, as in the paper:
+  2**(|A|-1) partitions; "any" allows every partition (|A| <= 10).
   """
-  if blocks == "contiguous":
-    return _contiguous_extremes(dividends, group)
-  if blocks == "any":
-    return _any_extremes(dividends, group)
-  raise ValueError(f"partition_extremes: blocks must be 'contiguous' or 'any', got {blocks!r}.")
-
-
-def _contiguous_extremes(dividends: Dividends, group: Sequence[int]) -> PartitionExtremes:
-  size = len(group)
-  spans = [(a, b) for b in range(1, size + 1) for a in range(b)]
-  worth = block_interactions(dividends, group, [group[a:b] for a, b in spans])
-  best: list[list[tuple[float, Blocks]]] = []
+  group, size = tuple(group), len(group)
+  if blocks == "contiguous":  # a part is the first players, its last block a span
+    steps = [[(start, group[start:end]) for start in range(end)] for end in range(1, size + 1)]
+  else:
+    if size > 10:
+      raise ValueError(f"partition_extremes: 'any' enumerates |A| <= 10 players, got {size}.")
+    pick = [tuple(group[b] for b in range(size) if code >> b & 1) for code in range(1 << size)]
+    steps = []
+    for code in range(1, 1 << size):  # the block of its first player, the largest first
+      inside = (part for part in range(code, 0, -1) if part | code == code and part & code & -code)
+      steps.append([(code ^ part, pick[part]) for part in inside])
+  worth = block_interactions(dividends, group, {block for options in steps for _, block in options})
+  best = []
   for sign in (1.0, -1.0):
     table: list[tuple[float, Blocks]] = [(0.0, ())]
-    for end in range(1, size + 1):
-      options = []
-      for start in range(end):
-        block = tuple(group[start:end])
-        options.append((table[start][0] + sign * worth[block], (*table[start][1], block)))
-      table.append(max(options, key=lambda option: option[0]))
-    best.append(table)
-  (high, high_blocks), (low, low_blocks) = best[0][-1], best[1][-1]
-  return PartitionExtremes(high, -low, high_blocks, low_blocks)
-
-
-def _any_extremes(dividends: Dividends, group: Sequence[int]) -> PartitionExtremes:
-  size = len(group)
-  if size > 10:
-    raise ValueError(f"partition_extremes: 'any' enumerates |A| <= 10 players, got {size}.")
-  pick = [tuple(group[b] for b in range(size) if code >> b & 1) for code in range(1 << size)]
-  worth = block_interactions(dividends, group, pick[1:])
-  best: list[list[tuple[float, Blocks]]] = []
-  for sign in (1.0, -1.0):
-    table: list[tuple[float, Blocks]] = [(0.0, ())]
-    for code in range(1, 1 << size):
-      first = code & -code  # the block of the first player, then the best of the rest
-      options, block = [], code
-      while block:
-        if block & first:
-          value, blocks = table[code ^ block]
-          options.append((value + sign * worth[pick[block]], (pick[block], *blocks)))
-        block = (block - 1) & code
-      table.append(max(options, key=lambda option: option[0]))
-    best.append(table)
-  (high, high_blocks), (low, low_blocks) = best[0][-1], best[1][-1]
+    for options in steps:
+      found = [(table[p][0] + sign * worth[block], (*table[p][1], block)) for p, block in options]
+      table.append(max(found, key=lambda option: option[0]))
+    value, parts = table[-1]
+    best.append((value, tuple(sorted(parts, key=lambda block: group.index(block[0])))))
+  (high, high_blocks), (low, low_blocks) = best
   return PartitionExtremes(high, -low, high_blocks, low_blocks)
 
 
@@ -165,12 +129,8 @@ class Tree:
 
   def to_json(self) -> dict[str, object]:
     """Returns nested plain dictionaries."""
-    return {
-      "players": list(self.players),
-      "interaction": self.interaction,
-      "total": self.total,
-      "children": [child.to_json() for child in self.children],
-    }
+    children = [child.to_json() for child in self.children]
+    return {**vars(self), "players": list(self.players), "children": children}
 
 
 @checks.inputs()
@@ -180,10 +140,6 @@ def tree(dividends: Dividends, players: Sequence[int]) -> Tree:
   Paper: Zhang et al. 2021, arXiv:2010.13564, Sec. 4 (trees of words).
   Deviation: the paper learns the partition by gradient, here T is exact; spans are compared by T
   per player, because T itself never falls when a span grows in the games of interest.
-
-  Args:
-    dividends: `exact.harsanyi(game)`.
-    players: in the order in which neighbours may merge.
   """
   nodes = [Tree((player,), 0.0, 0.0) for player in players]
   while len(nodes) > 1:

@@ -53,10 +53,6 @@ class Pictures:
   rows: Int[np.ndarray, " N"]
 
 
-Measure = Callable[[Pictures], dict[str, Any]]
-"""`pictures -> Strength.to_json(full=True)`."""
-
-
 def check(item: Run) -> None:
   """Raises ValueError if the grids are finer than the pictures."""
   chosen, (height, width, _) = item.settings.interactions, item.dataset.image_shape
@@ -69,12 +65,7 @@ def check(item: Run) -> None:
 
 
 def run(
-  item: Run,
-  place: workdir.Workdir,
-  trained: Restored,
-  *,
-  command: str,
-  stop: interrupt.StopRequest,
+  item: Run, place: workdir.Workdir, trained: Restored, *, command: str, stop: interrupt.StopRequest
 ) -> None:
   """Measures the interactions of the trained network and writes `interactions.json`."""
   parts = Parts(
@@ -98,39 +89,39 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
   chosen, settings = item.settings.interactions, item.settings
   pictures = correct_pictures(item, logits_fn, num=chosen.num_images)
-  root = keys.stream_key(keys.root_key(settings.seed), keys.Stream.INTERACT)
-  tasks: dict[str, Callable[[], Any]] = {
-    "curve": functools.partial(_strength, root, item, logits_fn, pictures)
+  root = _root(settings)
+
+  def noisy() -> Pictures:
+    noise = np.asarray(jax.random.normal(jax.random.fold_in(root, 1), pictures.images.shape))
+    images = np.clip(pictures.images + chosen.noise * noise, 0, 1)
+    return dataclasses.replace(pictures, images=images)
+
+  tasks: dict[str, tuple[Any, Callable[[], Any]]] = {
+    "curve": (True, lambda: _strength(root, item, logits_fn, pictures).to_json(full=True)),
+    "noisy": (chosen.noise, lambda: _strength(root, item, logits_fn, noisy()).to_json(full=True)),
+    "attack": (
+      chosen.attack,
+      lambda: under_attack(jax.random.fold_in(root, 3), item, logits_fn, pictures),
+    ),
+    "outliers": (
+      settings.data.outliers,
+      lambda: of_outliers(jax.random.fold_in(root, 4), item, logits_fn),
+    ),
+    "map": (chosen.map_grid, lambda: _map(root, item, logits_fn, pictures)),
+    "tree": (chosen.tree_grid, lambda: _tree(item, logits_fn, pictures)),
   }
-  if chosen.noise:
-    noisy = dataclasses.replace(pictures, images=_noisy(root, pictures.images, chosen.noise))
-    tasks["noisy"] = functools.partial(_strength, root, item, logits_fn, noisy)
-  if chosen.attack:
-    tasks["attack"] = functools.partial(
-      under_attack, jax.random.fold_in(root, 3), item, logits_fn, pictures
-    )
-  if settings.data.outliers:
-    measure_of = functools.partial(_strength, jax.random.fold_in(root, 4), item, logits_fn)
-    tasks["outliers"] = functools.partial(of_outliers, item, logits_fn, measure_of)
-  if chosen.map_grid:
-    tasks["map"] = functools.partial(_map, root, item, logits_fn, pictures)
-  if chosen.tree_grid:
-    tasks["tree"] = functools.partial(_tree, item, logits_fn, pictures)
-  found = {name: parts.get(name, task) for name, task in tasks.items()}
+  found = {name: parts.get(name, task) for name, (wanted, task) in tasks.items() if wanted}
   strength = Strength.from_json(found["curve"])
   noisy_strength = Strength.from_json(found["noisy"]) if "noisy" in found else None
-  confidence = settings.evaluate.confidence
-  curves: dict[str, Any] = {
-    "interactions": interactions.curve_rows(strength, confidence=confidence, noisy=noisy_strength)
-  }
+  rows = interactions.curve_rows(
+    strength, confidence=settings.evaluate.confidence, noisy=noisy_strength
+  )
+  curves: dict[str, Any] = {"interactions": rows}
   if "attack" in found:
     curves["interaction_attack"] = found["attack"]["rows"]
-  if "outliers" in found:
-    curves["interaction_outliers"] = found["outliers"]
   if "map" in found:
-    curves |= {"interaction_map": found["map"], "interaction_picture": _pixels(pictures.images[0])}
-  if "tree" in found:
-    curves["interaction_tree"] = found["tree"]
+    curves["interaction_picture"] = _pixels(pictures.images[0])
+  curves |= {f"interaction_{n}": found[n] for n in ("outliers", "map", "tree") if n in found}
   return Results(
     name=settings.name,
     settings=settings.to_json(),
@@ -139,7 +130,7 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
     command="",
     started=started.isoformat(timespec="seconds"),
     seconds={"interactions": time.perf_counter() - clock},
-    metrics=(*_metrics(item, strength), *_reached(item, found.get("attack"))),
+    metrics=_metrics(item, strength, found.get("attack")),
     curves=curves,
     samples={},
     flags=_flags(strength),
@@ -148,87 +139,73 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
 
 def _flags(strength: Strength) -> tuple[Flag, ...]:
   """Says where the mean of |I| is still biased for want of contexts."""
-  orders = [m for m, flagged in zip(strength.orders, strength.is_biased, strict=True) if flagged]
-  if not orders:
+  where = strength.is_biased
+  if not where.any():
     return ()
-  share = np.nanmax(
-    np.abs(strength.bias[strength.is_biased] / strength.strength[strength.is_biased])
+  orders = np.array(strength.orders)[where].tolist()
+  share = np.nanmax(np.abs(strength.bias[where] / strength.strength[where]))
+  words = (
+    f"J^(m) and E|I| of order{'s' if len(orders) > 1 else ''} {', '.join(map(str, orders))} are "
+    f"too large by {100 * share:.0f} % or more: {strength.num_contexts} contexts are too few "
+    "there, and intervals do not hold it."
   )
-  return (
-    Flag(
-      "interaction_bias",
-      "amber",
-      f"J^(m) and E|I| of order{'s' if len(orders) > 1 else ''} {', '.join(map(str, orders))} are "
-      f"too large by {100 * share:.0f} % or more: {strength.num_contexts} contexts are too few "
-      "there, and intervals do not hold it.",
-      "Raise config.interactions.max_contexts; more rounds or pairs do not help.",
-    ),
-  )
+  remedy = "Raise config.interactions.max_contexts; more rounds or pairs do not help."
+  return (Flag("interaction_bias", "amber", words, remedy),)
 
 
-def _metrics(item: Run, strength: Strength) -> list[Metric]:
+def _metrics(
+  item: Run, strength: Strength, attacked: Mapping[str, Any] | None
+) -> tuple[Metric, ...]:
+  """M, mean J, their cost, and the share of pictures that the attack brought to its goal."""
   confidence, count = item.settings.evaluate.confidence, len(strength.per_game)
-  measured = [
-    _metric(
-      item,
-      name,
-      one.mean,
-      low=one.low,
-      high=one.high,
-      confidence=None if one.low is None else confidence,
-      interval="none" if one.low is None else "bootstrap over pictures",
-      count=count,
-    )
-    for name, one in interactions.measures(strength, confidence=confidence).items()
-  ]
-  return [*measured, _metric(item, "interaction_evaluations", strength.evaluations, count=count)]
+  metric = functools.partial(
+    Metric,
+    low=None,
+    high=None,
+    confidence=None,
+    interval="none",
+    unit="",
+    better="none",
+    dataset=item.dataset.name,
+    split=item.settings.evaluate.split,
+    source=item.dataset.source,
+  )
+  found = []
+  for name, one in interactions.measures(strength, confidence=confidence).items():
+    ends: dict[str, Any] = {"low": one.low, "high": one.high, "confidence": confidence}
+    ends = {} if one.low is None else {**ends, "interval": "bootstrap over pictures"}
+    found.append(metric(name=name, value=float(one.mean), count=count, **ends))
+  spent = float(strength.evaluations)
+  found.append(metric(name="interaction_evaluations", value=spent, count=count))
+  if attacked is not None:
+    share, num = attacked["reached"] / attacked["count"], attacked["count"]
+    found.append(metric(name="interaction_attack_reached", value=share, count=num))
+  return tuple(found)
 
 
-def _reached(item: Run, found: Mapping[str, Any] | None) -> list[Metric]:
-  """How many of the pictures the comparable attack, if any, brought to its goal."""
-  if found is None:
-    return []
-  share = found["reached"] / found["count"]
-  return [_metric(item, "interaction_attack_reached", share, count=found["count"])]
+def _root(settings: Settings) -> PRNGKey:
+  return keys.stream_key(keys.root_key(settings.seed), keys.Stream.INTERACT)
 
 
-def _metric(item: Run, name: str, value: float, **changes: Any) -> Metric:
-  fields: Mapping[str, Any] = {
-    "low": None,
-    "high": None,
-    "confidence": None,
-    "interval": "none",
-    "unit": "",
-    "better": "none",
-    "dataset": item.dataset.name,
-    "split": item.settings.evaluate.split,
-    "source": item.dataset.source,
-  }
-  return Metric(name=name, value=float(value), **{**fields, **changes})
-
-
-def _strength(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> dict[str, Any]:
+def _strength(
+  root: PRNGKey, item: Run, logits_fn: LogitsFn, pictures: Pictures, **options: Any
+) -> Strength:
+  """J^(m) of the pictures, as the config asks or as `options` change it."""
   chosen = item.settings.interactions
-  return interactions.estimate_strength(
-    root,
-    games_of(item, logits_fn, pictures, grid=chosen.grid),
-    population_of(item.settings),
-    orders=orders_of(item.settings),
-    num_pairs=chosen.pairs_per_image,
-    num_contexts=chosen.contexts,
-    target_stderr=chosen.target_stderr or None,
-    max_rounds=chosen.max_rounds,
-    max_contexts=chosen.max_contexts,
-    chunk_size=chosen.chunk_size,
-  ).to_json(full=True)
+  asked = {
+    "num_pairs": chosen.pairs_per_image,
+    "num_contexts": chosen.contexts,
+    "target_stderr": chosen.target_stderr or None,
+    "max_rounds": chosen.max_rounds,
+    "max_contexts": chosen.max_contexts,
+    "chunk_size": chosen.chunk_size,
+  }
+  games = games_of(item, logits_fn, pictures, grid=chosen.grid)
+  orders, population = orders_of(item.settings), population_of(item.settings)
+  return interactions.estimate_strength(root, games, population, orders=orders, **asked | options)
 
 
-def _noisy(root: Any, images: np.ndarray, deviation: float) -> np.ndarray:
-  noise = jax.random.normal(jax.random.fold_in(root, 1), images.shape)
-  return np.clip(images + deviation * np.asarray(noise), 0, 1)
-
-
-def _map(root: Any, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[dict[str, Any]]:
+def _map(root: PRNGKey, item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[dict[str, Any]]:
   """I(i, j) of the strongest cell i of the first picture with every cell j."""
   chosen = item.settings.interactions
   game = game_of(item, logits_fn, pictures.images[0], pictures.labels[0], grid=chosen.map_grid)
@@ -276,12 +253,15 @@ def under_attack(
   """
   chosen = item.settings.interactions
   pair_key, attack_key, context_key = jax.random.split(root, 3)
-  attacked, reached = (
-    np.asarray(found)
-    for found in jax.jit(_attack, static_argnums=4)(
-      attack_key, logits_fn, jnp.asarray(pictures.images), jnp.asarray(pictures.labels), chosen
-    )
+  attack = functools.partial(
+    interactions.comparable_attack,
+    epsilon=chosen.attack_epsilon,
+    step_size=chosen.attack_step_size,
+    num_steps=chosen.attack_steps,
+    drop=(chosen.attack_drop, chosen.attack_drop + DROP_WIDTH),
   )
+  images, labels = jnp.asarray(pictures.images), jnp.asarray(pictures.labels)
+  attacked, reached = map(np.asarray, jax.jit(attack)(attack_key, logits_fn, images, labels))
   found = {"reached": int(reached.sum()), "count": len(reached)}
   if not reached.any():
     log.warn(
@@ -317,29 +297,11 @@ def under_attack(
   return {**found, "rows": rows}
 
 
-def _attack(key: PRNGKey, logits_fn: LogitsFn, images: Any, labels: Any, chosen: Any) -> Any:
-  return interactions.comparable_attack(
-    key,
-    logits_fn,
-    images,
-    labels,
-    epsilon=chosen.attack_epsilon,
-    step_size=chosen.attack_step_size,
-    num_steps=chosen.attack_steps,
-    drop=(chosen.attack_drop, chosen.attack_drop + DROP_WIDTH),
-  )
-
-
-def of_outliers(item: Run, logits_fn: LogitsFn, measure: Measure) -> list[dict[str, Any]]:
+def of_outliers(root: PRNGKey, item: Run, logits_fn: LogitsFn) -> list[dict[str, Any]]:
   """Returns Delta I_avg^(m) and Delta P^(m) of the planted outliers against other pictures.
 
   Both kinds are training pictures that the network classifies as labelled; outliers that it has not
-  learned say nothing of what it learns them by.
-
-  Args:
-    item: the run; `data.outliers` says how many were planted.
-    logits_fn: the trained network.
-    measure: see `Measure`.
+  learned say nothing of what it learns them by. `data.outliers` says how many were planted.
   """
   split, wanted = item.dataset.train, item.settings.data.outliers
   rows = loading.outlier_rows(len(split), num=wanted)
@@ -357,41 +319,26 @@ def of_outliers(item: Run, logits_fn: LogitsFn, measure: Measure) -> list[dict[s
       )
       return []
     chosen = right[in_turn(part.labels[right], item.settings.interactions.num_images)]
-    images = part.images[chosen].astype(np.float32) / 255
-    found.append(Strength.from_json(measure(Pictures(images, part.labels[chosen], some[chosen]))))
+    found.append(_strength(root, item, logits_fn, pictures_of(split, some[chosen])))
   return interactions.outlier_rows(*found, confidence=item.settings.evaluate.confidence)
 
 
 def monitor(item: Run, stored: Mapping[str, Any]) -> SpacedMonitor | None:
   """Returns what watches J^(m) and M while the run trains; None if the config does not ask.
 
-  It measures the first pictures of the classes of the evaluated split, right or wrong.
-
-  Args:
-    item: the run.
-    stored: the monitor's `state()` in the metadata of the checkpoint that the run goes on from.
+  It measures the first pictures of the classes of the evaluated split, right or wrong. `stored` is
+  the monitor's `state()` in the metadata of the checkpoint that the run goes on from.
   """
   chosen = item.settings.interactions
   if not chosen.monitor_every_steps:
     return None
   split = split_of(item)
-  labels = np.asarray(split.labels)
-  rows = in_turn(labels, chosen.monitor_images)
-  images, labels = split.images[rows].astype(np.float32) / 255, labels[rows]
-  pictures = Pictures(images, labels, rows)
-  root = keys.stream_key(keys.root_key(item.settings.seed), keys.Stream.INTERACT)
+  pictures = pictures_of(split, in_turn(np.asarray(split.labels), chosen.monitor_images))
+  root = _root(item.settings)
 
   def watch(logits_fn: LogitsFn) -> dict[str, float]:
-    strength = interactions.estimate_strength(
-      root,
-      games_of(item, logits_fn, pictures, grid=chosen.grid),
-      population_of(item.settings),
-      orders=orders_of(item.settings),
-      num_pairs=16,
-      num_contexts=4,
-      pilot_pairs=0,
-      chunk_size=chosen.chunk_size,
-    )
+    options = {"num_pairs": 16, "num_contexts": 4, "pilot_pairs": 0, "target_stderr": None}
+    strength = _strength(root, item, logits_fn, pictures, **options)
     found = interactions.measures(strength)
     order = zip(strength.orders, strength.relative, strict=True)
     return {
@@ -438,9 +385,6 @@ def correct_pictures(item: Run, logits_fn: LogitsFn, *, num: int) -> Pictures:
   """Returns pictures that the network classifies correctly, of all classes in turn.
 
   Paper: the public code of Deng et al. 2022, arXiv:2111.06236, keeps correct pictures only.
-
-  Raises:
-    ValueError: if there is none.
   """
   split = split_of(item).part(0, MAX_SEARCHED)
   rows = classified(item, logits_fn, split)
@@ -449,8 +393,12 @@ def correct_pictures(item: Run, logits_fn: LogitsFn, *, num: int) -> Pictures:
       f"{item.settings.name}: the network gets none of {len(split)} pictures right, so there is "
       "nothing to explain; train it longer."
     )
-  rows = rows[in_turn(split.labels[rows], num)]
-  return Pictures(split.images[rows].astype(np.float32) / 255, split.labels[rows], rows)
+  return pictures_of(split, rows[in_turn(split.labels[rows], num)])
+
+
+def pictures_of(split: data.Split, rows: Int[np.ndarray, " N"]) -> Pictures:
+  """Returns the pictures of these rows as floats."""
+  return Pictures(split.images[rows].astype(np.float32) / 255, np.asarray(split.labels[rows]), rows)
 
 
 def classified(item: Run, logits_fn: LogitsFn, split: data.Split) -> Int[np.ndarray, " rows"]:
@@ -474,9 +422,9 @@ def fill_of(item: Run) -> Fill:
   """Returns what an absent cell shows."""
   wanted = item.settings.interactions.fill
   own: Mapping[str, Fill] = {"blur": "blur", "picture_mean": "mean"}  # of each picture
-  return (
-    own[wanted] if wanted in own else np.asarray(pixel_fill(wanted, item.settings, item.dataset))
-  )
+  if wanted in own:
+    return own[wanted]
+  return np.asarray(pixel_fill(wanted, item.settings, item.dataset))
 
 
 def game_of(

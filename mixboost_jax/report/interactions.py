@@ -46,18 +46,18 @@ class Measured:
 
   label: str
   colour: int
-  rows: Rows
   proxy: float
   proxy_low: float | None
   proxy_high: float | None
   errors: Mapping[str, float]
   """Title of a set of pictures -> error in %."""
   settings: Mapping[str, Any]
-  map: Rows
-  picture: Rows
-  tree: Rows
-  attack: Rows = ()
-  outliers: Rows = ()
+  curves: Mapping[str, Rows]
+
+  @property
+  def rows(self) -> Rows:
+    """The curve J^(m)."""
+    return self.curves[CURVE]
 
   @property
   def keep_rate(self) -> float:
@@ -68,11 +68,10 @@ class Measured:
 
   def to_json(self) -> dict[str, Any]:
     """Returns the numbers, without map and tree."""
+    names = ("relative", "low", "high", "strength")
     return {
       "orders": [int(row["step"]) for row in self.rows],
-      **{
-        name: [row[name] for row in self.rows] for name in ("relative", "low", "high", "strength")
-      },
+      **{name: [row[name] for row in self.rows] for name in names},
       "M": [self.proxy, self.proxy_low, self.proxy_high],
       "errors": dict(self.errors),
     }
@@ -83,34 +82,18 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
   found = []
   for colour, group in enumerate(groups):
     for run in group.runs:
-      curves = run.results.curves
-      if not curves.get(CURVE):
+      if not run.results.curves.get(CURVE):
         continue
-      known = {metric.name: metric for metric in run.results.metrics}
-      proxy = known.get(PROXY)
+      metrics = run.results.metrics
+      proxy = next((metric for metric in reversed(metrics) if metric.name == PROXY), None)
+      ends = (proxy.value, proxy.low, proxy.high) if proxy else (math.nan, None, None)
       errors = {
         _title(metric): metric.value
-        for metric in run.results.metrics
+        for metric in metrics
         if metric.name in ERRORS and math.isfinite(metric.value)
       }
-      rest = {name: curves.get(name, ()) for name in CURVES}
-      found.append(
-        Measured(
-          label=group.label,
-          colour=colour,
-          rows=curves[CURVE],
-          proxy=proxy.value if proxy else math.nan,
-          proxy_low=proxy.low if proxy else None,
-          proxy_high=proxy.high if proxy else None,
-          errors=errors,
-          settings=run.results.settings,
-          map=rest[MAP],
-          picture=rest[PICTURE],
-          tree=rest[TREE],
-          attack=rest[ATTACK],
-          outliers=rest[OUTLIERS],
-        )
-      )
+      curves = {name: run.results.curves.get(name, ()) for name in CURVES}
+      found.append(Measured(group.label, colour, *ends, errors, run.results.settings, curves))
       break
   return found
 
@@ -135,15 +118,11 @@ def sweep(runs: Sequence[Measured]) -> list[Measured]:
 def without_boost(boosted: Measured, runs: Sequence[Measured]) -> Measured | None:
   """Returns the run that was trained like `boosted`, but by plain risk minimisation."""
   same = [key for key in _SHARED if key != "objective"]
-  return next(
-    (
-      run
-      for run in runs
-      if run.settings.get("objective", {}).get("name") == "erm"
-      and all(run.settings.get(key) == boosted.settings.get(key) for key in same)
-    ),
-    None,
-  )
+  for run in runs:
+    alike = all(run.settings.get(key) == boosted.settings.get(key) for key in same)
+    if alike and run.settings.get("objective", {}).get("name") == "erm":
+      return run
+  return None
 
 
 def reference(runs: Sequence[Measured]) -> Measured | None:
@@ -168,17 +147,15 @@ def proxy_scatters(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
   return {name: some for name, some in table.items() if len(some) >= MIN_SCATTER}
 
 
-def contrasts(
-  runs: Sequence[Measured],
-) -> list[tuple[str, str, list[tuple[Measured, Rows]]]]:
+def contrasts(runs: Sequence[Measured]) -> list[tuple[str, str, list[tuple[Measured, Rows]]]]:
   """Returns title, field and runs with rows of each figure that compares two measurements."""
   found = []
-  for title, field, rows_of in (
-    ("Attacking utility \u0394J of an order, mean over pairs", "utility", "attack"),
-    ("Outliers minus normal pictures: mean interaction \u0394I", "average", "outliers"),
-    ("Outliers minus normal pictures: positive share \u0394P", "positive", "outliers"),
+  for title, field, name in (
+    ("Attacking utility \u0394J of an order, mean over pairs", "utility", ATTACK),
+    ("Outliers minus normal pictures: mean interaction \u0394I", "average", OUTLIERS),
+    ("Outliers minus normal pictures: positive share \u0394P", "positive", OUTLIERS),
   ):
-    some = [(run, rows) for run in runs if (rows := getattr(run, rows_of))]
+    some = [(run, rows) for run in runs if (rows := run.curves[name])]
     if some:
       found.append((title, field, some[:MAX_CONTRASTS]))
   return found
@@ -212,63 +189,44 @@ NOTE = (
 def collect(groups: Sequence[Group]) -> list[Figure]:
   """Returns curves, the sweep of r1, M against errors, maps, trees, and what a monitor logged."""
   runs = measured(groups)
-  found = [
-    _curves(f"Interaction strength J{_numbered(k, n)}", panel) for k, n, panel in _numbers(runs)
-  ]
+  found, panels = [], split_into_panels(runs) if runs else []
+  for k, panel in enumerate(panels):
+    number = f" ({k + 1} of {len(panels)})" if len(panels) > 1 else ""
+    own = len({run.colour % svg.NUM_COLOURS for run in panel}) == len(panel)
+    coloured = [(run.label, run.colour if own else k, run.rows) for k, run in enumerate(panel)]
+    found.append(_bands(f"Interaction strength J{number}", coloured, _J, mark=1.0))
   if chain := sweep(runs):
-    recoloured = [(f"r1 = {run.keep_rate:g}", k, run) for k, run in enumerate(chain)]
-    found.append(_bands("J for fractions r1 of cells kept", recoloured))
-  found += [_contrast(*one) for one in contrasts(runs)]
-  for name, some in proxy_scatters(runs).items():
-    found.append(_scatter(name, some))
+    recoloured = [(f"r1 = {run.keep_rate:g}", k, run.rows) for k, run in enumerate(chain)]
+    found.append(_bands("J for fractions r1 of cells kept", recoloured, _J, mark=1.0))
+  for title, field, some in contrasts(runs):
+    names = (field, f"{field}_low", f"{field}_high")
+    coloured = [(run.label, run.colour, rows) for run, rows in some]
+    found.append(_bands(title, coloured, names, mark=0.0))
+  found += [_scatter(name, some) for name, some in proxy_scatters(runs).items()]
   for run in runs[:MAX_PORTRAITS]:
-    if run.map:
+    if run.curves[MAP]:
       title = f"I(i, j) of the framed cell, {run.label}"
-      found.append(Figure(title, heat(title, run.map, run.picture)))
-    if run.tree:
+      found.append(Figure(title, heat(title, run.curves[MAP], run.curves[PICTURE])))
+    if run.curves[TREE]:
       title = f"Cells merged by T([A]), {run.label}"
-      found.append(Figure(title, tree(title, run.tree)))
+      found.append(Figure(title, tree(title, run.curves[TREE])))
   return found + _watched(groups)
 
 
-def _numbers(runs: Sequence[Measured]) -> list[tuple[int, int, list[Measured]]]:
-  panels = split_into_panels(runs) if runs else []
-  return [(k, len(panels), panel) for k, panel in enumerate(panels)]
+_J = ("relative", "low", "high")
 
 
-def _numbered(number: int, count: int) -> str:
-  return f" ({number + 1} of {count})" if count > 1 else ""
-
-
-def _curves(title: str, runs: Sequence[Measured]) -> Figure:
-  own = len({run.colour % svg.NUM_COLOURS for run in runs}) == len(runs)
-  return _bands(title, [(run.label, run.colour if own else k, run) for k, run in enumerate(runs)])
-
-
-def _bands(title: str, runs: Sequence[tuple[str, int, Measured]]) -> Figure:
+def _bands(
+  title: str, runs: Sequence[tuple[str, int, Rows]], names: tuple[str, str, str], *, mark: float
+) -> Figure:
+  """Curves over orders; `names` are the fields of the value and of its ends."""
+  value, low, high = names
   series = [
-    Band(
-      label,
-      colour,
-      tuple((row["ratio"], row["relative"], row["low"], row["high"]) for row in run.rows),
-    )
-    for label, colour, run in runs
+    Band(label, colour, tuple((row["ratio"], row[value], row[low], row[high]) for row in rows))
+    for label, colour, rows in runs
   ]
-  chart = bands(title, series, x_label="order m / (n \u2212 2)", mark=1.0)
+  chart = bands(title, series, x_label="order m / (n \u2212 2)", mark=mark)
   return Figure(title, chart, tuple((label, colour) for label, colour, _ in runs))
-
-
-def _contrast(title: str, field: str, runs: Sequence[tuple[Measured, Rows]]) -> Figure:
-  series = [
-    Band(
-      run.label,
-      run.colour,
-      tuple((row["ratio"], row[field], row[f"{field}_low"], row[f"{field}_high"]) for row in rows),
-    )
-    for run, rows in runs
-  ]
-  chart = bands(title, series, x_label="order m / (n \u2212 2)", mark=0.0)
-  return Figure(title, chart, tuple((run.label, run.colour) for run, _ in runs))
 
 
 def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
@@ -330,29 +288,20 @@ class Point:
   colour: int
 
 
-def bands(title: str, series: Sequence[Band], *, x_label: str, mark: float | None = None) -> Markup:
-  """Draws curves over [0, 1] with their intervals as bands.
-
-  Args:
-    title: of the chart.
-    series: drawn in order.
-    x_label: under the axis.
-    mark: height of a dotted line.
-  """
+def bands(title: str, series: Sequence[Band], *, x_label: str, mark: float) -> Markup:
+  """Draws curves over [0, 1] with their intervals as bands, and a dotted line at height `mark`."""
   width, height, left, right, top, bottom = 480, 290, 44, 12, 12, 38
   every = [p for one in series for p in one.points]
   ends = [value for p in every for value in p[1:] if value is not None]
   low, high = svg.bounds(ends, include=0.0)
-  x = svg.Scale(
-    min([p[0] for p in every] + [0.0]), max([p[0] for p in every] + [1.0]), left, width - right
-  )
+  across = [0.0, 1.0, *(p[0] for p in every)]
+  x = svg.Scale(min(across), max(across), left, width - right)
   y = svg.Scale(low, high, height - bottom, top)
   body = [
     svg.grid(x, y, svg.ticks(x.low, x.high, count=5), svg.ticks(low, high, count=5)),
     svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
+    svg.stroke(x.start, y(mark), x.stop, y(mark), "diagonal"),
   ]
-  if mark is not None:
-    body.append(svg.stroke(x.start, y(mark), x.stop, y(mark), "diagonal"))
   for one in series:
     sure = [p for p in one.points if p[2] is not None and p[3] is not None]
     outline = [(p[0], p[3]) for p in sure] + [(p[0], p[2]) for p in reversed(sure)]
@@ -401,10 +350,8 @@ def scatter(title: str, points: Sequence[Point], *, x_label: str, y_label: str) 
 def heat(title: str, cells: Rows, picture: Rows) -> Markup:
   """Draws a picture, and beside it I(i, j) of the framed cell i with every cell j.
 
-  Args:
-    title: of the chart.
-    cells: "value" and "chosen" of each cell, row by row.
-    picture: "red", "green", "blue" of each pixel, row by row, and its "column".
+  The rows are those of a results file: "value" and "chosen" of each cell, "red", "green", "blue"
+  and "column" of each pixel, both row by row.
   """
   side, gap, top, bar = 200.0, 24.0, 4.0, 46.0
   grid = math.isqrt(len(cells))
@@ -412,44 +359,24 @@ def heat(title: str, cells: Rows, picture: Rows) -> Markup:
   limit = max(abs(float(row["value"])) for row in cells) or 1.0
   body = []
   if picture:
-    body.append(
-      element(
-        "image",
-        href=_data_uri(picture),
-        x="0",
-        y=f"{top:g}",
-        width=f"{side:g}",
-        height=f"{side:g}",
-        preserveAspectRatio="none",
-        style="image-rendering:pixelated",
-      )
-    )
+    size = {"x": "0", "y": f"{top:g}", "width": f"{side:g}", "height": f"{side:g}"}
+    style = {"preserveAspectRatio": "none", "style": "image-rendering:pixelated"}
+    body.append(element("image", href=_data_uri(picture), **size, **style))
   offsets = (0.0, side + gap) if picture else (0.0,)
   frames = []
   for row in cells:
     number = int(row["step"])
     place = (number % grid * cell, top + number // grid * cell)
-    share = abs(float(row["value"])) / limit
-    kind = "positive" if float(row["value"]) > 0 else "negative"
-    body.append(_square(offsets[-1] + place[0], place[1], cell, f"heat {kind}", share))
+    share = float(row["value"]) / limit
+    body.append(_heat(offsets[-1] + place[0], place[1], cell, cell, share))
     if row.get("chosen"):
-      frames += [_square(offset + place[0], place[1], cell, "frame") for offset in offsets]
+      frames += [
+        _box(offset + place[0], place[1], cell, cell, class_="frame") for offset in offsets
+      ]
   body += frames
   edge = offsets[-1] + side + 12
   for k in range(21):
-    share = 1 - k / 10
-    kind = "positive" if share > 0 else "negative"
-    body.append(
-      element(
-        "rect",
-        x=f"{edge:g}",
-        y=f"{top + k * side / 21:.1f}",
-        width="10",
-        height=f"{side / 21 + 0.3:.1f}",
-        class_=f"heat {kind}",
-        style=f"fill-opacity:{abs(share):.3f}",
-      )
-    )
+    body.append(_heat(edge, top + k * side / 21, 10.0, side / 21 + 0.3, 1 - k / 10))
   for share, place in ((1, top + 10), (0, top + side / 2 + 4), (-1, top + side)):
     sign = "+" if share > 0 else "\u2212" if share < 0 else ""
     body.append(svg.text(edge + 14, place, f"{sign}{abs(share) * limit:.2g}", "start"))
@@ -461,12 +388,14 @@ def heat(title: str, cells: Rows, picture: Rows) -> Markup:
   return svg.figure(title, words, edge + bar + 14, side + 2 * top, body)
 
 
-def _square(x: float, y: float, side: float, kind: str, opacity: float | None = None) -> Markup:
-  style = None if opacity is None else f"fill-opacity:{opacity:.3f}"
-  size = f"{side:.2f}"
-  return element(
-    "rect", x=f"{x:.2f}", y=f"{y:.2f}", width=size, height=size, class_=kind, style=style
-  )
+def _box(x: float, y: float, width: float, height: float, **attributes: str) -> Markup:
+  size = {"x": x, "y": y, "width": width, "height": height}
+  return element("rect", **{name: f"{value:.2f}" for name, value in size.items()}, **attributes)
+
+
+def _heat(x: float, y: float, width: float, height: float, share: float) -> Markup:
+  kind = f"heat {'positive' if share > 0 else 'negative'}"
+  return _box(x, y, width, height, class_=kind, style=f"fill-opacity:{abs(share):.3f}")
 
 
 def _data_uri(picture: Rows) -> str:
@@ -510,18 +439,9 @@ def tree(title: str, rows: Rows) -> Markup:
 
 
 def write(groups: Sequence[Group], folder: pathlib.Path, *, title: str = "") -> list[pathlib.Path]:
-  """Writes every figure that the results allow as an SVG file, for a paper.
+  """Writes every figure that the results allow as an SVG file, for a paper; returns the files.
 
-  Args:
-    groups: from `groups.group`.
-    folder: of the files; created.
-    title: what was measured, above every figure.
-
-  Returns:
-    The files.
-
-  Raises:
-    ValueError: if no run has interactions.
+  `title`, what was measured, stands above every figure.
   """
   if not measured(groups):
     raise ValueError("report: no run has interactions.json; use --job=interactions first.")

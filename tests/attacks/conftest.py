@@ -13,11 +13,8 @@ SHAPE = (4, 4, 2)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Compiles small programs without polish: the toys run for microseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+def toys_compile_quickly(quick_compilation):
+  """The toys run for microseconds."""
 
 
 class Linear(NamedTuple):

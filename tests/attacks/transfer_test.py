@@ -57,7 +57,7 @@ def test_variance_reduction_averages_the_gradient(key):
   def gradient(copies):
     return jax.grad(
       lambda x: _transfer.mean_loss(
-        jax.random.split(key, 1), predict, x, jnp.array([1]),
+        jax.random.split(key, 1), x, predict=predict, labels=jnp.array([1]),
         loss=lambda z, y: z[:, 1], targeted=False, num_copies=copies, noise_std=noise,
         diversity_prob=0.0, diversity_scale=1.1, max_rows=None,
       ).sum()

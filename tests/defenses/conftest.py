@@ -84,8 +84,5 @@ def toy() -> Toy:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Compiles small programs without polish: the toys run for microseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+def toys_compile_quickly(quick_compilation):
+  """The toys run for microseconds."""

@@ -62,7 +62,9 @@ def test_harsanyi_by_enumeration_and_inverse(game):
   for code in range(2**N):
     s = [i for i in range(N) if code >> i & 1]
     close(dividends[code], sum((-1) ** (len(s) - len(sub)) * v(sub) for sub in subsets(s)))
-  close(_exact.zeta(dividends), TABLE)
+  for code in range(2**N):
+    inside = [sub for sub in range(2**N) if sub & code == sub]
+    close(dividends[inside].sum(), TABLE[code])
   close(dividends.sum(), v(range(N)))
 
 

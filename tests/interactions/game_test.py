@@ -87,8 +87,10 @@ def test_rewards_by_hand():
   logits = jnp.log(jnp.array([[1.0, 2.0, 5.0]]))  # p = 1/8, 2/8, 5/8
   label = jnp.array(2)
   np.testing.assert_allclose(_game.log_odds(logits, label), np.log(5 / 3), rtol=1e-6)
-  np.testing.assert_allclose(_game.log_probability(logits, label), np.log(5 / 8), rtol=1e-6)
-  np.testing.assert_allclose(_game.logit(logits, label), np.log(5), rtol=1e-6)
+  np.testing.assert_allclose(
+    interactions.REWARDS["normal"](logits, label), np.log(5 / 8), rtol=1e-6
+  )
+  np.testing.assert_allclose(interactions.REWARDS["logit"](logits, label), np.log(5), rtol=1e-6)
   # No cancellation where p rounds to 1.
   sure = jnp.array([[60.0, 0.0]])
   np.testing.assert_allclose(_game.log_odds(sure, jnp.array(0)), 60.0, rtol=1e-6)

@@ -191,7 +191,6 @@ def test_de_biased_strength(key):
     num_players=9,
     pairs=jnp.zeros((num_pairs, 2), int),
     differences=truth + noise,
-    clusters=jnp.arange(num_pairs),
     block=1,
     evaluations=1,
   )

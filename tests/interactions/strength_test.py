@@ -260,11 +260,9 @@ def test_regression_on_the_ends_by_hand():
   cell = np.stack([np.stack([end, 2 * end + 1])] * 4)
   ends = np.full((4, 1, 8), 5.0)
   weights = np.ones(1)
-  slopes = _sampling.slopes([[cell]], weights, columns=[0])
-  np.testing.assert_allclose(slopes[0, 0], [1, 2])
-  mean, covariance = _sampling.adjusted_mean(
-    [[cell]], [[ends]], weights, slopes=slopes, columns=[0]
-  )
+  regression = _sampling.Regression.fit([[cell]], weights, [0])
+  np.testing.assert_allclose(regression.slopes[0, 0], [1, 2])
+  mean, covariance = regression.adjusted_mean([[cell]], [[ends]])
   np.testing.assert_allclose(mean[0, 0], [5, 11])
   np.testing.assert_allclose(covariance, 0, atol=1e-12)
 
