@@ -4,7 +4,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mixboost_jax import attacks, defenses, registry
@@ -167,23 +167,21 @@ def defenses_problem(text: str) -> str | None:
   known = {*EXTRA, *(entry for table in defenses.PRESETS.values() for entry in table)}
   for word in words(text):
     source, _, entry = word.rpartition(":")
-    if source and source not in defenses.PRESETS:
-      return registry.unknown_name(source, defenses.PRESETS, field="preset")
-    if entry not in known:
-      return registry.unknown_name(entry, known, field="defense")
+    if problem := preset_problem(source) or _unknown([entry], known, "defense"):
+      return problem
   return None if words(text) else f"expected words such as none,mi-ol, got {text!r}"
 
 
 def preset_problem(name: str) -> str | None:
   """Returns what is wrong with the name of a preset ("" is none), or None."""
-  if not name or name in defenses.PRESETS:
-    return None
-  return registry.unknown_name(name, defenses.PRESETS, field="preset")
+  return _unknown([name] if name else [], defenses.PRESETS, "preset")
 
 
 def figures_problem(text: str) -> str | None:
   """Returns what is wrong with a list of figures, or None."""
-  for word in words(text):
-    if word not in FIGURES:
-      return registry.unknown_name(word, FIGURES, field="figure")
-  return None
+  return _unknown(words(text), FIGURES, "figure")
+
+
+def _unknown(chosen: Sequence[str], known: Collection[str], field: str) -> str | None:
+  problems = (registry.unknown_name(one, known, field=field) for one in chosen if one not in known)
+  return next(problems, None)

@@ -353,9 +353,8 @@ class Runner:
     if name not in self._compiled:
       self._compiled[name] = self._compile(body, keys.Stream.DEFEND)
     run, rows = self._compiled[name], np.arange(len(self.labels))
-    found = np.stack(
-      [self._over_batches(run, images, rows, first + draw) for draw in range(redraws)]
-    )
+    draws = range(first, first + redraws)
+    found = np.stack([self._over_batches(run, images, rows, draw) for draw in draws])
     if policy["name"] == OWN and (found == 2).any():
       raise ValueError(
         "audit: a defense of your own must return probabilities [N, K]: non-negative, each row "
@@ -419,7 +418,12 @@ def _all_outcomes(
   """Yields every defense, what each attack and the worst of them did to it, and its flags."""
   raised, attacks = {}, {}
   for label, policy in policies.items():
-    raised[label] = _flags(runner, label, policy)
+    raised[label] = [
+      dataclasses.replace(
+        flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
+      )
+      for flag in runner.flags(policy)
+    ]
     attacks[label] = _attacks(runner, policy, chosen, raised[label])
   steps, done = sum(1 + len(words) for words in attacks.values()), 0
   asking, bar = interrupt.asking(should_stop), Progress(f"audit {name}", steps, unit="attacks")
@@ -432,16 +436,6 @@ def _all_outcomes(
         bar.update(done, units=1, metrics={f"{label} {word} %": 100 * outcome.accuracy}, force=True)
       outcomes[WORST] = runner.worst_case(policy, outcomes)
       yield label, outcomes, raised[label]
-
-
-def _flags(runner: Runner, label: str, policy: Mapping[str, Any]) -> list[Flag]:
-  """Returns what is wrong with the gradient of a defense, under the name of the defense."""
-  return [
-    dataclasses.replace(
-      flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
-    )
-    for flag in runner.flags(policy)
-  ]
 
 
 def _attacks(

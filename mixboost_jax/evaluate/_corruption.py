@@ -127,6 +127,7 @@ def _mean_errors(
   if family.clean is not None:
     wrong = 100.0 * (1.0 - family.clean["correct"][:count])
     clean = float(wrong.mean()), draws.means(wrong)
+  bases: dict[str, Mapping[str, float] | None]
   bases = {"mce" if whole else f"mean_error{_level_suffix(severities)}": None}
   if whole and reference is not None:
     bases["mce_alexnet"] = reference

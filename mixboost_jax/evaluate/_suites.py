@@ -88,11 +88,11 @@ def _units_of(text: str, known: Mapping[str, Word]) -> list[Unit]:
   written, *rest = text.split(":")
   name = written.removesuffix(f"_{GENERATED}")
   word = known.get(name)
-  # Only where there is a choice between published files and pictures made here can it be made.
-  kind = None if word is None else KINDS[word.kind]
-  if kind is None or (name != written and not (kind.made_here and kind.published)):
+  # `c_generated` is a word where there is a choice between published files and pictures made here.
+  has_choice = word and KINDS[word.kind].made_here and KINDS[word.kind].published
+  if word is None or (name != written and not has_choice):
     raise ValueError(registry.unknown_name(written, {*SUITES, *known}, field="suite"))
-  parts = ["MEMBER", "SEVERITY"][: kind.has_severities + 1] if word.members else []
+  parts = ["MEMBER", "SEVERITY"][: KINDS[word.kind].has_severities + 1] if word.members else []
   if len(rest) > len(parts):
     form = ":".join([name, *parts])
     raise ValueError(f"suite: {text!r} has too many parts; write {form!r}.")
