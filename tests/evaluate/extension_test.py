@@ -95,7 +95,7 @@ def overconfidence(examples, bins):
 
 
 def distance(known, foreign):
-  return known.mean() - foreign.mean()
+  return abs(known.mean() - foreign.mean())
 
 
 def test_a_statistic_is_one_entry_too(linear_fn, easy, tmp_path, monkeypatch):
