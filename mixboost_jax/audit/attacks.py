@@ -29,20 +29,16 @@ Predictor = Callable[[Any, Any], Any]
 
 
 class Target(NamedTuple):
-  """What is attacked.
-
-  Attributes:
-    logits_fn: the undefended network.
-    surrogate_fn: the network that `transfer` attacks in its place.
-    policy: name and keywords of the defense; "none" for the bare network, "own" for one that the
-      caller brings along.
-    pool: where mixup inference draws its partners, None if no defense needs it.
-  """
+  """What is attacked."""
 
   logits_fn: LogitsFn
+  """The undefended network."""
   surrogate_fn: LogitsFn
+  """The network that `transfer` attacks in its place."""
   policy: Mapping[str, Any]
+  """Name and keywords of the defense; "none" for the bare network, "own" for the caller's own."""
   pool: defenses.Pool | None
+  """Where mixup inference draws its partners, None if no defense needs it."""
 
 
 def defended(target: Target, **changes: Any) -> Predictor:
@@ -112,6 +108,45 @@ def _with_gradient_of(predict: Callable, surrogate: Callable | None) -> Callable
   return lambda images: both(None, images)
 
 
+class Task(NamedTuple):
+  """One attack on one batch."""
+
+  key: PRNGKeys
+  target: Target
+  attack: Attack
+  plan: Plan
+  images: Images
+  labels: Labels
+
+  def options(self) -> dict[str, Any]:
+    """Returns what PGD outside of the defense may spend."""
+    plan, attack = self.plan, self.attack
+    return {
+      "epsilon": plan.epsilon,
+      "norm": plan.norm,
+      "step_size": plan.step_size,
+      "num_steps": attack.steps or plan.num_steps,
+      "targeted": attack.targeted,
+    }
+
+  def predicted(self) -> Labels:
+    """Returns the labels that the undefended network gives to the images."""
+    return attacks.predicted_labels(self.target.logits_fn, self.images)
+
+  def pool(self) -> defenses.Pool:
+    """Returns where the defense draws its partners."""
+    if self.target.pool is None:
+      raise ValueError("audit: mixup inference needs a pool; pass pool=defenses.build_pool(...).")
+    return self.target.pool
+
+  def mixing(self) -> tuple[str, float]:
+    """Returns mode and weight: the part of MI-Combined to be fooled by mixing is MI-OL."""
+    policy = self.target.policy
+    weight = policy.get("mix_weight", 0.5)
+    mode = "ol" if policy["mode"] == "combined" else policy["mode"]
+    return mode, sum(weight) / 2 if isinstance(weight, tuple) else weight
+
+
 def craft(
   key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
 ) -> Images:
@@ -122,96 +157,67 @@ def craft(
     key, key_target = keys.split_each(key, 2)
     num_classes = jax.eval_shape(target.logits_fn, images).shape[-1]
     labels = attacks.random_targets(key_target, labels, num_classes=num_classes)
-  family = attack.kind.partition("-")[0]
-  return _CRAFT[family](key, target, attack, plan, images, labels)
+  run = _CRAFT[attack.kind.partition("-")[0]]
+  return run(Task(key, target, attack, plan, images, labels))
 
 
-def _oblivious(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
-  wanted = labels if attack.targeted else attacks.predicted_labels(target.logits_fn, images)
-  return attacks.pgd(key, target.logits_fn, images, wanted, **_budget(attack, plan))
+def _oblivious(task: Task) -> Images:
+  wanted = task.labels if task.attack.targeted else task.predicted()
+  return attacks.pgd(task.key, task.target.logits_fn, task.images, wanted, **task.options())
 
 
-def _transfer(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
-  budget = _budget(attack, plan)
-  return attacks.transfer(
-    key, target.surrogate_fn, images, labels, momentum=1.0, diversity_prob=0.5, **budget
+def _transfer(task: Task) -> Images:
+  options = {"momentum": 1.0, "diversity_prob": 0.5, **task.options()}
+  return attacks.transfer(task.key, task.target.surrogate_fn, task.images, task.labels, **options)
+
+
+def _adaptive(task: Task) -> Images:
+  key, target, _, plan, images, labels = task
+  name, options = target.policy["name"], task.options()
+  if name == "mixup_inference":
+    mode, weight = task.mixing()
+    partners = defenses.partner_sampler(task.pool(), task.predicted(), mode=mode)
+    options |= {"mix_weight": weight, "num_samples": plan.samples}
+    return attacks.adaptive_mixup(key, target.logits_fn, partners, images, labels, **options)
+  if name == "none":
+    return attacks.pgd(key, target.logits_fn, images, labels, **options)
+  mean = attacks.from_probabilities(
+    target.policy["predict"] if name == OWN else defended(target, num_draws=1, has_gradient=True)
   )
-
-
-def _adaptive(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
-  policy, budget = target.policy, _budget(attack, plan)
-  if policy["name"] == "mixup_inference":
-    mode = _mode(policy)
-    partners = defenses.partner_sampler(
-      _pool(target), attacks.predicted_labels(target.logits_fn, images), mode=mode
-    )
-    return attacks.adaptive_mixup(
-      key,
-      target.logits_fn,
-      partners,
-      images,
-      labels,
-      mix_weight=_weight(policy),
-      num_samples=plan.samples,
-      **budget,
-    )
-  if policy["name"] == "none":
-    return attacks.pgd(key, target.logits_fn, images, labels, **budget)
-  if policy["name"] == OWN:
-    one_draw = attacks.from_probabilities(policy["predict"])
-  else:
-    one_draw = attacks.from_probabilities(defended(target, num_draws=1, has_gradient=True))
-  mean = one_draw
-  if attacks.is_random(one_draw):
-    mean = attacks.expectation(one_draw, plan.samples, average="logits")
+  if attacks.is_random(mean):
+    mean = attacks.expectation(mean, plan.samples, average="logits")
   # The mean of log-probabilities is the mean loss of the draws; it is not normalised again.
   loss = lambda log_probabilities, y: -pick(log_probabilities, y)  # noqa: E731
-  return attacks.pgd(key, mean, images, labels, loss=loss, **budget)
+  return attacks.pgd(key, mean, images, labels, loss=loss, **options)
 
 
-def _published(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
+def _published(task: Task) -> Images:
+  key, target, _, plan, images, labels = task
   key, key_pool = keys.split_each(key, 2)
-  predicted = attacks.predicted_labels(target.logits_fn, images)
+  mode, weight = task.mixing()
   partners = defenses.draw_partners(
-    key_pool, _pool(target), predicted, mode=_mode(target.policy), num_draws=plan.samples
+    key_pool, task.pool(), task.predicted(), mode=mode, num_draws=plan.samples
   )
-  budget, weight = _budget(attack, plan), _weight(target.policy)
-  del budget["targeted"], budget["norm"]
-  return attacks.averaged_perturbation(
-    key, target.logits_fn, images, partners, labels, mix_weight=weight, **budget
-  )
+  options = {**task.options(), "mix_weight": weight}
+  del options["targeted"], options["norm"]
+  return attacks.averaged_perturbation(key, target.logits_fn, images, partners, labels, **options)
 
 
-def _end_to_end(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
-  return attacks.pgd(
-    key,
-    attackable(target, samples=plan.samples),
-    images,
-    labels,
-    loss=attack.kind.removeprefix("eot-"),
-    epsilon=plan.epsilon,
-    norm=plan.norm,
-    step_size=plan.eot_step_size,
-    num_steps=attack.steps or plan.eot_steps,
-    targeted=attack.targeted,
-    restarts=plan.restarts,
-  )
+def _end_to_end(task: Task) -> Images:
+  key, target, attack, plan, images, labels = task
+  options = task.options() | {
+    "loss": attack.kind.removeprefix("eot-"),
+    "step_size": plan.eot_step_size,
+    "num_steps": attack.steps or plan.eot_steps,
+    "restarts": plan.restarts,
+  }
+  predictor = attackable(target, samples=plan.samples)
+  return attacks.pgd(key, predictor, images, labels, **options)
 
 
-def _auto(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
+def _auto(task: Task) -> Images:
   """Spends about as much on a network without draws as on a defense with them."""
+  key, target, attack, plan, images, labels = task
   predictor = attackable(target, samples=plan.samples)
   is_random = attacks.is_random(predictor)
   return attacks.apgd(
@@ -228,43 +234,14 @@ def _auto(
   )
 
 
-def _square(
-  key: PRNGKeys, target: Target, attack: Attack, plan: Plan, images: Images, labels: Labels
-) -> Images:
+def _square(task: Task) -> Images:
+  key, target, attack, plan, images, labels = task
   predictor = attacks.from_probabilities(defended(target))
-  queries = attack.steps or plan.num_queries
-  return attacks.square(
-    key, predictor, images, labels, epsilon=plan.epsilon, norm=plan.norm, num_queries=queries
-  )
+  options = {"norm": plan.norm, "num_queries": attack.steps or plan.num_queries}
+  return attacks.square(key, predictor, images, labels, epsilon=plan.epsilon, **options)
 
 
-def _budget(attack: Attack, plan: Plan) -> dict[str, Any]:
-  return {
-    "epsilon": plan.epsilon,
-    "norm": plan.norm,
-    "step_size": plan.step_size,
-    "num_steps": attack.steps or plan.num_steps,
-    "targeted": attack.targeted,
-  }
-
-
-def _mode(policy: Mapping[str, Any]) -> str:
-  """The part of MI-Combined that has to be fooled by mixing is MI-OL."""
-  return "ol" if policy["mode"] == "combined" else policy["mode"]
-
-
-def _weight(policy: Mapping[str, Any]) -> float:
-  weight = policy.get("mix_weight", 0.5)
-  return sum(weight) / 2 if isinstance(weight, tuple) else weight
-
-
-def _pool(target: Target) -> defenses.Pool:
-  if target.pool is None:
-    raise ValueError("audit: mixup inference needs a pool; pass pool=defenses.build_pool(...).")
-  return target.pool
-
-
-_CRAFT: dict[str, Callable[..., Images]] = {
+_CRAFT: dict[str, Callable[[Task], Images]] = {
   "oblivious": _oblivious,
   "transfer": _transfer,
   "adaptive": _adaptive,

@@ -17,8 +17,8 @@ from jax.sharding import Mesh
 from mixboost_jax import defenses, keys, metrics
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.audit.plan import UNDEFENDED, Plan, parse_attack
-from mixboost_jax.audit.run import CLEAN, PREFIX, Runner, interval_of
-from mixboost_jax.evaluate import Examples, Store
+from mixboost_jax.audit.run import CLEAN, PREFIX, Outcome, Runner, interval_of, place_of
+from mixboost_jax.evaluate import Examples, Place, Store, metric
 from mixboost_jax.runtime.results import Metric
 
 MIX_WEIGHTS = tuple(round(0.1 * i, 1) for i in range(1, 11))
@@ -53,19 +53,10 @@ def measure(
   should_stop: Callable[[], bool] = lambda: False,
 ) -> Figures:
   """Measures what the words of `FIGURES` ask for; arguments as of `audit`."""
+  options = {"batch_size": batch_size, "seed": seed, "mesh": mesh, "store": Store(None)}
 
   def runner(plan: Plan) -> Runner:
-    made = Runner(
-      logits_fn,
-      pictures,
-      pool=pool,
-      plan=plan,
-      surrogate_fn=None,
-      batch_size=batch_size,
-      seed=seed,
-      mesh=mesh,
-      store=Store(None),
-    )
+    made = Runner(logits_fn, pictures, pool=pool, plan=plan, surrogate_fn=None, **options)
     made.should_stop = should_stop
     return made
 
@@ -75,13 +66,13 @@ def measure(
     return Figures(found, curves)
   attacker = runner(plan)
   if "lambda" in figures or "roc" in figures:
-    attacked = _outcomes(attacker, UNDEFENDED, (OBLIVIOUS,))[OBLIVIOUS].images
+    attacked = _outcomes(attacker, UNDEFENDED, OBLIVIOUS)[OBLIVIOUS].images
     key = keys.stream_key(keys.root_key(seed), keys.Stream.DEFEND)
     both = {"clean": attacker.images, "adversarial": attacked}
     if "lambda" in figures:
       curves |= _lambda_sweep(key, logits_fn, both, pictures.labels, pool)
     if "roc" in figures:
-      found, more = _roc(key, logits_fn, both, pool, pictures, confidence=confidence)
+      found, more = _roc(key, logits_fn, both, pool, place_of(pictures, confidence))
       curves |= more
   if "tradeoff" in figures:
     for label, policy in policies.items():
@@ -92,8 +83,8 @@ def measure(
   return Figures(found, curves)
 
 
-def _outcomes(runner: Runner, policy: Mapping[str, Any], attacks: Sequence[str]) -> dict[str, Any]:
-  return dict(runner.attack_all(policy, [parse_attack(word) for word in attacks]))
+def _outcomes(runner: Runner, policy: Mapping[str, Any], attack: str) -> dict[str, Outcome]:
+  return dict(runner.attack_all(policy, [parse_attack(attack)]))
 
 
 def _lambda_sweep(
@@ -107,27 +98,17 @@ def _lambda_sweep(
   curves = {}
   for mode in ("pl", "ol"):
     for kind, images in both.items():
-      swept = defenses.sweep(
-        key,
-        logits_fn,
-        jnp.asarray(images),
-        jnp.asarray(labels),
-        pool,
-        mode=mode,
-        mix_weights=MIX_WEIGHTS,
-        num_draws=10,
-      )
-      rows = zip(*swept, strict=True)
-      names = swept._fields
-      points = [dict(zip(names, map(float, row), strict=True)) for row in rows]
-      for i, point in enumerate(points):
-        weight = point.pop("mix_weights")
-        ideal = defenses.ideal_prediction(
-          mode=mode, mix_weight=weight, num_classes=pool.num_classes, adversarial=False
-        )
-        extra = {"ideal": ideal[0] - 1} if kind == "clean" else {}
-        points[i] = {"step": i, "mix_weight": weight, **point, **extra}
-      curves[f"{PREFIX}/lambda/{mode}/{kind}"] = points
+      options = {"mode": mode, "mix_weights": MIX_WEIGHTS, "num_draws": 10}
+      given = jnp.asarray(images), jnp.asarray(labels), pool
+      swept = defenses.sweep(key, logits_fn, *given, **options)
+      points = curves[f"{PREFIX}/lambda/{mode}/{kind}"] = []
+      for i, (weight, *row) in enumerate(zip(*swept, strict=True)):
+        point = dict(zip(swept._fields[1:], map(float, row), strict=True))
+        points.append({"step": i, "mix_weight": float(weight), **point})
+        if kind == "clean":
+          theory = {"mix_weight": float(weight), "num_classes": pool.num_classes}
+          ideal, _ = defenses.ideal_prediction(mode=mode, adversarial=False, **theory)
+          points[-1]["ideal"] = ideal - 1
   return curves
 
 
@@ -136,9 +117,7 @@ def _roc(
   logits_fn: LogitsFn,
   both: Mapping[str, np.ndarray],
   pool: defenses.Pool,
-  pictures: Examples,
-  *,
-  confidence: float,
+  place: Place,
 ) -> tuple[tuple[Metric, ...], dict[str, Points]]:
   """Fig. 3a: the detection score with MI-PL, and the returned confidence without it."""
 
@@ -159,63 +138,37 @@ def _roc(
     clean, adversarial = scores["clean"][name], scores["adversarial"][name]
     curve = defenses.roc(clean, adversarial)
     kept = np.unique(np.linspace(0, len(curve.thresholds) - 1, 101).round().astype(int))
+    rates = curve.false_positive_rate[kept], curve.true_positive_rate[kept]
     curves[f"{PREFIX}/roc/{name}"] = [
-      {
-        "step": i,
-        "false_positive_rate": float(curve.false_positive_rate[k]),
-        "true_positive_rate": float(curve.true_positive_rate[k]),
-      }
-      for i, k in enumerate(kept)
+      {"step": i, "false_positive_rate": float(false), "true_positive_rate": float(true)}
+      for i, (false, true) in enumerate(zip(*rates, strict=True))
     ]
-    found.append(_auc(name, clean, adversarial, curve.auc, pictures, confidence=confidence))
+    found.append(_auc(name, clean, adversarial, curve.auc, place))
   return tuple(found), curves
 
 
 def _auc(
-  name: str,
-  clean: np.ndarray,
-  adversarial: np.ndarray,
-  value: float,
-  pictures: Examples,
-  *,
-  confidence: float,
+  name: str, clean: np.ndarray, adversarial: np.ndarray, value: float, place: Place
 ) -> Metric:
   """The area with a percentile bootstrap over pictures; a picture takes its attacked self along."""
-  generator = np.random.default_rng(0)
-  draws = metrics.resample(len(clean), num_resamples=NUM_RESAMPLES, generator=generator)
+  generator, count = np.random.default_rng(0), len(clean)
+  draws = metrics.resample(count, num_resamples=NUM_RESAMPLES, generator=generator)
   areas = [
     metrics.auroc(np.repeat(adversarial, times), np.repeat(clean, times)) for times in draws.counts
   ]
-  low, high = metrics.interval_of(areas, value, confidence=confidence)
-  return Metric(
-    name=f"{PREFIX}/auc/{name}",
-    value=value,
-    low=min(low, value),
-    high=max(high, value),
-    confidence=confidence,
-    interval="bootstrap",
-    count=len(clean),
-    unit="",
-    better="higher",
-    dataset=pictures.dataset,
-    split=pictures.split,
-    source=pictures.source,
-  )
+  low, high = metrics.interval_of(areas, value, confidence=place.confidence)
+  ends, name = (min(low, value), max(high, value)), f"{PREFIX}/auc/{name}"
+  options = {"count": count, "unit": "", "better": "higher", "interval": "bootstrap"}
+  return metric(place, name, value, ends=ends, **options)
 
 
 def stronger(policy: Mapping[str, Any]) -> list[tuple[float, dict[str, Any]]]:
   """Returns (strength, policy) over the grid of the hyper-parameter of a defense."""
   if policy["name"] == "mixup_inference":
     return [(w, {**policy, "mix_weight": w}) for w in MIX_WEIGHTS[2:9]]
-  if "noise_std" in policy:
-    return [
-      (f * policy["noise_std"], {**policy, "noise_std": f * policy["noise_std"]}) for f in GRID
-    ]
-  if "max_degrees" in policy:
-    return [
-      (f * policy["max_degrees"], {**policy, "max_degrees": f * policy["max_degrees"]})
-      for f in GRID
-    ]
+  if policy["name"] in ("gaussian_noise", "rotation"):
+    option = "noise_std" if policy["name"] == "gaussian_noise" else "max_degrees"
+    return [(f * policy[option], {**policy, option: f * policy[option]}) for f in GRID]
   low, high = policy["min_size"], policy["max_size"]
   shifts = (-8, -4, 0, 32 - high)
   return [(low + s, {**policy, "min_size": low + s, "max_size": high + s}) for s in shifts]
@@ -224,15 +177,10 @@ def stronger(policy: Mapping[str, Any]) -> list[tuple[float, dict[str, Any]]]:
 def _tradeoff(runner: Runner, policy: Mapping[str, Any]) -> Points:
   points = []
   for i, (strength, changed) in enumerate(stronger(policy)):
-    outcomes = _outcomes(runner, changed, (OBLIVIOUS,))
-    points.append(
-      {
-        "step": i,
-        "strength": strength,
-        "clean": 100 * outcomes[CLEAN].accuracy,
-        "adversarial": 100 * outcomes[OBLIVIOUS].accuracy,
-      }
-    )
+    found = _outcomes(runner, changed, OBLIVIOUS)
+    clean, adversarial = (100 * found[word].accuracy for word in (CLEAN, OBLIVIOUS))
+    point = {"step": i, "strength": strength, "clean": clean, "adversarial": adversarial}
+    points.append(point)
   return points
 
 
@@ -251,10 +199,10 @@ def _num_samples(
   for num in NUM_SAMPLES:
     runner = make(dataclasses.replace(plan, samples=num))
     for label, policy in chosen.items():
-      outcome = _outcomes(runner, policy, ("adaptive",))["adaptive"]
+      outcome = _outcomes(runner, policy, "adaptive")["adaptive"]
       low, high = interval_of(outcome, confidence=confidence)
       point = {"step": num, "accuracy": 100 * outcome.accuracy, "low": low, "high": high}
       curves.setdefault(f"{PREFIX}/samples/{label}", []).append(point)
-  plain = 100 * _outcomes(make(plan), UNDEFENDED, ("adaptive",))["adaptive"].accuracy
+  plain = 100 * _outcomes(make(plan), UNDEFENDED, "adaptive")["adaptive"].accuracy
   curves[f"{PREFIX}/samples/none"] = [{"step": num, "accuracy": plain} for num in NUM_SAMPLES]
   return curves

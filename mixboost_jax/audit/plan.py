@@ -4,7 +4,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mixboost_jax import attacks, defenses, registry
@@ -50,10 +50,7 @@ _WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?(
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-  """One attack: its word, kind, steps (None: as planned), and whether it wants a wrong class.
-
-  With `bpda`, what hides the gradient is passed by.
-  """
+  """One attack, by its word. With `steps` None it takes as many as planned."""
 
   word: str
   kind: str
@@ -63,53 +60,35 @@ class Attack:
 
 
 class OwnDefense(NamedTuple):
-  """A defense that is not built in.
-
-  Attributes:
-    predict: `(keys[N], images[N, H, W, C]) -> probabilities[N, K]` with draws of its own,
-      `images -> probabilities`, or an `attacks.Randomized`. It is compiled.
-    surrogate: a differentiable stand-in of the same kind, whose gradient attacks take where that
-      of `predict` misleads; None: `predict` with rounding as the identity.
-  """
+  """A defense that is not built in."""
 
   predict: Callable[..., Any]
+  """`(keys[N], images[N, H, W, C]) -> probabilities[N, K]` with draws of its own, `images ->
+  probabilities`, or an `attacks.Randomized`. It is compiled."""
   surrogate: Callable[..., Any] | None = None
+  """A differentiable stand-in of the same kind, whose gradient attacks take where that of `predict`
+  misleads; None: `predict` with rounding as the identity."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How much the attacks may spend, and how the defended predictions are scored.
+  """How much the attacks may spend, and how the defended predictions are scored."""
 
-  Attributes:
-    epsilon: radius of the ball, in pixel units of [0, 1].
-    norm: "linf" or "l2"; step sizes are lengths in the same norm.
-    step_size: of the oblivious, transfer and adaptive attacks.
-    num_steps: of these, where the word gives none.
-    eot_step_size: of the attacks through the defense.
-    eot_steps: of these, where the word gives none; also of Auto-PGD on a random defense.
-    apgd_steps: of Auto-PGD where nothing is random, so that a step takes one draw.
-    num_targets: target classes of apgd-t on a random defense; all (at most 9) elsewhere.
-    samples: fresh draws of the defense per gradient (eot) or of the pool per step (adaptive).
-    restarts: independent starts of the attacks through the defense (eot, apgd).
-    num_queries: of Square, where the word gives none.
-    redraws: independent draws of the whole defense that score each image.
-    survivors_only: whether an image that an attack broke in every re-draw is left alone by later
-      attacks. An attack's number is then the accuracy after it and all before it.
-  """
-
-  epsilon: float = 8 / 255
-  norm: str = "linf"
-  step_size: float = 2 / 255
-  num_steps: int = 10
-  eot_step_size: float = 1 / 255
-  eot_steps: int = 50
-  apgd_steps: int = 100
-  num_targets: int = 3
-  samples: int = 15
-  restarts: int = 1
-  num_queries: int = 1000
-  redraws: int = 3
+  epsilon: float = 8 / 255  # radius of the ball, in pixel units of [0, 1]
+  norm: str = "linf"  # or "l2"; step sizes are lengths in the same norm
+  step_size: float = 2 / 255  # of the oblivious, transfer and adaptive attacks
+  num_steps: int = 10  # of these, where the word gives none
+  eot_step_size: float = 1 / 255  # of the attacks through the defense
+  eot_steps: int = 50  # of these, where the word gives none; also of Auto-PGD on a random defense
+  apgd_steps: int = 100  # of Auto-PGD where nothing is random, so that a step takes one draw
+  num_targets: int = 3  # classes of apgd-t on a random defense; all (at most 9) elsewhere
+  samples: int = 15  # draws of the defense per gradient (eot), of the pool per step (adaptive)
+  restarts: int = 1  # independent starts of the attacks through the defense (eot, apgd)
+  num_queries: int = 1000  # of Square, where the word gives none
+  redraws: int = 3  # independent draws of the whole defense that score each image
   survivors_only: bool = False
+  """Whether an image that an attack broke in every re-draw is left alone by later attacks. An
+  attack's number is then the accuracy after it and all before it."""
 
   def __post_init__(self):
     if self.norm not in attacks.NORMS:
@@ -126,11 +105,7 @@ class Plan:
 
 
 def parse_attack(word: str) -> Attack:
-  """Reads `KIND[-STEPS][-targeted][-bpda]`.
-
-  Raises:
-    ValueError: if the kind is unknown or cannot be targeted.
-  """
+  """Reads `KIND[-STEPS][-targeted][-bpda]`."""
   match = _WORD.match(word)
   kind = match["kind"] if match else word
   if match is None or kind not in KINDS:
@@ -162,15 +137,7 @@ def policy_from(defense: Mapping[str, Any] | Callable[..., Any] | OwnDefense) ->
 
 
 def policy_of(word: str, *, preset: str) -> dict[str, Any]:
-  """Returns the policy that a word names.
-
-  Args:
-    word: `none`, `mi-pl`, an entry of the preset, or `PRESET:ENTRY` to take another one's.
-    preset: a name of `defenses.PRESETS`.
-
-  Raises:
-    ValueError: if a name is unknown.
-  """
+  """Returns the policy of a word: `none`, `mi-pl`, an entry of the preset, or `PRESET:ENTRY`."""
   source, _, entry = word.rpartition(":")
   table = registry.lookup(defenses.PRESETS, source or preset, field="audit: preset")
   return dict(registry.lookup({**EXTRA, **table}, entry, field=f"audit: {source or preset}"))
@@ -200,23 +167,21 @@ def defenses_problem(text: str) -> str | None:
   known = {*EXTRA, *(entry for table in defenses.PRESETS.values() for entry in table)}
   for word in words(text):
     source, _, entry = word.rpartition(":")
-    if source and source not in defenses.PRESETS:
-      return registry.unknown_name(source, defenses.PRESETS, field="preset")
-    if entry not in known:
-      return registry.unknown_name(entry, known, field="defense")
+    if problem := preset_problem(source) or _unknown([entry], known, "defense"):
+      return problem
   return None if words(text) else f"expected words such as none,mi-ol, got {text!r}"
 
 
 def preset_problem(name: str) -> str | None:
   """Returns what is wrong with the name of a preset ("" is none), or None."""
-  if not name or name in defenses.PRESETS:
-    return None
-  return registry.unknown_name(name, defenses.PRESETS, field="preset")
+  return _unknown([name] if name else [], defenses.PRESETS, "preset")
 
 
 def figures_problem(text: str) -> str | None:
   """Returns what is wrong with a list of figures, or None."""
-  for word in words(text):
-    if word not in FIGURES:
-      return registry.unknown_name(word, FIGURES, field="figure")
-  return None
+  return _unknown(words(text), FIGURES, "figure")
+
+
+def _unknown(chosen: Sequence[str], known: Collection[str], field: str) -> str | None:
+  problems = (registry.unknown_name(one, known, field=field) for one in chosen if one not in known)
+  return next(problems, None)

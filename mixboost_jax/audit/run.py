@@ -39,6 +39,7 @@ from mixboost_jax.audit.attacks import Target, attackable, craft, defended, hide
 from mixboost_jax.audit.plan import (
   OWN,
   SHARED,
+  UNDEFENDED,
   Attack,
   OwnDefense,
   Plan,
@@ -95,9 +96,8 @@ def audit(
     attacks: words `KIND[-STEPS][-targeted][-bpda]` with a kind of `KINDS`.
     plan: what the attacks may spend, and how often the defense is drawn anew to score an image.
     surrogate_fn: the network that `transfer` attacks; the undefended one if None.
-    split: part of a `Dataset`.
-    batch_size: images per compiled call, over all devices; rounded up to a multiple of their
-      number. It bounds the memory and changes no result.
+    split: as for `evaluate`.
+    batch_size: as for `evaluate`.
     seed: root of all draws. An image's draws depend on the seed and its id alone.
     confidence: level of the intervals, in (0, 1).
     mesh: images are split over all its devices; all devices if None.
@@ -120,9 +120,8 @@ def audit(
       f"got {batch_size}, {len(policies)}, {len(chosen)}, {confidence}."
     )
   clock = Clock("audit")
-  pictures = (
-    dataset if isinstance(dataset, Examples) else evaluate.from_dataset(dataset, split=split)
-  )
+  is_ready = isinstance(dataset, Examples)
+  pictures = dataset if is_ready else evaluate.from_dataset(dataset, split=split)
   runner = Runner(
     logits_fn,
     pictures,
@@ -136,29 +135,32 @@ def audit(
   )
   known = {label: policy_from(defense) for label, defense in policies.items()}
   plan_row = {**dataclasses.asdict(plan), "is_l2": plan.norm == "l2"}
-  found, curves = [], {f"{PREFIX}/plan": [{"step": 0, **numbers_of(plan_row)}]}
+  found, curves = [], {f"{PREFIX}/plan": _point(plan_row)}
   flags: list[Flag] = []
-  for label, outcomes, raised in _all_outcomes(
-    runner, known, chosen, name=name, should_stop=should_stop
-  ):
+  asked = _all_outcomes(runner, known, chosen, name=name, should_stop=should_stop)
+  for label, outcomes, raised in asked:
     flags += raised
-    found += metrics_of(label, outcomes, pictures, confidence=confidence)
-    curves[f"{PREFIX}/policy/{label}"] = [{"step": 0, **numbers_of(known[label])}]
+    found += metrics_of(label, outcomes, place_of(pictures, confidence))
+    curves[f"{PREFIX}/policy/{label}"] = _point(known[label])
     for word, outcome in outcomes.items():
-      curves[f"{PREFIX}/redraws/{label}/{word}"] = redraws_of(outcome)
+      rates = outcome.correct.mean(axis=1, dtype=np.float64)
+      points = [{"step": i, "accuracy": 100 * float(rate)} for i, rate in enumerate(rates)]
+      curves[f"{PREFIX}/redraws/{label}/{word}"] = points
   return clock.results(name, found, curves, flags=flags)
 
 
-class Outcome(NamedTuple):
-  """What one attack did to one defense.
+def _point(tree: Mapping[str, Any]) -> list[dict[str, float]]:
+  """Returns a curve of one point, of what such a point can hold."""
+  return [{"step": 0, **{k: +v for k, v in tree.items() if isinstance(v, int | float)}}]
 
-  Attributes:
-    images: float32[N, H, W, C], inside the ball.
-    correct: bool[redraws, N], whether each draw of the defense classifies each image correctly.
-  """
+
+class Outcome(NamedTuple):
+  """What one attack did to one defense."""
 
   images: np.ndarray
+  """float32[N, H, W, C], inside the ball."""
   correct: np.ndarray
+  """bool[redraws, N], whether each draw of the defense classifies each image correctly."""
 
   @property
   def accuracy(self) -> float:
@@ -191,11 +193,11 @@ class Runner:
     self.batch_size = math.ceil(min(batch_size, len(images)) / mesh.size) * mesh.size
     shape = (self.batch_size // mesh.size, *images.shape[1:])
     self._apply_fn, variables = evaluate.open_up(logits_fn, shape)
-    self._surrogate_fn, surrogate = (
-      (self._apply_fn, None) if surrogate_fn is None else evaluate.open_up(surrogate_fn, shape)
-    )
-    replicated = mesh_lib.replicated(mesh)
-    self._arguments = jax.device_put((variables, surrogate, pool), replicated)
+    self._surrogate_fn, surrogate = self._apply_fn, None
+    if surrogate_fn is not None:
+      self._surrogate_fn, surrogate = evaluate.open_up(surrogate_fn, shape)
+    arguments = variables, surrogate, pool
+    self._arguments = jax.device_put(arguments, mesh_lib.replicated(mesh))
     self._root = keys.root_key(seed)
     self._shared: dict[str, np.ndarray] = {}
     self._compiled: dict[str, Callable[..., jax.Array]] = {}
@@ -245,12 +247,11 @@ class Runner:
     for attack in chosen:
       if not applies(attack, policy, norm=self.plan.norm):
         continue
-      make = functools.partial(self._crafted, policy, attack)
       rows = np.arange(len(self.labels))
       if self.plan.survivors_only:
         rows = np.flatnonzero(worst.correct.any(axis=0))
-        make = functools.partial(self._onto_survivors, worst.images, make)
-      outcome = self._outcome(policy, attack.word, functools.partial(make, rows=rows), rows)
+      make = functools.partial(self._onto, worst.images, policy, attack, rows)
+      outcome = self._outcome(policy, attack.word, make, rows)
       yield attack.word, outcome
       worst = pick_worst([worst, outcome])
 
@@ -261,12 +262,13 @@ class Runner:
       return chosen
     return Outcome(chosen.images, self._score(policy, chosen.images, first=self.plan.redraws))
 
-  def _onto_survivors(
-    self, worst: np.ndarray, make: Callable[..., np.ndarray], *, rows: np.ndarray
+  def _onto(
+    self, worst: np.ndarray, policy: Mapping[str, Any], attack: Attack, rows: np.ndarray
   ) -> np.ndarray:
+    """Returns the worst images so far, those in `rows` attacked instead."""
     images = worst.copy()
     if len(rows):
-      images[rows] = make(rows=rows)
+      images[rows] = self._crafted(policy, attack, rows=rows)
     return images
 
   def _outcome(
@@ -315,25 +317,23 @@ class Runner:
 
   def _crafted(self, policy: Mapping[str, Any], attack: Attack, *, rows: np.ndarray) -> np.ndarray:
     """Runs an attack on some rows; those that do not look at the defense run once for all."""
-    shared = attack.kind in SHARED
-    if shared and attack.word in self._shared:
+    if attack.word in self._shared:
       return self._shared[attack.word][rows]
-    if shared:
-      policy, rows_run = {"name": "none"}, np.arange(len(self.labels))
-    else:
-      rows_run = rows
+    is_shared = attack.kind in SHARED
+    seen = UNDEFENDED if is_shared else policy
+    own_rows = np.arange(len(self.labels)) if is_shared else rows
 
     def body(arguments: Any, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-      target = self._target(policy, arguments)
+      target = self._target(seen, arguments)
       return craft(key, target, attack, self.plan, images, labels)
 
     run = self._compile(body, keys.Stream.ATTACK)
-    found = self._over_batches(run, self.images, rows_run, zlib.crc32(attack.word.encode()) >> 1)
-    self._check(found, rows_run, attack.word)
-    if shared:
-      self._shared[attack.word] = found
-      return found[rows]
-    return found
+    found = self._over_batches(run, self.images, own_rows, zlib.crc32(attack.word.encode()) >> 1)
+    self._check(found, own_rows, attack.word)
+    if not is_shared:
+      return found
+    self._shared[attack.word] = found
+    return found[rows]
 
   def _score(self, policy: Mapping[str, Any], images: np.ndarray, *, first: int) -> np.ndarray:
     """Returns `bool[redraws, N]`: which draws of the defense classify which images correctly."""
@@ -342,19 +342,19 @@ class Runner:
     def body(arguments: Any, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
       predict = defended(self._target(policy, arguments))
       found = predict(key, images)
-      if policy["name"] == OWN:
-        # Whole rows of NaN, so that the host can say so: outputs that are no probabilities.
-        is_sound = (found >= 0).all(-1) & (jnp.abs(found.sum(-1) - 1) < PROBABILITY_TOLERANCE)
-        return jnp.where(is_sound, ~attacks_lib.fooled(found, labels), 2)
-      return ~attacks_lib.fooled(found, labels)
+      is_right = ~attacks_lib.fooled(found, labels)
+      if policy["name"] != OWN:
+        return is_right
+      # 2, so that the host can say so: outputs that are no probabilities.
+      is_sound = (found >= 0).all(-1) & (jnp.abs(found.sum(-1) - 1) < PROBABILITY_TOLERANCE)
+      return jnp.where(is_sound, is_right, 2)
 
     name = repr(dict(policy))
     if name not in self._compiled:
       self._compiled[name] = self._compile(body, keys.Stream.DEFEND)
     run, rows = self._compiled[name], np.arange(len(self.labels))
-    found = np.stack(
-      [self._over_batches(run, images, rows, first + draw) for draw in range(redraws)]
-    )
+    draws = range(first, first + redraws)
+    found = np.stack([self._over_batches(run, images, rows, draw) for draw in draws])
     if policy["name"] == OWN and (found == 2).any():
       raise ValueError(
         "audit: a defense of your own must return probabilities [N, K]: non-negative, each row "
@@ -416,10 +416,15 @@ def _all_outcomes(
   should_stop: Callable[[], bool] | None,
 ) -> Iterator[tuple[str, dict[str, Outcome], list[Flag]]]:
   """Yields every defense, what each attack and the worst of them did to it, and its flags."""
-  raised = {label: _flags(runner, label, policy) for label, policy in policies.items()}
-  attacks = {
-    label: _attacks(runner, policy, chosen, raised[label]) for label, policy in policies.items()
-  }
+  raised, attacks = {}, {}
+  for label, policy in policies.items():
+    raised[label] = [
+      dataclasses.replace(
+        flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
+      )
+      for flag in runner.flags(policy)
+    ]
+    attacks[label] = _attacks(runner, policy, chosen, raised[label])
   steps, done = sum(1 + len(words) for words in attacks.values()), 0
   asking, bar = interrupt.asking(should_stop), Progress(f"audit {name}", steps, unit="attacks")
   with asking as runner.should_stop, bar:
@@ -431,16 +436,6 @@ def _all_outcomes(
         bar.update(done, units=1, metrics={f"{label} {word} %": 100 * outcome.accuracy}, force=True)
       outcomes[WORST] = runner.worst_case(policy, outcomes)
       yield label, outcomes, raised[label]
-
-
-def _flags(runner: Runner, label: str, policy: Mapping[str, Any]) -> list[Flag]:
-  """Returns what is wrong with the gradient of a defense, under the name of the defense."""
-  return [
-    dataclasses.replace(
-      flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
-    )
-    for flag in runner.flags(policy)
-  ]
 
 
 def _attacks(
@@ -485,35 +480,22 @@ def interval_of(outcome: Outcome, *, confidence: float) -> tuple[float, float]:
   return 100 * min(ends.low, value), 100 * max(ends.high, value)
 
 
+def place_of(pictures: Examples, confidence: float) -> evaluate.Place:
+  """Returns what all metrics on these pictures share."""
+  return evaluate.Place(pictures.dataset, pictures.split, pictures.source, confidence)
+
+
 def metrics_of(
-  label: str, outcomes: Mapping[str, Outcome], pictures: Examples, *, confidence: float
+  label: str, outcomes: Mapping[str, Outcome], place: evaluate.Place
 ) -> Iterator[Metric]:
   """Yields every accuracy in %."""
-  lowest = claim_of(outcomes)
-  for word, outcome in [*outcomes.items(), (CLAIM, outcomes[lowest])]:
-    low, high = interval_of(outcome, confidence=confidence)
-    yield Metric(
-      name=f"{PREFIX}/{label}/{word}",
-      value=100 * outcome.accuracy,
-      low=low,
-      high=high,
-      confidence=confidence,
-      interval="wilson",
+  for word, outcome in [*outcomes.items(), (CLAIM, outcomes[claim_of(outcomes)])]:
+    yield evaluate.metric(
+      place,
+      f"{PREFIX}/{label}/{word}",
+      100 * outcome.accuracy,
       count=outcome.correct.shape[1],
-      unit="%",
+      ends=interval_of(outcome, confidence=place.confidence),
+      interval="wilson",
       better="higher",
-      dataset=pictures.dataset,
-      split=pictures.split,
-      source=pictures.source,
     )
-
-
-def redraws_of(outcome: Outcome) -> list[dict[str, float | int]]:
-  """Returns the accuracy in % of every single draw of the defense, as points of a curve."""
-  rates = outcome.correct.mean(axis=1, dtype=np.float64)
-  return [{"step": i, "accuracy": 100 * float(rate)} for i, rate in enumerate(rates)]
-
-
-def numbers_of(tree: Mapping[str, Any]) -> dict[str, float]:
-  """Keeps what a point of a curve can hold."""
-  return {k: +v for k, v in tree.items() if isinstance(v, int | float)}

@@ -57,9 +57,6 @@ def draw_probabilities(
     num_draws: D, versions per example, >= 1.
     max_rows: versions per call of the model; see `loops.map_rows`.
     has_gradient: whether the caller differentiates the result (an adaptive attack).
-
-  Raises:
-    ValueError: if `num_draws` is not positive.
   """
   if num_draws < 1:
     raise ValueError(f"defenses: num_draws must be >= 1, got {num_draws}.")
@@ -70,9 +67,8 @@ def draw_probabilities(
     draws = jax.vmap(jax.random.fold_in)(each[example], rows // num_examples)
     return jax.nn.softmax(logits_fn(view_fn(draws, example)))
 
-  outputs = loops.map_rows(
-    evaluate, num_draws * num_examples, max_rows=max_rows, has_gradient=has_gradient
-  )
+  options = {"max_rows": max_rows, "has_gradient": has_gradient}
+  outputs = loops.map_rows(evaluate, num_draws * num_examples, **options)
   return outputs.reshape(num_draws, num_examples, -1)
 
 
@@ -89,24 +85,15 @@ def average_over(
 ) -> Probabilities:
   """Averages the softmax output over random transformations of each image.
 
-  Args:
-    key: one key, or one per example.
-    logits_fn: the model.
-    images: in [0, 1].
-    transform_fn: `(keys[R], images[R]) -> images[R]`, an image's result depending on its key only.
-    num_draws: transformations per image.
-    max_rows: images per call of the model; see `loops.map_rows`.
-    has_gradient: whether the caller differentiates the result.
+  The result of `transform_fn` for an image depends on its key only; see `draw_probabilities` for
+  the other arguments.
   """
-  return draw_probabilities(
-    key,
-    logits_fn,
-    lambda keys, example: transform_fn(keys, images[example]),
-    num_examples=images.shape[0],
-    num_draws=num_draws,
-    max_rows=max_rows,
-    has_gradient=has_gradient,
-  ).mean(axis=0)
+
+  def view(keys: Array, example: Array) -> Array:
+    return transform_fn(keys, images[example])
+
+  options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
+  return draw_probabilities(key, logits_fn, view, num_examples=len(images), **options).mean(axis=0)
 
 
 @checks.inputs()
@@ -191,14 +178,7 @@ def _truncate_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def add_noise(key: AnyKey, images: Images, *, noise_std: float) -> Images:
-  """Adds Gaussian noise, not clipped.
-
-  Args:
-    key: one key, or one per example.
-    images: in [0, 1].
-    noise_std: standard deviation in units of [0, 1] (half of the papers' number, whose pixels span
-      [-1, 1]).
-  """
+  """Adds Gaussian noise, not clipped, of half the papers' deviation: their pixels span [-1, 1]."""
   keys = keys_lib.per_example(key, images.shape[0])
   noise = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:]))(keys)
   return images + noise_std * noise
@@ -245,12 +225,7 @@ def crop_and_pad(key: AnyKey, images: Images, *, min_size: int, max_size: int) -
   """Crops a random square and pads it with black at a random place.
 
   Paper: Xie et al. 2018, arXiv:1711.01991, adapted to small images by Pang et al. 2020, Table 4.
-
-  Args:
-    key: one key, or one per example.
-    images: in [0, 1].
-    min_size: smallest side of the square, in pixels.
-    max_size: largest side, included.
+  The side of the square is drawn from [min_size, max_size], in pixels.
   """
   _check_sizes(images, min_size, max_size)
   keys = keys_lib.per_example(key, images.shape[0])
@@ -277,12 +252,7 @@ def crop_and_resize(key: AnyKey, images: Images, *, min_size: int, max_size: int
   """Crops a random square and enlarges it to the full size (bilinear, rounded to 8 bits).
 
   Paper: Guo et al. 2018, arXiv:1711.00117, adapted to small images by Pang et al. 2020, Table 4.
-
-  Args:
-    key: one key, or one per example.
-    images: in [0, 1].
-    min_size: smallest side of the square, in pixels.
-    max_size: largest side, included.
+  The side of the square is drawn from [min_size, max_size], in pixels.
   """
   _check_sizes(images, min_size, max_size)
   keys = keys_lib.per_example(key, images.shape[0])

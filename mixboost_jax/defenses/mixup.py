@@ -7,6 +7,8 @@ Symbols: F -> softmax of logits_fn, F_MI -> the result, lambda -> mix_weight, N 
 y-hat -> predicted.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -94,15 +96,8 @@ def mixup_draws(
     weights = sample_weights(key_weight, mix_weight)
     return mix(images[example], pools.take(pool, rows), weights)
 
-  outputs = averaging.draw_probabilities(
-    key,
-    logits_fn,
-    view,
-    num_examples=images.shape[0],
-    num_draws=num_draws,
-    max_rows=max_rows,
-    has_gradient=has_gradient,
-  )
+  options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
+  outputs = averaging.draw_probabilities(key, logits_fn, view, num_examples=len(images), **options)
   if mode != "any" and outputs.shape[-1] != pool.num_classes:
     raise ValueError(
       f"defenses.mixup_inference: the pool has {pool.num_classes} classes, the model "
@@ -156,32 +151,18 @@ def mixup_inference(
     ids: identities of the images if they may be in the pool.
     max_rows: mixes per call of the model; see `loops.map_rows`.
     has_gradient: whether the caller differentiates the result (an adaptive attack).
-
-  Returns:
-    Probabilities `[N, K]`.
-
-  Raises:
-    ValueError: if an argument is out of range or the pool does not fit the model.
   """
   if fallback not in FALLBACKS:
     raise ValueError(f"defenses: fallback must be one of {', '.join(FALLBACKS)}, got {fallback!r}.")
   clean = jax.nn.softmax(logits_fn(images))
   predicted = jnp.argmax(clean, axis=-1) if predicted is None else predicted
 
+  options: dict[str, Any] = {"predicted": predicted, "ids": ids}
+  options |= {"max_rows": max_rows, "has_gradient": has_gradient}
+
   def average(key: AnyKey, mode: str, weight: MixWeight, num: int) -> Probabilities:
-    return mixup_draws(
-      key,
-      logits_fn,
-      images,
-      pool,
-      mode=mode,
-      mix_weight=weight,
-      num_draws=num,
-      predicted=predicted,
-      ids=ids,
-      max_rows=max_rows,
-      has_gradient=has_gradient,
-    ).mean(axis=0)
+    own = {"mode": mode, "mix_weight": weight, "num_draws": num, **options}
+    return mixup_draws(key, logits_fn, images, pool, **own).mean(axis=0)
 
   if mode != "combined":
     return average(key, mode, mix_weight, num_draws)

@@ -23,25 +23,22 @@ all: every class is as likely, however many images of it the pool has."""
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-  """Images in the order of their labels; build it with `build_pool`.
-
-  Attributes:
-    images: `[P, H, W, C]`, float32 in [0, 1], or uint8 if compact.
-    starts: first row of each class.
-    counts: rows of each class, >= 1.
-    ids: identities in the order of the images, None if unknown.
-    id_order: rows in the order of their identities, None if unknown.
-  """
+  """Images in the order of their labels; build it with `build_pool`."""
 
   images: Float[Array, "P H W C"] | UInt8[Array, "P H W C"]
+  """In [0, 1], or uint8 if compact."""
   starts: Int[Array, " K"]
+  """First row of each class."""
   counts: Int[Array, " K"]
+  """Rows of each class, >= 1."""
   ids: Int[Array, " P"] | None
+  """In the order of the images, None if unknown."""
   id_order: Int[Array, " P"] | None
+  """Rows in the order of their ids."""
 
   @property
   def num_classes(self) -> int:
-    """Number of classes."""
+    """K."""
     return self.starts.shape[0]
 
 
@@ -74,9 +71,6 @@ def build_pool(
       then never mixed with itself. Leave out where the two sets are disjoint.
     compact: whether to store 8 bits per value (exact for images that come from 8-bit files, a
       quarter of the memory).
-
-  Raises:
-    ValueError: if shapes, labels or ids do not fit, or a class has no image left to draw.
   """
   labels = np.asarray(labels)
   if num_classes < 2 or (len(labels) and not (labels.min() >= 0 and labels.max() < num_classes)):
@@ -88,10 +82,10 @@ def build_pool(
   needed = 1 if ids is None else 2  # one may be the image itself
   poor = np.flatnonzero(counts < needed)
   if len(poor):
+    other = ", or leave out `ids` if the defended images are not in the pool" * (needed - 1)
     raise ValueError(
       f"defenses.build_pool: every class needs at least {needed} image(s), but class(es) "
-      f"{poor[:10].tolist()} have {counts[poor[:10]].tolist()}; add images of these classes"
-      + (", or leave out `ids` if the defended images are not in the pool." if needed == 2 else ".")
+      f"{poor[:10].tolist()} have {counts[poor[:10]].tolist()}; add images of these classes{other}."
     )
   order = np.argsort(labels, kind="stable")
   stored = jnp.asarray(images)[order]
@@ -119,11 +113,7 @@ def take(pool: Pool, rows: Int[Array, "*n"]) -> Float[Array, "*n H W C"]:
 
 
 def own_rows(pool: Pool, ids: ExampleIds) -> tuple[Int[Array, " N"], Bool[Array, " N"]]:
-  """Returns the row that holds each identity, and whether there is one.
-
-  Raises:
-    ValueError: if the pool was built without ids.
-  """
+  """Returns the row that holds each identity, and whether there is one."""
   if pool.ids is None or pool.id_order is None:
     raise ValueError(
       "defenses: the pool has no ids, so an image cannot be kept from being its own partner; "
@@ -144,12 +134,7 @@ def partner_rows(
 ) -> Int[Array, " N"]:
   """Draws one pool row per key: first the label, then an image of that label, both uniformly.
 
-  Args:
-    keys: one per draw.
-    pool: the pool.
-    predicted: the label that `mode` refers to.
-    mode: one of `MODES`.
-    own: rows to leave out and whether to, as `own_rows` returns them.
+  `own` are rows to leave out and whether to, as `own_rows` returns them.
   """
   num_classes = pool.num_classes
   key_label, key_image = keys_lib.split_each(keys, 2)
@@ -201,16 +186,7 @@ def draw_partners(
   num_draws: int,
   ids: ExampleIds | None = None,
 ) -> Float[Array, "D N H W C"]:
-  """Draws `num_draws` partners for each image.
-
-  Args:
-    key: one key, or one per image.
-    pool: the pool.
-    predicted: label of each image that `mode` refers to.
-    mode: one of `MODES`.
-    num_draws: partners per image.
-    ids: identities of the images, if they may be in the pool.
-  """
+  """Draws `num_draws` partners for each image; other arguments as of `partner_sampler`."""
   sample = partner_sampler(pool, predicted, mode=mode, ids=ids)
   each = keys_lib.per_example(key, predicted.shape[0])
   draws = jnp.arange(num_draws)

@@ -15,51 +15,46 @@ from mixboost_jax.defenses import averaging, mixup
 from mixboost_jax.defenses import pool as pools
 
 DRAWS = {"num_draws": 30}
-_COMBINED = {
-  "name": "mixup_inference",
-  "mode": "combined",
-  "mix_weight_pl": 0.5,
-  "mix_weight": 0.4,
-  "threshold": 0.2,
-  **DRAWS,
-}
 
+
+def _mixing(mode: str, **options: float) -> dict[str, Any]:
+  return {"name": "mixup_inference", "mode": mode, **options, **DRAWS}
+
+
+def _local(
+  noise: float, degrees: float, pad: tuple[int, int], resize: tuple[int, int]
+) -> dict[str, dict[str, Any]]:
+  """The rows of Table 4 that average over transformations; noise as printed."""
+  (low, high), (small, large) = pad, resize
+  return {
+    "gaussian-noise": {"name": "gaussian_noise", "noise_std": noise / 2, **DRAWS},
+    "rotation": {"name": "rotation", "max_degrees": degrees, **DRAWS},
+    "crop-pad": {"name": "crop_pad", "min_size": low, "max_size": high, **DRAWS},
+    "crop-resize": {"name": "crop_resize", "min_size": small, "max_size": large, **DRAWS},
+  }
+
+
+_COMBINED = {"mi-combined": _mixing("combined", mix_weight_pl=0.5, mix_weight=0.4, threshold=0.2)}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-  "cifar10/erm": {
-    "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, **DRAWS},
-  },
+  "cifar10/erm": {"mi-ol": _mixing("ol", mix_weight=0.6)},
   "cifar10/mixup": {
-    "gaussian-noise": {"name": "gaussian_noise", "noise_std": 0.04 / 2, **DRAWS},
-    "rotation": {"name": "rotation", "max_degrees": 40.0, **DRAWS},
-    "crop-pad": {"name": "crop_pad", "min_size": 16, "max_size": 24, **DRAWS},
-    "crop-resize": {"name": "crop_resize", "min_size": 22, "max_size": 30, **DRAWS},
-    "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.5, **DRAWS},
-    "mi-combined": _COMBINED,
+    **_local(0.04, 40.0, (16, 24), (22, 30)),
+    "mi-ol": _mixing("ol", mix_weight=0.5),
+    **_COMBINED,
   },
-  "cifar10/at": {
-    "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.8, **DRAWS},
-  },
+  "cifar10/at": {"mi-ol": _mixing("ol", mix_weight=0.8)},
   "cifar10/iat": {
-    "gaussian-noise": {"name": "gaussian_noise", "noise_std": 0.075 / 2, **DRAWS},
-    "rotation": {"name": "rotation", "max_degrees": 30.0, **DRAWS},
-    "crop-pad": {"name": "crop_pad", "min_size": 20, "max_size": 28, **DRAWS},
-    "crop-resize": {"name": "crop_resize", "min_size": 20, "max_size": 28, **DRAWS},
-    "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, **DRAWS},
+    **_local(0.075, 30.0, (20, 28), (20, 28)),
+    "mi-ol": _mixing("ol", mix_weight=0.6),
   },
   "cifar100/mixup": {
-    "gaussian-noise": {"name": "gaussian_noise", "noise_std": 0.025 / 2, **DRAWS},
-    "rotation": {"name": "rotation", "max_degrees": 20.0, **DRAWS},
-    "crop-pad": {"name": "crop_pad", "min_size": 18, "max_size": 26, **DRAWS},
-    "crop-resize": {"name": "crop_resize", "min_size": 24, "max_size": 32, **DRAWS},
-    "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.5, **DRAWS},
-    "mi-combined": _COMBINED,
+    **_local(0.025, 20.0, (18, 26), (24, 32)),
+    "mi-ol": _mixing("ol", mix_weight=0.5),
+    **_COMBINED,
   },
   "cifar100/iat": {
-    "gaussian-noise": {"name": "gaussian_noise", "noise_std": 0.06 / 2, **DRAWS},
-    "rotation": {"name": "rotation", "max_degrees": 20.0, **DRAWS},
-    "crop-pad": {"name": "crop_pad", "min_size": 22, "max_size": 30, **DRAWS},
-    "crop-resize": {"name": "crop_resize", "min_size": 24, "max_size": 32, **DRAWS},
-    "mi-ol": {"name": "mixup_inference", "mode": "ol", "mix_weight": 0.6, **DRAWS},
+    **_local(0.06, 20.0, (22, 30), (24, 32)),
+    "mi-ol": _mixing("ol", mix_weight=0.6),
   },
 }
 
@@ -78,13 +73,7 @@ def build(
 ) -> Callable[[AnyKey, Images], Probabilities]:
   """Returns `(key, images) -> probabilities`, ready to be evaluated or attacked.
 
-  Args:
-    policy: `name`, one of `DEFENSES`, and its keywords; an entry of `PRESETS` for example.
-    logits_fn: the model.
-    pool: the pool, for "mixup_inference".
-
-  Raises:
-    ValueError: if the name or a keyword is unknown, or the pool is missing.
+  The policy has a `name`, one of `DEFENSES`, and its keywords: an entry of `PRESETS` for example.
   """
   options = dict(policy)
   name = options.pop("name", None)

@@ -27,28 +27,16 @@ from mixboost_jax.defenses import pool as pools
 
 
 class Change(NamedTuple):
-  """How the defense moves two probabilities of each example.
-
-  Attributes:
-    true_class: DF_y = F_MI,y - F_y.
-    predicted_class: DF_yhat = F_MI,yhat - F_yhat.
-  """
+  """How the defense moves two probabilities of each example: F_MI - F."""
 
   true_class: PerExample
+  """DF_y."""
   predicted_class: PerExample
+  """DF_yhat."""
 
 
 class Sweep(NamedTuple):
-  """Means over examples for each mix weight, with standard errors.
-
-  Attributes:
-    mix_weights: `[W]`.
-    true_class: mean of DF_y, `[W]`.
-    true_class_stderr: its standard error.
-    predicted_class: mean of DF_yhat, `[W]`.
-    predicted_class_stderr: its standard error.
-    improving: share of examples that meet the robustness improving condition, `[W]`.
-  """
+  """Means over examples of DF_y and DF_yhat for each mix weight, with standard errors: `[W]`."""
 
   mix_weights: np.ndarray
   true_class: np.ndarray
@@ -56,6 +44,7 @@ class Sweep(NamedTuple):
   predicted_class: np.ndarray
   predicted_class_stderr: np.ndarray
   improving: np.ndarray
+  """Share of examples that meet the robustness improving condition."""
 
 
 @checks.inputs()
@@ -86,18 +75,8 @@ def ideal_prediction(
 ) -> tuple[float, float]:
   """Returns `(F_MI,y, F_MI,yhat)` of a model that is linear between clean images.
 
-  Paper: Table 1, with the expectation over y_s taken: 1[y = y_s] has mean 1/(L-1) for MI-OL.
-
-  Args:
-    mode: "pl" or "ol".
-    mix_weight: lambda.
-    num_classes: L.
-    adversarial: z.
-    gain_true: G_y(lambda delta; x~0), 0 if clean.
-    gain_predicted: G_yhat(lambda delta; x~0), 0 if clean.
-
-  Raises:
-    ValueError: if the mode has no closed form.
+  Paper: Table 1, with the expectation over y_s taken: 1[y = y_s] has mean 1/(L-1) for MI-OL. The
+  gains are G_y and G_yhat(lambda delta; x~0), `adversarial` is z.
   """
   if mode not in ("pl", "ol"):
     raise ValueError(f"defenses.ideal_prediction: mode must be 'pl' or 'ol', got {mode!r}.")
@@ -115,9 +94,6 @@ def improvement_bounds(*, mode: str, mix_weight: float, num_classes: int) -> tup
   """Returns `(upper, lower)`: the condition holds if G_y's shrinkage < upper, G_yhat's > lower.
 
   Paper: eqs. 12 and 15; shrinkage is `E[G_k(delta) - G_k(lambda delta)]`.
-
-  Raises:
-    ValueError: if the mode has no closed form.
   """
   if mode == "pl":
     return mix_weight - 1, 1 - mix_weight
@@ -151,35 +127,17 @@ def sweep(
   """Measures DF_y and DF_yhat against the mix weight.
 
   Paper: Fig. 2 (100 test images, clean and under untargeted PGD-10). All weights share the draws.
-
-  Args:
-    key: one key, or one per example.
-    logits_fn: the model.
-    images: clean or adversarial, in [0, 1].
-    labels: true labels.
-    pool: the pool.
-    mode: "pl", "ol" or "any".
-    mix_weights: in [0, 1].
-    num_draws: mixes per image and weight.
-    max_rows: mixes per call of the model.
+  Arguments as of `mixup_inference`, with the true labels.
   """
   plain = jax.nn.softmax(logits_fn(images))
   predicted = jnp.argmax(plain, axis=-1)
 
+  options = {"mode": mode, "num_draws": num_draws, "predicted": predicted, "max_rows": max_rows}
+
   @jax.jit
   def measure(weight: Array) -> tuple[Change, Array]:
-    defended = mixup.mixup_draws(
-      key,
-      logits_fn,
-      images,
-      pool,
-      mode=mode,
-      mix_weight=weight,
-      num_draws=num_draws,
-      predicted=predicted,
-      max_rows=max_rows,
-    ).mean(axis=0)
-    moved = change(plain, defended, labels)
+    draws = mixup.mixup_draws(key, logits_fn, images, pool, mix_weight=weight, **options)
+    moved = change(plain, draws.mean(axis=0), labels)
     return moved, improves_robustness(moved)
 
   rows = []

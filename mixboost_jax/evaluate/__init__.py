@@ -3,6 +3,7 @@
 
 from mixboost_jax.evaluate._budget import problem as budget_problem
 from mixboost_jax.evaluate._examples import Examples, Unit, from_dataset
+from mixboost_jax.evaluate._kind import Place, metric
 from mixboost_jax.evaluate._runner import evaluate, make_monitor, run
 from mixboost_jax.evaluate._sanity import MASKED_GRADIENTS, sanity_flags
 from mixboost_jax.evaluate._session import open_up
@@ -14,6 +15,7 @@ __all__ = [
   "MASKED_GRADIENTS",
   "SUITES",
   "Examples",
+  "Place",
   "Stopped",
   "Store",
   "Unit",
@@ -24,6 +26,7 @@ __all__ = [
   "expand",
   "from_dataset",
   "make_monitor",
+  "metric",
   "network_digest",
   "open_up",
   "run",

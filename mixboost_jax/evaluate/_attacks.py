@@ -12,12 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from mixboost_jax import attacks, keys
 from mixboost_jax.evaluate._examples import Unit, padded_batches
-from mixboost_jax.evaluate._kind import Curves, Family, Kind
-from mixboost_jax.evaluate._numbers import error
+from mixboost_jax.evaluate._kind import Curves, Family, Kind, error
 from mixboost_jax.evaluate._session import (
   HOLDS_PARAMETERS,
   ApplyFn,
@@ -27,7 +25,7 @@ from mixboost_jax.evaluate._session import (
   tag_of,
 )
 from mixboost_jax.evaluate._store import Columns
-from mixboost_jax.runtime.mesh import AXES
+from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.results import Metric
 
 Options = Mapping[str, Any]
@@ -95,9 +93,8 @@ def autoattack(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   part = session.part(start, stop)
   batches = list(padded_batches(part, scorer.batch_for(len(part))))
   clean = np.concatenate([batch.images[batch.real] for batch in batches])
-  each = keys.example_keys(
-    keys.root_key(0), keys.Stream.ATTACK, jnp.asarray(part.ids), epoch=tag_of(unit)
-  )
+  ids = jnp.asarray(part.ids)
+  each = keys.example_keys(keys.root_key(0), keys.Stream.ATTACK, ids, epoch=tag_of(unit))
   name = (unit, HOLDS_PARAMETERS)
   run = session.program(name, lambda: _autoattack_program(session, options))
   result = run(each, clean, part.labels, epsilon=options["epsilon"])
@@ -115,7 +112,7 @@ def _autoattack_program(session: Session, options: Options) -> attacks.AutoAttac
 
 def _spread(scorer: Scorer, variables: Any) -> Callable[[jax.Array], jax.Array]:
   """Returns the network as a `logits_fn` that asks for its batch to be split over the devices."""
-  sharding = jax.sharding.NamedSharding(scorer.mesh, PartitionSpec(AXES))
+  sharding = mesh_lib.batch_sharding(scorer.mesh)
 
   def logits_fn(images: jax.Array) -> jax.Array:
     if len(images) % scorer.mesh.size == 0:

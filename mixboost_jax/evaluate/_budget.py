@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many examples a time budget pays for, from the measured speed of every kind of unit."""
 
+import collections
 import math
 import re
 import time
@@ -27,20 +28,14 @@ RESERVE = 0.1
 
 
 class Speed(NamedTuple):
-  """What one group of units costs."""
+  """Seconds before the first step of every unit of a group, and those of one step."""
 
   compilation: float
-  """Seconds before the first step of every unit."""
   step: float
-  """Seconds of one step."""
 
 
 def seconds(budget: str) -> float:
-  """Reads `90s`, `10min`, `1.5h`, or a number of seconds.
-
-  Raises:
-    ValueError: if it is none of these or not positive.
-  """
+  """Reads `90s`, `10min`, `1.5h`, or a number of seconds; raises a ValueError otherwise."""
   match = _DURATION.fullmatch(budget)
   if not match or match[2] not in _UNITS or float(match[1]) <= 0:
     raise ValueError(f"budget: expected a duration such as '90s', '10min' or '2h', got {budget!r}.")
@@ -93,15 +88,9 @@ def plan(
 ) -> dict[Group, int]:
   """Returns the number of examples of each group.
 
-  Compilation is paid first. What is left is shared equally between groups; a group that needs less
-  than its share leaves the rest to the others. Every group gets at least one step.
-
-  Args:
-    budget: seconds.
-    speeds: from `probe`.
-    num_units: units in each group.
-    most: examples in each group if time did not matter.
-    steps: examples per step in each group.
+  Compilation is paid first. What is left of `budget` seconds is shared equally between groups; a
+  group that needs less than its share leaves the rest to the others. Every group gets at least one
+  step. `most` are the examples of a group if time did not matter, `steps` those of one step.
   """
   left = budget - sum(speeds[g].compilation * num_units[g] for g in speeds)
   per_step = {g: max(speeds[g].step * num_units[g], 1e-9) for g in speeds}
@@ -129,18 +118,8 @@ def sizes(
 ) -> tuple[dict[Unit, int], list[Flag]]:
   """Returns the number of examples of every unit, and a note for each kind that gets a subset.
 
-  Args:
-    session: network and examples.
-    units: of the suite.
-    suite: its name or its words.
-    max_examples: 0: the defaults of the suite; -1: all; else most examples of every unit.
-    budget: a duration, or nothing.
-    store: keeps the plan of a budget.
-    network: hash of the network.
-    spent: seconds of the budget that are gone, asked after the probe.
-
-  Raises:
-    ValueError: if `max_examples` or `budget` is wrong.
+  Arguments as of `evaluate`; the store keeps the plan of a budget, of which `spent` says, asked
+  after the probe, how many seconds are gone.
   """
   if max_examples < ALL:
     raise ValueError(f"evaluate: max_examples must be >= -1, got {max_examples}.")
@@ -153,23 +132,17 @@ def sizes(
   if budget:
     chosen = _planned(session, units, available, budget, store, network, spent)
   else:
-    chosen = {
-      group: min(most, _cap(group, suite, max_examples, most)) for group, most in available.items()
-    }
+    chosen = {}
+    for group, most in available.items():
+      kind = KINDS[group[0]]
+      usual = kind.quick_examples if suite == "quick" else kind.default_examples
+      wanted = max_examples or usual or ALL
+      chosen[group] = most if wanted == ALL else min(most, wanted)
   num_clean = next((chosen[g] for g in chosen if g[1] == CLEAN), len(session.examples))
   counted = {
     unit: KINDS[unit.kind].count(session, unit, chosen[group_of(unit)], num_clean) for unit in units
   }
   return counted, _notes(chosen, available, units)
-
-
-def _cap(group: Group, suite: str, max_examples: int, most: int) -> int:
-  if max_examples == ALL:
-    return most
-  if max_examples > 0:
-    return max_examples
-  kind = KINDS[group[0]]
-  return (kind.quick_examples if suite == "quick" else kind.default_examples) or most
 
 
 def _planned(
@@ -186,11 +159,11 @@ def _planned(
   words = [unit.label for unit in units]
   question = digest([network, wanted, words, len(session.examples), session.scorer.batch_size])
   names = {group: "/".join(group) for group in available}
-  before = store.read_plan(question)
-  if before is not None and set(before) == set(names.values()):
+  before = store.read_plan(question) or {}
+  if set(before) == set(names.values()):
     return {group: before[name] for group, name in names.items()}
   speeds = probe(session, units, available)
-  num_units = {group: sum(group_of(unit) == group for unit in units) for group in available}
+  num_units = collections.Counter(map(group_of, units))
   steps = {group: step_of(session, group, most) for group, most in available.items()}
   gone = spent()
   sizes = plan(wanted * (1 - RESERVE) - gone, speeds, num_units, available, steps)
@@ -212,14 +185,13 @@ def _notes(
   chosen: dict[Group, int], available: dict[Group, int], units: Sequence[Unit]
 ) -> list[Flag]:
   """Says once per kind how many examples of how many are used; prints it, too."""
-  notes = []
+  notes, num_units = [], collections.Counter(map(group_of, units))
   for group, size in chosen.items():
     if size == available[group]:
       continue
-    family = group[1]
-    count = sum(group_of(unit) == group for unit in units)
+    (kind, family), count = group, num_units[group]
     of = f" in each of {count} units" if count > 1 else ""
-    message = f"{family}: {KINDS[group[0]].counted}{size:,} of {available[group]:,} examples{of}"
+    message = f"{family}: {KINDS[kind].counted}{size:,} of {available[group]:,} examples{of}"
     log.info(message)
     notes.append(
       Flag("subset", "note", f"{message}.", "Set evaluate.max_examples=-1 to use all of them.")

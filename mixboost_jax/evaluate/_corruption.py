@@ -12,23 +12,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from mixboost_jax import corruptions, keys, metrics
 from mixboost_jax.evaluate._examples import Unit
-from mixboost_jax.evaluate._kind import Curves, Family, Kind
-from mixboost_jax.evaluate._numbers import (
-  BIN_SIZE,
+from mixboost_jax.evaluate._kind import (
   NUM_BINNED_RESAMPLES,
   SEVERITIES,
+  Curves,
+  Family,
+  Kind,
   Place,
-  level_suffix,
-  metric,
+  bootstrapped,
 )
 from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._session import Change, Session, columns_of, tag_of
 from mixboost_jax.evaluate._store import Columns
-from mixboost_jax.runtime.mesh import AXES
+from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.results import Metric
 
 ALEXNET_CLEAN_ERROR = 43.45
@@ -50,27 +49,23 @@ def corruption(session: Session, unit: Unit, start: int, stop: int) -> Columns:
 
 def prepare(session: Session, unit: Unit, rows: int) -> None:
   """Compiles what `unit` needs for batches of so many rows, in whatever thread it is called."""
-  if unit.source or (unit, rows) in session.programs:
-    return
-  sharding = jax.sharding.NamedSharding(session.scorer.mesh, PartitionSpec(AXES))
-  ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
-  images = jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32, sharding=sharding)
-  program = _corruption_program(session, unit)
-  session.keep((unit, rows), program.lower(ids, images).compile())
+  if not unit.source:
+    _corrupt(session, unit, rows)
 
 
 def _corrupt(session: Session, unit: Unit, rows: int) -> Change:
-  ahead = session.programs.get((unit, rows))
-  program = ahead or session.program(unit, lambda: _corruption_program(session, unit))
-  return lambda ids, images, labels: program(ids, images)
-
-
-def _corruption_program(session: Session, unit: Unit) -> Any:
   def change(ids: jax.Array, images: jax.Array) -> jax.Array:
     each = keys.example_keys(keys.root_key(0), keys.Stream.CORRUPT, ids, epoch=tag_of(unit))
     return corruptions.corrupt(each, images, name=unit.member, severity=unit.severity)
 
-  return session.over_devices(change)
+  def build() -> Any:
+    sharding = mesh_lib.batch_sharding(session.scorer.mesh)
+    ids = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
+    images = jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32, sharding=sharding)
+    return session.over_devices(change).lower(ids, images).compile()
+
+  program = session.drawing((unit, rows), build)
+  return lambda ids, images, labels: program(ids, images)
 
 
 def corruption_family(
@@ -80,11 +75,8 @@ def corruption_family(
 
   Means over corruptions (of errors, of calibration errors) are given only if every corruption of
   the list was measured, over the severities that all of them have. Names, also those of single
-  corruptions, end in the severities if these are not all five: `error:fog_severity_3`.
-
-  Args:
-    family: the list, and what was measured of it.
-    reference: errors of AlexNet in %, if they are to be divided by.
+  corruptions, end in the severities if these are not all five: `error:fog_severity_3`. With a
+  reference (errors of AlexNet in %) there are errors divided by it as well.
   """
   place, columns, members = family.place, family.columns, family.members
   wrong: dict[str, dict[int, np.ndarray]] = {}
@@ -95,14 +87,14 @@ def corruption_family(
   draws = metrics.resample(count)
   found: list[Metric] = []
   if set(wrong) == set(members) and severities:
-    stacked = np.stack([_mean_over(wrong[name], severities) for name in members], axis=1)
-    found += _mean_errors(family, stacked, severities, draws, reference)
+    errors = np.stack([_mean_over(wrong[name], severities) for name in members], axis=1)
+    found += _mean_errors(family, errors, severities, draws, reference)
     shared = {unit: values for unit, values in columns.items() if unit.severity in severities}
     found += calibration_family(place, shared, count, severities)
   for name, levels in wrong.items():
     values, own = _mean_over(levels, tuple(levels)), tuple(sorted(levels))
-    title = f"error:{name}{level_suffix(own)}"
-    found.append(metric(place, title, float(values.mean()), draws.means(values), count=count))
+    title = f"error:{name}{_level_suffix(own)}"
+    found.append(bootstrapped(place, title, float(values.mean()), draws.means(values), count=count))
   return found, {
     f"severity/{place.dataset}/{name}": _severity_curve(levels, place)
     for name, levels in wrong.items()
@@ -112,6 +104,11 @@ def corruption_family(
 def _mean_over(levels: Mapping[int, np.ndarray], severities: tuple[int, ...]) -> np.ndarray:
   """Returns the error of every example in %, mean over severities."""
   return 100 * np.mean([levels[s] for s in severities], axis=0)
+
+
+def _level_suffix(severities: tuple[int, ...]) -> str:
+  """Returns how names of metrics end: in the severities that were measured if not all five."""
+  return "" if severities == SEVERITIES else "_severity_" + "_".join(map(str, severities))
 
 
 def _mean_errors(
@@ -130,26 +127,23 @@ def _mean_errors(
   if family.clean is not None:
     wrong = 100.0 * (1.0 - family.clean["correct"][:count])
     clean = float(wrong.mean()), draws.means(wrong)
-  kinds: list[tuple[str, Mapping[str, float] | None]]
-  kinds = [("mce" if whole else f"mean_error{level_suffix(severities)}", None)]
+  bases: dict[str, Mapping[str, float] | None]
+  bases = {"mce" if whole else f"mean_error{_level_suffix(severities)}": None}
   if whole and reference is not None:
-    kinds.append(("mce_alexnet", reference))
-  found = []
-  for name, base in kinds:
-    rows = {name: [metrics.mean_corruption_error(each, reference=base) for each in both]}
+    bases["mce_alexnet"] = reference
+  rows = {}
+  for name, base in bases.items():
+    rows[name] = [metrics.mean_corruption_error(each, reference=base) for each in both]
     if clean is not None:
+      options = {"reference": base, "reference_clean_error": ALEXNET_CLEAN_ERROR}
       rows[f"relative_{name}"] = [
-        metrics.relative_corruption_error(
-          each,
-          clean_error=own,
-          reference=base,
-          reference_clean_error=ALEXNET_CLEAN_ERROR,
-        )
+        metrics.relative_corruption_error(each, clean_error=own, **options)
         for each, own in zip(both, clean, strict=True)
       ]
-    for title, (value, spread) in rows.items():
-      found.append(metric(family.place, title, float(value), np.asarray(spread), count=count))
-  return found
+  return [
+    bootstrapped(family.place, title, float(value), np.asarray(spread), count=count)
+    for title, (value, spread) in rows.items()
+  ]
 
 
 def _severity_curve(levels: Mapping[int, np.ndarray], place: Place) -> list[dict[str, Any]]:
@@ -173,26 +167,20 @@ def calibration_family(
   place: Place, columns: Mapping[Unit, Columns], count: int, severities: tuple[int, ...]
 ) -> list[Metric]:
   """Returns the mean RMS calibration error: per corruption (severities together) and per cell."""
-  level = level_suffix(severities)
   files: dict[str, list[Columns]] = {}
   for unit, values in columns.items():
     files.setdefault(unit.member, []).append(values)
-  per_file = list(files.values())
-  per_cell = [[values] for values in columns.values()]
+  cells = [[values] for values in columns.values()]
   draws = metrics.resample(count, num_resamples=NUM_BINNED_RESAMPLES)
   found = []
-  for name, groups, suffixes in (
-    ("rms_calibration_error", per_file, ("", "_exact")),
-    ("rms_calibration_error_cell", per_cell, ("",)),
-  ):
-    if len(groups[0]) * count < 2 * BIN_SIZE:
+  for groups, suffixes in ((list(files.values()), ("", "_exact")), (cells, ("_cell",))):
+    if len(groups[0]) * count < 2 * metrics.BIN_SIZE:
       continue  # fewer make no bins
     errors = np.mean([_rms_of(group, draws) for group in groups], axis=0)
     for suffix, (value, *spread) in zip(suffixes, errors.T, strict=False):
-      title = f"{name}{suffix}{level}"
-      found.append(
-        metric(place, title, float(value), np.array(spread), count=count, recentred=True)
-      )
+      title = f"rms_calibration_error{suffix}{_level_suffix(severities)}"
+      options = {"count": count, "recentred": True}
+      found.append(bootstrapped(place, title, float(value), np.array(spread), **options))
   return found
 
 
@@ -208,7 +196,7 @@ def _rms_of(group: Sequence[Columns], draws: metrics.Resamples) -> np.ndarray:
 
   def rms(times: np.ndarray) -> list[float]:
     confidences, hits = np.repeat(confidence, times), np.repeat(correct, times)
-    bins = metrics.fixed_size_bins(confidences, hits, bin_size=BIN_SIZE)
+    bins = metrics.fixed_size_bins(confidences, hits, bin_size=metrics.BIN_SIZE)
     return [100 * float(metrics.rms_gap(bins, skip_last_bin=skip)) for skip in (True, False)]
 
   return np.array([rms(np.ones_like(owner)), *(rms(row[owner]) for row in draws.counts)])

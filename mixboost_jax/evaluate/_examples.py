@@ -47,9 +47,8 @@ class Examples:
 def from_dataset(dataset: Any, *, split: str) -> Examples:
   """Accepts a `data.Dataset`, a `data.Split`, or a pair of arrays (images, labels).
 
-  Args:
-    dataset: pair: images uint8, or float in [0, 1], [N, H, W, C]; labels integers [N].
-    split: which part of a `Dataset`: "test", "validation" or "train"; of what part the others are.
+  Images of a pair are uint8, or float in [0, 1], [N, H, W, C]; labels integers [N]. `split` is the
+  part of a `Dataset` that is taken, and the name of anything else.
 
   Raises:
     ValueError: if the split does not exist or the arrays are not what they should be.

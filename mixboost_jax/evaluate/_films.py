@@ -11,8 +11,7 @@ import numpy as np
 
 from mixboost_jax import corruptions, keys, metrics
 from mixboost_jax.evaluate._examples import Unit, padded_batches
-from mixboost_jax.evaluate._kind import STEP, Curves, Family, Kind
-from mixboost_jax.evaluate._numbers import metric
+from mixboost_jax.evaluate._kind import STEP, Curves, Family, Kind, bootstrapped
 from mixboost_jax.evaluate._session import Scorer, Session, tag_of
 from mixboost_jax.evaluate._store import Columns
 from mixboost_jax.runtime.results import Metric
@@ -53,8 +52,11 @@ def _film_batches(
       padded = np.pad(part, [(0, missing)] + 4 * [(0, 0)])
       yield scorer.place(padded), np.arange(rows) < len(part)
     return
-  make = session.program(unit, lambda: _film_program(session, unit))
-  num_frames = jax.eval_shape(make, *_one_row(session)).shape[1]
+  make = session.drawing(unit, lambda: _film_program(session, unit))
+  one = (scorer.mesh.size,)  # row per device
+  ids = jax.ShapeDtypeStruct(one, jnp.int32)
+  images = jax.ShapeDtypeStruct((*one, *session.image_shape), jnp.float32)
+  num_frames = jax.eval_shape(make, ids, images).shape[1]
   rows = _num_films(scorer, num_frames, stop - start)
   for batch in padded_batches(session.part(start, stop), rows):
     yield make(*scorer.place((batch.ids, batch.images))), batch.real
@@ -62,14 +64,6 @@ def _film_batches(
 
 def _num_films(scorer: Scorer, num_frames: int, count: int) -> int:
   return scorer.rounded(min(count, max(scorer.batch_size // num_frames, 1)))
-
-
-def _one_row(session: Session) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-  rows = session.scorer.mesh.size
-  return (
-    jax.ShapeDtypeStruct((rows,), jnp.int32),
-    jax.ShapeDtypeStruct((rows, *session.image_shape), jnp.float32),
-  )
 
 
 def _film_program(session: Session, unit: Unit) -> Any:
@@ -98,18 +92,21 @@ def _judge(noise: bool) -> Callable[..., tuple[jax.Array, jax.Array]]:
 def sequence_family(family: Family, *, reference: Mapping[str, float] | None) -> list[Metric]:
   """Aggregates films: flip rates, and top-5 distances if there are five classes.
 
-  Args:
-    family: the list, and what was measured of it; means are given only if that is all of it.
-    reference: flip rates of AlexNet in %, if they are to be divided by.
+  Means over the list are given only if all of it was measured; with a reference (flip rates of
+  AlexNet in %), also divided by that.
   """
-  columns = family.columns
-  rates = {unit.member: 100.0 * _exact(values["flip_rate"]) for unit, values in columns.items()}
-  distances = {unit.member: _exact(values["top5_distance"]) for unit, values in columns.items()}
+  exact = {
+    unit.member: {name: one.astype(np.float64) for name, one in columns.items()}
+    for unit, columns in family.columns.items()
+  }
+  rates = {member: 100.0 * columns["flip_rate"] for member, columns in exact.items()}
+  distances = {member: columns["top5_distance"] for member, columns in exact.items()}
   count = len(next(iter(rates.values())))
   draws = metrics.resample(count)
 
   def mean(name: str, each: Any, unit: str = "%") -> Metric:
-    return metric(family.place, name, float(each.mean()), draws.means(each), count=count, unit=unit)
+    options = {"count": count, "unit": unit}
+    return bootstrapped(family.place, name, float(each.mean()), draws.means(each), **options)
 
   found: list[Metric] = []
   ranked = all(np.isfinite(values).all() for values in distances.values())
@@ -123,10 +120,6 @@ def sequence_family(family: Family, *, reference: Mapping[str, float] | None) ->
   if ranked:
     found += [mean(f"top5_distance:{name}", v, unit="") for name, v in distances.items()]
   return found
-
-
-def _exact(values: np.ndarray) -> np.ndarray:
-  return values.astype(np.float64)
 
 
 def _aggregate(family: Family) -> tuple[list[Metric], Curves]:

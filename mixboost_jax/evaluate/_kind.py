@@ -2,7 +2,8 @@
 """What a kind of evaluation is: one object that says all that runner, budget and store need.
 
 A new kind is one entry of `_suites.KINDS`; that it can be asked for, planned, measured piece by
-piece, resumed, aggregated and reported follows from what the entry says.
+piece, resumed, aggregated and reported follows from what the entry says. Its numbers are made by
+`metric`, `bootstrapped` and `error`.
 """
 
 import dataclasses
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixboost_jax import metrics
 from mixboost_jax.evaluate._examples import Unit
-from mixboost_jax.evaluate._numbers import Place
 from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._session import Session
 from mixboost_jax.evaluate._store import Columns
@@ -25,26 +26,31 @@ Words = Mapping[str, Sequence[str]]
 """Word -> members; () for a word of one unit."""
 STEP = 100
 """Passes of the network (examples, or frames of films) by which sizes are planned."""
+SEVERITIES = (1, 2, 3, 4, 5)
+NUM_BINNED_RESAMPLES = 200
+"""Of statistics that cost a sort's length each on every resample."""
+
+
+class Place(NamedTuple):
+  """What all metrics of one family share."""
+
+  dataset: str
+  split: str
+  source: str
+  confidence: float
 
 
 class Family(NamedTuple):
-  """What was measured for one word of a suite, and what may be compared with it.
-
-  Attributes:
-    word: of the suite.
-    columns: of every unit that was asked for, equally many examples each.
-    members: the whole list that the word stands for, whether measured or not.
-    place: names of the data and level of the intervals.
-    clean: columns of the split itself, if it was measured.
-    session: the network and its examples.
-    ece_bins: bins of the expected calibration error.
-  """
+  """What was measured for one word of a suite, and what may be compared with it."""
 
   word: str
   columns: Mapping[Unit, Columns]
+  """Of every unit that was asked for, equally many examples each."""
   members: Sequence[str]
+  """The whole list that the word stands for, whether measured or not."""
   place: Place
   clean: Columns | None
+  """Of the split itself, if it was measured."""
   session: Session
   ece_bins: int
 
@@ -92,3 +98,53 @@ class Kind:
   """Compiles ahead what batches of so many rows need, in whatever thread it is called."""
   suffix: Callable[[str], str] = "-{}".format
   """Word -> what is added to the name of the data set."""
+
+
+def metric(
+  place: Place,
+  name: str,
+  value: float,
+  *,
+  count: int,
+  ends: tuple[float, float] | None = None,
+  interval: str = "none",
+  unit: str = "%",
+  better: str = "lower",
+) -> Metric:
+  """Returns a metric with the interval between `ends` that was made as `interval` says, if any."""
+  low, high = ends or (None, None)
+  confidence = None if ends is None else place.confidence
+  where = place.dataset, place.split, place.source
+  return Metric(name, value, low, high, confidence, interval, count, unit, better, *where)
+
+
+def bootstrapped(
+  place: Place,
+  name: str,
+  value: float,
+  replicates: np.ndarray,
+  *,
+  count: int,
+  unit: str = "%",
+  better: str = "lower",
+  recentred: bool = False,
+) -> Metric:
+  """Returns a metric whose interval comes from bootstrap replicates; none for a single example."""
+  options = {"count": count, "unit": unit, "better": better}
+  if count < 2:
+    return metric(place, name, value, **options)
+  method = "recentred" if recentred else "percentile"
+  ends = metrics.interval_of(replicates, value, confidence=place.confidence, method=method)
+  if not recentred:
+    return metric(place, name, value, ends=ends, interval="bootstrap", **options)
+  ends = max(0.0, ends.low), max(0.0, ends.high)
+  return metric(place, name, value, ends=ends, interval="bootstrap, recentred", **options)
+
+
+def error(place: Place, correct: np.ndarray) -> Metric:
+  """Returns the error in % of examples that are right or wrong (1 or 0), with Wilson's interval."""
+  count = len(correct)
+  wrong = count - round(float(correct.sum(dtype=np.float64)))
+  low, high = metrics.wilson(wrong, count, confidence=place.confidence)
+  ends = 100 * low, 100 * high
+  return metric(place, "error", 100 * wrong / count, count=count, ends=ends, interval="wilson")

@@ -17,10 +17,16 @@ import numpy as np
 from mixboost_jax import augment, files, keys, metrics
 from mixboost_jax.array_types import Image, PRNGKey
 from mixboost_jax.data import arrays, dataset, folders, pictures, records
-from mixboost_jax.evaluate import _numbers
 from mixboost_jax.evaluate._examples import Examples, Unit
-from mixboost_jax.evaluate._kind import Curves, Family, Kind
-from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._kind import (
+  NUM_BINNED_RESAMPLES,
+  Curves,
+  Family,
+  Kind,
+  Place,
+  bootstrapped,
+  metric,
+)
 from mixboost_jax.evaluate._session import Session
 from mixboost_jax.evaluate._store import Columns
 from mixboost_jax.image import linear
@@ -31,11 +37,6 @@ KNOWN_PER_FOREIGN = 5
 """Known pictures for every foreign one, the ratio on which AUPR depends (arXiv:1812.04606)."""
 SCORES = {"confidence": "msp", "max_logit": "max_logit", "negative_energy": "energy"}
 """Column -> name of the score in metrics; higher means known."""
-STATISTICS = ("auroc", "aupr", "aupr_id", "fpr95", "fpr95_oe")
-"""`aupr` has the foreign pictures as positives (outlier exposure code), `aupr_id` the known ones;
-both depend on how many of each there are, see `known_per_foreign`. `fpr95` is the share of foreign
-pictures accepted while 95 % of the known ones are (MixBoost); `fpr95_oe` the share of known
-pictures flagged while 95 % of the foreign ones are found (outlier exposure code)."""
 
 
 def _gaussian(key: PRNGKey, image: Image) -> Image:
@@ -86,11 +87,7 @@ def draw_foreign(name: str, ids: jax.Array, images: jax.Array) -> jax.Array:
 def read_sets(
   places: Sequence[str], *, image_shape: tuple[int, int, int], limit: int
 ) -> dict[str, np.ndarray]:
-  """Reads several sets with `from_folder`, named after their folders or, prepared, as TFDS does.
-
-  Raises:
-    ValueError: as `from_folder`, or if two sets have one name.
-  """
+  """Reads several sets with `from_folder`, named after their folders or, prepared, as TFDS does."""
   found: dict[str, np.ndarray] = {}
   for place in places:
     path = pathlib.Path(place).expanduser().resolve()
@@ -108,19 +105,10 @@ def read_sets(
 
 
 def from_folder(place: str, *, image_shape: tuple[int, int, int], limit: int) -> np.ndarray:
-  """Reads foreign pictures, resized to the size of the known ones.
+  """Reads foreign pictures, resized to the size of the known ones: uint8[N, H, W, C].
 
-  Args:
-    place: a folder with picture files at any depth; a prepared TFDS folder, of which the test split
-      is read; or a `.npy` file uint8[N, H, W, C].
-    image_shape: height, width and channels of the known pictures.
-    limit: read at most so many, in an order that mixes folders.
-
-  Returns:
-    uint8[N, H, W, C].
-
-  Raises:
-    ValueError: if there is nothing to read, or the size does not fit.
+  The place is a folder with picture files at any depth, read in an order that mixes folders; a
+  prepared TFDS folder, of which the test split is read; or a `.npy` file of the right size.
   """
   path = pathlib.Path(place).expanduser()
   height, width, channels = image_shape
@@ -180,7 +168,7 @@ def ood(session: Session, unit: Unit, start: int, stop: int) -> Columns:
     return _ood_columns(session.scorer(session.variables, part))
   part = session.part(start, stop)
   draw = functools.partial(draw_foreign, unit.member)
-  program = session.program(unit, lambda: session.over_devices(draw))
+  program = session.drawing(unit, lambda: session.over_devices(draw))
   scores = session.scorer(session.variables, part, change=lambda ids, x, _: program(ids, x))
   return _ood_columns(scores)
 
@@ -189,16 +177,21 @@ def _ood_columns(scores: Any) -> Columns:
   return {name: np.asarray(getattr(scores, name)) for name in SCORES}
 
 
-def statistics(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
-  """Returns `STATISTICS` in % from two samples of scores."""
-  found = [
-    metrics.auroc(known, foreign),
-    metrics.aupr(known, foreign),
-    metrics.aupr(known, foreign, positive="id"),
-    metrics.fpr_at_tpr(known, foreign),
-    metrics.fpr_at_tpr(known, foreign, positive="ood"),
+def _statistics(known: np.ndarray, foreign: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `metrics.DETECTION` in % of two independent samples, and replicates [R, :]."""
+  draws, others = (
+    metrics.resample(len(one), num_resamples=NUM_BINNED_RESAMPLES).counts
+    for one in (known, foreign)
+  )
+  known, foreign = np.sort(known), np.sort(foreign)
+  samples = [
+    (np.repeat(known, a), np.repeat(foreign, b)) for a, b in zip(draws, others, strict=True)
   ]
-  return 100 * np.array(found)
+  value, *replicates = (
+    100 * np.array([function(*pair) for function in metrics.DETECTION.values()])
+    for pair in ((known, foreign), *samples)
+  )
+  return value, np.stack(replicates)
 
 
 def summarise(
@@ -207,25 +200,22 @@ def summarise(
   """Returns every statistic of every score for each set, then the means over sets.
 
   Each set also gets `known_per_foreign`, the ratio at which its AUPR holds: `KNOWN_PER_FOREIGN` as
-  in published tables, or more if a set has too few pictures for that.
-
-  Args:
-    place: its `dataset` names the known pictures.
-    known: columns of the known pictures.
-    sets: foreign set -> columns.
-    sources: foreign set -> where it comes from.
+  in published tables, or more if a set has too few pictures for that. `place` names the known
+  pictures; `sources` says of every foreign set where it comes from.
   """
   found: list[Metric] = []
   for column, score in SCORES.items():
     all_values, all_spreads = [], []
     for name, columns in sets.items():
-      values, spreads = _numbers.two_samples(statistics, known[column], columns[column])
+      values, spreads = _statistics(known[column], columns[column])
       all_values.append(values)
       all_spreads.append(spreads)
       own = place._replace(dataset=f"{place.dataset}-ood-{name}", source=sources[name])
       found += _metrics(own, score, values, spreads, len(columns[column]))
       if column == "confidence":
-        found.append(_ratio(own, len(known[column]), len(columns[column])))
+        options = {"count": len(columns[column]), "unit": "", "better": "none"}
+        ratio = len(known[column]) / len(columns[column])
+        found.append(metric(own, "known_per_foreign", ratio, **options))
     kinds = sorted({sources[name] for name in sets})
     if len(sets) > 1 and len(kinds) == 1:  # sets of different sources are never averaged
       own = place._replace(dataset=f"{place.dataset}-ood", source=kinds[0])
@@ -236,32 +226,15 @@ def summarise(
   return sorted(found, key=lambda one: order.index(one.dataset))
 
 
-def _ratio(place: Place, num_known: int, num_foreign: int) -> Metric:
-  return _numbers.metric(
-    place,
-    "known_per_foreign",
-    num_known / num_foreign,
-    None,
-    count=num_foreign,
-    unit="",
-    better="none",
-  )
-
-
 def _metrics(
   place: Place, score: str, values: np.ndarray, spreads: np.ndarray, count: int
 ) -> list[Metric]:
-  return [
-    _numbers.metric(
-      place,
-      f"{name}_{score}",
-      float(values[i]),
-      spreads[:, i],
-      count=count,
-      better="lower" if name.startswith("fpr") else "higher",
-    )
-    for i, name in enumerate(STATISTICS)
-  ]
+  found = []
+  for name, value, spread in zip(metrics.DETECTION, values, spreads.T, strict=True):
+    better = "lower" if name.startswith("fpr") else "higher"
+    options = {"count": count, "better": better}
+    found.append(bootstrapped(place, f"{name}_{score}", float(value), spread, **options))
+  return found
 
 
 def _aggregate(family: Family) -> tuple[list[Metric], Curves]:

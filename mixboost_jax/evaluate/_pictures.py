@@ -14,27 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixboost_jax import data, keys, masks, metrics, registry
-from mixboost_jax.array_types import PerExample, Scalar
 from mixboost_jax.data import shapes
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
-from mixboost_jax.evaluate._kind import CLEAN, Curves, Family, Kind
-from mixboost_jax.evaluate._numbers import BIN_SIZE, Place, error, metric
+from mixboost_jax.evaluate._kind import (
+  CLEAN,
+  Curves,
+  Family,
+  Kind,
+  Place,
+  bootstrapped,
+  error,
+  metric,
+)
 from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._session import Scorer, Scores, Session, columns_of, scores_of
 from mixboost_jax.evaluate._store import Columns, digest
 from mixboost_jax.runtime.results import Metric
 
 NUM_RESAMPLES = 1000
-# Resampling adds to these a bias of their own, which the interval must not contain.
-_BINNED = (
-  "ece",
-  "adaptive_ece",
-  "rms_calibration_error",
-  "rms_calibration_error_exact",
-  "mad_calibration_error",
-)
-ORDER = ("nll", *_BINNED, "brier", "aurra")
-_PERCENT = {"aurra", *_BINNED}
 _fit_temperature = jax.jit(metrics.fit_temperature)
 
 
@@ -106,21 +103,20 @@ def temperature(session: Session, unit: Unit, start: int, stop: int) -> Columns:
   del unit
   part = session.part(start, stop)
   logits = _logits(session, part)
-  fold = np.arange(len(part)) % 2 if session.held_out is None else np.zeros(len(part), int)
   temperatures = np.ones(len(part), np.float32)
-  for i in range(int(fold.max()) + 1):
-    if session.held_out is None:
-      rows = fold != i
-      fitted = _fit_temperature(jnp.asarray(logits[rows]), jnp.asarray(part.labels[rows]))
-    else:
-      held_out = session.held_out
-      fitted = _fit_temperature(
-        jnp.asarray(_logits(session, held_out)), jnp.asarray(held_out.labels)
-      )
-    temperatures[fold == i] = float(fitted)
+  if session.held_out is None:
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    for half, other in ((even, odd), (odd, even)):
+      temperatures[half] = _fitted(logits[other], part.labels[other])
+  else:
+    temperatures[:] = _fitted(_logits(session, session.held_out), session.held_out.labels)
   scaled = jnp.asarray(logits / temperatures[:, None])
   scores = jax.device_get(scores_of(scaled, jnp.asarray(part.labels)))
   return {**columns_of(scores), "temperature": temperatures}
+
+
+def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
+  return float(_fit_temperature(jnp.asarray(logits), jnp.asarray(labels)))
 
 
 def _logits(session: Session, examples: Examples) -> np.ndarray:
@@ -132,99 +128,54 @@ def _logits(session: Session, examples: Examples) -> np.ndarray:
   return np.concatenate(found)
 
 
-def statistics(
-  confidence: PerExample,
-  correct: PerExample,
-  nll: PerExample,
-  brier: PerExample,
-  *,
-  ece_bins: int,
-) -> dict[str, Scalar]:
-  """Returns every bootstrapped metric; the examples come in ascending order of confidence."""
-  equal_width = metrics.equal_width_bins(confidence, correct, num_bins=ece_bins)
-  equal_mass = metrics.equal_mass_bins(confidence, correct, num_bins=ece_bins)
-  found = {
-    "nll": nll.mean(),
-    "brier": brier.mean(),
-    "ece": 100 * metrics.mean_gap(equal_width),
-    "adaptive_ece": 100 * metrics.mean_gap(equal_mass),
-    "aurra": 100 * metrics.sorted_aurra(confidence, correct),
-  }
-  if len(confidence) >= 2 * BIN_SIZE:  # fewer make no bins: no number is better than a wrong one
-    bins = metrics.fixed_size_bins(confidence, correct, bin_size=BIN_SIZE)
-    found["rms_calibration_error"] = 100 * metrics.rms_gap(bins, skip_last_bin=True)
-    found["rms_calibration_error_exact"] = 100 * metrics.rms_gap(bins)
-    found["mad_calibration_error"] = 100 * metrics.mean_gap(bins, skip_last_bin=True)
-  return found
-
-
 @functools.cache
-def _statistics_fn(ece_bins: int) -> Callable[..., dict[str, Scalar]]:
-  """Returns one function object per number of bins, so that it is compiled once."""
-  return jax.jit(functools.partial(statistics, ece_bins=ece_bins))
+def _statistics(ece_bins: int, chosen: tuple[tuple[str, metrics.Statistic], ...]) -> Any:
+  """Returns one function object per choice and number of bins, so that it is compiled once."""
+
+  def compute(*columns: jax.Array) -> dict[str, jax.Array]:
+    return {name: one.fn(Scores(*columns), ece_bins) for name, one in chosen}
+
+  return jax.jit(compute)
 
 
 def summarise(scores: Scores, place: Place, *, ece_bins: int) -> list[Metric]:
-  """Returns the metrics of one set of pictures.
+  """Returns the error and `metrics.STATISTICS` of one set of pictures.
 
   The error has Wilson's interval; the others come from one bootstrap over examples with a fixed
   key, so the same scores always give the same interval.
-
-  Args:
-    scores: one entry per example.
-    place: names of what was scored, and level of the intervals.
-    ece_bins: bins of equal width of the expected calibration error.
   """
-  found = [error(place, scores.correct)]
-  order = np.argsort(scores.confidence, kind="stable")
-  columns = (scores.confidence, scores.correct, scores.nll, scores.brier)
-  arrays = tuple(jnp.asarray(values[order]) for values in columns)
-
-  statistic_fn = _statistics_fn(ece_bins)
-  estimates = jax.device_get(statistic_fn(*arrays))
+  count, order = len(scores.correct), np.argsort(scores.confidence, kind="stable")
+  columns = tuple(jnp.asarray(values[order]) for values in scores)
+  chosen = {name: one for name, one in metrics.STATISTICS.items() if count >= one.fewest}
+  compute = _statistics(ece_bins, tuple(chosen.items()))
   key = keys.stream_key(keys.root_key(0), keys.Stream.EVALUATE)
-  replicates = metrics.replicate(key, statistic_fn, arrays, num_resamples=NUM_RESAMPLES)
-  for name in (name for name in ORDER if name in estimates):
-    found.append(
-      metric(
-        place,
-        name,
-        float(estimates[name]),
-        jax.device_get(replicates[name]),
-        count=len(scores.correct),
-        unit="%" if name in _PERCENT else "nats" if name == "nll" else "",
-        better="higher" if name == "aurra" else "lower",
-        recentred=name in _BINNED,
-      )
-    )
+  estimates, replicates = jax.device_get(
+    (compute(*columns), metrics.replicate(key, compute, columns, num_resamples=NUM_RESAMPLES))
+  )
+  found = [error(place, scores.correct)]
+  for name, (_, unit, better, recentred, _) in chosen.items():
+    options = {"count": count, "unit": unit, "better": better, "recentred": recentred}
+    found.append(bootstrapped(place, name, float(estimates[name]), replicates[name], **options))
   return found
 
 
 def reliability(scores: Scores, *, num_bins: int) -> list[dict[str, float | int | None]]:
-  """Returns the points of a reliability diagram, one per bin of confidence; `step` is its number.
-
-  Args:
-    scores: one entry per example.
-    num_bins: bins of equal width.
-  """
+  """Returns the points of a reliability diagram: `step` is the number of a bin of confidence."""
   bins = metrics.equal_width_bins(
     jnp.asarray(scores.confidence), jnp.asarray(scores.correct), num_bins=num_bins
   )
-  points: list[dict[str, float | int | None]] = []
   rows = zip(*(np.asarray(values, np.float64) for values in bins), strict=True)
-  for i, (count, confidence_sum, correct_sum) in enumerate(rows):
-    filled = count > 0
-    points.append(
-      {
-        "step": i,
-        "low": i / num_bins,
-        "high": (i + 1) / num_bins,
-        "count": round(count),
-        "confidence": confidence_sum / count if filled else None,
-        "accuracy": correct_sum / count if filled else None,
-      }
-    )
-  return points
+  return [
+    {
+      "step": i,
+      "low": i / num_bins,
+      "high": (i + 1) / num_bins,
+      "count": round(count),
+      "confidence": confidence_sum / count if count else None,
+      "accuracy": correct_sum / count if count else None,
+    }
+    for i, (count, confidence_sum, correct_sum) in enumerate(rows)
+  ]
 
 
 def headline(scores: Scores) -> dict[str, float]:
@@ -244,9 +195,10 @@ def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
 def _with_temperature(family: Family) -> tuple[list[Metric], Curves]:
   (columns,) = family.columns.values()
   found, curves = _aggregate(family)
-  mean = float(np.unique(columns["temperature"]).mean())
-  options = {"count": len(columns["temperature"]), "unit": "", "better": "none"}
-  return [*found, metric(family.place, "temperature", mean, None, **options)], curves
+  fitted = columns["temperature"]
+  options = {"count": len(fitted), "unit": "", "better": "none"}
+  mean = float(np.unique(fitted).mean())
+  return [*found, metric(family.place, "temperature", mean, **options)], curves
 
 
 def _held_out(session: Session, unit: Unit) -> str | None:

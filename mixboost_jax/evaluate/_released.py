@@ -71,16 +71,9 @@ class Released:
     return len(self.examples) if self._film_each(unit) else self.sets[unit.family].num_rows
 
   def pictures(self, unit: Unit, start: int, stop: int) -> Examples:
-    """Reads the corrupted versions of the examples at these places of their order.
-
-    Raises:
-      ValueError: if the labels of the published set are not those of the examples.
-    """
-    published, own = self.sets[unit.family], self.examples.take(self.examples.order[start:stop])
-    parts = [
-      published.load(self._find(unit), start=first, stop=last) for first, last in _runs(own.ids)
-    ]
-    order = np.argsort(np.argsort(own.ids, kind="stable"), kind="stable")
+    """Reads the corrupted versions of the examples at these places of their order."""
+    own = self.examples.take(self.examples.order[start:stop])
+    parts, order = self._read(self.sets[unit.family].load, unit, own.ids)
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     if len(labels) != len(own) or not np.array_equal(labels[order], own.labels):
@@ -95,11 +88,8 @@ class Released:
     ids = np.arange(start, stop)
     if self._film_each(unit):
       ids = self.examples.ids[self.examples.order[start:stop]]
-    parts = [
-      self.sets[unit.family].load_films(self._find(unit), start=first, stop=last)
-      for first, last in _runs(ids)
-    ]
-    films = np.concatenate(parts)[np.argsort(np.argsort(ids, kind="stable"), kind="stable")]
+    parts, order = self._read(self.sets[unit.family].load_films, unit, ids)
+    films = np.concatenate(parts)[order]
     self._check_size(unit, films.shape[2:], "frames")
     return films
 
@@ -121,6 +111,14 @@ class Released:
     )
     whole = self.num_classes == published.num_classes
     return own, tuple(classes) if whole else tuple(range(len(classes)))
+
+  def _read(
+    self, read: Callable[..., Any], unit: Unit, ids: np.ndarray
+  ) -> tuple[list[Any], np.ndarray]:
+    """Reads the runs of neighbouring rows, and says in which order the rows were asked for."""
+    one = self._find(unit)
+    parts = [read(one, start=first, stop=last) for first, last in _runs(ids)]
+    return parts, np.argsort(np.argsort(ids, kind="stable"), kind="stable")
 
   def _film_each(self, unit: Unit) -> bool:
     return int(self.examples.ids.max()) < self.sets[unit.family].num_rows
@@ -162,7 +160,7 @@ def open_sets(
   num_classes: int = 0,
   open_set: Callable[..., Any] | None = None,
 ) -> Released | None:
-  """Opens and checks the published sets of the wanted families.
+  """Opens and checks the published sets of the wanted families (words of a suite).
 
   Args:
     folder: holds them; empty: None is returned.
@@ -170,19 +168,18 @@ def open_sets(
     families: words of a suite.
     num_classes: columns of the logits, for ImageNet-R.
     open_set: instead of `data.released.open_set`.
-
-  Raises:
-    ValueError: if no set is found, or one is not as published.
   """
   if not folder:
     return None
   root = pathlib.Path(folder).expanduser()
   present = {p.name.lower(): p for p in root.iterdir() if p.is_dir()} if root.is_dir() else {}
   opener = open_set or importlib.import_module(f"{data.__name__}.released").open_set
-  original = _original(examples)
+  # ImageNet is a folder or a TFDS set of any name, and known by its class names.
+  original = "imagenet" if _has_wnids(examples) else examples.dataset
   found = {}
   for family in families:
-    forms = _forms(original, family)
+    forms = FOLDERS.get((original, _LISTS.get(family, family)), ())
+    forms = (RENDITIONS,) if family == "r" else forms
     form = next((one for one in forms if one[1].lower() in present), None)
     if family not in GROUPS or form is None:
       continue
@@ -227,12 +224,6 @@ def _check_labels(published: Any, examples: Examples) -> None:
     )
 
 
-def _forms(original: str, family: str) -> tuple[Form, ...]:
-  if family == "r":
-    return (RENDITIONS,)
-  return FOLDERS.get((original, _LISTS.get(family, family)), ())
-
-
 def _nothing(
   root: pathlib.Path, examples: Examples, original: str, families: Sequence[str]
 ) -> ValueError:
@@ -245,14 +236,6 @@ def _nothing(
     f"config.evaluate.released_dir: {root}: no published set of {examples.dataset!r} for this "
     f"suite; expected {expected}."
   )
-
-
-def _original(examples: Examples) -> str:
-  """Returns the data set whose corrupted versions belong to these examples.
-
-  ImageNet is a folder or a TFDS set of any name, and known by its class names.
-  """
-  return "imagenet" if _has_wnids(examples) else examples.dataset
 
 
 def _has_wnids(examples: Examples) -> bool:

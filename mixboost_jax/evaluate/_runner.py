@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,9 +22,8 @@ from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate import _budget, _ood, _released, _sanity, _store, _suites
 from mixboost_jax.evaluate import _examples as examples_lib
-from mixboost_jax.evaluate._examples import Examples, Unit
-from mixboost_jax.evaluate._kind import CLEAN, Curves, Family
-from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._examples import Unit
+from mixboost_jax.evaluate._kind import CLEAN, Curves, Family, Place
 from mixboost_jax.evaluate._pictures import headline
 from mixboost_jax.evaluate._session import Scorer, Session, call, open_network, open_up
 from mixboost_jax.evaluate._store import VERSION, Columns, Store, digest
@@ -90,22 +89,32 @@ def evaluate(
   Raises:
     ValueError: if an argument or what the network returns is not as said here.
   """
-  _check(confidence, ece_bins=ece_bins, batch_size=batch_size)
+  if not 0 < confidence < 1:
+    raise ValueError(f"evaluate: confidence must be in (0, 1), got {confidence}.")
+  for option, value in {"ece_bins": ece_bins, "batch_size": batch_size}.items():
+    if value < 1:
+      raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
   clock = Clock("evaluate")
   chosen = examples_lib.from_dataset(dataset, split=split)
-  session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
-  examples_lib.check_labels(chosen, session.num_classes)
-  large = session.table == "imagenet"
-  asked = _suites.expand(suite, large=large, foreign_sets=tuple(session.foreign_sets))
-  published = _released.open_sets(
-    released_dir,
-    chosen,
-    list(dict.fromkeys(unit.family for unit in asked)),
-    num_classes=session.num_classes,
+  shape, mesh = chosen.images.shape[1:], mesh_lib.create() if mesh is None else mesh
+  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
+  opened = open_network(logits_fn, (rounded, *shape), mesh)
+  held_out = None
+  if isinstance(dataset, data.Dataset) and dataset.validation is not None and split == "test":
+    held_out = examples_lib.from_dataset(dataset, split="validation")
+  foreign = _ood.read_sets(ood_dirs, image_shape=shape, limit=len(chosen))
+  session = Session(
+    opened.scorer, opened.placed, chosen, foreign, held_out, programs=opened.programs
   )
+  num_classes = session.num_classes
+  examples_lib.check_labels(chosen, num_classes)
+  large = session.table == "imagenet"
+  asked = _suites.expand(suite, large=large, foreign_sets=tuple(foreign))
+  families = list(dict.fromkeys(unit.family for unit in asked))
+  published = _released.open_sets(released_dir, chosen, families, num_classes=num_classes)
   session = dataclasses.replace(session, released=published)
   units = _suites.replace_units(asked, published)
-  network = _store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
+  network = _store.network_digest(session.scorer.apply_fn, session.variables, shape)
   kept = _store.Store(folder)
   warnings = _sanity.flags(session, kept, network, attacked=_sanity.needed(units))
   sizes, notes = _budget.sizes(
@@ -123,41 +132,6 @@ def evaluate(
   return clock.results(name, found, curves, flags=(*warnings, *notes))
 
 
-def _check(confidence: float, **at_least_one: int) -> None:
-  if not 0 < confidence < 1:
-    raise ValueError(f"evaluate: confidence must be in (0, 1), got {confidence}.")
-  for option, value in at_least_one.items():
-    if value < 1:
-      raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
-
-
-def _session(
-  logits_fn: LogitsFn,
-  dataset: Any,
-  chosen: Examples,
-  split: str,
-  batch_size: int,
-  mesh: Mesh | None,
-  ood_dirs: Sequence[str],
-) -> Session:
-  height, width, channels = chosen.images.shape[1:]
-  mesh = mesh_lib.create() if mesh is None else mesh
-  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
-  network = open_network(logits_fn, (rounded, height, width, channels), mesh)
-  held_out = None
-  if isinstance(dataset, data.Dataset) and dataset.validation is not None and split == "test":
-    held_out = examples_lib.from_dataset(dataset, split="validation")
-  foreign_sets = _ood.read_sets(ood_dirs, image_shape=(height, width, channels), limit=len(chosen))
-  return Session(
-    network.scorer,
-    network.placed,
-    chosen,
-    foreign_sets,
-    held_out,
-    programs=network.programs,
-  )
-
-
 def run(
   logits_fn: LogitsFn,
   dataset: Any,
@@ -167,19 +141,7 @@ def run(
   folder: str | os.PathLike | None = None,
   should_stop: Callable[[], bool] | None = None,
 ) -> Results:
-  """`evaluate` as the config says; the results carry the config and its hash.
-
-  Args:
-    logits_fn: as for `evaluate`.
-    dataset: as for `evaluate`.
-    settings: of which `evaluate` and `name` are used, and all are recorded.
-    mesh: devices to use; all if None.
-    folder: as for `evaluate`.
-    should_stop: as for `evaluate`.
-
-  Raises:
-    ValueError: as for `evaluate`.
-  """
+  """`evaluate` as the config says; the results carry the config and its hash."""
   results = evaluate(
     logits_fn,
     dataset,
@@ -197,33 +159,20 @@ def run(
 def make_monitor(
   dataset: Any, *, split: str, batch_size: int = 500, mesh: Mesh | None = None
 ) -> Callable[[LogitsFn], dict[str, float]]:
-  """Returns a function to watch a network with while it trains.
+  """Returns `logits_fn -> {"clean_error": in %, "nll": in nats}`, to watch a network with.
 
   Called with a `jax.tree_util.Partial` over the parameters it compiles once, not once per call.
-
-  Args:
-    dataset: as for `evaluate`.
-    split: part of a `Dataset`.
-    batch_size: examples per compiled call.
-    mesh: devices to use; all if None.
-
-  Returns:
-    `logits_fn -> {"clean_error": in %, "nll": in nats}`.
-
-  Raises:
-    ValueError: as for `evaluate`.
+  Arguments as of `evaluate`.
   """
   chosen = examples_lib.from_dataset(dataset, split=split)
-  mesh = mesh_lib.create() if mesh is None else mesh
-  rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
-  shape = (rounded, *chosen.images.shape[1:])
-  shared = Scorer(call, batch_size=rounded, mesh=mesh)
+  shared = Scorer(call, batch_size=min(batch_size, len(chosen)), mesh=mesh)
+  shape = (shared.batch_size, *chosen.images.shape[1:])
 
   def monitor(logits_fn: LogitsFn) -> dict[str, float]:
     apply_fn, variables = open_up(logits_fn, shape)
-    if apply_fn is call:
-      return headline(shared(variables, chosen))
-    scorer = Scorer(apply_fn, batch_size=rounded, mesh=mesh)
+    scorer = shared
+    if apply_fn is not call:
+      scorer = Scorer(apply_fn, batch_size=shared.batch_size, mesh=shared.mesh)
     return headline(scorer(variables, chosen))
 
   return monitor
@@ -239,12 +188,7 @@ class Piece:
 
 
 def cut(session: Session, sizes: Mapping[Unit, int]) -> list[Piece]:
-  """Cuts units into pieces of whole batches.
-
-  Args:
-    session: of which the batch size is used.
-    sizes: unit -> number of examples.
-  """
+  """Cuts units of so many examples into pieces of whole batches."""
   pieces = []
   for unit, size in sizes.items():
     batch = session.scorer.batch_for(size)
@@ -254,32 +198,31 @@ def cut(session: Session, sizes: Mapping[Unit, int]) -> list[Piece]:
   return pieces
 
 
-class _Names:
+def names_of(session: Session, network: str, pieces: Sequence[Piece]) -> list[str]:
   """Names pieces by a hash of all that their numbers depend on."""
+  ranges: dict[tuple[str, int, int], str] = {}
 
-  def __init__(self, session: Session, network: str):
-    self._session, self._network = session, network
-    self._ranges: dict[tuple[str, int, int], str] = {}
-
-  def __call__(self, piece: Piece) -> str:
-    unit = piece.unit
-    definition = unit.source or KINDS[unit.kind].definition(self._session, unit)
-    parts = [VERSION, self._network, unit.label, piece.start, piece.stop, definition]
-    return digest(parts, self._pictures(piece))
-
-  def _pictures(self, piece: Piece) -> str:
-    unit, session, kind = piece.unit, self._session, KINDS[piece.unit.kind]
+  def pictures(piece: Piece) -> str:
+    unit, kind = piece.unit, KINDS[piece.unit.kind]
     if unit.source:
       assert session.released is not None
       assert kind.published is not None
       return digest(*kind.published(session.released, unit, piece.start, piece.stop))
     own = kind.own_pictures(session, unit)
     place = ("" if own is None else unit.member, piece.start, piece.stop)
-    if place not in self._ranges:
+    if place not in ranges:
       part = session.part(piece.start, piece.stop)
       arrays = (part.images, part.labels, part.ids) if own is None else (own,)
-      self._ranges[place] = digest(*arrays)
-    return self._ranges[place]
+      ranges[place] = digest(*arrays)
+    return ranges[place]
+
+  found = []
+  for piece in pieces:
+    unit = piece.unit
+    definition = unit.source or KINDS[unit.kind].definition(session, unit)
+    parts = [VERSION, network, unit.label, piece.start, piece.stop, definition]
+    found.append(digest(parts, pictures(piece)))
+  return found
 
 
 def measure(
@@ -293,35 +236,26 @@ def measure(
 ) -> dict[Unit, Columns]:
   """Measures what is not yet in the store and returns the columns of every unit.
 
-  Args:
-    session: network and examples.
-    sizes: unit -> number of examples.
-    store: of finished pieces.
-    network: hash of the network.
-    label: first word of the progress line.
-    should_stop: asked between pieces; None: see `interrupt.asking`.
+  `network` is its hash, `label` the first word of the progress line.
 
   Raises:
     Stopped: if `should_stop` said so.
   """
-  pieces, name = cut(session, sizes), _Names(session, network)
-  names = [name(piece) for piece in pieces]
+  pieces = cut(session, sizes)
+  names = names_of(session, network, pieces)
   kept = [store.read(one) for one in names]
   done = _agreed([columns is not None for columns in kept])
   if done.any():
     log.info(f"{label}: {int(done.sum())} of {len(pieces)} pieces were measured before.")
-  work = [
-    KINDS[piece.unit.kind].passes(piece.unit) * (piece.stop - piece.start) for piece in pieces
-  ]
-  ahead = round(sum(w for w, was in zip(work, done, strict=True) if not was))
+  missing = [piece for piece, was in zip(pieces, done, strict=True) if not was]
+  ahead = round(sum(map(_work, missing)))
   found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
   finished = 0.0
   with contextlib.ExitStack() as stack:
     asked = stack.enter_context(interrupt.asking(should_stop))
     bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
-    ahead_of = _Ahead(session, [p for p, was in zip(pieces, done, strict=True) if not was])
-    stack.callback(ahead_of.close)
-    for piece, one, amount, was, before in zip(pieces, names, work, done, kept, strict=True):
+    reach = stack.enter_context(_compiling_ahead(session, missing))
+    for piece, one, was, before in zip(pieces, names, done, kept, strict=True):
       if was and before is not None:
         found[piece.unit].append(before)
         continue
@@ -329,51 +263,46 @@ def measure(
         kept_in = f"what is done is kept in {store.folder}" if store.folder else "nothing is kept"
         raise Stopped(f"{label}: stopped on request before {piece.unit.label}; {kept_in}.")
       started = time.perf_counter()
-      ahead_of.reach(piece)
+      reach(piece)
       columns = KINDS[piece.unit.kind].measure(session, piece.unit, piece.start, piece.stop)
       found[piece.unit].append(columns)
       if log.is_primary():
-        store.write(one, columns, _note(piece, time.perf_counter() - started))
-      finished += amount
-      bar.update(min(round(finished), round(ahead)), units=round(amount))
-  return {unit: _joined(parts) for unit, parts in found.items()}
-
-
-class _Ahead:
-  """Compiles the programs of the next units in a thread while the current one is measured."""
-
-  def __init__(self, session: Session, pieces: Sequence[Piece]):
-    self._session = session
-    self._thread = concurrent.futures.ThreadPoolExecutor(1)
-    self._pieces = list(pieces)
-    self._jobs: dict[tuple[Unit, int], concurrent.futures.Future] = {}
-
-  def reach(self, piece: Piece) -> None:
-    """Waits until `piece` can run, and starts on those behind it."""
-    place = self._pieces.index(piece)
-    for one in self._pieces[place : place + 3]:
-      key = (one.unit, self._session.scorer.batch_for(one.stop - one.start))
-      if key not in self._jobs:
-        prepare = KINDS[one.unit.kind].prepare
-        self._jobs[key] = self._thread.submit(prepare, self._session, *key)
-    self._jobs[piece.unit, self._session.scorer.batch_for(piece.stop - piece.start)].result()
-
-  def close(self) -> None:
-    """Gives up what was not needed."""
-    self._thread.shutdown(wait=True, cancel_futures=True)
-
-
-def _note(piece: Piece, seconds: float) -> dict[str, Any]:
+        took = round(time.perf_counter() - started, 3)
+        note = {"unit": piece.unit.label, "start": piece.start, "stop": piece.stop}
+        store.write(one, columns, {**note, "seconds": took})
+      finished += _work(piece)
+      bar.update(min(round(finished), ahead), units=round(_work(piece)))
   return {
-    "unit": piece.unit.label,
-    "start": piece.start,
-    "stop": piece.stop,
-    "seconds": round(seconds, 3),
+    unit: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for unit, parts in found.items()
   }
 
 
-def _joined(parts: Sequence[Columns]) -> Columns:
-  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _work(piece: Piece) -> float:
+  """Returns about how many passes of the network a piece takes."""
+  return KINDS[piece.unit.kind].passes(piece.unit) * (piece.stop - piece.start)
+
+
+@contextlib.contextmanager
+def _compiling_ahead(
+  session: Session, pieces: Sequence[Piece]
+) -> Iterator[Callable[[Piece], None]]:
+  """Yields a function that waits until a piece can run; a thread compiles those behind it."""
+  thread = concurrent.futures.ThreadPoolExecutor(1)
+  jobs: dict[tuple[Unit, int], concurrent.futures.Future] = {}
+
+  def reach(piece: Piece) -> None:
+    place = pieces.index(piece)
+    keys = [(p.unit, session.scorer.batch_for(p.stop - p.start)) for p in pieces[place : place + 3]]
+    for key in keys:
+      if key not in jobs:
+        jobs[key] = thread.submit(KINDS[key[0].kind].prepare, session, *key)
+    jobs[keys[0]].result()
+
+  try:
+    yield reach
+  finally:
+    thread.shutdown(wait=True, cancel_futures=True)
 
 
 def _agreed(done: Sequence[bool]) -> np.ndarray:
@@ -395,12 +324,6 @@ def aggregate(
   The clean split keeps the name of its data set; everything derived from it adds a suffix (`-c`,
   `-c_bar`, `-p`, `-pgd`, `-ood-blobs`, ...). Numbers on published files end in `-released` and are
   never mixed with those on pictures made here.
-
-  Args:
-    session: for the names of the data.
-    columns: of every unit.
-    ece_bins: of the expected calibration error.
-    confidence: level of the intervals.
   """
   families: dict[tuple[str, str], dict[Unit, Columns]] = {}
   for unit, values in columns.items():

@@ -93,14 +93,7 @@ def sanity_flags(
 ) -> list[Flag]:
   """Returns what is wrong with the outputs and gradients of a network, after printing it.
 
-  Args:
-    apply_fn: `(variables, images) -> logits`.
-    variables: of the network.
-    examples: labelled pictures.
-    batch_size: of which a call takes no more.
-    mesh: devices that share a batch.
-    store: keeps the findings.
-    network: hash of the network.
+  The store keeps the findings under the hash of the network.
 
   Raises:
     ValueError: if a label has no column among the outputs.
@@ -112,16 +105,13 @@ def sanity_flags(
 
 
 def flags(session: Session, store: Store, network: str, *, attacked: bool) -> list[Flag]:
-  """Returns what is wrong, after printing it; findings are kept in the store.
-
-  Args:
-    session: network and examples.
-    store: of finished pieces.
-    network: hash of the network.
-    attacked: whether attacks are to be trusted; otherwise only the outputs are looked at.
-  """
+  """As `sanity_flags`; unless attacks are to be trusted, only the outputs are looked at."""
   if not attacked:
-    return _printed(judge_outputs(*look_at_outputs(session)))
+    part = session.part(0, min(NUM_EXAMPLES, len(session.examples)))
+    (batch,) = padded_batches(part, session.scorer.rounded(len(part)))
+    return _printed(
+      judge_outputs(*_outputs(session, session.scorer.place(batch.images), batch.real))
+    )
   part = session.part(0, min(SEARCHED, len(session.examples)))
   name = digest([VERSION, "sanity", network], part.images, part.labels, part.ids)
   kept = store.read(name)
@@ -141,14 +131,8 @@ def _printed(raised: list[Flag]) -> list[Flag]:
   return raised
 
 
-def look_at_outputs(session: Session) -> tuple[float, bool]:
-  """Returns how much two calls differ, and whether the outputs look like probabilities."""
-  part = session.part(0, min(NUM_EXAMPLES, len(session.examples)))
-  (batch,) = padded_batches(part, session.scorer.rounded(len(part)))
-  return _outputs(session, session.scorer.place(batch.images), batch.real)
-
-
 def _outputs(session: Session, images: jax.Array, real: np.ndarray) -> tuple[float, bool]:
+  """Returns how much two calls differ, and whether the outputs look like probabilities."""
   first, second = (
     np.asarray(session.scorer.logits(session.variables, images))[real] for _ in range(2)
   )
@@ -236,12 +220,7 @@ def _accuracy(apply_fn: Callable[..., jax.Array], name: str) -> Callable[..., ja
 
 
 def judge(found: Findings, *, searched: int = SEARCHED) -> list[Flag]:
-  """Turns findings into flags, red ones first.
-
-  Args:
-    found: from `examine`.
-    searched: examples among which correctly classified ones were looked for.
-  """
+  """Turns findings on the right ones among `searched` examples into flags, red ones first."""
   if found.num_examples < FEWEST:
     remedy = "Check the checkpoint, the normalisation and the labels."
     if searched < SEARCHED:
@@ -255,17 +234,13 @@ def judge(found: Findings, *, searched: int = SEARCHED) -> list[Flag]:
         remedy,
       )
     ]
-  raised = [
-    Flag(name, level, message, remedy)
-    for is_raised, name, level, message, remedy in _questions(found)
-    if is_raised
-  ]
-  raised = judge_outputs(found.logit_noise, bool(found.looks_like_probabilities)) + raised
+  raised = judge_outputs(found.logit_noise, bool(found.looks_like_probabilities))
+  raised += [Flag(*rest) for is_raised, *rest in _questions(found) if is_raised]
   return sorted(raised, key=lambda flag: flag.level != "red")
 
 
 def judge_outputs(noise: float, is_probability: bool) -> list[Flag]:
-  """Turns what the outputs look like into flags; arguments as `look_at_outputs` returns them."""
+  """Turns what `_outputs` returns into flags."""
   random = Flag(
     "random_logits",
     "red",

@@ -33,8 +33,8 @@ Change = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """`(ids[B], images[B, H, W, C], labels[B]) -> images`; a row depends on its own id only."""
 HOLDS_PARAMETERS = "holds parameters"
 """Last part of the name of a program that has the parameters as constants all the same."""
-MAX_PROGRAMS = 8
-"""Compiled units that a session remembers."""
+MAX_DRAWINGS = 256
+"""Programs of `Session.drawing` that are remembered, some 5 MB each: `full` has 170 units."""
 MAX_SHAPES = 4
 """Batch shapes of one network whose programs are remembered."""
 _IN_FLIGHT = 2  # batches dispatched before the oldest is read back
@@ -61,13 +61,7 @@ class Scorer:
   """Scores examples with any values of the variables of one network; compiles once per shape."""
 
   def __init__(self, apply_fn: ApplyFn, *, batch_size: int, mesh: Mesh | None = None):
-    """Builds the compiled functions.
-
-    Args:
-      apply_fn: `(variables, images) -> logits[B, K]`, traceable.
-      batch_size: examples per call, rounded up to a multiple of the number of devices.
-      mesh: batches are split over all its devices; all devices if None.
-    """
+    """Batches of `batch_size`, rounded up, are split over the devices of the mesh (None: all)."""
     if batch_size < 1:
       raise ValueError(f"evaluate: batch_size must be >= 1, got {batch_size}.")
     self.mesh = mesh_lib.create() if mesh is None else mesh
@@ -107,13 +101,7 @@ class Scorer:
     return scores_of(logits, labels), usable
 
   def __call__(self, variables: Any, examples: Examples, *, change: Change | None = None) -> Scores:
-    """Scores every example once.
-
-    Args:
-      variables: of the network.
-      examples: labelled pictures.
-      change: `(ids, images, labels) -> images` on the devices: what is done to a batch before it
-        is scored (a corruption, an attack).
+    """Scores every example once, after what `change` does to a batch (a corruption, an attack).
 
     Raises:
       ValueError: if the network returns something that is not finite logits [B, K], or too few
@@ -148,12 +136,13 @@ class Scorer:
 
   def placed(self, variables: Any) -> Any:
     """Replicates arrays, but for those that already live on the mesh, sharded or not."""
-    return jax.tree.map(self._placed, variables)
+    devices, whole = set(self.mesh.devices.flat), mesh_lib.replicated(self.mesh)
 
-  def _placed(self, leaf: Any) -> Any:
-    if isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(self.mesh.devices.flat):
-      return leaf
-    return jax.device_put(leaf, mesh_lib.replicated(self.mesh))
+    def place(leaf: Any) -> Any:
+      is_there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
+      return leaf if is_there else jax.device_put(leaf, whole)
+
+    return jax.tree.map(place, variables)
 
 
 def scores_of(logits: jax.Array, labels: jax.Array) -> Scores:
@@ -184,11 +173,8 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
   """Splits a closure over parameters into a pure function and the arrays that it closes over.
 
   As constants of the compiled program the parameters would be copied into it. A
-  `jax.tree_util.Partial` is such a pair already.
-
-  Args:
-    logits_fn: images -> logits.
-    image_shape: [B, H, W, C], the shape that is tried; other numbers of rows are traced on use.
+  `jax.tree_util.Partial` is such a pair already. The function is tried on [B, H, W, C] =
+  `image_shape`; other numbers of rows are traced on use.
 
   Raises:
     ValueError: if `logits_fn` cannot be traced or does not return one array.
@@ -237,22 +223,23 @@ class Session:
   released: Released | None = None
   """Published files, for units that are read from them."""
   programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
-  """What was compiled: by unit, or by (unit, more) where more decides; checks by a string."""
+  """What was compiled for the network: by unit, by (unit, more) where more decides, or by check."""
 
   def program(self, name: Any, build: Callable[[], Any]) -> Any:
     """Returns the program of a unit or a check; pieces of one unit share it."""
-    found = self.programs.get(name)
-    if found is None:
-      found = build()
-      self.keep(name, found)
-    return found
+    if name not in self.programs:
+      self.programs[name] = build()
+    return self.programs[name]
 
-  def keep(self, name: Any, program: Any) -> None:
-    """Keeps the program of a unit until `MAX_PROGRAMS` others have come, that of a check always."""
-    self.programs[name] = program
-    units = [one for one in list(self.programs) if not isinstance(one, str)]
-    for oldest in units[:-MAX_PROGRAMS]:
-      self.programs.pop(oldest, None)
+  def drawing(self, name: Any, build: Callable[[], Any]) -> Any:
+    """Returns a program that makes pictures: it knows of no network, so that all share it."""
+    name = (self.scorer.mesh, self.image_shape, name)
+    found = _DRAWINGS.get(name)
+    if found is None:
+      found = _DRAWINGS[name] = build()
+    for oldest in list(_DRAWINGS)[:-MAX_DRAWINGS]:
+      _DRAWINGS.pop(oldest, None)
+    return found
 
   def part(self, start: int, stop: int) -> Examples:
     """Returns places `start` to `stop` of the examples in their order."""
@@ -285,25 +272,23 @@ class Session:
 
 
 class Network(NamedTuple):
-  """A network that was opened up, and what has been compiled for it.
-
-  Attributes:
-    scorer: of its batches.
-    given: its parameters as they came.
-    placed: the same on the devices.
-    programs: see `Session.programs`.
-    identity: of what it computes, parameters left out.
-    constants: arrays inside inner programs, where they cannot become arguments.
-  """
+  """A network that was opened up, and what has been compiled for it."""
 
   scorer: Scorer
   given: Any
+  """Its parameters as they came."""
   placed: Any
+  """The same on the devices."""
   programs: dict[Any, Any]
+  """See `Session.programs`."""
   identity: str
+  """Of what it computes, parameters left out."""
   constants: list[Any]
+  """Inside inner programs, where they cannot become arguments."""
 
 
+_DRAWINGS: dict[Any, Any] = {}
+"""What `Session.drawing` has compiled, oldest first."""
 _NETWORKS: weakref.WeakKeyDictionary[Any, dict[Any, Network]] = weakref.WeakKeyDictionary()
 """What earlier calls have compiled; forgotten with the function that stands for the network."""
 
@@ -313,11 +298,7 @@ def open_network(logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh) 
 
   The function is traced anew in any case: the parameters that it closes over may have changed.
   What was compiled takes them as arguments; it serves again if the rest of the program is the same.
-
-  Args:
-    logits_fn: as for `evaluate`; has to live as long as what is returned is used.
-    batch_shape: [B, H, W, C].
-    mesh: devices that share a batch.
+  `logits_fn` has to live as long as what is returned is used; `batch_shape` is [B, H, W, C].
   """
   apply_fn, given = open_up(_held_weakly(logits_fn), batch_shape)
   one = jax.ShapeDtypeStruct((1, *batch_shape[1:]), jnp.float32)
@@ -330,9 +311,12 @@ def open_network(logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh) 
   before = known.get((batch_shape, mesh))
   if before is not None and before.identity == identity and _same(before.constants, constants):
     if not _same(jax.tree.leaves(before.given), jax.tree.leaves(given)):
-      placed = before.scorer.placed(given)
-      kept = {name: one for name, one in before.programs.items() if not _holds_parameters(name)}
-      before = before._replace(given=given, placed=placed, programs=kept)
+      kept = {
+        name: program
+        for name, program in before.programs.items()
+        if not (isinstance(name, tuple) and name[-1] == HOLDS_PARAMETERS)
+      }
+      before = before._replace(given=given, placed=before.scorer.placed(given), programs=kept)
     found = before
   else:
     scorer = Scorer(apply_fn, batch_size=batch_shape[0], mesh=mesh)
@@ -362,10 +346,6 @@ def _same(one: list[Any], other: list[Any]) -> bool:
   return len(one) == len(other) and all(
     a is b and isinstance(a, jax.Array) for a, b in zip(one, other, strict=True)
   )
-
-
-def _holds_parameters(name: Any) -> bool:
-  return isinstance(name, tuple) and name[-1] == HOLDS_PARAMETERS
 
 
 def tag_of(unit: Unit) -> int:

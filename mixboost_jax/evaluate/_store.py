@@ -51,9 +51,8 @@ def network_digest(apply_fn: Any, variables: Any, image_shape: tuple[int, ...]) 
   """Returns a hash of what a network computes: its program for one picture, and its parameters."""
   picture = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
   program = jax.make_jaxpr(apply_fn)(variables, picture)
-  text = program_text(program)
   arrays = [*jax.tree.leaves(variables), *constants_of(program)]
-  return digest(text, *(np.asarray(_whole(one)) for one in arrays))
+  return digest(program_text(program), *(np.asarray(_whole(one)) for one in arrays))
 
 
 def program_text(program: Any) -> str:

@@ -19,8 +19,7 @@ from typing import NamedTuple
 from mixboost_jax import corruptions, registry
 from mixboost_jax.evaluate import _attacks, _corruption, _films, _ood, _pictures
 from mixboost_jax.evaluate._examples import GENERATED, Unit
-from mixboost_jax.evaluate._kind import Kind
-from mixboost_jax.evaluate._numbers import SEVERITIES
+from mixboost_jax.evaluate._kind import SEVERITIES, Kind
 from mixboost_jax.evaluate._released import SOURCE, Released
 
 KINDS: dict[str, Kind] = {
@@ -73,9 +72,6 @@ def expand(
     suite: a name in `SUITES`, or words with commas between them.
     large: whether the pictures take the lists of ImageNet.
     foreign_sets: names of out-of-distribution sets from folders, beside the synthetic ones.
-
-  Raises:
-    ValueError: naming the unknown word.
   """
   known = words(large=large, foreign_sets=foreign_sets)
   units: dict[Unit, None] = {}
@@ -91,9 +87,11 @@ def _split(suite: str) -> list[str]:
 def _units_of(text: str, known: Mapping[str, Word]) -> list[Unit]:
   written, *rest = text.split(":")
   name = written.removesuffix(f"_{GENERATED}")
-  if name not in known or (name != written and not _is_either(KINDS[known[name].kind])):
+  word = known.get(name)
+  # `c_generated` is a word where there is a choice between published files and pictures made here.
+  has_choice = word and KINDS[word.kind].made_here and KINDS[word.kind].published
+  if word is None or (name != written and not has_choice):
     raise ValueError(registry.unknown_name(written, {*SUITES, *known}, field="suite"))
-  word = known[name]
   parts = ["MEMBER", "SEVERITY"][: KINDS[word.kind].has_severities + 1] if word.members else []
   if len(rest) > len(parts):
     form = ":".join([name, *parts])
@@ -109,11 +107,6 @@ def _units_of(text: str, known: Mapping[str, Word]) -> list[Unit]:
   return [Unit(word.kind, name, one, level, source) for one in members for level in levels]
 
 
-def _is_either(kind: Kind) -> bool:
-  """Whether there is a choice between published files and pictures made here."""
-  return kind.made_here and kind.published is not None
-
-
 def replace_units(units: Sequence[Unit], released: Released | None) -> tuple[Unit, ...]:
   """Returns the units, those of published families read from files unless made here on purpose.
 
@@ -123,6 +116,7 @@ def replace_units(units: Sequence[Unit], released: Released | None) -> tuple[Uni
   result: dict[Unit, None] = {}
   for unit in units:
     is_there = released is not None and unit.family in released.sets
+    member = corruptions.BENCHMARK_NAMES.get(unit.member, unit.member)
     if not KINDS[unit.kind].made_here:
       if not is_there:
         raise ValueError(
@@ -130,12 +124,9 @@ def replace_units(units: Sequence[Unit], released: Released | None) -> tuple[Uni
           "evaluate.released_dir to the folder that holds imagenet-r."
         )
       result[dataclasses.replace(unit, source=SOURCE)] = None
-      continue
-    if unit.source == GENERATED or released is None or not is_there:
+    elif unit.source == GENERATED or released is None or not is_there:
       result[dataclasses.replace(unit, source="")] = None
-      continue
-    member = corruptions.BENCHMARK_NAMES.get(unit.member, unit.member)
-    if member in released.members(unit.family):
+    elif member in released.members(unit.family):
       result[dataclasses.replace(unit, member=member, source=SOURCE)] = None
   return tuple(result)
 
@@ -154,14 +145,11 @@ def suite_problem(suite: str) -> str | None:
   only known later, so any of them passes.
   """
   known_now = [text for text in _split(suite) if not text.startswith("ood:")]
-  if not known_now:
-    return None
   problems = []
   for large in (False, True):
     try:
-      expand(",".join(known_now), large=large)
+      if known_now:
+        expand(",".join(known_now), large=large)
     except ValueError as error:
       problems.append(str(error).removeprefix("suite: "))
-    else:
-      return None
-  return problems[0]
+  return problems[0] if len(problems) == 2 else None

@@ -54,10 +54,6 @@ def tied_means(sorted_confidence: Sorted, is_correct: Sorted) -> Any:
   """Replaces each value by its mean over the examples of equal confidence.
 
   It is what an example at this place is worth on average when ties are put in random order.
-
-  Args:
-    sorted_confidence: in ascending order.
-    is_correct: 0 or 1 each, in the same order.
   """
   xp = classification.namespace(sorted_confidence, is_correct)
   changes = sorted_confidence[1:] != sorted_confidence[:-1]
@@ -81,9 +77,7 @@ def equal_mass_bins(
   def add_up(values: PerExample) -> Float[Array, " B"]:
     return jnp.zeros(num_bins, values.dtype).at[place].add(values, indices_are_sorted=True)
 
-  ones = jnp.ones_like(sorted_confidence)
-  correct = tied_means(sorted_confidence, is_correct)
-  return Bins(add_up(ones), add_up(sorted_confidence), add_up(correct))
+  return _bins(sorted_confidence, is_correct, add_up)
 
 
 @checks.inputs(values="known")
@@ -110,9 +104,13 @@ def fixed_size_bins(sorted_confidence: Sorted, is_correct: Sorted, *, bin_size: 
     sums = values[:whole].reshape(num_bins, bin_size).sum(axis=1)
     return xp.concatenate([sums[:-1], sums[-1:] + values[whole:].sum()])
 
-  ones = xp.ones_like(sorted_confidence)
-  correct = tied_means(sorted_confidence, is_correct)
-  return Bins(add_up(ones), add_up(sorted_confidence), add_up(correct))
+  return _bins(sorted_confidence, is_correct, add_up)
+
+
+def _bins(sorted_confidence: Sorted, is_correct: Sorted, add_up: Callable[[Any], Any]) -> Bins:
+  ones = classification.namespace(sorted_confidence).ones_like(sorted_confidence)
+  tied = tied_means(sorted_confidence, is_correct)
+  return Bins(*(add_up(values) for values in (ones, sorted_confidence, tied)))
 
 
 def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, PerExample]:
@@ -135,12 +133,7 @@ def mean_gap(bins: Bins, *, skip_last_bin: bool = False) -> Any:
 def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Any:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
-  Args:
-    bins: in order of confidence.
-    skip_last_bin: leave the last bin out of the sum (N still counts it).
-
-  Raises:
-    ValueError: if skipping the last bin leaves none.
+  With `skip_last_bin` the bin of highest confidence is left out of the sum; N still counts it.
   """
   squares = bins.count * bins.gap() ** 2
   kept = _without_last(squares) if skip_last_bin else squares
@@ -163,11 +156,6 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
   Biased upwards: a perfectly calibrated model has a positive value on a finite set.
 
   Paper: Guo et al. 2017, arXiv:1706.04599.
-
-  Args:
-    probabilities: rows are probability vectors.
-    labels: class numbers in [0, K).
-    num_bins: >= 1.
   """
   confidence = classification.confidence(probabilities)
   is_correct = classification.hits(probabilities, labels)
@@ -198,12 +186,6 @@ def rms_calibration_error(
     published code leaves equal confidences in whatever order a sort gives them; here they count
     with their mean correctness, so the noise between bins of one and the same confidence is gone.
 
-  Args:
-    probabilities: rows are probability vectors.
-    labels: class numbers in [0, K).
-    bin_size: examples per bin, >= 1.
-    skip_last_bin: True for numbers comparable with published tables.
-
   Raises:
     ValueError: with fewer than `bin_size` examples (twice that if the last bin is skipped).
   """
@@ -215,11 +197,7 @@ def rms_calibration_error(
 def mad_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
-  """Returns the mean absolute calibration error over the bins of `rms_calibration_error`.
-
-  Raises:
-    ValueError: as `rms_calibration_error`.
-  """
+  """Returns the mean absolute calibration error over the bins of `rms_calibration_error`."""
   bins = fixed_size_bins(*_sorted(probabilities, labels), bin_size=bin_size)
   return mean_gap(bins, skip_last_bin=skip_last_bin)
 
@@ -258,28 +236,37 @@ def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
 
 
 # A temperature divides all logits so that confidences become honest (Guo et al. 2017,
-# arXiv:1706.04599). The negative log-likelihood is convex in the inverse temperature, so the
-# sign of its slope there is all that either search needs.
+# arXiv:1706.04599); it has to be fitted on held-out examples, never on the test set.
 
 _WIDEST = 1e4  # the unrestricted search looks in [1 / _WIDEST, _WIDEST]
 
 
-def _nll_slope(logits: Logits, labels: Labels, temperature: Scalar) -> Scalar:
-  """Returns d NLL / d (1 / T) = mean_n (E_p[z] - z_label), p = softmax(z / T)."""
-  probabilities = jax.nn.softmax(logits / temperature, axis=-1)
-  centred = logits - jnp.take_along_axis(logits, labels[:, None], axis=-1)
-  return (probabilities * centred).sum(axis=-1).mean()
+def _bisect(
+  logits: Logits,
+  labels: Labels,
+  low: float,
+  high: float,
+  *,
+  turns: int,
+  temperature_of: Callable[[Scalar], Scalar],
+) -> Scalar:
+  """Returns the best `temperature_of` a number in [low, high].
 
+  The negative log-likelihood is convex in 1 / T with slope mean_n (E_p[z] - z_label),
+  p = softmax(z / T): where that is negative, lower temperatures are better still.
+  """
 
-def _bisect(is_too_high: Callable[[Scalar], Array], low: float, high: float, turns: int) -> Scalar:
   def narrow(_: object, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
     left, right = bracket
     middle = 0.5 * (left + right)
-    too_high = is_too_high(middle)
+    probabilities = jax.nn.softmax(logits / temperature_of(middle), axis=-1)
+    centred = logits - jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    too_high = (probabilities * centred).sum(axis=-1).mean() <= 0
     return jnp.where(too_high, left, middle), jnp.where(too_high, middle, right)
 
   left, right = jax.lax.fori_loop(0, turns, narrow, (jnp.float32(low), jnp.float32(high)))
-  return 0.5 * (left + right)
+  known = classification.usable(logits, labels).all()
+  return jnp.where(known, temperature_of(0.5 * (left + right)), jnp.nan)
 
 
 @checks.inputs(values="known")
@@ -288,41 +275,21 @@ def bisect_temperature(
 ) -> Scalar:
   """Returns the temperature in [low, high] of least negative log-likelihood, by bisection.
 
-  Paper: Hendrycks et al. 2022, arXiv:2112.05135: the published code bisects T in [0.2, 5] to 1e-4.
-
-  Args:
-    logits: of a held-out set, never of the test set.
-    labels: class numbers in [0, K).
-    low: smallest temperature, > 0.
-    high: largest temperature, > low.
-    tolerance: width of the last bracket.
-
-  Raises:
-    ValueError: if the bracket is empty.
+  Paper: Hendrycks et al. 2022, arXiv:2112.05135: the published code bisects T in [0.2, 5] until the
+  bracket is 1e-4 wide (`tolerance`).
   """
   if not 0 < low < high:
     raise ValueError(f"bisect_temperature: expected 0 < low < high, got low={low}, high={high}.")
   turns = max(0, math.ceil(math.log2((high - low) / tolerance)))
-  # A negative slope in 1/T: the likelihood still grows towards lower temperatures.
-  temperature = _bisect(lambda t: _nll_slope(logits, labels, t) <= 0, low, high, turns)
-  return jnp.where(classification.usable(logits, labels).all(), temperature, jnp.nan)
+  return _bisect(logits, labels, low, high, turns=turns, temperature_of=lambda t: t)
 
 
 @checks.inputs(values="known")
 def fit_temperature(logits: Logits, labels: Labels, *, num_steps: int = 60) -> Scalar:
   """Returns the temperature of least negative log-likelihood, without a narrow search range.
 
-  Bisection of the logarithm of T over [1e-4, 1e4]; 60 halvings reach float32 precision. If all
-  predictions are right, colder is always better and the lower end comes back.
-
-  Args:
-    logits: of a held-out set, never of the test set.
-    labels: class numbers in [0, K).
-    num_steps: number of halvings.
+  Halves the logarithm of T over [1e-4, 1e4]; 60 times reach float32 precision. If all predictions
+  are right, colder is always better and the lower end comes back.
   """
   limit = math.log(_WIDEST)
-  log_temperature = _bisect(
-    lambda log_t: _nll_slope(logits, labels, jnp.exp(log_t)) <= 0, -limit, limit, num_steps
-  )
-  known = classification.usable(logits, labels).all()
-  return jnp.where(known, jnp.exp(log_temperature), jnp.nan)
+  return _bisect(logits, labels, -limit, limit, turns=num_steps, temperature_of=jnp.exp)

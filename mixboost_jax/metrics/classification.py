@@ -21,10 +21,6 @@ def correct(scores: Probabilities, labels: Labels) -> Bool[Array, " N"]:
   """Returns whether the largest score is that of the label (first of equal scores wins).
 
   False where a score is NaN or the label is no class.
-
-  Args:
-    scores: logits or probabilities.
-    labels: class numbers in [0, K).
   """
   return (jnp.argmax(scores, axis=-1) == labels) & usable(scores, labels)
 
@@ -60,8 +56,7 @@ def accuracy(scores: Probabilities, labels: Labels) -> Scalar:
 @checks.inputs(values="known")
 def clean_error(scores: Probabilities, labels: Labels) -> Scalar:
   """Returns 100 (1 - accuracy), in %."""
-  wrong = 1 - hits(scores, labels).astype(jnp.float32)
-  return 100.0 * wrong.mean()
+  return 100.0 * (1 - hits(scores, labels).astype(jnp.float32)).mean()
 
 
 @checks.inputs(values="known")

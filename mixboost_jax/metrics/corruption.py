@@ -46,25 +46,12 @@ def mean_corruption_error(
 ) -> Number:
   """Returns the mean over corruptions of the error (mean over severities).
 
-  With a reference it is a ratio of means: each corruption's mean over severities is divided by the
-  reference's, and only then is the mean over corruptions taken.
-
-  Args:
-    errors: corruption -> errors in %, one per severity.
-    reference: corruption -> mean error in % of the reference network (`ALEXNET_ERRORS`); None for
-      the plain mean.
-
-  Returns:
-    In %; with a reference, 100 means "as bad as the reference".
-
-  Raises:
-    ValueError: if a value is missing.
+  With a reference (mean errors in %, such as `ALEXNET_ERRORS`) it is a ratio of means: each
+  corruption's mean over severities is divided by the reference's, and only then is the mean over
+  corruptions taken. In %; with a reference, 100 means "as bad as the reference".
   """
-  means = _severity_means(errors, "mean_corruption_error")
-  if reference is None:
-    return sum(means.values()) / len(means)
-  _check_names(means, reference, "mean_corruption_error")
-  return 100.0 * sum(mean / reference[name] for name, mean in means.items()) / len(means)
+  means = _severity_means(errors, reference, "mean_corruption_error")
+  return _mean_ratio(means, reference, "mean_corruption_error")
 
 
 @checks.inputs()
@@ -77,31 +64,23 @@ def relative_corruption_error(
 ) -> Number:
   """Returns the mean over corruptions of how much the error grows over the clean one.
 
-  Args:
-    errors: corruption -> errors in %, one per severity.
-    clean_error: of the same model, in %.
-    reference: corruption -> mean error in % of the reference network; None for the plain mean.
-    reference_clean_error: of the reference network, in %; needed with `reference`.
-
-  Returns:
-    In percentage points; with a reference, in % of the reference's growth.
-
-  Raises:
-    ValueError: if a value is missing.
+  In percentage points; with a reference (as of `mean_corruption_error`, and its clean error in %),
+  in % of the reference's growth.
   """
-  means = _severity_means(errors, "relative_corruption_error")
+  place = "relative_corruption_error"
+  means = _severity_means(errors, reference, place)
+  growth = {name: mean - clean_error for name, mean in means.items()}
   if reference is None:
-    return sum(mean - clean_error for mean in means.values()) / len(means)
+    return _mean_ratio(growth, None, place)
   if reference_clean_error is None:
-    raise ValueError("relative_corruption_error: reference also needs reference_clean_error.")
-  _check_names(means, reference, "relative_corruption_error")
-  ratios = (
-    (mean - clean_error) / (reference[name] - reference_clean_error) for name, mean in means.items()
-  )
-  return 100.0 * sum(ratios) / len(means)
+    raise ValueError(f"{place}: reference also needs reference_clean_error.")
+  expected = {name: mean - reference_clean_error for name, mean in reference.items()}
+  return _mean_ratio(growth, expected, place)
 
 
-def _severity_means(errors: Errors, place: str) -> dict[str, Number]:
+def _severity_means(
+  errors: Errors, reference: Mapping[str, float] | None, place: str
+) -> dict[str, Number]:
   if not errors:
     raise ValueError(f"{place}: expected at least one corruption, got none.")
   lengths = {len(values) for values in errors.values()}
@@ -110,16 +89,13 @@ def _severity_means(errors: Errors, place: str) -> dict[str, Number]:
     raise ValueError(
       f"{place}: every corruption needs the same severities, got numbers of values {counts}."
     )
-  return {name: sum(values) / len(values) for name, values in errors.items()}
-
-
-def _check_names(means: Mapping[str, Number], reference: Mapping[str, float], place: str) -> None:
-  missing, absent = sorted(set(means) - set(reference)), sorted(set(reference) - set(means))
-  if missing or absent:
+  if reference is not None and set(errors) != set(reference):
     raise ValueError(
       f"{place}: errors and reference must name the same corruptions; not in the reference: "
-      f"{missing}, not in the errors: {absent}."
+      f"{sorted(set(errors) - set(reference))}, not in the errors: "
+      f"{sorted(set(reference) - set(errors))}."
     )
+  return {name: sum(values) / len(values) for name, values in errors.items()}
 
 
 # How much predictions flicker along a short film of ever stronger perturbation. Frames are compared
@@ -155,18 +131,8 @@ def rank_classes(scores: Float[Array, "*frames K"]) -> Int[Array, "*frames K"]:
 
 @checks.inputs()
 def flip_rate(predictions: Predictions, *, noise: bool = False) -> Scalar:
-  """Returns the fraction of frames whose prediction differs from that of its reference frame.
-
-  Args:
-    predictions: one row per film, at least two frames.
-    noise: compare with the first frame instead of the frame before.
-
-  Raises:
-    ValueError: if a film has fewer than two frames.
-  """
-  _check_frames(predictions.shape[1], "flip_rate")
-  before = jnp.broadcast_to(predictions[:, :1], predictions[:, 1:].shape)
-  before = before if noise else predictions[:, :-1]
+  """Returns the fraction of frames whose prediction differs from that of its reference frame."""
+  before = _references(predictions, noise=noise, place="flip_rate")
   return (predictions[:, 1:] != before).astype(jnp.float32).mean()
 
 
@@ -176,13 +142,6 @@ def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
 
   sum_{i=1}^5 |(i - 1) - min(sigma(i) - 1, 5)|, sigma(i) the new place of the class that was at
   place i: 0 for equal rankings, 15 if no class stays among the first five (K >= 10).
-
-  Args:
-    ranks: from `rank_classes`; K >= 5.
-    noise: compare with the first frame instead of the frame before.
-
-  Raises:
-    ValueError: with fewer than five classes or two frames.
   """
   if ranks.shape[-1] < 5:
     raise ValueError(f"top5_distance: expected at least 5 classes, got {ranks.shape[-1]}.")
@@ -194,15 +153,7 @@ def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
 
 @checks.inputs()
 def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
-  """Returns the mean of sum_i |1/i - 1/sigma(i)| / i, `top5_distance` with Zipf's weights.
-
-  Args:
-    ranks: from `rank_classes`.
-    noise: compare with the first frame instead of the frame before.
-
-  Raises:
-    ValueError: with fewer than two frames.
-  """
+  """Returns the mean of sum_i |1/i - 1/sigma(i)| / i, `top5_distance` with Zipf's weights."""
   sigma = _new_places(ranks, noise=noise, place="zipf_distance")
   weight = jnp.broadcast_to(1.0 / jnp.arange(1, ranks.shape[-1] + 1), sigma.shape)
   return (jnp.abs(weight - 1.0 / sigma) * weight).sum(axis=-1).mean()
@@ -212,18 +163,9 @@ def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
 def mean_flip_rate(
   rates: Mapping[str, Number], *, reference: Mapping[str, float] | None = None
 ) -> Number:
-  """Returns the mean over kinds of perturbation, each divided by `reference` if one is given.
+  """Returns the mean over kinds of perturbation of flip rates in %, the plain one usual on CIFAR.
 
-  Args:
-    rates: name -> flip rate in %.
-    reference: name -> flip rate in % of the reference network (`ALEXNET_FLIP_RATES`); None for the
-      plain mean that is usual on CIFAR.
-
-  Returns:
-    In %; with a reference, 100 means "as unstable as the reference".
-
-  Raises:
-    ValueError: if `rates` is empty or the reference lacks a name.
+  With a reference (`ALEXNET_FLIP_RATES`) of 100 x the ratio: 100 means "as unstable as that".
   """
   return _mean_ratio(rates, reference, "mean_flip_rate")
 
@@ -232,15 +174,7 @@ def mean_flip_rate(
 def mean_top5_distance(
   distances: Mapping[str, Number], *, reference: Mapping[str, float] | None = None
 ) -> Number:
-  """Returns the mean over kinds of perturbation of `top5_distance`, or of 100 x its ratio.
-
-  Args:
-    distances: name -> top-5 (or Zipf) distance.
-    reference: name -> distance of the reference network; None for the plain mean.
-
-  Raises:
-    ValueError: if `distances` is empty or the reference lacks a name.
-  """
+  """Returns the mean over kinds of perturbation of top-5 distances, or of 100 x their ratios."""
   return _mean_ratio(distances, reference, "mean_top5_distance")
 
 
@@ -262,11 +196,12 @@ def _mean_ratio(
 
 def _new_places(ranks: Ranks, *, noise: bool, place: str) -> Int[Array, "V F_less_one K"]:
   """Returns, for each frame but the first, the place of the class that was first, second, ..."""
-  _check_frames(ranks.shape[1], place)
-  before = jnp.broadcast_to(ranks[:, :1], ranks[:, 1:].shape) if noise else ranks[:, :-1]
+  before = _references(ranks, noise=noise, place=place)
   return jnp.take_along_axis(ranks[:, 1:], jnp.argsort(before, axis=-1), axis=-1)
 
 
-def _check_frames(num_frames: int, place: str) -> None:
-  if num_frames < 2:
-    raise ValueError(f"{place}: expected at least 2 frames per film, got {num_frames}.")
+def _references(frames: Array, *, noise: bool, place: str) -> Array:
+  """Returns what each frame but the first is compared with."""
+  if frames.shape[1] < 2:
+    raise ValueError(f"{place}: expected at least 2 frames per film, got {frames.shape[1]}.")
+  return jnp.broadcast_to(frames[:, :1], frames[:, 1:].shape) if noise else frames[:, :-1]

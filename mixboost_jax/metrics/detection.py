@@ -65,18 +65,10 @@ def auroc(scores_in: Scores, scores_out: OtherScores) -> Scalar | float:
 def aupr(
   scores_in: Scores, scores_out: OtherScores, *, positive: Positive = "ood"
 ) -> Scalar | float:
-  """Returns the average precision, in [0, 1].
+  """Returns the average precision of finding the `positive` set, in [0, 1].
 
   It depends on how common the positives are: the convention of Hendrycks et al. 2019
   (arXiv:1812.04606) is five known pictures for every foreign one.
-
-  Args:
-    scores_in: higher means in-distribution.
-    scores_out: same scale.
-    positive: which set is to be found.
-
-  Raises:
-    ValueError: if `positive` is unknown.
   """
   found, rest = _oriented(scores_in, scores_out, positive)
   hits, false_alarms = _count_at_least(found, found), _count_at_least(rest, found)
@@ -97,15 +89,6 @@ def fpr_at_tpr(
   Deviation: thresholds are scores of positives; where several thresholds share the closest recall
     the outlier exposure code takes the lowest of them, which also flags the negatives between two
     neighbouring positives. Of two recalls equally close the larger is taken, as there.
-
-  Args:
-    scores_in: higher means in-distribution.
-    scores_out: same scale.
-    tpr: wanted recall of the positives, in (0, 1].
-    positive: which set is to be found.
-
-  Raises:
-    ValueError: if `tpr` or `positive` is out of range.
   """
   if not 0 < tpr <= 1:
     raise ValueError(f"fpr_at_tpr: tpr must be in (0, 1], got {tpr}.")
@@ -147,29 +130,18 @@ class Gap(NamedTuple):
 
 
 class Roc(NamedTuple):
-  """A receiver operating characteristic; entry i flags every score >= `thresholds[i]`.
-
-  Attributes:
-    thresholds: falling, from infinity (nothing is flagged).
-    false_positive_rate: share of clean inputs flagged.
-    true_positive_rate: share of adversarial inputs flagged.
-    auc: area under the curve = P(adversarial score > clean score), ties half.
-  """
+  """A receiver operating characteristic; entry i flags every score >= `thresholds[i]`."""
 
   thresholds: np.ndarray
+  """Falling, from infinity (nothing is flagged)."""
   false_positive_rate: np.ndarray
+  """Share of clean inputs flagged."""
   true_positive_rate: np.ndarray
   auc: float
 
 
 class Threshold(NamedTuple):
-  """Scores above `value` are flagged.
-
-  Attributes:
-    value: the threshold.
-    false_positive_rate: share of the held-out clean scores above it.
-    count: how many clean scores chose it.
-  """
+  """Scores above `value` are flagged: a share of the `count` held-out clean ones that chose it."""
 
   value: float
   false_positive_rate: float
@@ -212,9 +184,6 @@ def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
   """Returns the curve over all thresholds.
 
   Paper: Fig. 3a, 1,000 clean and 1,000 adversarial inputs.
-
-  Raises:
-    ValueError: if either set is empty or not finite.
   """
   clean, adversarial = np.asarray(clean_scores), np.asarray(adversarial_scores)
   if not len(clean) or not len(adversarial):
@@ -234,13 +203,8 @@ def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
 def choose_threshold(clean_scores: Scores, *, false_positive_rate: float) -> Threshold:
   """Returns the lowest threshold that flags at most the stated share of held-out clean inputs.
 
-  Args:
-    clean_scores: scores of clean inputs that are not used for any other number.
-    false_positive_rate: in [0, 1).
-
-  Raises:
-    ValueError: if there are too few scores to hold the rate (flagging none is always possible, so
-      this asks for at least one allowed false positive unless the rate is 0).
+  Their scores must not be used for any other number. Flagging none is always possible, so unless
+  the rate is 0, so few scores that not one false positive is allowed are an error.
   """
   scores = np.sort(np.asarray(clean_scores))[::-1]
   if not 0 <= false_positive_rate < 1 or not len(scores):

@@ -35,14 +35,6 @@ def wilson(successes: int, count: int, *, confidence: float = 0.95) -> Interval:
   """Returns Wilson's score interval of a proportion: close to its nominal level on average.
 
   Paper: Wilson 1927, J. Am. Stat. Assoc. 22, p. 209.
-
-  Args:
-    successes: in [0, count].
-    count: number of trials, >= 1.
-    confidence: level in (0, 1).
-
-  Raises:
-    ValueError: if an argument is out of range.
   """
   _check(successes, count, confidence, "wilson")
   z = statistics.NormalDist().inv_cdf(0.5 + 0.5 * confidence)
@@ -63,14 +55,6 @@ def clopper_pearson(successes: int, count: int, *, confidence: float = 0.95) -> 
   distributions.
 
   Paper: Clopper & Pearson 1934, Biometrika 26, p. 404.
-
-  Args:
-    successes: in [0, count].
-    count: number of trials, >= 1.
-    confidence: level in (0, 1).
-
-  Raises:
-    ValueError: if an argument is out of range.
   """
   from scipy import special
 
@@ -94,16 +78,9 @@ def _check(successes: int, count: int, confidence: float, place: str) -> None:
 def student_interval(
   mean: Any, stderr: Any, *, count: int, confidence: float = 0.95
 ) -> tuple[Any, Any]:
-  """Returns the interval (low, high) of a mean by Student's t distribution.
+  """Returns the interval (low, high) of a mean of `count` >= 2 independent values, or of several.
 
-  Args:
-    mean: of independent values; a number, or an array of such means.
-    stderr: the standard error of each mean.
-    count: how many values each is the mean of, >= 2.
-    confidence: level in (0, 1).
-
-  Raises:
-    ValueError: with fewer than two values.
+  The quantiles are those of Student's t distribution.
   """
   from scipy import special
 
@@ -157,38 +134,23 @@ def replicate(
 
   Args:
     key: consumed.
-    statistic_fn: arrays -> scalar or tree of scalars; must not depend on the order of examples,
-      except that arrays sorted by the caller stay sorted.
+    statistic_fn: arrays -> scalar or tree of scalars, which get a leading axis; must not depend on
+      the order of examples, except that arrays sorted by the caller stay sorted.
     arrays: equally long; the same examples are drawn from each.
     num_resamples: >= 1.
     chunk_size: resamples computed at once; memory grows with it, the result does not change.
-
-  Returns:
-    The tree of `statistic_fn` with a leading axis of `num_resamples`.
-
-  Raises:
-    ValueError: if there are no examples or the lengths differ.
   """
   lengths = {len(array) for array in arrays}
   if len(lengths) != 1 or 0 in lengths:
     raise ValueError(
       f"bootstrap: expected equally long, non-empty arrays, got lengths {sorted(lengths)}."
     )
-  return _replicate(
-    key, arrays, statistic_fn=statistic_fn, num_resamples=num_resamples, chunk_size=chunk_size
-  )
+  return _replicate(key, arrays, statistic_fn, num_resamples, chunk_size)
 
 
 # Compiled once per statistic: pass the same function object again to use it again.
-@functools.partial(jax.jit, static_argnames=("statistic_fn", "num_resamples", "chunk_size"))
-def _replicate(
-  key: PRNGKey,
-  arrays: tuple[Array, ...],
-  *,
-  statistic_fn: Callable[..., Any],
-  num_resamples: int,
-  chunk_size: int,
-) -> Any:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _replicate(key: PRNGKey, arrays: Any, statistic_fn: Any, num: int, chunk_size: int) -> Any:
   num_examples = len(arrays[0])
 
   def once(index: Array) -> Any:
@@ -196,7 +158,7 @@ def _replicate(
     places = resample_indices(own_key, num_examples, num_draws=num_examples)
     return statistic_fn(*(array[places] for array in arrays))
 
-  return jax.lax.map(once, jnp.arange(num_resamples), batch_size=chunk_size)
+  return jax.lax.map(once, jnp.arange(num), batch_size=chunk_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,9 +203,6 @@ def interval_of(
     method: "percentile"; "basic" (reflected at the estimate); "recentred" (percentiles shifted so
       that the replicates' mean meets the estimate: the spread of a statistic that is biased
       upwards by resampling, such as a binned calibration error).
-
-  Raises:
-    ValueError: if `method` or `confidence` is out of range.
   """
   if not 0 < confidence < 1:
     raise ValueError(f"bootstrap: confidence must be in (0, 1), got {confidence}.")
@@ -286,19 +245,9 @@ def paired_bootstrap(
   confidence: float = 0.95,
   chunk_size: int = 20,
 ) -> PairedDifference:
-  """Compares two models on the same examples, drawing the same resamples for both.
+  """Compares two models on the same resamples of the same examples, which come in the same order.
 
-  Args:
-    key: consumed.
-    statistic_fn: arrays -> scalar, independent of the order of examples.
-    first: arrays of the first model, one entry per example.
-    second: arrays of the second model, same examples in the same order.
-    num_resamples: >= 1.
-    confidence: level in (0, 1).
-    chunk_size: as in `replicate`.
-
-  Raises:
-    ValueError: if the lengths differ.
+  The arrays of a model have one entry per example; see `replicate` for the rest.
   """
   num_first = len(first)
 
@@ -306,14 +255,26 @@ def paired_bootstrap(
     return statistic_fn(*arrays[:num_first]) - statistic_fn(*arrays[num_first:])
 
   estimate = float(difference(*first, *second))
-  values = np.asarray(
-    replicate(
-      key, difference, (*first, *second), num_resamples=num_resamples, chunk_size=chunk_size
-    )
-  )
+  options = {"num_resamples": num_resamples, "chunk_size": chunk_size}
+  values = np.asarray(replicate(key, difference, (*first, *second), **options))
   interval = interval_of(values, estimate, confidence=confidence)
   share = min(float((values <= 0).mean()), float((values >= 0).mean()))
   return PairedDifference(estimate, interval, min(1.0, 2 * share))
+
+
+class Statistic(NamedTuple):
+  """A number of a set of scored pictures, and how it is read: an entry of `metrics.STATISTICS`."""
+
+  fn: Callable[[Any, int], Any]
+  """`(examples, bins of ECE) -> number`: the examples come in ascending order of confidence and
+  have a field for each score of `evaluate`: confidence, correct, nll, brier, max_logit,
+  negative_energy."""
+  unit: str = "%"
+  better: Literal["lower", "higher"] = "lower"
+  recentred: bool = False
+  """Whether resampling biases it, so that its interval is moved back to it; see `interval_of`."""
+  fewest: int = 1
+  """Examples below which it is left out: no number is better than a wrong one."""
 
 
 class SignedRank(NamedTuple):
@@ -347,9 +308,6 @@ def wilcoxon(
     b: the paired values, same length.
     alternative: "less" if a is believed to be smaller (an error, say).
     zeros: equal pairs are dropped before ranking ("wilcox") or after it ("pratt").
-
-  Raises:
-    ValueError: if the lengths differ, a value is not finite, or a name is unknown.
   """
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   if a.ndim != 1 or a.shape != b.shape or not len(a):
@@ -367,11 +325,8 @@ def wilcoxon(
   statistic = int(twice_ranks[signs].sum())
   chances = _distribution(twice_ranks)
   at_most, at_least = chances[: statistic + 1].sum(), chances[statistic:].sum()
-  p_value = {
-    "less": at_most,
-    "greater": at_least,
-    "two-sided": 2 * min(at_most, at_least),
-  }[alternative]
+  both = 2 * min(at_most, at_least)
+  p_value = {"less": at_most, "greater": at_least, "two-sided": both}[alternative]
   return SignedRank(statistic / 2, float(min(1.0, p_value)), len(twice_ranks))
 
 
@@ -385,14 +340,9 @@ def _twice_ranks(values: np.ndarray) -> np.ndarray:
 
 def _distribution(twice_ranks: np.ndarray) -> np.ndarray:
   """Returns P(sum of a random subset = s) for s = 0, 1, ..., sum(twice_ranks)."""
-  chances = np.zeros(int(twice_ranks.sum()) + 1)
-  chances[0] = 1.0
-  reach = 0
-  for rank in map(int, twice_ranks):
-    halves = 0.5 * chances[: reach + 1]
-    chances[: reach + 1] = halves
-    chances[rank : reach + rank + 1] += halves
-    reach += rank
+  chances = np.ones(1)
+  for rank in twice_ranks:
+    chances = 0.5 * np.pad(chances, (0, rank)) + 0.5 * np.pad(chances, (rank, 0))
   return chances
 
 
@@ -412,10 +362,10 @@ def permutation_p(
       f"equal, got {len(first)} and {len(second)}."
     )
   r = float(first @ second) / scale
-  if math.factorial(len(first)) <= 5040:
+  draw, are_few = np.random.default_rng(0), math.factorial(len(first)) <= 5040
+  if are_few:
     orders = np.array(list(itertools.permutations(range(len(first)))))
-    return r, float(np.mean(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
-  draw = np.random.default_rng(0)
-  orders = np.stack([draw.permutation(len(first)) for _ in range(num_permutations)])
-  reached = int(np.sum(np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12))
-  return r, (1 + reached) / (1 + num_permutations)
+  else:
+    orders = np.stack([draw.permutation(len(first)) for _ in range(num_permutations)])
+  reached = np.abs(second[orders] @ first) / scale >= abs(r) - 1e-12
+  return r, float(reached.mean()) if are_few else (1 + int(reached.sum())) / (1 + num_permutations)

@@ -8,8 +8,7 @@ import pytest
 
 from mixboost_jax import evaluate, metrics
 from mixboost_jax.evaluate import _corruption, _films, _ood
-from mixboost_jax.evaluate._kind import Family
-from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._kind import Family, Place
 
 PLACE = Place("set-c", "test", "generated", 0.95)
 COUNT = 240

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kind of evaluation is one entry: nothing else is touched, and everything knows it."""
+"""A kind of evaluation is one entry, and so is a metric: all else is told of it by the entry."""
 
 import dataclasses
 import json
@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from mixboost_jax import evaluate, report
+from mixboost_jax import evaluate, metrics, report
 from mixboost_jax.evaluate import _suites
-from mixboost_jax.evaluate._kind import Kind
-from mixboost_jax.evaluate._numbers import error
+from mixboost_jax.evaluate._kind import Kind, error
 from mixboost_jax.evaluate._session import columns_of
+from mixboost_jax.report import groups, tables
 from mixboost_jax.runtime import results as results_lib
 
 NEGATIVES = {"corner": (slice(0, 3), slice(0, 3)), "row": (slice(0, 1),)}
@@ -85,6 +85,54 @@ def test_one_entry_reaches_words_pieces_restart_results_and_report(
   text = (tmp_path / "report.html").read_text()
   assert "arrays-negative" in text
   assert f"{own.value:.2f}" in text
+
+
+def overconfidence(examples, bins):
+  """In %, of the wrong answers alone."""
+  assert bins == 15
+  wrong = 1 - examples.correct
+  return 100 * (examples.confidence * wrong).sum() / wrong.sum()
+
+
+def distance(known, foreign):
+  return abs(known.mean() - foreign.mean())
+
+
+def test_a_statistic_is_one_entry_too(linear_fn, easy, tmp_path, monkeypatch):
+  """Of any set of pictures, or of known and foreign scores: it reaches suite, table and report."""
+  entry = metrics.Statistic(overconfidence, fewest=30)
+  suite, options = "clean,occluded,ood:gaussian", {"batch_size": 90, "name": "mine"}
+  plain = evaluate.evaluate(linear_fn, easy, suite, **options)
+  monkeypatch.setitem(metrics.STATISTICS, "overconfidence", entry)
+  monkeypatch.setitem(metrics.DETECTION, "distance", distance)
+  found = evaluate.evaluate(linear_fn, easy, suite, **options)
+  more = [metric for metric in found.metrics if metric not in plain.metrics]
+  assert len(more) == len(found.metrics) - len(plain.metrics)  # all others stay as they were
+  assert [(metric.dataset, metric.name) for metric in more] == [
+    ("arrays", "overconfidence"),
+    ("arrays-occluded", "overconfidence"),
+    *(("arrays-ood-gaussian", f"distance_{score}") for score in ("msp", "max_logit", "energy")),
+  ]
+  images, labels = easy
+  logits = np.asarray(linear_fn(images / np.float32(255)), np.float64)
+  probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  sure = probabilities.max(axis=1)[logits.argmax(axis=1) != labels]
+  first = more[0]
+  assert first.value == pytest.approx(100 * sure.mean(), rel=1e-5)
+  assert (first.interval, first.unit, first.count) == ("bootstrap", "%", 90)
+  assert first.low < first.value < first.high
+  few = evaluate.evaluate(linear_fn, (images[:29], labels[:29]), "clean")
+  assert "overconfidence" not in {metric.name for metric in few.metrics}
+  results_lib.write(tmp_path / "results.json", found)
+  report.write(tmp_path / "results.json", tmp_path / "report.html")
+  text = (tmp_path / "report.html").read_text()
+  loaded = groups.group(groups.load([tmp_path / "results.json"]))
+  rows = tables.metric_table(loaded, groups.metric_ids(loaded)).rows
+  shown = [(row[0].text, row[1].text) for row in rows if len(row) > 1]
+  assert ("overconfidence (%) ↓", f"{first.value:.2f}") in shown
+  assert ("distance msp (%) ↑", f"{more[2].value:.2f}") in shown
+  assert "overconfidence" in text
+  assert f"{first.value:.2f}" in text
 
 
 def test_a_budget_plans_it(negatives, linear_fn, easy):

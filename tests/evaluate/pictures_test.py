@@ -6,7 +6,7 @@ import pytest
 
 from mixboost_jax import metrics
 from mixboost_jax.evaluate import _pictures, _session
-from mixboost_jax.evaluate._numbers import Place
+from mixboost_jax.evaluate._kind import Place
 
 PLACE = Place("arrays", "test", "arrays", 0.95)
 

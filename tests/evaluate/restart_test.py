@@ -136,7 +136,8 @@ def test_another_definition_of_a_unit_is_another_piece(linear_fn, easy, monkeypa
   units = evaluate.expand("clean,c:fog:3,p:tilt,pgd,ood:blobs,temperature")
 
   def names(session=session):
-    return [_runner._Names(session, "network")(_runner.Piece(unit, 0, 90)) for unit in units]
+    pieces = [_runner.Piece(unit, 0, 90) for unit in units]
+    return _runner.names_of(session, "network", pieces)
 
   def changed(before, after):
     pairs = zip(units, before, after, strict=True)

@@ -167,7 +167,7 @@ def compiled():
   jax.monitoring.unregister_event_duration_listener(listen)
 
 
-SUITE = "clean,temperature,c:fog:3,pgd-10"
+SUITE = "clean,temperature,c:contrast,c:brightness,pgd-10"
 
 
 def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled, quick_compilation):
@@ -195,6 +195,9 @@ def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled, 
   changed, anew = measure()
   assert anew == 0
   assert (first["error"].value, changed["error"].value) == (0, 100)
+  before = len(compiled)
+  evaluate.evaluate(lambda x: logits_fn(x) + 1, (images, labels), "c:contrast", mesh=mesh)
+  assert len(compiled) - before < 5  # another network, the same pictures
 
 
 def test_what_was_compiled_is_forgotten_with_the_network(quick_compilation):

@@ -66,7 +66,7 @@ def test_sharded_variables_stay_where_they_are(weights):
   mesh = mesh_lib.create(fsdp=2)
   sharded = jax.device_put(weights, NamedSharding(mesh, PartitionSpec("fsdp")))
   scorer = Scorer(linear, batch_size=8, mesh=mesh)
-  assert scorer._placed(sharded) is sharded
+  assert scorer.placed(sharded) is sharded
   examples = make_examples(11)
   np.testing.assert_allclose(
     scorer(sharded, examples).nll, scorer(weights, examples).nll, rtol=1e-5

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mixboost_jax import attacks, corruptions, evaluate, keys
 from mixboost_jax.data import pictures, prepare
-from mixboost_jax.evaluate import _attacks, _corruption, _films, _ood, _pictures
-from mixboost_jax.evaluate._session import MAX_PROGRAMS, Scorer, Session, tag_of
+from mixboost_jax.evaluate import _attacks, _corruption, _films, _ood, _pictures, _session
+from mixboost_jax.evaluate._session import Scorer, Session, tag_of
 from mixboost_jax.runtime import mesh as mesh_lib
 
 
@@ -43,11 +43,12 @@ def test_corrupted_pictures_are_those_of_the_package(session, linear_fn):
   changed = corruptions.corrupt(each, floats(part), name="contrast", severity=4)
   right = np.asarray(linear_fn(changed)).argmax(-1) == part.labels
   np.testing.assert_array_equal(found["correct"], right)
+  before = dict(_session._DRAWINGS)
   _corruption.prepare(session, unit, 16)
-  assert list(session.programs) == [unit, (unit, 16)]
-  ahead = _corruption.corruption(session, unit, 0, 24)
-  assert len(session.programs) == 2
-  np.testing.assert_array_equal(ahead["confidence"], found["confidence"])
+  _corruption.corruption(dataclasses.replace(session, programs={}), unit, 24, 40)
+  assert before == _session._DRAWINGS
+  _corruption.prepare(session, unit, 8)
+  assert len(_session._DRAWINGS) == len(before) + 1
 
 
 def test_films_flip_when_predictions_do(session, linear_fn):
@@ -183,6 +184,11 @@ def test_pieces_of_a_unit_share_its_program(session, monkeypatch):
   _attacks.attack(session, unit, 0, 16)
   _attacks.attack(session, unit, 16, 32)
   assert len(built) == 1
-  for i in range(MAX_PROGRAMS):
-    session.keep(i, None)
-  assert unit not in session.programs
+
+
+def test_the_oldest_drawings_are_forgotten(session, monkeypatch):
+  monkeypatch.setattr(_session, "_DRAWINGS", {})
+  monkeypatch.setattr(_session, "MAX_DRAWINGS", 2)
+  asked = [session.drawing(name, lambda name=name: [name]) for name in "abcb"]
+  assert asked[3] is asked[1]
+  assert session.drawing("a", lambda: "anew") == "anew"
