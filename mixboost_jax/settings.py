@@ -32,6 +32,8 @@ class ConfigError(ValueError):
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 _FREE_KEYS = ("data.note",)
+_KNOWN_SETS = ("cifar10", "cifar100", "tfds")
+"""Sets that are the same wherever their files lie."""
 STAND_IN = "-or-shapes"
 """End of `data.name`: the procedural set stands in until the place of the data is given."""
 _OPTIONS: Mapping[str, tuple[Any, frozenset[str]]] = {
@@ -94,8 +96,10 @@ def _config_file(name: str) -> pathlib.Path:
   path = pathlib.Path(name).expanduser()
   if path.suffix == ".py" and path.is_file():
     return path
-  shipped = {found.stem: found for found in sorted(_shipped_folder().glob("*.py"))}
-  here = path.parent in (pathlib.Path(), pathlib.Path("configs"))
+  found = [*_shipped_folder().glob("*.py"), *_shipped_folder().glob("studies/[!_]*.py")]
+  shipped = {file.stem: file for file in sorted(found)}
+  own = pathlib.Path("configs")
+  here = path.parent in (pathlib.Path(), own, own / "studies")
   if here and path.suffix in ("", ".py") and path.stem in shipped:
     return shipped[path.stem]
   raise ValueError(
@@ -126,6 +130,7 @@ def resolve_runs(
     ConfigError: naming all problems of all runs.
   """
   tree = _plain(config)
+  tree.pop("study", None)
   runs = tree.pop("runs", None)
   if runs is None or runs == {}:
     return (resolve(tree, checks=checks, read_when=read_when),)
@@ -248,7 +253,7 @@ def _unread(
 
 def config_hash(settings: Settings) -> str:
   """Returns 12 hex digits that change when anything that shapes training changes."""
-  text = json.dumps(_training_keys(settings.to_json()), sort_keys=True)
+  text = json.dumps(training_keys(settings.to_json()), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -258,7 +263,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
   A key of `_OPTIONS` that one side does not name has the value there that leaves the option out. A
   key that neither side reads is no difference.
   """
-  old, new = _training_keys(before), _training_keys(after)
+  old, new = training_keys(before), training_keys(after)
   for key in rules.unread(before).keys() & rules.unread(after).keys():
     old.pop(key, None)
     new.pop(key, None)
@@ -301,11 +306,18 @@ def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, An
   return tree
 
 
-def _training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the dotted keys that shape training, without options that are left out."""
+def training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the dotted keys that shape training, without options that are left out.
+
+  Where the files of a known set lie is none of them: a run goes on, and counts, on any machine.
+
+  Args:
+    tree: stored settings, `Settings.to_json()`.
+  """
   kept = {key: value for key, value in tree.items() if key not in (*_FREE_SECTIONS, "name")}
   flat = _flatten(json.loads(json.dumps(kept)))
-  for key in _FREE_KEYS:
+  places = ("data.dir", "data.download") if flat.get("data.name") in _KNOWN_SETS else ()
+  for key in (*_FREE_KEYS, *places):
     flat.pop(key, None)
   for key, (out, below) in _OPTIONS.items():
     if flat.get(key, out) == out:
