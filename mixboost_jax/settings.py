@@ -98,8 +98,7 @@ def _config_file(name: str) -> pathlib.Path:
     return path
   found = [*_shipped_folder().glob("*.py"), *_shipped_folder().glob("studies/[!_]*.py")]
   shipped = {file.stem: file for file in sorted(found)}
-  own = pathlib.Path("configs")
-  here = path.parent in (pathlib.Path(), own, own / "studies")
+  here = path.parts[:-1] in ((), ("configs",), ("studies",), ("configs", "studies"))
   if here and path.suffix in ("", ".py") and path.stem in shipped:
     return shipped[path.stem]
   raise ValueError(
