@@ -165,23 +165,28 @@ def test_only_what_other_settings_change_is_done_again(file, copied, capfd):
   assert "made with evaluate.confidence=0.95, now 0.9; measured again" in errors
 
 
-def test_the_end_of_the_time_saves_and_the_next_call_goes_on(file, alone, tmp_path, capfd):
+def forget(folder, *names):
+  for name in names:
+    shutil.rmtree(folder / name)
+    (folder / "kept" / f"{name}.json").unlink()
+
+
+def test_the_end_of_the_time_saves_and_the_next_call_goes_on(file, copied, alone, capfd):
   handler = signal.getsignal(signal.SIGALRM)
-  assert run(file, tmp_path, minutes=1e-4) == interrupt.EXIT_PREEMPTED
+  forget(copied, "seed0")
+  assert run(file, copied, minutes=1e-4) == interrupt.EXIT_PREEMPTED
   errors = capfd.readouterr().err
   assert "the time is over: saving and leaving" in errors
-  assert "study: 0 of 4 runs are done; the same command goes on" in errors
-  assert [p.name for p in (tmp_path / "seed2" / "checkpoints").glob("0*")] == ["00000001"]
+  assert "study: 1 of 4 runs are done; the same command goes on" in errors
+  assert [p.name for p in (copied / "seed0" / "checkpoints").glob("0*")] == ["00000001"]
   assert signal.getsignal(signal.SIGALRM) is handler
-  assert run(file, tmp_path) == 0
+  assert run(file, copied) == 0
   assert "resuming from step 1 of 24" in capfd.readouterr().err
-  assert numbers(tmp_path) == numbers(alone)
+  assert numbers(copied) == numbers(alone)
 
 
 def test_a_run_in_other_hands_is_passed_by(file, copied, capfd):
-  for name in ("seed0", "seed1"):
-    shutil.rmtree(copied / name)
-    (copied / "kept" / f"{name}.json").unlink()
+  forget(copied, "seed0", "seed1")
   (one,) = [r for r in settings.resolve_runs(settings.load(str(file))) if r.name == "tiny_seed0"]
   with workdir.open_run(copied / "seed0", one):
     assert run(file, copied) == 0
@@ -193,10 +198,8 @@ def test_a_run_in_other_hands_is_passed_by(file, copied, capfd):
 def test_a_failed_run_does_not_stop_the_others(file, copied, capfd):
   config = settings.load(str(file))
   config.runs.hot.optimizer = {"learning_rate": 1e30}
-  shutil.rmtree(copied / "seed1")
-  (copied / "kept" / "seed1.json").unlink()
+  forget(copied, "hot", "seed1")
   chosen = {"command": "test", "results": str(copied / "kept")}
-  shutil.rmtree(copied / "hot")
   assert jobs.run(config, folder=copied, job="study", **chosen) == study.EXIT_RUNS_FAILED
   errors = capfd.readouterr().err
   assert re.search(r"warning: hot failed, the next run goes on: step \d+: metric", errors)

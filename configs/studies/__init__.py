@@ -68,14 +68,14 @@ def build(
     return base.override(RECIPE.get_config(f"{WORDS}+{arg}+{words}"), {**keys, **more})
 
   config, runs = recipe("", {}), {}
+  config.name = name
   for block, seeds in blocks:
     for seed in seeds[:1] if small else seeds:
       for row, (words, more) in block.items():
         if small:
           more = {key: value for key, value in more.items() if key not in smoke}
-        changed = _changes(config.to_dict(), recipe(words, more).to_dict())
+        changed = _changes(config.to_dict(), {**recipe(words, more).to_dict(), "name": name})
         runs[f"{row}_seed{seed}"] = {**changed, "seed": seed}
-  config.name = name
   config.runs = ConfigDict(runs)
   config.study = ConfigDict({"order": tuple(runs), "jobs": tuple(jobs)})
   return config
@@ -89,6 +89,6 @@ def _changes(before: Keys, after: Keys) -> dict[str, Any]:
     if key != "policy" and isinstance(value, dict) and isinstance(old, dict):
       if below := _changes(old, value):
         found[key] = below
-    elif value != old and key != "name":
+    elif value != old:
       found[key] = value
   return found
