@@ -171,10 +171,20 @@ def forget(folder, *names):
     (folder / "kept" / f"{name}.json").unlink()
 
 
-def test_the_end_of_the_time_saves_and_the_next_call_goes_on(file, copied, alone, capfd):
+def test_the_end_of_the_time_saves_and_the_next_call_goes_on(
+  file, copied, alone, capfd, monkeypatch
+):
   handler = signal.getsignal(signal.SIGALRM)
   forget(copied, "seed0")
-  assert run(file, copied, minutes=1e-4) == interrupt.EXIT_PREEMPTED
+  real = study.training.run
+
+  def late(*arguments):
+    signal.raise_signal(signal.SIGALRM)
+    return real(*arguments)
+
+  monkeypatch.setattr(study.training, "run", late)
+  assert run(file, copied, minutes=60.0) == interrupt.EXIT_PREEMPTED
+  monkeypatch.undo()
   errors = capfd.readouterr().err
   assert "the time is over: saving and leaving" in errors
   assert "study: 1 of 4 runs are done; the same command goes on" in errors

@@ -6,7 +6,8 @@
 
 Everything is measured on a validation split of the training pictures, never on the test split.
 `keep90` to `keep40` are r1 of Fig. 5 of MixBoost, read as the kept fraction; `mask70` is the other
-reading of its 0.7.
+reading of its 0.7. AugMix's consistency term shows the clean picture beside the augmented ones, so
+the boost may be on either there.
 """
 
 from ml_collections import ConfigDict
@@ -22,9 +23,11 @@ SETTINGS = {
   **{f"boost_keep{rate}": {"mask.keep_rate": rate / 100} for rate in (90, 80, 60, 50, 40)},
 }
 ALONE = studies.rows("baseline") | {row: ("boost", keys) for row, keys in SETTINGS.items()}
-CHANGED = {"boost_changed": {"objective.boost_on": "changed"}}
 ON_PIXMIX = studies.rows("pixmix") | {
-  f"pixmix_{row}": ("pixmix+boost", keys) for row, keys in {**SETTINGS, **CHANGED}.items()
+  f"pixmix_{row}": ("pixmix+boost", keys) for row, keys in SETTINGS.items()
+}
+ON_CHANGED = studies.rows("augmix_jsd", "augmix_jsd+boost") | {
+  "augmix_jsd_boost_changed": ("augmix_jsd+boost", {"objective.boost_on": "changed"})
 }
 KEYS = {
   "data.validation_examples": 5_000,
@@ -41,5 +44,6 @@ SMOKE = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  blocks = [(ALONE, (0,)), (ON_PIXMIX, (0,)), (ALONE, (1, 2)), (ON_PIXMIX, (1, 2))]
+  every = (ALONE, ON_PIXMIX, ON_CHANGED)
+  blocks = [(rows, seeds) for seeds in ((0,), (1, 2)) for rows in every]
   return studies.build("boost", arg, blocks=blocks, jobs=["evaluate"], keys=KEYS, smoke=SMOKE)

@@ -5,15 +5,15 @@
     --workdir=runs/mixup_inference --results=results/studies/mixup_inference --config.data.dir=DIR
 
 Mixup and interpolated adversarial training, and their ablations ERM + MI-OL and AT + MI-OL. Columns
-are attacks that know nothing of the defense (oblivious), the paper's adaptive one, and one through
-the whole defense.
+are the tables' attacks, which know nothing of the defense (oblivious), the adaptive one, and
+one through the whole defense.
 """
 
 from ml_collections import ConfigDict
 
 from mixboost_jax.configs import studies
 
-ATTACKS = "oblivious-10,oblivious-50-targeted,adaptive-10,eot-ce-20"
+OBLIVIOUS = [f"oblivious-{steps}{kind}" for kind in ("", "-targeted") for steps in (10, 50, 200)]
 OTHERS = ("gaussian-noise", "rotation", "crop-pad", "crop-resize")
 BESIDE_MIXUP = ",".join(("none,mi-pl,mi-ol", *OTHERS))
 BESIDE_IAT = ",".join(("none,mi-pl,mi-ol", *(f"cifar10/iat:{name}" for name in OTHERS)))
@@ -23,7 +23,15 @@ ROWS = {
   "erm": ("baseline", {"audit.defenses": "none,mi-ol", "audit.preset": "cifar10/erm"}),
   "at": ("at", {"audit.defenses": "none,mi-ol", "audit.preset": "cifar10/at"}),
 }
-KEYS = {"audit.attacks": ATTACKS, "audit.num_images": 500, "audit.num_draws": 30}
+KEYS = {
+  "audit.attacks": ",".join((*OBLIVIOUS, "adaptive-10", "eot-ce-20")),
+  "audit.num_images": 500,
+  "audit.batch_size": 250,
+  "audit.num_draws": 15,
+  "audit.samples": 5,
+  "audit.redraws": 2,
+  "audit.eot_step_size": 2 / 255,
+}
 SMOKE = {
   "adversary.num_steps": 1,
   "audit.attacks": "oblivious-1,adaptive-1",

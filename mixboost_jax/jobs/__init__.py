@@ -24,8 +24,8 @@ from mixboost_jax.jobs import (
   study,
   training,
 )
-from mixboost_jax.jobs.prepared import Trained, load_trained
-from mixboost_jax.runtime import checkpoint, environment, interrupt, log, peers, platform, workdir
+from mixboost_jax.jobs.prepared import USER_ERRORS, Trained, load_trained
+from mixboost_jax.runtime import environment, interrupt, log, peers, platform, workdir
 from mixboost_jax.schema import ReadWhen, Settings, When
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
@@ -49,14 +49,6 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
 """What a job asks of config and data, before it writes anything; raises ValueError."""
 
 JOBS = ("all", "train", *ON_TRAINED, "study", "report", "show_augmentation")
-USER_ERRORS = (
-  ValueError,
-  OSError,
-  train.NonFiniteError,
-  checkpoint.CheckpointError,
-)
-"""Errors whose message is for the user; anything else is a bug and keeps its traceback."""
-
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
   "augment.policy": train.policy_problem,

@@ -70,6 +70,13 @@ class Study:
     """Returns the same for one job, by the file in the run folder."""
     return why_open(self.folder / name / FILES[job], self.runs[name], (job,))
 
+  def source(self, name: str) -> pathlib.Path:
+    """Returns what the report reads of a run that is done: the run folder if it is still there."""
+    kept, place = self.kept(name), self.folder / name
+    if kept is None or all(self.why_unit_open(name, job) is None for job in self.jobs):
+      return place
+    return kept
+
   def keep(self, name: str) -> None:
     """Joins what the jobs of a run have written into its small file."""
     path = self.kept(name)
@@ -179,9 +186,9 @@ def run(
       log.info(f"{stopped}\n{worker.count()}; the same command goes on.")
       return interrupt.EXIT_PREEMPTED
   log.info(worker.count())
-  done = [study.kept(name) or study.folder / name for name in study.runs if name in worker.done]
-  if done:
-    log.info(f"report: {report.write(done, study.folder)}")
+  if worker.done:
+    found = [study.source(name) for name in study.runs if name in worker.done]
+    log.info(f"report: {report.write(found, study.folder)}")
   return EXIT_RUNS_FAILED if worker.failed else 0
 
 
@@ -230,7 +237,7 @@ class _Worker:
       raise
     except Exception as error:
       self.failed.add(name)
-      if not isinstance(error, ValueError | OSError | RuntimeError):
+      if not isinstance(error, prepared.USER_ERRORS):
         traceback.print_exc()
       log.warn(f"{name} failed, the next run goes on: {error}")
     finally:
