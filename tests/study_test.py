@@ -138,11 +138,16 @@ def test_killed_workers_do_every_unit_once_and_as_one_worker_would(file, alone, 
   assert len(wrote) >= len(ORDER) - kills, text
 
 
-def test_what_is_kept_is_done_even_without_run_folders(file, copied):
+def test_what_is_kept_is_done_even_without_run_folders(file, copied, capfd):
   for name in ORDER:
     shutil.rmtree(copied / name)
   assert run(file, copied) == 0
   assert not [name for name in ORDER if (copied / name).exists()]
+  path = copied / "kept" / "seed1.json"
+  path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 7'))
+  assert run(file, copied) == 0
+  assert [name for name in ORDER if (copied / name).exists()] == ["seed1"]
+  assert "kept/seed1.json: schema version 7" in capfd.readouterr().err
 
 
 def test_a_damaged_unit_is_measured_again(file, copied, alone, capfd):
@@ -150,7 +155,7 @@ def test_a_damaged_unit_is_measured_again(file, copied, alone, capfd):
   for path in (copied / "kept" / "seed0.json", copied / "seed0" / "results.json"):
     path.write_bytes(path.read_bytes()[:-99])
   assert run(file, copied) == 0
-  assert capfd.readouterr().err.count("seed0/results.json: not a JSON file") == 1
+  assert capfd.readouterr().err.count("not a JSON file") == 1
   after = {name: (copied / name / "results.json").stat().st_mtime_ns for name in ORDER}
   assert [name for name in ORDER if before[name] != after[name]] == ["seed0"]
   assert numbers(copied) == numbers(alone)
@@ -271,3 +276,20 @@ def test_orders_measures_the_networks_of_table1():
   ]
   assert hashes[0] == hashes[1]
   assert table.study.order == orders.study.order
+
+
+def test_several_jobs_of_a_run_become_one_file(tmp_path):
+  config = settings.load("configs/studies/orders.py:smoke")
+  config.runs = {"boost_seed0": config.runs.boost_seed0.to_dict()}
+  config.study.update({"order": ("boost_seed0",), "jobs": ("interactions", "evaluate")})
+  chosen = {"job": "study", "command": "test", "results": str(tmp_path / "kept")}
+  assert jobs.run(config, folder=tmp_path, **chosen) == 0
+  found = kept(tmp_path)["boost_seed0"]
+  assert found.name == "orders_boost_seed0"
+  assert set(found.seconds) == {"train", "interactions", "evaluate"}
+  assert {"interaction_proxy", "error"} <= {metric.name for metric in found.metrics}
+  config.interactions.num_images = 3
+  before = (tmp_path / "boost_seed0" / "results.json").stat().st_mtime_ns
+  assert jobs.run(config, folder=tmp_path, **chosen) == 0
+  assert (tmp_path / "boost_seed0" / "results.json").stat().st_mtime_ns == before
+  assert kept(tmp_path)["boost_seed0"].settings["interactions"]["num_images"] == 3

@@ -13,15 +13,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixboost_jax.configs import base, cifar10
+from mixboost_jax.configs import base, speedrun
 
-RECIPE, WORDS = cifar10, "short"
+RECIPE, WORDS = speedrun, "half"
 """The file and the words that train the networks of all studies."""
 SMOKE: dict[str, Any] = {
   "data.train_examples": 160,
   "data.test_examples": 40,
-  "model.name": "tiny-cnn",
-  "model.dropout": 0.0,
   "train.batch_size": 16,
   "train.epochs": 1.0,
   "evaluate.batch_size": 40,

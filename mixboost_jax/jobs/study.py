@@ -57,14 +57,14 @@ class Study:
   def why_open(self, name: str) -> str | None:
     """Returns why a run is not done: "" if nothing is there yet; None if it is done."""
     kept = self.kept(name)
-    if kept is not None and why_open(kept, self.runs[name], self.jobs) is None:
+    reasons = ["" if kept is None else why_open(kept, self.runs[name], self.jobs)]
+    if None in reasons:
       return None
-    found = {job: self.why_unit_open(name, job) for job in self.jobs}
-    reasons = [reason for reason in found.values() if reason is not None]
-    if not reasons:
+    reasons += [self.why_unit_open(name, job) for job in self.jobs]
+    if not any(reason is not None for reason in reasons[1:]):
       self.keep(name)
       return None
-    return next(filter(None, reasons), "")
+    return next(filter(None, reasons[::-1]), "")
 
   def why_unit_open(self, name: str, job: str) -> str | None:
     """Returns the same for one job, by the file in the run folder."""
@@ -79,15 +79,13 @@ class Study:
 
   def keep(self, name: str) -> None:
     """Joins what the jobs of a run have written into its small file."""
-    path = self.kept(name)
-    if path is None or why_open(path, self.runs[name], self.jobs) is None:
+    path, settings = self.kept(name), self.runs[name]
+    if path is None:
       return
-    parts = [results.read(self.folder / name / FILES[job]) for job in self.jobs]
-    whole = dataclasses.replace(
-      groups.joined(parts), settings=self.runs[name].to_json(), samples={}
-    )
+    whole = groups.joined([results.read(self.folder / name / FILES[job]) for job in self.jobs])
+    own = {"name": settings.name, "settings": settings.to_json()}
     files.make_folder(path.parent)
-    results.write(path, whole)
+    results.write(path, dataclasses.replace(whole, **own, samples={}))
 
 
 def plan(
