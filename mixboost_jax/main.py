@@ -34,6 +34,8 @@ class _ConfigFile(flags.ArgumentParser):
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: FILE.py[:word+word].")
 flags.FLAGS["config"].parser = _ConfigFile()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Run folder; default runs/<name of the config>.")
+_MINUTES = flags.DEFINE_float("minutes", 0.0, "Job study: save and leave after so long; 0: never.")
+_RESULTS = flags.DEFINE_string("results", "", "Job study: folder of small files that outlive runs.")
 _EPOCH = flags.DEFINE_integer("epoch", 0, "Job show_augmentation: which epoch, from 0.")
 _EXAMPLE = flags.DEFINE_integer("example", 0, "Job show_augmentation: id of a training example.")
 
@@ -50,6 +52,7 @@ def main(argv: list[str]) -> None:
   workdir = pathlib.Path(_WORKDIR.value or f"runs/{_CONFIG.value.name}")
   command = shlex.join(["python", "-m", "mixboost_jax.main", *sys.argv[1:]])
   chosen = {"job": flags.FLAGS.job, "epoch": _EPOCH.value, "example": _EXAMPLE.value}
+  chosen |= {"minutes": _MINUTES.value, "results": _RESULTS.value}
   try:
     code = jobs.run(_CONFIG.value, folder=workdir, command=command, **chosen)
   except jobs.USER_ERRORS as error:

@@ -32,6 +32,8 @@ class ConfigError(ValueError):
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 _FREE_KEYS = ("data.note",)
+_KNOWN_SETS = ("cifar10", "cifar100", "tfds")
+"""Sets that are the same wherever their files lie."""
 STAND_IN = "-or-shapes"
 """End of `data.name`: the procedural set stands in until the place of the data is given."""
 _OPTIONS: Mapping[str, tuple[Any, frozenset[str]]] = {
@@ -95,8 +97,9 @@ def _config_file(name: str) -> pathlib.Path:
   from mixboost_jax import configs
 
   folder = pathlib.Path(next(iter(configs.__path__)))
-  shipped = {found.stem: found for found in sorted(folder.glob("*.py"))}
-  here = path.parent in (pathlib.Path(), pathlib.Path("configs"))
+  found = [*folder.glob("*.py"), *folder.glob("studies/[!_]*.py")]
+  shipped = {file.stem: file for file in sorted(found)}
+  here = path.parts[:-1] in ((), ("configs",), ("studies",), ("configs", "studies"))
   if here and path.suffix in ("", ".py") and path.stem in shipped:
     return shipped[path.stem]
   raise ValueError(
@@ -116,6 +119,7 @@ def resolve_runs(
     ConfigError: naming all problems of all runs.
   """
   tree = _plain(config)
+  tree.pop("study", None)
   runs = tree.pop("runs", None)
   if runs is None or runs == {}:
     return (resolve(tree, checks=checks, read_when=read_when),)
@@ -236,7 +240,7 @@ def _unread(
 
 def config_hash(settings: Settings) -> str:
   """Returns 12 hex digits that change when anything that shapes training changes."""
-  text = json.dumps(_training_keys(settings.to_json()), sort_keys=True)
+  text = json.dumps(training_keys(settings.to_json()), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -246,7 +250,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
   A key of `_OPTIONS` that one side does not name has the value there that leaves the option out. A
   key that neither side reads is no difference.
   """
-  old, new = _training_keys(before), _training_keys(after)
+  old, new = training_keys(before), training_keys(after)
   for key in rules.unread(before).keys() & rules.unread(after).keys():
     old.pop(key, None)
     new.pop(key, None)
@@ -288,11 +292,18 @@ def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, An
   return tree
 
 
-def _training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the dotted keys that shape training, without options that are left out."""
+def training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the dotted keys that shape training, without options that are left out.
+
+  Where the files of a known set lie is none of them: a run goes on, and counts, on any machine.
+
+  Args:
+    tree: stored settings, `Settings.to_json()`.
+  """
   kept = {key: value for key, value in tree.items() if key not in (*_FREE_SECTIONS, "name")}
   flat = _flatten(json.loads(json.dumps(kept)))
-  for key in _FREE_KEYS:
+  places = ("data.dir", "data.download") if flat.get("data.name") in _KNOWN_SETS else ()
+  for key in (*_FREE_KEYS, *places):
     flat.pop(key, None)
   for key, (out, below) in _OPTIONS.items():
     if flat.get(key, out) == out:

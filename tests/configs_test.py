@@ -156,6 +156,12 @@ def test_shipped_configs_are_found_from_any_folder(text, stem, tmp_path, monkeyp
   assert config.to_dict() == module_of(stem).get_config(words).to_dict()
 
 
+def test_studies_are_found_from_any_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for text in ("configs/studies/table1.py:smoke", "studies/table1.py:smoke", "table1:smoke"):
+    assert settings.load(text).name == "table1"
+
+
 def test_a_file_of_the_folder_comes_before_a_shipped_one(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "configs").mkdir()

@@ -3,8 +3,12 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
+import yaml
+
+from mixboost_jax.runtime import interrupt
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -46,6 +50,31 @@ def test_slurm_runs_again_what_may_go_on(tmp_path, code, restarts, again):
   done = run(tmp_path, "slurm.sbatch", "configs/cifar10.py", **variables)
   assert done.returncode == code
   assert done.stdout == ("requeue 7\n" if again else "")
+
+
+def test_slurm_passes_a_study_on(tmp_path):
+  executable(tmp_path / "bin" / "srun", 'shift 4; printf "%s\\n" "$@"')
+  words = ["--job=study", "--workdir=my runs"]
+  done = run(tmp_path, "slurm.sbatch", "configs/studies/table1.py", *words, SLURM_JOB_ID="7")
+  assert done.stdout.splitlines() == ["--config=configs/studies/table1.py", *words]
+
+
+def test_the_pods_of_a_study_start_a_command_that_exists(tmp_path):
+  job = yaml.safe_load((ROOT / "launch" / "study_job.yaml").read_text())["spec"]
+  assert job["completionMode"] == "Indexed"
+  ignored = [rule for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "Ignore"]
+  assert ignored[0]["onExitCodes"]["values"] == [interrupt.EXIT_PREEMPTED]
+  (container,) = job["template"]["spec"]["containers"]
+  command = [*container["command"], *container["args"]]
+  assert command[:3] == ["python", "-m", "mixboost_jax.main"]
+  done = subprocess.run(
+    [sys.executable, *command[1:], f"--workdir={tmp_path}", "--config.study.jobs=('x',)"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert "error: config.study.jobs: unknown name 'x'" in done.stderr
 
 
 def test_the_exit_code_of_local_processes_is_the_highest(tmp_path):

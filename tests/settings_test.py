@@ -294,6 +294,16 @@ def test_hash_and_difference_see_training_only():
   ]
 
 
+def test_where_a_known_set_lies_shapes_nothing():
+  there = {"data.name": "cifar10", "data.dir": "there"}
+  one, two = resolved(there), resolved({"data.name": "cifar10", "data.download": True})
+  assert settings.config_hash(one) == settings.config_hash(two)
+  assert settings.difference(one.to_json(), two.to_json()) == []
+  one, two = (resolved({"data.name": "folder", "data.dir": place}) for place in ("a", "b"))
+  assert settings.config_hash(one) != settings.config_hash(two)
+  assert settings.difference(one.to_json(), two.to_json()) == ["data.dir: 'a' -> 'b'"]
+
+
 def recorded_without(*options):
   """The tree that a version without these keys stored."""
   tree = resolved().to_json()

@@ -15,9 +15,17 @@ from ml_collections import ConfigDict
 from mixboost_jax import evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.audit import plan
-from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
-from mixboost_jax.jobs.prepared import Trained, load_trained
-from mixboost_jax.runtime import checkpoint, environment, interrupt, log, peers, platform, workdir
+from mixboost_jax.jobs import (
+  audit,
+  evaluation,
+  interactions,
+  prepared,
+  show_augmentation,
+  study,
+  training,
+)
+from mixboost_jax.jobs.prepared import USER_ERRORS, Trained, load_trained
+from mixboost_jax.runtime import environment, interrupt, log, peers, platform, workdir
 from mixboost_jax.schema import ReadWhen, Settings, When
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
@@ -40,15 +48,7 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
 }
 """What a job asks of config and data, before it writes anything; raises ValueError."""
 
-JOBS = ("all", "train", *ON_TRAINED, "report", "show_augmentation")
-USER_ERRORS = (
-  ValueError,
-  OSError,
-  train.NonFiniteError,
-  checkpoint.CheckpointError,
-)
-"""Errors whose message is for the user; anything else is a bug and keeps its traceback."""
-
+JOBS = ("all", "train", *ON_TRAINED, "study", "report", "show_augmentation")
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
   "augment.policy": train.policy_problem,
@@ -79,6 +79,8 @@ def run(
   command: str,
   epoch: int = 0,
   example: int = 0,
+  minutes: float = 0.0,
+  results: str = "",
 ) -> int:
   """Does one job for every run of the config.
 
@@ -89,11 +91,16 @@ def run(
     command: as typed, for the record.
     epoch: which one, for show_augmentation.
     example: the id of which one, for show_augmentation.
+    minutes: after which a study saves and leaves; 0: never.
+    results: folder where a study keeps one small file per run; "": nowhere.
 
   Returns:
-    The exit code: 0, or `interrupt.EXIT_PREEMPTED` if a stop request came and all is saved.
+    The exit code: 0, `interrupt.EXIT_PREEMPTED` if a stop request came and all is saved, or
+    `study.EXIT_RUNS_FAILED`.
   """
   try:
+    if job == "study":
+      return _study(config, folder, command, minutes=minutes, results=results)
     return _run(config, folder, job, command, epoch=epoch, example=example)
   except BaseException:
     peers.settle()
@@ -140,6 +147,16 @@ def _run(
         log.info(f"{item.settings.name}: {stopped} The same command goes on.")
         return interrupt.EXIT_PREEMPTED
   return _report(folders, folder) if job == "all" else 0
+
+
+def _study(
+  config: ConfigDict, folder: pathlib.Path, command: str, *, minutes: float, results: str
+) -> int:
+  every = settings_lib.resolve_runs(config, checks=CHECKS, read_when=READ_WHEN)
+  names = [place.name for place in _folders(config, every, folder)]
+  runs = dict(zip(names, every, strict=True))
+  plan = study.plan(config.to_dict(), runs, folder=folder, kept_in=results)
+  return study.run(plan, measures=ON_TRAINED, checks=BEFORE, command=command, minutes=minutes)
 
 
 def _folders(

@@ -20,6 +20,8 @@ from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.schema import Settings
 
+USER_ERRORS = (ValueError, OSError, train.NonFiniteError, checkpoint.CheckpointError)
+"""Errors whose message is for the user; anything else is a bug and keeps its traceback."""
 _NOTHING_TRAINED = "no checkpoint to evaluate; run --job=train first."
 
 

@@ -4,7 +4,9 @@
 One run per group: the interval of the difference follows from the two intervals (the "square and
 add" method, Newcombe 1998, Stat. Med. 17, p. 873). It treats the two test sets as independent; for
 the same pictures, where errors go together, that makes it wider than need be. Several seeds per
-group: Wilcoxon's exact signed-rank test over the seeds that both have.
+group: the mean of the differences over the seeds that both have, with their range, and from five on
+Wilcoxon's exact signed-rank test. A method with the boost is compared with the method alone if that
+was run, all others with the baseline.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 
 from mixboost_jax import metrics
 from mixboost_jax.report import titles
-from mixboost_jax.report.groups import Group, MetricId, Value, is_better, is_plain
+from mixboost_jax.report.groups import Group, MetricId, Value, is_better, is_plain, own_plain
 
 MIN_SEEDS = 5
 """With fewer pairs no one-sided p value can fall below 5 %."""
@@ -33,6 +35,7 @@ class Difference:
   after: Value
   estimate: float
   low: float | None
+  """Of the interval; over several seeds the smallest difference."""
   high: float | None
   p_value: float | None
   """Of the one-sided test over seeds that the challenger is better."""
@@ -59,12 +62,22 @@ def difference(baseline: Group, challenger: Group, key: MetricId) -> Difference 
   before, after = baseline.value(key), challenger.value(key)
   if before is None or after is None:
     return None
+  shared = {seed for seed, _ in before.by_seed} & {seed for seed, _ in after.by_seed} - {None}
+  if shared:
+    before, after = (group.value(key, seeds=shared) for group in (baseline, challenger))
+    assert before is not None
+    assert after is not None
   estimate = after.mean - before.mean
   low = high = p_value = None
   pairs = (before.low, before.high, after.low, after.high)
   ends = [end for end in pairs if end is not None]
-  if len(before.by_seed) > 1 and len(after.by_seed) > 1:
+  if len(shared) > 1:
+    old, new = dict(before.by_seed), dict(after.by_seed)
+    changes = [new[seed] - old[seed] for seed in shared]
+    low, high = min(changes), max(changes)
     p_value, verdict, method = _over_seeds(before, after)
+  elif len(before.by_seed) > 1 and len(after.by_seed) > 1:
+    verdict, method = "untested", "other seeds"
   elif len(ends) == 4 and math.isfinite(estimate):
     low, high = _square_and_add(before, after, ends)
     verdict, method = _verdict(low, high, before.metric.better), "intervals"
@@ -113,10 +126,13 @@ def _over_seeds(before: Value, after: Value) -> tuple[float | None, str, str]:
 
 
 def differences(groups: Sequence[Group], keys: Sequence[MetricId]) -> list[Difference]:
-  """Compares every other group with the baseline, metric by metric."""
+  """Compares every other group with the baseline, a boosted one with its method alone instead."""
   baseline = baseline_of(groups)
   found = [
-    difference(baseline, group, key) for group in groups if group is not baseline for key in keys
+    difference(own_plain(group, groups) or baseline, group, key)
+    for group in groups
+    if group is not baseline
+    for key in keys
   ]
   return [item for item in found if item is not None]
 
@@ -154,8 +170,11 @@ def evidence(item: Difference) -> str:
     outside = "clearly outside" if item.verdict in ("better", "worse") else "not outside"
     return f"{text}, one-sided p = {item.p_value:.3g} over {count} seeds: {outside} the noise"
   if item.method == "too few seeds":
-    counts = f"{len(item.before.by_seed)} and {len(item.after.by_seed)}"
-    return f"{text}; {counts} seeds are too few to test it"
+    low, high = (titles.number(end, unit, sign=True) for end in (item.low, item.high))
+    count = len(item.before.by_seed)
+    return f"{text}, {low} to {high} over {count} seeds: too few to test it"
+  if item.method == "other seeds":
+    return f"{text}; no seed in common, so not tested"
   return f"{text}; no interval, so not tested"
 
 
@@ -290,8 +309,9 @@ def _comparisons(items: Sequence[Difference]) -> list[str]:
     found.append("Differences over seeds: Wilcoxon's exact one-sided signed-rank test at 5 %.")
   if any(item.method == "too few seeds" for item in items):
     found.append(
-      f"Fewer than {MIN_SEEDS} seeds in common cannot show a difference at the 5 % level "
-      "by a signed-rank test, so none was made."
+      f"Fewer than {MIN_SEEDS} seeds in common cannot show a difference at the 5 % level by a "
+      "signed-rank test, so none was made: the brackets hold the smallest and the largest "
+      "difference."
     )
   return found
 

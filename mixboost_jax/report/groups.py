@@ -9,14 +9,16 @@ import math
 import os
 import pathlib
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mixboost_jax import files
+from mixboost_jax import settings as settings_lib
 from mixboost_jax.report import titles
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.runtime.results import Metric, Results
+from mixboost_jax.schema import READ_WHEN
 
 RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE = "results.json", "interactions.json", "audit.json"
 _FILES = (RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE)
@@ -24,7 +26,6 @@ Source = Results | str | os.PathLike
 """Results in memory, a results file, a run folder, or a folder of run folders."""
 MetricId = tuple[str, str, str]
 """(dataset, split, name)."""
-_NOT_COMPARED = ("name", "seed", "runtime", "report", "evaluate", "interactions", "audit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,15 @@ class Group:
   label: str
   runs: tuple[Run, ...]
 
-  def value(self, key: MetricId) -> Value | None:
-    """Returns a metric over all runs of the group, None if no run has it."""
-    pairs = [(run.seed, m) for run in self.runs for m in run.results.metrics if key_of(m) == key]
+  def value(self, key: MetricId, *, seeds: Collection[int | None] | None = None) -> Value | None:
+    """Returns a metric over the runs of the group (of some seeds), None if no run has it."""
+    pairs = [
+      (run.seed, m)
+      for run in self.runs
+      if seeds is None or run.seed in seeds
+      for m in run.results.metrics
+      if key_of(m) == key
+    ]
     if not pairs:
       return None
     values = [metric.value for _, metric in pairs]
@@ -117,6 +124,33 @@ def is_plain(settings: Mapping[str, Any]) -> bool:
     and adversary.get("name", "none") == "none"
     and not any(options)
   )
+
+
+_OF_BOOST = frozenset(
+  {"objective.name"}
+  | {
+    key
+    for key, conditions in READ_WHEN.items()
+    if any(w.key == "objective.name" for w in conditions)
+  }
+)
+"""Keys that only say whether there are masked views, and what is done with them."""
+
+
+def own_plain(group: "Group", groups: Sequence["Group"]) -> "Group | None":
+  """Returns the group that differs from a boosted one in the boost alone."""
+
+  def rest(one: "Group") -> dict[str, Any]:
+    flat = settings_lib.training_keys(one.runs[0].results.settings)
+    return {key: value for key, value in flat.items() if key not in {*_OF_BOOST, "seed"}}
+
+  def objective(one: "Group") -> Any:
+    return one.runs[0].results.settings.get("objective", {}).get("name")
+
+  if objective(group) != "mixboost":
+    return None
+  plain = (one for one in groups if objective(one) == "erm" and rest(one) == rest(group))
+  return next(plain, None)
 
 
 def is_better(first: float, second: float, better: str) -> bool:
@@ -189,7 +223,7 @@ def _load_one(source: Source) -> list[Run]:
     return [Run(results_lib.read(path), path.parent)]
   found = [path / name for name in _FILES if (path / name).exists()]
   if found:
-    return [Run(_joined([results_lib.read(file) for file in found]), path)]
+    return [Run(joined([results_lib.read(file) for file in found]), path)]
   inner = sorted({child.parent for name in _FILES for child in path.glob(f"*/{name}")})
   if not inner:
     raise ValueError(
@@ -199,8 +233,8 @@ def _load_one(source: Source) -> list[Run]:
   return [run for folder in inner for run in _load_one(folder)]
 
 
-def _joined(parts: Sequence[Results]) -> Results:
-  """One run out of what its jobs wrote; the first part says what the run is."""
+def joined(parts: Sequence[Results]) -> Results:
+  """Returns one run out of what its jobs wrote; the first part says what the run is."""
   first = parts[0]
   for other in parts[1:]:
     first = dataclasses.replace(
@@ -208,12 +242,15 @@ def _joined(parts: Sequence[Results]) -> Results:
       metrics=(*first.metrics, *other.metrics),
       curves={**first.curves, **other.curves},
       seconds={**first.seconds, **other.seconds},
+      flags=(*first.flags, *other.flags),
     )
   return first
 
 
 def group(runs: Sequence[Run], *, prefix: str | None = None) -> list[Group]:
   """Puts runs that differ in their seed only into one group; keeps the order.
+
+  What several jobs of one run left in several files is one run.
 
   Args:
     runs: from `load`.
@@ -222,6 +259,7 @@ def group(runs: Sequence[Run], *, prefix: str | None = None) -> list[Group]:
   members: dict[str, list[Run]] = {}
   for i, run in enumerate(runs):
     members.setdefault(_identity(run.results, i), []).append(run)
+  members = {identity: _one_per_run(runs) for identity, runs in members.items()}
   names = [list(dict.fromkeys(run.results.name for run in group)) for group in members.values()]
   shared = common_prefix([name for group in names for name in group]) if prefix is None else prefix
   labels = [titles.run(_without_seed(group[0].removeprefix(shared))) for group in names]
@@ -230,6 +268,20 @@ def group(runs: Sequence[Run], *, prefix: str | None = None) -> list[Group]:
     repeats = sum(other == label or other.startswith(f"{label} (") for other in unique)
     unique.append(f"{label} ({repeats + 1})" if repeats else label)
   return [Group(label, tuple(group)) for label, group in zip(unique, members.values(), strict=True)]
+
+
+def _one_per_run(runs: Sequence[Run]) -> list[Run]:
+  """Joins the files of one seed that do not measure the same."""
+  kept: list[Run] = []
+  for run in runs:
+    measured = {key_of(metric) for metric in run.results.metrics}
+    for i, other in enumerate(kept):
+      if other.seed == run.seed and measured.isdisjoint(map(key_of, other.results.metrics)):
+        kept[i] = Run(joined([other.results, run.results]), other.folder)
+        break
+    else:
+      kept.append(run)
+  return kept
 
 
 def common_prefix(names: Sequence[str]) -> str:
@@ -247,10 +299,11 @@ def _without_seed(name: str) -> str:
 
 
 def _identity(results: Results, index: int) -> str:
-  settings = {key: v for key, v in results.settings.items() if key not in _NOT_COMPARED}
+  settings = {key: v for key, v in results.settings.items() if key not in ("name", "seed")}
   if not settings:  # a stranger's model: nothing is known but that it was evaluated
     return f"#{index}"
-  return json.dumps(settings, sort_keys=True)
+  note = settings["data"].get("note", "") if "data" in settings else ""
+  return json.dumps([settings_lib.training_keys(settings), note], sort_keys=True)
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

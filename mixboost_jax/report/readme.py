@@ -10,8 +10,8 @@ anything here is replaced
 `demo` selects the results whose name is `demo` or starts with `demo_`. `runs` lists the rows that
 the table must have (`demo_erm`, or `erm`); those without a results file say "not run". `metrics`
 and `datasets` choose the columns. Without them everything that was measured is shown.
-`table=robustness` gives the columns of the MixBoost paper instead, `table=defenses` the accuracies
-of an audit.
+`table=robustness` gives the columns of the MixBoost paper instead, `table=boost` what the boost
+changes in them, `table=defenses` the accuracies of an audit.
 """
 
 import os
@@ -125,6 +125,10 @@ _TABLES = {
   "robustness": (
     tables.standard_table,
     ("Run", *(column.title.format("CIFAR") for column in tables.STANDARD)),
+  ),
+  "boost": (
+    tables.boost_table,
+    ("Boost on", *(column.title.format("CIFAR") for column in tables.STANDARD)),
   ),
   "defenses": (audits.table, ("Accuracy in %", audits.attack_title(audits.CLAIM))),
 }

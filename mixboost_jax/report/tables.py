@@ -5,8 +5,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from mixboost_jax.report import titles
-from mixboost_jax.report.compare import Difference
-from mixboost_jax.report.groups import Group, MetricId, best_groups, flatten, metric_ids
+from mixboost_jax.report.compare import Difference, difference
+from mixboost_jax.report.groups import Group, MetricId, best_groups, flatten, metric_ids, own_plain
 from mixboost_jax.runtime.results import LEVELS, Flag, Results
 
 NOT_RUN = "not run"
@@ -123,10 +123,10 @@ def difference_cells(item: Difference | None) -> tuple[Cell, Cell]:
   unit = item.before.metric.unit
   estimate = f"{titles.number(item.estimate, unit, sign=True)} {item.unit}".rstrip()
   how = ""
-  if item.low is not None:
-    how = titles.interval(item.low, item.high, unit, sign=True)
-  elif item.p_value is not None:
+  if item.p_value is not None:
     how = f"one-sided p = {item.p_value:.3g}"
+  elif item.low is not None:
+    how = titles.interval(item.low, item.high, unit, sign=True)
   return Cell(estimate, how), Cell(VERDICTS[item.verdict], tone=item.verdict)
 
 
@@ -251,6 +251,39 @@ def standard_table(groups: Sequence[Group]) -> Table | None:
     f"{' and '.join(sorted(origins))}."
   )
   return Table(caption, header, tuple(rows))
+
+
+def boost_table(groups: Sequence[Group]) -> Table | None:
+  """Returns what the boost changes in each method, in the columns of the paper; None if not run."""
+  keys = metric_ids(groups)
+  pairs = [(plain, one) for one in groups if (plain := own_plain(one, groups)) is not None]
+  rows: list[tuple[Cell, ...]] = []
+  header: tuple[str, ...] = ()
+  for dataset, split in _bases(keys) if pairs else ():
+    header = header or ("Boost on", *(_title(column, dataset) for column in STANDARD))
+    columns = [_key(column, dataset, split, keys) for column in STANDARD]
+    rows.append((Cell(titles.dataset(dataset, split)),))
+    for plain, one in pairs:
+      found = [key and difference(plain, one, key) for key in columns]
+      rows.append((Cell(f"{plain.label} → {one.label}"), *map(_change, found)))
+  if not rows:
+    return None
+  caption = (
+    "Change by the boost in points, the same seeds with and without it; lower is better. Brackets: "
+    "smallest and largest change over the seeds, or the interval of a single pair; p: one-sided "
+    "signed-rank test that the boost is better, from 5 seeds on."
+  )
+  return Table(caption, header, tuple(rows))
+
+
+def _change(item: Difference | None) -> Cell:
+  if item is None:
+    return Cell(NOT_RUN, tone="missing")
+  estimate, _ = difference_cells(item)
+  seeds = len(item.before.by_seed)
+  note = f"{estimate.note}, {seeds} seeds" if seeds > 1 else estimate.note
+  text = titles.number(item.estimate, item.before.metric.unit, sign=True)
+  return Cell(text, note, "best" if item.verdict == "better" else "")
 
 
 def _bases(keys: Sequence[MetricId]) -> list[tuple[str, str]]:

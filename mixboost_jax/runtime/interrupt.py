@@ -36,14 +36,19 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-  """While active, the first SIGTERM or SIGINT only sets `requested`; a second one acts as usual."""
+  """While active, the first SIGTERM or SIGINT only sets `requested`; a second one acts as usual.
 
-  def __init__(self) -> None:
+  The end of the time that is given, if any, sets it as well.
+  """
+
+  def __init__(self, *, seconds: float = 0.0) -> None:
+    self._seconds = seconds
     self.requested = False
-    """Whether a signal has arrived."""
+    """Whether a signal has arrived, or the time is over."""
     self.signal_name = ""
     """Which one, e.g. `SIGTERM`."""
     self._before: dict[signal.Signals, Any] = {}
+    self._alarm_before: Any = signal.SIG_DFL
     self._raises = False
 
   def __enter__(self) -> "StopRequest":
@@ -51,9 +56,18 @@ class StopRequest:
     if threading.current_thread() is threading.main_thread():
       for number in SIGNALS:
         self._before[number] = signal.signal(number, self._handle)
+      if self._seconds:
+        self._alarm_before = signal.signal(signal.SIGALRM, self._handle)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
     return self
 
   def __exit__(self, *_: Any) -> None:
+    self._restore()
+    if self._seconds and threading.current_thread() is threading.main_thread():
+      signal.setitimer(signal.ITIMER_REAL, 0)
+      signal.signal(signal.SIGALRM, self._alarm_before)
+
+  def _restore(self) -> None:
     for number, handler in self._before.items():
       # None: the handler was not set from Python, so it cannot be put back but by the default.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -91,10 +105,12 @@ class StopRequest:
     del frame
     self.requested = True
     self.signal_name = signal.Signals(number).name
-    self.__exit__()
+    message = "\nthe time is over: saving and leaving.\n"
+    if number != signal.SIGALRM:
+      self._restore()
+      message = f"\n{self.signal_name}: saving and leaving; once more to leave at once.\n"
     if log.is_primary():
       # Not print: the signal may have arrived in the middle of one, which cannot be entered twice.
-      message = f"\n{self.signal_name}: saving and leaving; once more to leave at once.\n"
       with contextlib.suppress(OSError):
         os.write(2, message.encode())
     if self._raises:

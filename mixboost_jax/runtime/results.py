@@ -303,6 +303,10 @@ class Clock:
     self._part = part
     self._started, self._begin = datetime.datetime.now(datetime.UTC), time.perf_counter()
 
+  def seconds(self) -> float:
+    """Returns how long it has been running."""
+    return time.perf_counter() - self._begin
+
   def results(
     self,
     name: str,
@@ -319,7 +323,7 @@ class Clock:
       environment=environment.describe(),
       command="",
       started=self._started.isoformat(timespec="seconds"),
-      seconds={self._part: time.perf_counter() - self._begin},
+      seconds={self._part: self.seconds()},
       metrics=tuple(metrics),
       curves=dict(curves),
       samples={},

@@ -42,6 +42,10 @@ class WorkdirError(ValueError):
   """The folder cannot be used for this run. Nothing in it was touched."""
 
 
+class InUseError(WorkdirError):
+  """Another process works in the folder."""
+
+
 class FolderLock:
   """Holds `<folder>/.lock` from `acquire` to `release`."""
 
@@ -219,7 +223,8 @@ def open_run(
 
   Raises:
     WorkdirError: if the folder holds a run of another config with a checkpoint or a result (the
-      message lists what differs), something that is not a run, or is in use by another process.
+      message lists what differs), or something that is not a run.
+    InUseError: if another process works there.
     WriteError: if it cannot be created or written.
   """
   path = pathlib.Path(folder).expanduser()
@@ -232,7 +237,7 @@ def open_run(
   try:
     lock.acquire(should_stop=should_stop)
   except RuntimeError as error:
-    raise WorkdirError(str(error)) from None
+    raise InUseError(str(error)) from None
   try:
     resumed = _check(path, settings)  # again: now nobody else writes here
     for leftover in path.glob(f"{files.TEMPORARY_PREFIX}*"):

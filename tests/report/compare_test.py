@@ -69,13 +69,55 @@ def test_seeds_are_compared_by_the_signed_rank_test(make):
   assert (back.p_value, back.verdict) == (1.0, "worse")
 
 
+def test_few_seeds_show_the_mean_of_the_pairs_and_its_range(make):
+  before = [make.results("erm", error, seed) for seed, error in enumerate((10.0, 20.0, 30.0, 99.0))]
+  after = [make.results("mixboost", error, seed) for seed, error in enumerate((9.0, 21.0, 27.0))]
+  item = compared(*before, *after)  # the seed without a partner does not count
+  assert item.estimate == pytest.approx((-1 + 1 - 3) / 3)
+  assert (item.low, item.high, item.p_value) == (-3.0, 1.0, None)
+  assert (item.verdict, len(item.before.by_seed)) == ("untested", 3)
+  text = compare.evidence(item).replace("\u00a0", " ")
+  assert text == (
+    "difference \u22121.00 points, \u22123.00 to +1.00 over 3 seeds: too few to test it"
+  )
+
+
+def test_one_seed_in_common_is_compared_by_its_intervals(make):
+  before = [make.results("erm", error, seed) for seed, error in enumerate((10.0, 99.0))]
+  item = compared(*before, make.results("mixboost", 5.0, 0))
+  assert (item.estimate, item.method, item.verdict) == (-5.0, "intervals", "better")
+
+
+def test_each_method_is_compared_with_its_own_boost(make):
+  def run(policy, objective, error, **mask):
+    changed = make.settings(objective)
+    changed |= {"augment": {"policy": {"name": policy}}, "mask": mask}
+    changed["objective"]["boost_on"] = "changed" if objective == "mixboost" else "clean"
+    return make.results(objective, error, name=f"t_{policy}_{objective}", settings=changed)
+
+  groups = groups_of(
+    run("none", "erm", 10.0, keep_rate=0.7),
+    run("none", "mixboost", 9.0, keep_rate=0.7),
+    run("pixmix", "erm", 8.0, keep_rate=0.7),
+    run("pixmix", "mixboost", 7.0, keep_rate=0.3),
+    run("cutmix", "mixboost", 6.0, keep_rate=0.7),
+  )
+  pairs = [(d.challenger, d.baseline) for d in compare.differences(groups, [ERROR])]
+  assert pairs == [
+    ("none MixBoost", "none ERM"),
+    ("PixMix ERM", "none ERM"),
+    ("PixMix MixBoost", "PixMix ERM"),
+    ("CutMix MixBoost", "none ERM"),
+  ]
+
+
 def test_few_or_unpaired_seeds_are_not_tested(make):
   before = [make.results("erm", 10.0, seed) for seed in range(4)]
   after = [make.results("mixboost", 1.0, seed) for seed in range(4)]
   assert compared(*before, *after).verdict == "untested"
   shifted = [make.results("mixboost", 1.0, seed + 100) for seed in range(6)]
   item = compared(*[make.results("erm", 10.0, seed) for seed in range(6)], *shifted)
-  assert (item.verdict, item.method) == ("untested", "too few seeds")
+  assert (item.verdict, item.method) == ("untested", "other seeds")
 
 
 def test_no_interval_no_verdict(make):

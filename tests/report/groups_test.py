@@ -32,6 +32,28 @@ def test_seeds_of_one_config_are_one_group(make):
   assert (single.mean, single.low, single.high, single.deviation) == (5.0, 4.0, 6.0, None)
 
 
+def test_files_of_several_jobs_are_one_run(make):
+  names = ("a/results.json", "b/results.json")
+  two = [make.results("erm", 10.0, seed) for seed in range(2)]
+  proxy = tuple(make.metric("interaction_proxy", 0.1 * seed) for seed in range(2))
+  elsewhere = [
+    make.results("erm", seed=seed, name=f"orders_{name}", metrics=(proxy[seed],))
+    for seed, name in enumerate(names)
+  ]
+  (group,) = groups_of(*two, *elsewhere)
+  assert [run.seed for run in group.runs] == [0, 1]
+  assert group.value(("shapes", "test", "interaction_proxy")).mean == pytest.approx(0.05)
+  assert group.value(ERROR, seeds=[1]).by_seed == ((1, 10.0),)
+
+
+def test_where_the_files_lay_and_how_the_set_is_called(make):
+  def at(**data):
+    return make.results(settings={**make.settings(), "data": {"name": "cifar10", **data}})
+
+  assert len(groups_of(at(dir="a"), at(dir="b"))) == 1
+  assert len(groups_of(at(dir="a"), at(note="JPEG"))) == 2
+
+
 def test_another_setting_is_another_group(make):
   other = dataclasses.replace(make.results(), settings=make.settings("erm", 0, epochs=12.0))
   labels = [group.label for group in groups_of(make.results(), other)]

@@ -66,6 +66,24 @@ def test_seeds_and_dirty_commits(make):
   assert row[-1] == "0123456, fffffff+"
 
 
+def test_what_the_boost_changes(make):
+  def run(objective, seed, error):
+    sets = {"": "error", "-c": "mce", "-pgd": "error"}
+    metrics = tuple(make.metric(name, error, dataset=f"shapes{end}") for end, name in sets.items())
+    return make.results(objective, seed=seed, metrics=metrics)
+
+  runs = [run("erm", seed, 10.0) for seed in range(5)]
+  runs += [run("mixboost", seed, 8.0 + seed / 10) for seed in range(5)]
+  header, _, _, row = rows(filled(" table=boost", *runs))
+  assert header[:3] == ["Boost on", "Clean Error", "Shapes-C mCE"]
+  assert row[:2] == ["ERM → MixBoost", "**\u22121.80** one-sided p = 0.0312, 5 seeds"]
+  assert row[3] == "not run"
+  _, _, _, row = rows(filled(" table=boost", *runs[:3], *runs[5:8]))
+  assert row[1] == "\u22121.90 \\[\u22122.00, \u22121.80], 3 seeds"
+  _, _, row = rows(filled(" table=boost"))
+  assert row[1] == "not run"
+
+
 def test_several_places(make):
   text = MARKED.format("") + MARKED.format(" metrics=ece").replace("demo", "cifar10")
   filled_text = readme.fill(text, groups.load([make.results()]))

@@ -39,6 +39,22 @@ def test_a_signal_is_noted_and_handlers_are_put_back(number, capfd):
   assert f"{number.name}: saving and leaving; once more" in capfd.readouterr().err
 
 
+def test_the_end_of_the_time_asks_and_a_signal_may_still_follow(capfd):
+  before = signal.getsignal(signal.SIGALRM)
+  with interrupt.StopRequest(seconds=0.01) as stop:
+    with pytest.raises(interrupt.Stopped), stop.raising():
+      threading.Event().wait(60)
+    assert stop.requested
+    os.kill(os.getpid(), signal.SIGTERM)  # the scheduler's own: no sudden end
+    assert stop.signal_name == "SIGTERM"
+  assert signal.getsignal(signal.SIGALRM) is before
+  assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+  assert "the time is over: saving and leaving" in capfd.readouterr().err
+  with interrupt.StopRequest(seconds=60) as stop:
+    pass
+  assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
 def test_handlers_are_put_back_without_a_signal_and_after_an_error():
   before = [signal.getsignal(n) for n in interrupt.SIGNALS]
 
