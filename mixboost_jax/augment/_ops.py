@@ -165,7 +165,7 @@ def in_turn(picture: Levels, steps: Steps, number: Any, **how: Any) -> Levels:
 def apply_serial(levels: LevelBatch, steps: Steps, **how: Any) -> LevelBatch:
   """Applies `steps[N, S]` from the first to the last column, looping over the examples."""
   number = steps.op.shape[1]
-  return jax.lax.map(lambda pair: in_turn(*pair, number, **how), (levels, steps))
+  return jax.lax.map(lambda pair: in_turn(pair[0], pair[1], number, **how), (levels, steps))
 
 
 def merged_step(
