@@ -29,6 +29,7 @@ from mixboost_jax.evaluate._pictures import headline
 from mixboost_jax.evaluate._session import Scorer, Session, call, open_network, open_up
 from mixboost_jax.evaluate._store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate._suites import KINDS
+from mixboost_jax.evaluate._views import multi_view
 from mixboost_jax.runtime import interrupt, log
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.interrupt import Stopped
@@ -42,6 +43,7 @@ def evaluate(
   suite: str = "clean",
   *,
   split: str = "test",
+  views: str = "one",
   batch_size: int = 500,
   max_examples: int = 0,
   budget: str = "",
@@ -68,6 +70,7 @@ def evaluate(
     dataset: `data.Dataset`, `data.Split`, or (images, labels); images uint8, or float in [0, 1].
     suite: a name in `SUITES`, or words with commas between them ("clean,c:gaussian_noise,pgd").
     split: part of a `Dataset`: "test", "validation" or "train".
+    views: of each picture that a prediction averages, see `multi_view`.
     batch_size: examples per compiled call; rounded up to a multiple of the number of devices. It
       changes no metric beyond rounding.
     max_examples: most examples per unit; 0: the usual number of its kind, -1: all, as for
@@ -92,6 +95,7 @@ def evaluate(
   """
   _check(confidence, ece_bins=ece_bins, batch_size=batch_size)
   clock = Clock("evaluate")
+  logits_fn = multi_view(logits_fn, views)
   chosen = examples_lib.from_dataset(dataset, split=split)
   session = _session(logits_fn, dataset, chosen, split, batch_size, mesh, ood_dirs)
   examples_lib.check_labels(chosen, session.num_classes)
