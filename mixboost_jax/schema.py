@@ -372,6 +372,8 @@ class Evaluate:
 
   suite: str = "clean"  # one of mixboost_jax.evaluate.SUITES, or words: "clean,c:fog,pgd"
   split: str = key("test", one_of("test", "validation"))  # of which pictures
+  # of each picture, whose logits are averaged: one | mirror (2) | translate (both, also moved: 6)
+  views: str = key("one", one_of("one", "mirror", "translate"), option=True)
   batch_size: int = key(500, at_least(1))  # pictures per call, over all devices
   # per unit; 0: as the suite says; -1: all, as for published tables
   max_examples: int = key(0, at_least(-1))

@@ -53,7 +53,7 @@ def test_a_word_that_nothing_reads_is_refused(word):
     settings.resolve(base.get_config(f"pixmix+{word}"))
 
 
-@pytest.mark.parametrize("name", ["base", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", ["base", "cifar10", "cifar100", "speedrun"])
 def test_boost_combines_with_every_policy(name):
   module = module_of(name)
   for word, keys in base.VARIANTS.items():

@@ -9,6 +9,7 @@ from mixboost_jax.evaluate._sanity import MASKED_GRADIENTS, sanity_flags
 from mixboost_jax.evaluate._session import open_up
 from mixboost_jax.evaluate._store import Store, digest, network_digest
 from mixboost_jax.evaluate._suites import SUITES, asks_for, expand, suite_problem
+from mixboost_jax.evaluate._views import multi_view
 from mixboost_jax.runtime.interrupt import Stopped
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
   "from_dataset",
   "make_monitor",
   "metric",
+  "multi_view",
   "network_digest",
   "open_up",
   "run",

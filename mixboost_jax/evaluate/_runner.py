@@ -28,6 +28,7 @@ from mixboost_jax.evaluate._pictures import headline
 from mixboost_jax.evaluate._session import Scorer, Session, call, open_network, open_up
 from mixboost_jax.evaluate._store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate._suites import KINDS
+from mixboost_jax.evaluate._views import multi_view
 from mixboost_jax.runtime import interrupt, log
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.interrupt import Stopped
@@ -41,6 +42,7 @@ def evaluate(
   suite: str = "clean",
   *,
   split: str = "test",
+  views: str = "one",
   batch_size: int = 500,
   max_examples: int = 0,
   budget: str = "",
@@ -67,6 +69,7 @@ def evaluate(
     dataset: `data.Dataset`, `data.Split`, or (images, labels); images uint8, or float in [0, 1].
     suite: a name in `SUITES`, or words with commas between them ("clean,c:gaussian_noise,pgd").
     split: part of a `Dataset`: "test", "validation" or "train".
+    views: of each picture that a prediction averages, see `multi_view`.
     batch_size: examples per compiled call; rounded up to a multiple of the number of devices. It
       changes no metric beyond rounding.
     max_examples: most examples per unit; 0: the usual number of its kind, -1: all, as for
@@ -95,6 +98,7 @@ def evaluate(
     if value < 1:
       raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
   clock = Clock("evaluate")
+  logits_fn = multi_view(logits_fn, views)
   chosen = examples_lib.from_dataset(dataset, split=split)
   shape, mesh = chosen.images.shape[1:], mesh_lib.create() if mesh is None else mesh
   rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size

@@ -89,9 +89,9 @@ def look(item: Run, *, epoch: int, example: int) -> Sight:
   @jax.jit
   def batch_views(apply: Any, batch: data.Batch, root: jax.Array) -> Any:
     batch = parts.shard(batch)
-    keys = example_keys(root, Stream.AUGMENT, batch.ids, epoch=epoch)
+    keys, first = (example_keys(root, Stream.AUGMENT, batch.ids, epoch=e) for e in (epoch, 0))
     labels = losses.one_hot(batch.labels, parts.num_classes)
-    images, _ = apply(keys, batch.images, labels, epoch)
+    images, _ = apply(keys, batch.images, labels, epoch, first)
     mask_keys = example_keys(root, Stream.MASK, batch.ids, epoch=epoch)
     masked = _masked(parts, mask_keys, images)
     return batch, labels, keys, {"original": batch.images, "augmented": images, **masked}
@@ -133,7 +133,14 @@ def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -
   }
   num_copies = 2 if settings.objective.jsd_weight > 0 else 0
   whole = whole_policy(settings, {"name": "none"} if num_copies else policy)
-  account = augment.explain(keys, whole, batch=batch, **resources)
+  account = []
+  if settings.augment.alternate_flip:
+    first = example_keys(trainer.root, Stream.AUGMENT, trainer.feed.ids[visit.rows])
+    flip_keys = split_each(first, len(whole["steps"]))[0]
+    applied = bool(augment.draw_flips(flip_keys)[visit.row]) ^ (epoch % 2 == 1)
+    account.append({"op": "flip", "applied": applied})
+    batch = (augment.alternating_flip(flip_keys, batch[0], epoch=epoch), batch[1])
+  account += augment.explain(keys, whole, batch=batch, **resources)
   if num_copies:
     policy_keys = split_each(keys, len(whole["steps"]))[-1]
     for number, copy_keys in enumerate(split_each(policy_keys, num_copies), start=1):
@@ -192,13 +199,17 @@ def find(trainer: train.Trainer, *, epoch: int, example: int) -> Visit:
 
 
 def whole_policy(settings: Settings, policy: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns flip, crops and `policy` as one policy, with the keys that training gives to each."""
+  """Returns flip, crops and `policy` as one policy, with the keys that training gives to each.
+
+  An alternating flip, which has keys of its own, is left out.
+  """
   chosen = settings.augment
   members: list[Mapping[str, Any]] = []
   if chosen.flip:
-    members.append({"name": "random_flip"})
+    members.append({"name": "none" if chosen.alternate_flip else "random_flip"})
   if chosen.crop_padding:
-    members.append({"name": "random_crop", "padding": chosen.crop_padding})
+    crop = {"padding": chosen.crop_padding, "border": augmentation.BORDERS[chosen.crop_mode]}
+    members.append({"name": "random_crop", **crop})
   if chosen.resized_crop:
     members.append({"name": "random_resized_crop", "size": chosen.resized_crop})
   return {"name": "compose", "steps": (*members, policy)}

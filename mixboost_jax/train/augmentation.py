@@ -143,6 +143,8 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   return jnp.round(pictures * 255).astype(jnp.uint8)
 
 
+BORDERS = {"zero": "fill", "reflect": "reflect"}
+"""`config.augment.crop_mode` -> `border` of `augment.random_crop`."""
 _ARRAYS = {"mixing_images": mixing_pictures}
 """How a run makes what an augmentation may need."""
 
@@ -155,7 +157,7 @@ def _stages(
   if chosen.flip:
     stages["flip"] = augment.random_flip
   if padding := chosen.crop_padding:
-    border = "fill" if chosen.crop_mode == "zero" else "reflect"
+    border = BORDERS[chosen.crop_mode]
     stages["crop"] = functools.partial(augment.random_crop, padding=padding, border=border)
   if size := chosen.resized_crop:
     cut = functools.partial(augment.random_resized_crop, size=size)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from mixboost_jax import attacks, augment
+from mixboost_jax import attacks, augment, keys
 from mixboost_jax import image as kernels
 from mixboost_jax.augment import _classical
 from tests.augment import pil_reference
@@ -28,6 +30,26 @@ def test_crop_offsets_are_uniform_and_the_border_is_black(key):
   assert ((counts - expected) ** 2 / expected).sum() < 26.1  # chi-square, 8 degrees, p = 0.001
   white = np.asarray(augment.random_crop(key, jnp.ones((64, 3, 3, 1)), padding=1))
   assert set(np.unique(white)) == {0.0, 1.0}
+
+
+def test_reflected_crops_are_windows_of_the_reflected_picture(key):
+  images = jax.random.uniform(key, (40, 5, 6, 2))
+  out = np.asarray(augment.random_crop(key, images, padding=2, border="reflect"))
+  offsets = np.asarray(_classical.draw_offsets(keys.per_example(key, 40), padding=2))
+  padded = np.pad(np.asarray(images), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+  for row, (top, left) in enumerate(offsets):
+    np.testing.assert_array_equal(out[row], padded[row, top : top + 5, left : left + 6])
+  assert len(np.unique(offsets, axis=0)) > 10
+
+
+def test_alternating_flips_begin_as_random_ones_and_turn_in_every_epoch(key, images):
+  each = jax.random.split(key, 8)
+  epochs = [np.asarray(augment.alternating_flip(each, images, epoch=e)) for e in range(4)]
+  np.testing.assert_array_equal(epochs[0], augment.random_flip(each, images))
+  for before, after in itertools.pairwise(epochs):
+    np.testing.assert_array_equal(after, before[:, :, ::-1])
+  kept = [np.array_equal(a, b) for a, b in zip(epochs[0], np.asarray(images), strict=True)]
+  assert 0 < sum(kept) < 8
 
 
 def test_crop_without_padding_is_the_identity(key, images):
@@ -66,6 +88,11 @@ def test_cutout_fill_per_channel(key, images):
     (augment.cutout, {"length": -1}, "cutout: length: expected an integer >= 0, got -1"),
     (augment.cutout, {"length": 2, "fill": 2.0}, "cutout: fill"),
     (augment.random_crop, {"padding": -1}, "random_crop: padding"),
+    (
+      augment.random_crop,
+      {"padding": 1, "border": "wrap"},
+      "border: expected one of fill, reflect",
+    ),
   ],
 )
 def test_wrong_keywords(key, images, fn, keywords, message):

@@ -40,6 +40,33 @@ def by_name(results, dataset=None):
   return {m.name: m for m in results.metrics if dataset in (None, m.dataset)}
 
 
+def padded_by_reflection(images):
+  return np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+
+
+@pytest.mark.parametrize("views", ["mirror", "translate"])
+def test_several_views_are_averaged(logits_fn, pictures, views):
+  images, labels = pictures
+
+  def both(rows):
+    return (np.asarray(logits_fn(rows)) + np.asarray(logits_fn(rows[:, :, ::-1]))) / 2
+
+  rows = images / np.float32(255)
+  expected = both(rows)
+  if views == "translate":
+    padded = padded_by_reflection(rows)
+    corners = both(padded[:, :6, :6]), both(padded[:, 2:, 2:])
+    expected = expected / 2 + sum(corners) / 4
+  for given in (logits_fn, jax.jit(logits_fn), jax.tree_util.Partial(logits_fn)):
+    found = evaluate.multi_view(given, views)(jnp.asarray(rows))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+  error = 100 * np.mean(expected.argmax(1) != labels)
+  measured = by_name(evaluate.evaluate(logits_fn, pictures, views=views, batch_size=100))
+  assert measured["error"].value == pytest.approx(error, rel=1e-9)
+  with pytest.raises(ValueError, match="views: expected one, mirror, translate, got 'two'"):
+    evaluate.evaluate(logits_fn, pictures, views="two")
+
+
 def test_values_against_independent_packages(results, logits_fn, pictures):
   images, labels = pictures
   logits = np.asarray(logits_fn(jnp.asarray(images / np.float32(255))), np.float64)

@@ -73,6 +73,8 @@ def test_pixmix_and_mask_are_what_the_network_gets(tmp_path, mixing_dir, monkeyp
     **{
       "augment.policy": base.VARIANTS["pixmix"]["augment.policy"],
       "augment.mixing_dir": str(mixing_dir),
+      "augment.alternate_flip": True,  # epoch 1 mirrors what epoch 0 did not
+      "augment.crop_mode": "reflect",
       **BOOST,
     },
   )
@@ -112,6 +114,21 @@ def test_the_account_tells_of_the_whole_augmentation_of_a_run(tmp_path):
   whole = augment.build(show_augmentation.whole_policy(item.settings, item.settings.augment.policy))
   told, run = jax.jit(lambda k, b: (whole(k, *b)[0], parts.augment(k, *b)[0]))(keys, batch)
   np.testing.assert_array_equal(told, run)
+
+
+def test_an_alternating_flip_is_told_as_it_happens(tmp_path):
+  item = prepare(tmp_path, **{"augment.alternate_flip": True, "augment.crop_padding": 0})
+  told = []
+  for epoch in (0, 1, 2):
+    order = np.asarray(item.trainer.order(item.trainer.root, jnp.int32(4 * epoch)))
+    for example in sorted(item.trainer.split.ids[order[:8]].tolist())[:4]:
+      seen = show_augmentation.look(item, epoch=epoch, example=example)
+      original, augmented = seen.views["original"], seen.views["augmented"]
+      (entry,) = seen.account
+      assert entry["op"] == "flip"
+      np.testing.assert_array_equal(augmented, original[:, ::-1] if entry["applied"] else original)
+      told.append(entry["applied"])
+  assert len(set(told)) == 2
 
 
 def test_the_job_prints_the_chain_and_writes_pictures(tmp_path, capsys):

@@ -11,9 +11,20 @@ COUNTS = {  # name, classes -> parameters
   ("wrn-40-4", 10): 8_949_210,
   ("wrn-40-4", 100): 8_972_340,
   ("resnet-50", 1000): 25_557_032,
+  # 1.97 million (Jordan 2024): biases of whitening and norms, six kernels, head
+  ("speedrun-1", 10): 24
+  + 2 * (64 + 256 + 256)
+  + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
+  + 256 * 10,
 }
-SMALL = ("preact-resnet-10", "resnet-14", "tiny-cnn")  # wide ones: functional_test.py
-EVERY = sorted({"wrn-10-1", "preact-resnet-10-raw", *(n for n in models.NAMES if "-D-" not in n)})
+SMALL = (
+  "preact-resnet-10",
+  "resnet-14",
+  "tiny-cnn",
+  "speedrun-0.125",
+)  # wide ones: functional_test.py
+PATTERNS = {"wrn-10-1", "preact-resnet-10-raw", "speedrun-0.25"}
+EVERY = sorted(PATTERNS | {name for name in models.NAMES if name.islower()})
 
 
 def make(name, *, num_classes=10, **kwargs):
@@ -77,7 +88,7 @@ def test_shapes_and_dtypes_of_every_network(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_one_step_moves_every_parameter(name):
-  size = 8
+  size = 16 if name.startswith("speedrun") else 8
   images = jax.random.uniform(jax.random.key(1), (8, size, size, 3))
   pure = models.functional(make(name, image_size=size))
 
@@ -102,7 +113,9 @@ def test_one_grey_channel_with_the_default_normalisation():
   assert jax.eval_shape(network, jnp.ones((2, 32, 32, 1))).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", ["wrn-10-1", "wrn-28-10", "wrn-40-4", "tiny-cnn", "resnet-50"])
+@pytest.mark.parametrize(
+  "name", ["wrn-10-1", "wrn-28-10", "tiny-cnn", "resnet-50", "speedrun-1", "speedrun-0.5"]
+)
 def test_valid_names(name):
   assert models.name_problem(name) is None
 
@@ -116,6 +129,8 @@ def test_valid_names(name):
     ("resnet-51", "Did you mean 'resnet-50'"),
     ("WRN-40-4", "choose one of"),
     ("wrn-D-K", "choose one of"),
+    ("speedrun-0", "speedrun-F with F >= 1/64"),
+    ("speedrun-F", "choose one of"),
     ("", "choose one of"),
   ],
 )

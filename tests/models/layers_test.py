@@ -18,6 +18,7 @@ from mixboost_jax.models.layers import (
   mean_pool,
   seeds_of,
 )
+from mixboost_jax.models.weights import RandomWeights
 
 
 def train_mode(num_views=1, batchnorm_views="clean"):
@@ -239,6 +240,30 @@ def test_max_pool_by_hand():
   np.testing.assert_array_equal(pooled[0, :, :, 0], [[-1, -2], [-5, -6]])
   gradient = jax.grad(lambda x: jnp.sum(max_pool(x, size=3, stride=2, padding=1)))(values)
   assert gradient[0, :2, :2, 0].sum() == gradient.sum() == 4
+
+
+@pytest.mark.parametrize("side", [4, 7])
+def test_halving_is_max_pooling(side):
+  values = jax.random.normal(jax.random.key(0), (2, side, side + 1, 3))
+  weights = jnp.arange(2.0 * (side // 2) * ((side + 1) // 2) * 3)
+
+  def both(fn):
+    return jax.value_and_grad(lambda x: jnp.sum(fn(x).ravel() * weights))(values)
+
+  ours, theirs = both(layers.halve), both(lambda x: max_pool(x, size=2, stride=2, padding=0))
+  np.testing.assert_array_equal(ours[1], theirs[1])
+  assert float(ours[0]) == pytest.approx(float(theirs[0]), rel=1e-6)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 5), (4, 4), (5, 3)])
+def test_a_dirac_start_copies_the_first_channels(inputs, outputs):
+  conv = layers.Conv(RandomWeights(jax.random.key(0)), inputs, outputs, 3, init="dirac")
+  images = jax.random.normal(jax.random.key(1), (2, 5, 6, inputs))
+  found, same = np.asarray(conv(images)), min(inputs, outputs)
+  np.testing.assert_array_equal(found[..., :same], images[..., :same])
+  rest = np.asarray(conv.kernel[...])[..., same:]
+  assert conv.bias is None
+  assert rest.size == 0 or 0.7 / inputs**0.5 < 3 * np.abs(rest).max() <= 1 / inputs**0.5
 
 
 def test_mean_pool_accumulates_in_float32():

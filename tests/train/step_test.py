@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 from tiny_trainer import TINY, advance, assert_close, build, dataset
 
-from configs import base
+from configs import base, speedrun
 from mixboost_jax import data, keys, losses, masks, settings, train
+from mixboost_jax.runtime import checkpoint
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.train import step as steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 BOOST = {"objective.name": "mixboost", "model.dropout": 0.3}
+SMALL_RECIPE = {
+  "data.name": "shapes",
+  "data.train_examples": 72,
+  "model.name": "speedrun-0.0625",
+  "augment.num_mixing_images": 8,
+  "mask.grid": 8,
+  "train.batch_size": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +146,34 @@ def test_policies_train_and_draw_the_same_on_8_devices(word):
   one, eight = first_step(1), first_step(8)
   assert one[0] == pytest.approx(eight[0], rel=1e-4)
   np.testing.assert_array_equal(one[1], eight[1])
+
+
+def recipe(words, num_devices=1):
+  """The shipped recipe on the tiny set, with a network of a sixteenth of the width."""
+  config = base.override(speedrun.get_config(words), SMALL_RECIPE)
+  run = settings.resolve(config)
+  mesh = meshes.create(devices=jax.devices()[:num_devices])
+  return train.build(run, dataset(), mesh)
+
+
+def test_the_speedrun_recipe_on_8_devices_and_after_a_restart(tmp_path):
+  trainer, other = recipe("pixmix+boost"), recipe("pixmix+boost", num_devices=8)
+  middle, _ = advance(trainer, 6)  # into epoch 1, which mirrors the pictures of epoch 0
+  whole, history = advance(trainer, 2, middle)
+  across, elsewhere = advance(other, 8)
+  assert elsewhere[-2:] == [pytest.approx(row, rel=2e-3, abs=2e-3) for row in history]
+  assert_close(across.stats, whole.stats, tolerance=5e-3)
+  with checkpoint.Checkpointer(tmp_path) as saver:
+    saver.save(6, middle, metadata={})
+    saver.wait()
+    again = recipe("pixmix+boost")
+    restored = saver.restore(again.state)
+  assert restored is not None
+  state, resumed = advance(again, 2, restored.state)
+  assert resumed == history
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(whole))
+  kernel = whole.stats["whitening"]["kernel"]
+  np.testing.assert_array_equal(kernel, trainer.state.stats["whitening"]["kernel"])
 
 
 def test_the_mixing_set_is_an_argument_of_the_compiled_step():

@@ -279,25 +279,30 @@ def test_accumulation_on_several_devices_is_the_run_from_memory(folder):
   assert one == pytest.approx(other, rel=1e-5)
 
 
-def test_windows_are_those_of_the_compiled_augmentation(folder):
+@pytest.mark.parametrize("alternate", [False, True])
+def test_windows_are_those_of_the_compiled_augmentation(folder, alternate):
   """Same windows, mirrored alike; Pillow and the step round the resized levels differently."""
-  run = resolve(folder, **ON, **CROP)
-  trainer, rows, mirrored = build(folder, **ON, **CROP), np.arange(2), {}
+  options = {**CROP, "augment.alternate_flip": alternate}
+  run = resolve(folder, **ON, **options)
+  trainer, rows, mirrored = build(folder, **ON, **options), np.arange(4), {}
   windows = augmentation.host_windows(run, trainer.root)
-  for epoch in range(20):
+  for epoch in range(1, 20, 2):
     mirrored[epoch] = [place.keywords["mirrored"] for place in windows(rows, epoch)]
-  epoch = list(mirrored.values()).index([True, False])
+  epoch = next(epoch for epoch, each in mirrored.items() if len(set(each)) == 2)
   host = trainer.feed.batch(rows, epoch=epoch)
-  each = example_keys(trainer.root, Stream.AUGMENT, host.ids, epoch=epoch)
-  labels = jnp.zeros((2, 3))
-  ours, _ = jax.jit(trainer.parts.augment)(each, host.images, labels)
-  resident = data.load(resolve(folder, **OFF, **CROP).data)
+  each, first = (
+    example_keys(trainer.root, Stream.AUGMENT, host.ids, epoch=one) for one in (epoch, 0)
+  )
+  labels = jnp.zeros((4, 3))
+  ours, _ = jax.jit(trainer.parts.augment)(each, host.images, labels, epoch, first)
+  resident = data.load(resolve(folder, **OFF, **options).data)
   mesh = meshes.create(devices=jax.devices()[:1])
   compiled = jax.jit(augmentation.training_augmentation(run, resident, mesh))
   stored = data.load(run.data).train.images
   for row in rows:
     ((raw, _),) = stored.source.read([int(row)])
     whole = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"), np.float32)[None] / 255
-    theirs, _ = compiled(each[row : row + 1], jnp.asarray(whole), labels[:1])
+    own, own_first = (keys[row : row + 1] for keys in (each, first))
+    theirs, _ = compiled(own, jnp.asarray(whole), labels[:1], epoch, own_first)
     np.testing.assert_allclose(ours[row], theirs[0], atol=1.6 / 255)
     assert trainer.feed.size_of(int(row)) == whole.shape[1:3]
