@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from mixboost_jax import target
 from mixboost_jax.array_types import Images, PRNGKeys
 from mixboost_jax.image import affine
 from mixboost_jax.image.levels import (
@@ -57,7 +58,7 @@ LevelBatch = UInt8[Array, "N H W C"]
 def is_serial(formulation: str) -> bool:
   """Resolves "auto": serial on a CPU, merged elsewhere."""
   if formulation == "auto":
-    return jax.default_backend() == "cpu"
+    return target.is_cpu()
   return formulation == "serial"
 
 

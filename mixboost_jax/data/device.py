@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
+from mixboost_jax import target
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.data.dataset import Split
 
@@ -49,8 +50,13 @@ def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
   )
 
 
-def place(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-  """Copies an array that every process has to the devices of `sharding`, of any process."""
+def place(values: Any, sharding: jax.sharding.Sharding) -> Any:
+  """Copies an array that every process has to the devices of `sharding`, of any process.
+
+  `target.on_paper` it is a shape; `values` may be one, too.
+  """
+  if target.is_on_paper():
+    return jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=sharding)
   if sharding.is_fully_addressable or not getattr(values, "is_fully_addressable", True):
     return jax.device_put(values, sharding)  # one process, or an array that spans them already
   if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mixboost_jax import data, schema
+from mixboost_jax import data, schema, target
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate import _budget, _ood, _released, _sanity, _store, _suites
@@ -107,7 +107,8 @@ def evaluate(
   units = _suites.replace_units(asked, published)
   network = _store.network_digest(session.scorer.apply_fn, session.variables, session.image_shape)
   kept = _store.Store(folder)
-  warnings = _sanity.flags(session, kept, network, attacked=_sanity.needed(units))
+  flags = target.traced_for(session.scorer.mesh, _sanity.flags)
+  warnings = flags(session, kept, network, attacked=_sanity.needed(units))
   sizes, notes = _budget.sizes(
     session,
     units,
@@ -317,6 +318,7 @@ def measure(
   found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
   finished = 0.0
   with contextlib.ExitStack() as stack:
+    stack.enter_context(target.compiling_for(session.scorer.mesh))
     asked = stack.enter_context(interrupt.asking(should_stop))
     bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
     ahead_of = _Ahead(session, [p for p, was in zip(pieces, done, strict=True) if not was])
@@ -354,7 +356,7 @@ class _Ahead:
     for one in self._pieces[place : place + 3]:
       key = (one.unit, self._session.scorer.batch_for(one.stop - one.start))
       if key not in self._jobs:
-        prepare = KINDS[one.unit.kind].prepare
+        prepare = target.traced_for(self._session.scorer.mesh, KINDS[one.unit.kind].prepare)
         self._jobs[key] = self._thread.submit(prepare, self._session, *key)
     self._jobs[piece.unit, self._session.scorer.batch_for(piece.stop - piece.start)].result()
 

@@ -9,15 +9,24 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from mixboost_jax import evaluate, models, report, train
+from mixboost_jax import evaluate, models, report, target, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.audit import plan
 from mixboost_jax.jobs import audit, evaluation, interactions, prepared, show_augmentation, training
+from mixboost_jax.jobs import compile as compiling
 from mixboost_jax.jobs.prepared import Trained, load_trained
-from mixboost_jax.runtime import checkpoint, environment, interrupt, log, peers, platform, workdir
+from mixboost_jax.runtime import (
+  checkpoint,
+  environment,
+  interrupt,
+  log,
+  peers,
+  platform,
+  targets,
+  workdir,
+)
 from mixboost_jax.schema import ReadWhen, Settings, When
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
@@ -40,7 +49,7 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
 }
 """What a job asks of config and data, before it writes anything; raises ValueError."""
 
-JOBS = ("all", "train", *ON_TRAINED, "report", "show_augmentation")
+JOBS = ("all", "train", *ON_TRAINED, "report", "show_augmentation", "compile")
 USER_ERRORS = (
   ValueError,
   OSError,
@@ -58,6 +67,8 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "audit.defenses": plan.defenses_problem,
   "audit.attacks": plan.attacks_problem,
   "audit.figures": plan.figures_problem,
+  "runtime.target": targets.problem,
+  "runtime.programs": compiling.programs_problem,
 }
 READ_WHEN: ReadWhen = {
   f"evaluate.{key}": (
@@ -111,7 +122,10 @@ def _run(
     for place in folders:
       prepared.require(place)
   platform.prepare(every[0].runtime)
-  if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
+  if job == "compile":
+    compiling.run(every, folders, command=command)
+    return 0
+  if every[0].runtime.keep_freed_memory and target.is_cpu():
     platform.keep_freed_memory()
   runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
   if job == "show_augmentation":

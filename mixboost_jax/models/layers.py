@@ -29,6 +29,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, UInt32
 
+from mixboost_jax import target
 from mixboost_jax.array_types import PRNGKeys
 from mixboost_jax.models.weights import Weights, constant
 
@@ -160,7 +161,7 @@ def conv2d(inputs: Features, kernel: Kernel, *, stride: int, padding: int) -> Ou
       f"conv2d: expected stride >= 1 and 0 <= padding < {min(kernel.shape[:2])} (side of the "
       f"kernel), got stride={stride}, padding={padding}."
     )
-  if jax.default_backend() != "cpu" or _forward_mode.get():
+  if not target.is_cpu() or _forward_mode.get():
     return _convolve(inputs, kernel, stride, padding)
   return _conv2d(inputs, kernel, stride, padding)
 

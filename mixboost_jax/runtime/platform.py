@@ -16,8 +16,8 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from mixboost_jax import schema
-from mixboost_jax.runtime import log, peers
+from mixboost_jax import schema, target
+from mixboost_jax.runtime import log, peers, targets
 
 DEFAULT_CPU_DEVICES = 8
 """Virtual devices of a CPU host, for any number of cores.
@@ -60,6 +60,8 @@ def prepare(settings: schema.Runtime) -> None:
     ValueError: if the variables of a distributed run contradict each other.
   """
   _set_cpu_devices(settings.cpu_devices)
+  if settings.target:
+    targets.prepare_host()
   avoid_wrong_fusions()
   joined = initialize_distributed()
   use_compile_cache(settings.compile_cache)
@@ -108,7 +110,7 @@ def _set_cpu_devices(wanted: int) -> None:
     return
   if backend_is_initialized():
     have = jax.local_device_count()
-    if wanted and jax.default_backend() == "cpu" and have != wanted:
+    if wanted and target.is_cpu() and have != wanted:
       raise RuntimeError(
         f"config.runtime.cpu_devices={wanted}: JAX is already running with {have} CPU device(s); "
         "call runtime.platform.prepare before any JAX computation, or start a new process."
