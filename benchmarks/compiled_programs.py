@@ -66,6 +66,8 @@ def cells() -> dict[str, Cell]:
     ):
       changes = {**changes, "model.name": "wrn-16-4", "model.dropout": 0.0}
       found[f"{chip}/wrn-16-4/{program}"] = Cell("cifar10.py:baseline", changes, program, one)
+    changes = {"train.batch_size": 512 * targets.parse(one).count}
+    found[f"{chip}/speedrun/train/full"] = Cell("speedrun.py:full", changes, "train", one)
     changes = {"train.batch_size": 128 * targets.parse(one).count}
     for words in ("baseline", "boost"):
       name = f"{chip}/resnet-50/train/{words}"

@@ -118,13 +118,12 @@ def _run(
   folders = _folders(config, every, folder)
   if job == "report":
     return _report(folders, folder)
+  if job == "compile":
+    return compiling.run(every, folders, command=command)
   if job in ON_TRAINED:
     for place in folders:
       prepared.require(place)
   platform.prepare(every[0].runtime)
-  if job == "compile":
-    compiling.run(every, folders, command=command)
-    return 0
   if every[0].runtime.keep_freed_memory and target.is_cpu():
     platform.keep_freed_memory()
   runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]

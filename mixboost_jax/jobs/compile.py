@@ -57,18 +57,23 @@ class Case(NamedTuple):
   images: int
 
 
-def run(every: Sequence[Settings], folders: Sequence[pathlib.Path], *, command: str) -> None:
+def run(every: Sequence[Settings], folders: Sequence[pathlib.Path], *, command: str) -> int:
   """Compiles the programs of every run for its target and says what they need.
+
+  Returns:
+    The exit code 0: not to fit is an answer.
 
   Raises:
     ValueError: if there is no target, its compiler is missing, or the batch cannot be split.
   """
+  targets.prepare_host()
   for settings, folder in zip(every, folders, strict=True):
     found = describe(settings)
     log.info(table(found))
     path = files.make_folder(folder / FOLDER) / f"{settings.runtime.target}.json"
     files.write_json(path, {**found, "command": command})
     log.info(f"{settings.name}: wrote {path}")
+  return 0
 
 
 def describe(settings: Settings, *, sizes: bool = True) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from mixboost_jax import schema, target
-from mixboost_jax.runtime import log, peers, targets
+from mixboost_jax.runtime import log, peers
 
 DEFAULT_CPU_DEVICES = 8
 """Virtual devices of a CPU host, for any number of cores.
@@ -60,8 +60,6 @@ def prepare(settings: schema.Runtime) -> None:
     ValueError: if the variables of a distributed run contradict each other.
   """
   _set_cpu_devices(settings.cpu_devices)
-  if settings.target:
-    targets.prepare_host()
   avoid_wrong_fusions()
   joined = initialize_distributed()
   use_compile_cache(settings.compile_cache)

@@ -240,7 +240,6 @@ def devices(target: Target) -> list[Any]:
       f"config.runtime.target={target.name}: its compiler is not installed here (no such device is "
       f"needed); pip install 'mixboost-jax[{extra}]', or in a checkout: pip install '.[{extra}]'."
     )
-  prepare_host()
   from jax.experimental import topologies
 
   if chip.platform == "tpu":

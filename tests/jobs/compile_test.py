@@ -8,7 +8,7 @@ import pytest
 from configs import base, cifar10, imagenet
 from mixboost_jax import jobs, settings
 from mixboost_jax.jobs import compile as compiling
-from mixboost_jax.runtime import targets
+from mixboost_jax.runtime import mesh, targets
 
 SMALL = {
   "model.name": "tiny-cnn",
@@ -60,10 +60,13 @@ def test_stand_ins_take_no_memory():
   assert known.train.images.shape == (50_000, 32, 32, 3)
   assert known.train.images.strides == (0, 0, 0, 0)
   assert known.num_classes == 10
-  large = compiling.stand_in(settings.resolve(imagenet.get_config("boost")).data)
+  imagenet_run = settings.resolve(
+    base.override(imagenet.get_config("boost"), {"runtime.target": "cpu"})
+  )
+  large = compiling.stand_in(imagenet_run.data)
   assert large.is_streamed
   assert large.train.images.shape == (1_281_167, 224, 224, 3)
-  assert compiling.notes(settings.resolve(imagenet.get_config("boost")))
+  assert "1,000 classes" in compiling.notes(imagenet_run)[0]
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -80,7 +83,7 @@ def test_a_batch_that_cannot_be_split_is_refused():
   run = resolve(cifar10.get_config("boost"), **{"train.batch_size": 12})
   chosen = targets.parse("v5e-8")
   with pytest.raises(ValueError, match=r"config\.train\.batch_size=12.*multiple of 8"):
-    compiling._of_program("train", run, chosen, None, sizes=False)
+    compiling._of_program("train", run, chosen, mesh.create(), sizes=False)
 
 
 def test_the_job_asks_for_a_target(tmp_path):
