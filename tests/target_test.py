@@ -103,15 +103,17 @@ def test_defaults_follow_the_target(platform):
   assert max(rows) > (0 if on_cpu else 1024)
 
 
-def test_a_training_step_is_lowered_for_accelerators_as_they_like_it():
-  """PixMix goes example by example on a CPU (a loop) and all at once elsewhere."""
+def test_a_training_step_is_traced_as_its_target_likes_it():
+  """A policy goes example by example on a CPU, a loop over branches, and all at once elsewhere."""
   policy = {"name": "randaugment", "num_ops": 1, "magnitude": 5}
   trainer = tiny.build(**{"augment.policy": policy})
-  step = functools.partial(steps.train_step, parts=trainer.parts)
   order = trainer.order(trainer.root, trainer.state.step)
-  found = texts(step, trainer.state, trainer.split, order, trainer.root)
-  whiles = {platform: text.count("stablehlo.while") for platform, text in found.items()}
-  assert whiles["cpu"] > whiles["tpu"] == whiles["cuda"]
+  branches = {}
+  for platform in ("cpu", "gpu", "tpu"):
+    step = target.traced_for(platform, functools.partial(steps.train_step, parts=trainer.parts))
+    traced = jax.jit(step).trace(trainer.state, trainer.split, order, trainer.root)
+    branches[platform] = str(traced.jaxpr).count("cond[")
+  assert branches["cpu"] > branches["gpu"] == branches["tpu"] == 0
 
 
 def test_on_paper_a_run_is_made_of_shapes():

@@ -50,11 +50,19 @@ MIN_BATCH = 1
 
 
 class Case(NamedTuple):
-  """A program with the shapes of its arguments; `images` is what one run of it gets done."""
+  """A program with the shapes of its arguments.
+
+  Attributes:
+    program: jitted.
+    arguments: shapes with shardings.
+    images: that one run of it gets done.
+    shared: whether the chips share them; otherwise each does all.
+  """
 
   program: Any
   arguments: tuple[Any, ...]
   images: int
+  shared: bool = True
 
 
 def run(every: Sequence[Settings], folders: Sequence[pathlib.Path], *, command: str) -> int:
@@ -274,7 +282,7 @@ def _interactions(settings: Settings, mesh: Mesh, batch: int) -> Case:
     return game.values(coalitions)
 
   program = jax.jit(target.traced_for(mesh, values))
-  return Case(program, (given.logits_fn, *arguments), per_chip)
+  return Case(program, (given.logits_fn, *arguments), per_chip, shared=False)
 
 
 def _rounded(batch: int, chips: int) -> int:
@@ -319,6 +327,7 @@ def _of_program(
 
 def measure(case: Case, chosen: Target, *, dtype: str) -> dict[str, Any]:
   """Compiles one program and returns what it needs and does, per chip."""
+  chosen = chosen if case.shared else chosen.with_count(1)
   started = time.perf_counter()
   traced = case.program.trace(*case.arguments)
   counted = programs.flops(traced.jaxpr) / chosen.count

@@ -183,11 +183,12 @@ def parse(name: str) -> Target:
     ValueError: if there is no such target.
   """
   found = re.fullmatch(r"(.+?)(?:[-x](\d+))?", name)
-  kind, number = (found[1], int(found[2] or 0)) if found else ("", 0)
+  kind = found[1] if found else ""
   if kind not in CHIPS:
     raise ValueError(f"expected {', '.join(CHIPS)}, or several: v5e-16, h100x8; got {name!r}")
   chip = CHIPS[kind]
-  count = number // chip.cores if number else 1
+  number = int(found[2]) if found and found[2] else chip.cores
+  count = number // chip.cores
   target = Target(name, kind, count)
   if chip.platform == "tpu" and (number % chip.cores or math.prod(torus(target)) != count):
     raise ValueError(f"expected a power of two of chips, got {count} by {name!r}")

@@ -112,7 +112,7 @@ def test_the_largest_batch_lies_on_the_line_through_two():
 
   found = compiling._largest(at(64), 64, 4, at, targets.parse("v5e-4"))
   assert found["largest_per_chip"] == 147
-  assert "64 and 32" in found["largest_by"]
+  assert "32 and 64" in found["largest_by"]
 
 
 def test_what_does_not_fit_tries_smaller_batches_and_names_remedies():
