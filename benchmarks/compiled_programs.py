@@ -9,12 +9,14 @@ of main memory, kernels, types of convolutions, kernels that only move or conver
 scatters, exchanges, exchanges with the host, donated state. They stand in for speed until a chip is
 at hand. Goes on where it was; cells are kept in results/benchmarks/compiled_programs.json, from
 which it also makes scaling.json and scaling.svg: time bound, memory and exchanges of training on 1
-to 256 chips. Programs for the latter are compiled on 4 chips (v5e) or 8 (H100) for every batch per
-chip; their exchanges are then reckoned for the number of chips (`runtime/targets.py`).
+to 256 chips. Programs for the latter are compiled on 4 chips (v5e) or 8 (H100) for two
+batches per chip; other batches lie on the line through these, and exchanges are reckoned for the
+number of chips (`runtime/targets.py`).
 """
 
 import argparse
 import datetime
+import functools
 import json
 import pathlib
 import re
@@ -33,6 +35,8 @@ FOLDER = pathlib.Path(__file__).resolve().parents[1] / "results/benchmarks"
 CHIPS = {"h100": "h100x8", "v5e": "v5e-4"}
 COUNTS = {"h100": (1, 8), "v5e": (1, 4, 16, 64, 256)}
 GLOBAL, PER_CHIP = 1024, 128
+BATCHES = {"h100": (1024, 128), "v5e": (128, 4)}
+"""Per chip, that are compiled."""
 NETWORKS = {
   "wrn-40-4": ("cifar10.py", {"model.dropout": 0.0}),
   "resnet-50": ("imagenet.py", {}),
@@ -74,16 +78,11 @@ def cells() -> dict[str, Cell]:
       found[name] = Cell(f"imagenet.py:{words}", changes, "train", one)
   for chip, name in CHIPS.items():
     for model, (config, changes) in NETWORKS.items():
-      for batch in batches(chip):
+      for batch in BATCHES[chip]:
         changes = {**changes, "train.batch_size": batch * targets.parse(name).count}
         cell = Cell(f"{config}:boost", changes, "train", name)
         found[f"scaling/{chip}/{model}/{batch}"] = cell
   return dict(sorted(found.items(), key=lambda item: ("v5e" in item[0], "scaling" in item[0])))
-
-
-def batches(chip: str) -> list[int]:
-  """Returns the batches per chip that the scaling table needs."""
-  return list(dict.fromkeys([PER_CHIP, *(GLOBAL // count for count in COUNTS[chip])]))
 
 
 def resolved(cell: Cell) -> Any:
@@ -100,7 +99,7 @@ def main() -> None:
   parser.add_argument("--out", type=pathlib.Path, default=FOLDER)
   arguments = parser.parse_args()
   path = arguments.out / "compiled_programs.json"
-  found = json.loads(path.read_text())["cells"] if path.exists() else {}
+  found = read(path)
   targets.prepare_host()
   for name, cell in cells().items():
     if not re.search(arguments.only, name) or (name in found and not arguments.again):
@@ -113,11 +112,15 @@ def main() -> None:
         raise
       print(f"{name}: {error}")
       continue
-    found[name] = {**described["programs"][cell.program], "target": cell.target}
-    found[name]["compiled"] = datetime.date.today().isoformat()
+    one = {**described["programs"][cell.program], "target": cell.target}
+    found = {**read(path), name: one | {"compiled": datetime.date.today().isoformat()}}
     write(path, {"jax": jax.__version__, "about": __doc__, "cells": dict(sorted(found.items()))})
     print(f"{name}: {time.perf_counter() - started:.0f} s\n{line(found[name])}", flush=True)
   scale(found, arguments.out)
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+  return json.loads(path.read_text())["cells"] if path.exists() else {}
 
 
 def write(path: pathlib.Path, tree: Any) -> None:
@@ -168,25 +171,34 @@ def row(
   found: dict[str, Any], chip: str, model: str, count: int, batch: int, kind: str
 ) -> dict[str, Any] | None:
   """Returns one row of the table, None if its program was not compiled."""
-  one = found.get(f"scaling/{chip}/{model}/{batch}")
-  if one is None:
+  points = {size: found.get(f"scaling/{chip}/{model}/{size}") for size in BATCHES[chip]}
+  (large, one), (small, other) = points.items()
+  if one is None or other is None:
     return None
   head = {"chip": chip, "model": model, "batch": kind, "chips": count, "per_chip": batch}
-  memory = one["memory"]["total"]
-  if "bytes" not in one:
-    return {**head, "fits": False, "memory": memory}
-  exchanges = [(name, v["count"], v["bytes"]) for name, v in one["collectives"].items()]
   target = targets.parse(chip).with_count(count)
+
+  def at(*names: str) -> float:
+    high, low = (functools.reduce(lambda tree, name: tree[name], names, c) for c in (one, other))
+    return low + (high - low) * (batch - small) / (large - small)
+
+  exchanges = [(name, v["count"], v["bytes"]) for name, v in one["collectives"].items()]
   told = compiling.roofline(
-    target, one["flops"], one["bytes"], exchanges, images=batch * count, dtype="bfloat16"
+    target, at("flops"), at("bytes"), exchanges, images=batch * count, dtype="bfloat16"
   )
   told.pop("scaling")
   exchanged = sum(size for *_, size in exchanges) if count > 1 else 0
   number = sum(number for _, number, _ in exchanges) if count > 1 else 0
+  memory = at("memory", "total")
   return {
-    **head, "fits": one["fits"], "memory": memory, "exchanges": number,
-    "exchanged_bytes": exchanged, **told,
-  }  # fmt: skip
+    **head,
+    "compiled": batch in points,
+    "fits": memory <= target.chip.memory,
+    "memory": memory,
+    "exchanges": number,
+    "exchanged_bytes": exchanged,
+    **told,
+  }
 
 
 def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 workdir=${1:-runs/compile_check}
 for target in v5e-4 h100; do
-  python -m mixboost_jax.main --job=compile --config=configs/cifar10.py:pixmix+boost \
+  python -m mixboost_jax.main --job=compile --config=configs/cifar10.py:boost \
     --config.model.name=wrn-10-1 --config.model.compute_dtype=bfloat16 \
     --config.runtime.target="$target" --workdir="$workdir"
 done

@@ -45,8 +45,6 @@ SETS: Mapping[str, tuple[int, int, int, int]] = {
 }
 """Training and test pictures, side, classes; sets of files count as ImageNet."""
 IMAGENET = (1_281_167, 50_000, 224, 1_000)
-MIN_BATCH = 1
-"""Examples per chip below which no smaller batch is tried."""
 
 
 class Case(NamedTuple):
@@ -316,12 +314,14 @@ def _of_program(
       f"config.{key}={batch}: expected a multiple of {unit} (chips of {chosen.name} times "
       f"train.accumulate); {max(batch // unit, 1) * unit} would fit."
     )
-  found = measure(make(settings, mesh, batch), chosen, dtype=settings.model.compute_dtype)
-  found |= {"batch": batch, "batch_per_chip": batch // chosen.count, "key": key}
+
+  def at(batch: int) -> dict[str, Any]:
+    return measure(make(settings, mesh, batch), chosen, dtype=settings.model.compute_dtype)
+
+  found = at(batch) | {"batch": batch, "batch_per_chip": batch // chosen.count, "key": key}
   if sizes and not math.isinf(chosen.chip.memory):
-    found |= _largest(found, batch, unit, lambda b: measure(
-      make(settings, mesh, b), chosen, dtype=settings.model.compute_dtype
-    ), chosen)  # fmt: skip
+    most = len(stand_in(settings.data).train) if name == "train" else math.inf
+    found |= _largest(found, batch, unit, at, chosen, most=most)
   return found
 
 
@@ -424,7 +424,7 @@ def roofline(
     "seconds_by_part": parts,
     "bound_by": max(parts, key=lambda name: parts[name]),
     "images_per_second": rows[-1]["images_per_second"],
-    "mfu": flops / peak / rows[-1]["seconds"],
+    "mfu_at_most": flops / peak / rows[-1]["seconds"],
     "scaling": rows,
   }
 
@@ -435,24 +435,34 @@ def _largest(
   unit: int,
   measure_at: Callable[[int], dict[str, Any]],
   chosen: Target,
+  *,
+  most: float = math.inf,
 ) -> dict[str, Any]:
-  """Returns the largest batch per chip on the straight line through the memory of two batches."""
+  """Returns the largest batch per chip on the straight line through the memory of two batches.
+
+  Batches above `most` are not tried.
+  """
   points = {batch: found["memory"]["total"]} if "temporaries" in found["memory"] else {}
-  size = batch
-  while len(points) < 2 and size // 2 // unit >= MIN_BATCH:
-    size = size // 2 // unit * unit
+  sizes = [batch // 2**k // unit * unit for k in range(1, batch.bit_length())]
+  if (
+    found["memory"]["total"] < chosen.chip.memory / 16 and 8 * batch <= most
+  ):  # much of it does not depend on the batch
+    sizes = [8 * batch, *sizes]
+  for size in sizes:
+    if len(points) == 2 or size < unit:
+      break
     other = measure_at(size)
     if "temporaries" in other["memory"]:
       points[size] = other["memory"]["total"]
   if len(points) < 2:
     return {"largest_per_chip": None, "largest_by": "no second batch could be compiled"}
-  (large, much), (small, less) = points.items()
+  (small, less), (large, much) = sorted(points.items())
   slope = (much - less) / (large - small)
   if slope <= 0:
     return {"largest_per_chip": None, "largest_by": f"memory does not grow from {small} to {large}"}
-  most = (chosen.chip.memory - less) / slope + small
+  largest = (chosen.chip.memory - less) / slope + small
   return {
-    "largest_per_chip": max(0, int(most // unit * unit // chosen.count)),
+    "largest_per_chip": max(0, int(largest // unit * unit // chosen.count)),
     "largest_by": f"straight line through batches {small} and {large}, both compiled",
   }
 
