@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from configs import base
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.configs import base
 from mixboost_jax.jobs import compile as compiling
 from mixboost_jax.report import charts, svg
 from mixboost_jax.runtime import targets

@@ -106,7 +106,7 @@ def test_defaults_follow_the_target(platform):
 def test_a_training_step_is_traced_as_its_target_likes_it():
   """A policy goes example by example on a CPU, a loop over branches, and all at once elsewhere."""
   policy = {"name": "randaugment", "num_ops": 1, "magnitude": 5}
-  trainer = tiny.build(**{"augment.policy": policy})
+  trainer = tiny.build(1, **{"augment.policy": policy})
   order = trainer.order(trainer.root, trainer.state.step)
   branches = {}
   for platform in ("cpu", "gpu", "tpu"):

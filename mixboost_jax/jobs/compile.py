@@ -207,7 +207,7 @@ def _training(settings: Settings, mesh: Mesh, batch: int) -> Case:
   return Case(program, (*first, trainer.state, *rest), batch)
 
 
-def _shapes(rows: Sequence[tuple[Any, Any]], sharding: Any) -> list[jax.ShapeDtypeStruct]:
+def _shapes(rows: Sequence[tuple[Any, Any]], sharding: Any) -> list[Any]:
   return [jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape, dtype in rows]
 
 
@@ -218,7 +218,6 @@ class _Forward(NamedTuple):
   keys: Any
   images: Any
   labels: Any
-  trainer: train.Trainer
 
 
 def _forward(settings: Settings, mesh: Mesh, batch: int) -> _Forward:
@@ -226,7 +225,8 @@ def _forward(settings: Settings, mesh: Mesh, batch: int) -> _Forward:
   side = stand_in(settings.data).image_shape
   spread = meshes.batch_sharding(mesh)
   rows = [((batch,), trainer.root.dtype), ((batch, *side), jnp.float32), ((batch,), jnp.int32)]
-  return _Forward(trainer.predictor(trainer.state), *_shapes(rows, spread), trainer)
+  keys, images, labels = _shapes(rows, spread)
+  return _Forward(trainer.predictor(trainer.state), keys, images, labels)
 
 
 def _evaluation(settings: Settings, mesh: Mesh, batch: int) -> Case:

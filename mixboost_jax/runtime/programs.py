@@ -185,7 +185,7 @@ def inspect(text: str) -> Findings:
   """Counts what a program does per run; see `Findings`."""
   program = parse(text)
   reader = _Reader(program)
-  total = collections.Counter()
+  total: Any = collections.Counter()  # some of its entries are fractions
   exchanged: dict[str, tuple[int, float]] = {}
   convolutions = collections.Counter()
   for one, scope, times in reader.work(program.entry, 1):

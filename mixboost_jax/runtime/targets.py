@@ -84,7 +84,7 @@ _FRACTION = 0.75
 _MORE = "XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 in the environment (JAX takes 75 % by default)"
 
 
-def _nvidia(memory: float, gpu: Gpu, **numbers: float) -> Chip:
+def _nvidia(memory: float, gpu: Gpu, **numbers: Any) -> Chip:
   return Chip("gpu", memory * _FRACTION, gpu=gpu, enlarge=_MORE, **numbers)
 
 

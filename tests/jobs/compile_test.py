@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from configs import base, cifar10, imagenet
@@ -58,6 +59,7 @@ def test_all_programs_of_a_run_without_data(tmp_path, capsys):
 def test_stand_ins_take_no_memory():
   known = compiling.stand_in(resolve(cifar10.get_config("boost")).data)
   assert known.train.images.shape == (50_000, 32, 32, 3)
+  assert isinstance(known.train.images, np.ndarray)
   assert known.train.images.strides == (0, 0, 0, 0)
   assert known.num_classes == 10
   imagenet_run = settings.resolve(
@@ -97,8 +99,8 @@ def test_the_job_asks_for_a_target(tmp_path):
   [("target", "v5e-3", "power of two"), ("programs", "train,fly", "expected some of train")],
 )
 def test_wrong_words_are_told_with_the_config(key, value, words):
-  config = base.override(cifar10.get_config(), {"runtime.target": "cpu"})
-  config.runtime[key] = value
+  changes = {"runtime.target": "cpu", f"runtime.{key}": value}
+  config = base.override(cifar10.get_config(), changes)
   with pytest.raises(settings.ConfigError, match=words):
     settings.resolve(config, checks=jobs.CHECKS)
 
@@ -116,7 +118,8 @@ def test_the_largest_batch_lies_on_the_line_through_two():
 
 
 def test_what_does_not_fit_tries_smaller_batches_and_names_remedies():
-  gib, tried = 2**30, []
+  gib = 2**30
+  tried: list[int] = []
 
   def at(batch):
     tried.append(batch)
