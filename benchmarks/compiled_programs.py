@@ -95,7 +95,9 @@ def resolved(cell: Cell) -> Any:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--only", default="", help="regular expression of the cells to compile")
-  parser.add_argument("--again", action="store_true", help="compile cells that are there, too")
+  parser.add_argument(
+    "--again", action="store_true", help="compile cells that are there, too, and keep what was"
+  )
   parser.add_argument("--out", type=pathlib.Path, default=FOLDER)
   arguments = parser.parse_args()
   path = arguments.out / "compiled_programs.json"
@@ -113,7 +115,10 @@ def main() -> None:
       print(f"{name}: {error}")
       continue
     one = {**described["programs"][cell.program], "target": cell.target}
-    found = {**read(path), name: one | {"compiled": datetime.date.today().isoformat()}}
+    one["compiled"] = datetime.date.today().isoformat()
+    if (before := found.get(name)) and "program" in before:
+      one["before"] = {"bytes": before["bytes"], **before["program"]}
+    found = {**read(path), name: one}
     write(path, {"jax": jax.__version__, "about": __doc__, "cells": dict(sorted(found.items()))})
     print(f"{name}: {time.perf_counter() - started:.0f} s\n{line(found[name])}", flush=True)
   scale(found, arguments.out)

@@ -5,7 +5,9 @@ Only indices change from step to step, so the host never stands in the way. `tak
 the step; `padded_batches` walks through a split in order, for evaluation.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -19,10 +21,34 @@ from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.data.dataset import Split
 
 
-class DeviceSplit(NamedTuple):
-  """A split in device memory: uint8[N, H, W, C], int32[N], int32[N]."""
+@functools.partial(
+  jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["picture_shape"]
+)
+@dataclasses.dataclass(frozen=True)
+class DevicePictures:
+  """uint8[N, H, W, C] in device memory as uint8[N, H * W * C].
 
-  images: jax.Array
+  XLA:TPU lets pictures be the fastest axis of an array of few channels, and a step that takes some
+  of them would first turn the whole set around.
+  """
+
+  rows: Any
+  picture_shape: tuple[int, ...]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Number, height, width, channels."""
+    return (len(self.rows), *self.picture_shape)
+
+  def __getitem__(self, indices: Any) -> Any:
+    rows = self.rows[indices]
+    return rows.reshape(*rows.shape[:-1], *self.picture_shape)
+
+
+class DeviceSplit(NamedTuple):
+  """A split in device memory: uint8[N, H, W, C] or `DevicePictures`, int32[N], int32[N]."""
+
+  images: Any
   labels: jax.Array
   ids: jax.Array
 
@@ -45,9 +71,12 @@ PADDING_ID = -1
 
 def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
   """Copies a split to the devices of `sharding` (replicated: every device can take any example)."""
-  return DeviceSplit(
-    *(place(values, sharding) for values in (split.images, split.labels, split.ids))
-  )
+  number, *shape = split.images.shape
+  flat: Any = jax.ShapeDtypeStruct((number, math.prod(shape)), np.uint8)
+  if not target.is_on_paper():
+    flat = np.asarray(split.images).reshape(flat.shape)
+  rows, labels, ids = (place(values, sharding) for values in (flat, split.labels, split.ids))
+  return DeviceSplit(DevicePictures(rows, tuple(shape)), labels, ids)
 
 
 def place(values: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -79,8 +108,10 @@ def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
     split: on the device.
     indices: each in [0, N).
   """
-  rows = (jnp.take(values, indices, axis=0, mode="clip") for values in split)
-  return to_unit(DeviceSplit(*rows))
+  stored = (split.images.rows, split.labels, split.ids)
+  rows, labels, ids = (jnp.take(values, indices, axis=0, mode="clip") for values in stored)
+  images = rows.reshape(*indices.shape, *split.images.picture_shape)
+  return to_unit(DeviceSplit(images, labels, ids))
 
 
 def to_unit(split: DeviceSplit) -> Batch:
