@@ -40,6 +40,11 @@ class DevicePictures:
     """Number, height, width, channels."""
     return (len(self.rows), *self.picture_shape)
 
+  @property
+  def dtype(self) -> Any:
+    """Of the bytes."""
+    return self.rows.dtype
+
   def __getitem__(self, indices: Any) -> Any:
     rows = self.rows[indices]
     return rows.reshape(*rows.shape[:-1], *self.picture_shape)
