@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mixboost_jax import rewrite
+from mixboost_jax import rewrite, target
 
 Carry = TypeVar("Carry")
 
@@ -37,9 +37,9 @@ def scan(
     xs: as `length`, see `jax.lax.scan`.
     length: number of iterations if `xs` is None.
     differentiated: whether the caller differentiates through the loop (reverse mode only).
-    backend: platform name; the default backend if None.
+    backend: platform name; `target.platform()` if None.
   """
-  if (backend or jax.default_backend()) == "cpu":
+  if (backend or target.platform()) == "cpu":
     body = rewrite.fast_on_cpu(body, differentiated=differentiated)
   return jax.lax.scan(body, init, xs, length=length)
 
@@ -55,7 +55,7 @@ def repeat(
 
   The number of steps may be traced; then the loop cannot be differentiated.
   """
-  if (backend or jax.default_backend()) == "cpu":
+  if (backend or target.platform()) == "cpu":
     body = rewrite.fast_on_cpu(body)
   return jax.lax.fori_loop(0, num_steps, body, init)
 
@@ -79,10 +79,10 @@ def map_rows(
     max_rows: rows per call; by default 128 on CPU (1,024 if differentiated, since several chunks
       are recomputed) and 4,096 on accelerators.
     has_gradient: whether the caller differentiates `fn`.
-    backend: platform name; the default backend if None.
+    backend: platform name; `target.platform()` if None.
   """
   if max_rows is None:
-    on_cpu = (backend or jax.default_backend()) == "cpu"
+    on_cpu = (backend or target.platform()) == "cpu"
     max_rows = (1024 if has_gradient else 128) if on_cpu else 4096
   if num_rows < 1 or max_rows < 1:
     raise ValueError(f"loops.map_rows: expected positive counts, got {num_rows=}, {max_rows=}.")

@@ -17,6 +17,7 @@ from mixboost_jax.schema import (
   Objective,
   Optimizer,
   ReadWhen,
+  Runtime,
   Train,
   When,
 )
@@ -56,10 +57,11 @@ def contradictions(sections: Mapping[str, Any]) -> list[str]:
   return problems
 
 
-def _data(data: Data) -> Iterator[str]:
+def _data(data: Data, runtime: Runtime) -> Iterator[str]:
   if data.name == "tfds" and not data.tfds_name:
     yield "config.data.tfds_name: needed with config.data.name='tfds'; got ''"
-  if data.name in ("folder", "npz", "tfds") and not data.dir:
+  needs_files = data.name in ("folder", "npz", "tfds") and not runtime.target
+  if needs_files and not data.dir:
     yield f"config.data.dir: needed with config.data.name={data.name!r}; got ''"
   if 0 < data.train_examples <= data.validation_examples:
     yield (

@@ -474,6 +474,10 @@ class Runtime:
   compile_cache: str = "auto"  # folder; auto: in the user's cache folder; "": off
   keep_freed_memory: bool = True  # CPU hosts: steps reuse memory instead of asking anew
   tensorboard: bool = True  # also write event files
+  # --job=compile: chips to compile for, such as v5e-16, h100x8, a100, cpu
+  target: str = key("", option=True)
+  # --job=compile: which programs, of train, evaluate, pgd, mi, interactions
+  programs: str = key("train,evaluate", when=differs("runtime.target", ""), option=True)
   decode_threads: int = key(0, at_least(0), when=STREAMED)  # threads per process; 0: one per core
   # batches decoded before the step asks for them
   batches_ahead: int = key(2, at_least(1), when=STREAMED)

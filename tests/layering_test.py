@@ -9,7 +9,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "mixboost_jax"
 LAYERS = {
   **dict.fromkeys(("array_types", "checks", "keys", "registry", "schema", "rules", "settings"), 0),
-  **dict.fromkeys(("configs", "files", "loops", "rewrite"), 0),
+  **dict.fromkeys(("configs", "files", "loops", "rewrite", "target"), 0),
   "image": 1,
   **dict.fromkeys(("augment", "masks", "losses", "corruptions", "metrics"), 2),
   **dict.fromkeys(("models", "attacks", "defenses", "interactions"), 3),

@@ -374,4 +374,5 @@ def test_an_option_takes_along_what_only_matters_with_it():
     "objective.reduction_weight": [
       "reduction_draws", "reduction_fraction", "reduction_stage", "reduction_units"
     ],
+    "runtime.target": ["programs"],
   }  # fmt: skip

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from mixboost_jax import keys
+from mixboost_jax import keys, target
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
 from mixboost_jax.image import affine
 from mixboost_jax.image import levels as levels_lib
@@ -42,7 +42,7 @@ Fill = UInt8[Array, " C"]
 def is_serial(formulation: str) -> bool:
   """Resolves "auto": serial on a CPU, merged elsewhere."""
   if formulation == "auto":
-    return jax.default_backend() == "cpu"
+    return target.is_cpu()
   return formulation == "serial"
 
 

@@ -5,7 +5,9 @@ Only indices change from step to step, so the host never stands in the way. `tak
 the step; `padded_batches` walks through a split in order, for evaluation.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,14 +16,44 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
+from mixboost_jax import target
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.data.dataset import Split
 
 
-class DeviceSplit(NamedTuple):
-  """A split in device memory: uint8[N, H, W, C], int32[N], int32[N]."""
+@functools.partial(
+  jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["picture_shape"]
+)
+@dataclasses.dataclass(frozen=True)
+class DevicePictures:
+  """uint8[N, H, W, C] in device memory as uint8[N, H * W * C].
 
-  images: jax.Array
+  XLA:TPU lets pictures be the fastest axis of an array of few channels, and a step that takes some
+  of them would first turn the whole set around.
+  """
+
+  rows: Any
+  picture_shape: tuple[int, ...]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Number, height, width, channels."""
+    return (len(self.rows), *self.picture_shape)
+
+  @property
+  def dtype(self) -> Any:
+    """Of the bytes."""
+    return self.rows.dtype
+
+  def __getitem__(self, indices: Any) -> Any:
+    rows = self.rows[indices]
+    return rows.reshape(*rows.shape[:-1], *self.picture_shape)
+
+
+class DeviceSplit(NamedTuple):
+  """A split in device memory: uint8[N, H, W, C] or `DevicePictures`, int32[N], int32[N]."""
+
+  images: Any
   labels: jax.Array
   ids: jax.Array
 
@@ -42,12 +74,21 @@ PADDING_ID = -1
 
 def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
   """Copies a split to the devices of `sharding` (replicated: every device can take any example)."""
-  images, labels, ids = (place(x, sharding) for x in (split.images, split.labels, split.ids))
-  return DeviceSplit(images, labels, ids)
+  number, *shape = split.images.shape
+  flat: Any = jax.ShapeDtypeStruct((number, math.prod(shape)), np.uint8)
+  if not target.is_on_paper():
+    flat = np.asarray(split.images).reshape(flat.shape)
+  rows, labels, ids = (place(values, sharding) for values in (flat, split.labels, split.ids))
+  return DeviceSplit(DevicePictures(rows, tuple(shape)), labels, ids)
 
 
-def place(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-  """Copies an array that every process has to the devices of `sharding`, of any process."""
+def place(values: Any, sharding: jax.sharding.Sharding) -> Any:
+  """Copies an array that every process has to the devices of `sharding`, of any process.
+
+  `target.on_paper` it is a shape; `values` may be one, too.
+  """
+  if target.is_on_paper():
+    return jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=sharding)
   if sharding.is_fully_addressable or not getattr(values, "is_fully_addressable", True):
     return jax.device_put(values, sharding)  # one process, or an array that spans them already
   if isinstance(values, jax.Array) and jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
@@ -65,8 +106,10 @@ def epoch_order(key: PRNGKey, num_examples: int) -> Int32[Array, " N"]:
 
 def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
   """Returns the examples at these positions, each in [0, N), pictures as float32 in [0, 1]."""
-  rows = (jnp.take(values, indices, axis=0, mode="clip") for values in split)
-  return to_unit(DeviceSplit(*rows))
+  stored = (split.images.rows, split.labels, split.ids)
+  rows, labels, ids = (jnp.take(values, indices, axis=0, mode="clip") for values in stored)
+  images = rows.reshape(*indices.shape, *split.images.picture_shape)
+  return to_unit(DeviceSplit(images, labels, ids))
 
 
 def to_unit(split: DeviceSplit) -> Batch:

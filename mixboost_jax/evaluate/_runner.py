@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mixboost_jax import data, schema
+from mixboost_jax import data, schema, target
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate import _budget, _ood, _released, _sanity, _store, _suites
@@ -120,7 +120,8 @@ def evaluate(
   units = _suites.replace_units(asked, published)
   network = _store.network_digest(session.scorer.apply_fn, session.variables, shape)
   kept = _store.Store(folder)
-  warnings = _sanity.flags(session, kept, network, attacked=_sanity.needed(units))
+  flags = target.traced_for(session.scorer.mesh, _sanity.flags)
+  warnings = flags(session, kept, network, attacked=_sanity.needed(units))
   sizes, notes = _budget.sizes(
     session,
     units,
@@ -256,6 +257,7 @@ def measure(
   found: dict[Unit, list[Columns]] = {unit: [] for unit in sizes}
   finished = 0.0
   with contextlib.ExitStack() as stack:
+    stack.enter_context(target.compiling_for(session.scorer.mesh))
     asked = stack.enter_context(interrupt.asking(should_stop))
     bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
     reach = stack.enter_context(_compiling_ahead(session, missing))
@@ -300,7 +302,8 @@ def _compiling_ahead(
     keys = [(p.unit, session.scorer.batch_for(p.stop - p.start)) for p in pieces[place : place + 3]]
     for key in keys:
       if key not in jobs:
-        jobs[key] = thread.submit(KINDS[key[0].kind].prepare, session, *key)
+        prepare = target.traced_for(session.scorer.mesh, KINDS[key[0].kind].prepare)
+        jobs[key] = thread.submit(prepare, session, *key)
     jobs[keys[0]].result()
 
   try:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from mixboost_jax import corruptions, metrics
+from mixboost_jax import corruptions, metrics, target
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
 from mixboost_jax.evaluate._released import Released
@@ -68,8 +68,9 @@ class Scorer:
     self.batch_size = self.rounded(batch_size)
     self.apply_fn = apply_fn
     whole = mesh_lib.replicated(self.mesh)
-    self._score = jax.jit(self._score_batch, out_shardings=whole)
-    self.logits = jax.jit(self._logits_of, out_shardings=whole)
+    traced = functools.partial(target.traced_for, self.mesh)
+    self._score = jax.jit(traced(self._score_batch), out_shardings=whole)
+    self.logits = jax.jit(traced(self._logits_of), out_shardings=whole)
     """`(variables, images[B, H, W, C]) -> float32 logits[B, K]`, for one shape per program."""
 
   def rounded(self, count: int) -> int:

@@ -9,10 +9,9 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from mixboost_jax import evaluate, models, report, train
+from mixboost_jax import evaluate, models, report, target, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.audit import plan
 from mixboost_jax.jobs import (
@@ -24,8 +23,9 @@ from mixboost_jax.jobs import (
   study,
   training,
 )
+from mixboost_jax.jobs import compile as compiling
 from mixboost_jax.jobs.prepared import USER_ERRORS, Trained, load_trained
-from mixboost_jax.runtime import environment, interrupt, log, peers, platform, workdir
+from mixboost_jax.runtime import environment, interrupt, log, peers, platform, targets, workdir
 from mixboost_jax.schema import ReadWhen, Settings, When
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
@@ -48,7 +48,7 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
 }
 """What a job asks of config and data, before it writes anything; raises ValueError."""
 
-JOBS = ("all", "train", *ON_TRAINED, "study", "report", "show_augmentation")
+JOBS = ("all", "train", *ON_TRAINED, "study", "report", "show_augmentation", "compile")
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
   "augment.policy": train.policy_problem,
@@ -58,6 +58,8 @@ CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "audit.defenses": plan.defenses_problem,
   "audit.attacks": plan.attacks_problem,
   "audit.figures": plan.figures_problem,
+  "runtime.target": targets.problem,
+  "runtime.programs": compiling.programs_problem,
 }
 READ_WHEN: ReadWhen = {
   f"evaluate.{key}": (
@@ -114,11 +116,13 @@ def _run(
   folders = _folders(config, every, folder)
   if job == "report":
     return _report(folders, folder)
+  if job == "compile":
+    return compiling.run(every, folders, command=command)
   if job in ON_TRAINED:
     for place in folders:
       prepared.require(place)
   platform.prepare(every[0].runtime)
-  if every[0].runtime.keep_freed_memory and jax.default_backend() == "cpu":
+  if every[0].runtime.keep_freed_memory and target.is_cpu():
     platform.keep_freed_memory()
   runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
   if job == "show_augmentation":

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from mixboost_jax import files, registry, report
+from mixboost_jax import files, registry, report, target
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.jobs import audit, interactions, prepared, training
 from mixboost_jax.report import groups
@@ -172,7 +172,7 @@ def run(
       "a study is shared by single processes: start several of the same command, each without the "
       "variables of a distributed run."
     )
-  if first.runtime.keep_freed_memory and jax.default_backend() == "cpu":
+  if first.runtime.keep_freed_memory and target.is_cpu():
     platform.keep_freed_memory()
   prepared.load_data(first.data)  # what is wrong with it is wrong for all runs
   worker = _Worker(study, measures, checks, command)

@@ -29,6 +29,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, UInt32
 
+from mixboost_jax import target
 from mixboost_jax.array_types import PRNGKeys
 from mixboost_jax.models.weights import Weights, constant
 
@@ -160,7 +161,7 @@ def conv2d(inputs: Features, kernel: Kernel, *, stride: int, padding: int) -> Ou
       f"conv2d: expected stride >= 1 and 0 <= padding < {min(kernel.shape[:2])} (side of the "
       f"kernel), got stride={stride}, padding={padding}."
     )
-  if jax.default_backend() != "cpu" or _forward_mode.get():
+  if not target.is_cpu() or _forward_mode.get():
     return _convolve(inputs, kernel, stride, padding)
   return _conv2d(inputs, kernel, stride, padding)
 
@@ -402,7 +403,7 @@ class BatchNorm(nnx.Module):
     views = 1 if mode.batchnorm_views == "joint" else mode.num_views
     rows, *shape = inputs.shape
     stacked = inputs.reshape(rows // views, views, *shape)
-    mean, var = _moments(stacked)
+    mean, var = _moments(stacked, near=self.mean[...])
     count = stacked.size // (views * shape[-1])
     self._track(mean, var, count, num_tracked=views if mode.batchnorm_views == "both" else 1)
     return self._normalise(stacked, mean, var).reshape(inputs.shape)
@@ -432,12 +433,23 @@ class BatchNorm(nnx.Module):
     return (stacked.astype(jnp.float32) * factor + offset).astype(stacked.dtype)
 
 
-def _moments(stacked: Float[Array, "N V H W C"]) -> tuple[Float[Array, "V C"], Float[Array, "V C"]]:
-  """Returns mean and biased variance of each view and channel."""
+def _moments(
+  stacked: Float[Array, "N V H W C"], *, near: Float[Array, " C"]
+) -> tuple[Float[Array, "V C"], Float[Array, "V C"]]:
+  """Returns mean and biased variance of each view and channel.
+
+  Accelerators get both from one pass: they wait for memory, and for each other's sums. Taken
+  around the running mean, the squares do not cancel.
+  """
   values = stacked.astype(jnp.float32)
-  mean = jnp.mean(values, axis=(0, 2, 3))
-  centred = values - mean[None, :, None, None]
-  return mean, jnp.mean(jnp.square(centred), axis=(0, 2, 3))
+  if target.is_cpu():
+    mean = jnp.mean(values, axis=(0, 2, 3))
+    centred = values - mean[None, :, None, None]
+    return mean, jnp.mean(jnp.square(centred), axis=(0, 2, 3))
+  near = jax.lax.stop_gradient(near)[None]
+  centred = values - near[None, :, None, None]
+  away, square = jnp.mean(centred, axis=(0, 2, 3)), jnp.mean(jnp.square(centred), axis=(0, 2, 3))
+  return near + away, jnp.maximum(square - jnp.square(away), 0)
 
 
 _LEVELS = 2**16

@@ -9,7 +9,9 @@ from mixboost_jax.runtime import (
   mesh,
   peers,
   platform,
+  programs,
   results,
+  targets,
   workdir,
   writers,
 )
@@ -22,7 +24,9 @@ __all__ = [
   "mesh",
   "peers",
   "platform",
+  "programs",
   "results",
+  "targets",
   "workdir",
   "writers",
 ]

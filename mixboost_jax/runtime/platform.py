@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from mixboost_jax import schema
+from mixboost_jax import schema, target
 from mixboost_jax.runtime import log, peers
 
 DEFAULT_CPU_DEVICES = 8
@@ -108,7 +108,7 @@ def _set_cpu_devices(wanted: int) -> None:
     return
   if backend_is_initialized():
     have = jax.local_device_count()
-    if wanted and jax.default_backend() == "cpu" and have != wanted:
+    if wanted and target.is_cpu() and have != wanted:
       raise RuntimeError(
         f"config.runtime.cpu_devices={wanted}: JAX is already running with {have} CPU device(s); "
         "call runtime.platform.prepare before any JAX computation, or start a new process."

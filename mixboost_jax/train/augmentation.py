@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int
 
-from mixboost_jax import augment, corruptions, data, keys
+from mixboost_jax import augment, corruptions, data, keys, target
 from mixboost_jax.array_types import AnyKey, Images, PRNGKey, PRNGKeys, SoftLabels
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
@@ -48,9 +48,9 @@ def training_augmentation(
   for line in policy_warnings(settings.augment.policy):
     log.warn(line)
   whole = meshes.replicated(mesh)
-  arrays = {
-    name: data.place(array, whole) for name, array in policy_arrays(settings, dataset).items()
-  }
+  make = functools.partial(policy_arrays, settings, dataset)
+  made = jax.eval_shape(make) if target.is_on_paper() else make()
+  arrays = {name: data.place(array, whole) for name, array in made.items()}
 
   def run(
     arrays: dict[str, Array],

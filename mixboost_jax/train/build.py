@@ -16,8 +16,8 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from mixboost_jax import augment, data, keys, models
-from mixboost_jax.array_types import Images, Logits, LogitsFn, PRNGKey
+from mixboost_jax import augment, data, keys, models, target
+from mixboost_jax.array_types import Images, Logits, LogitsFn
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Optimizer, Settings
 from mixboost_jax.train import adversary, augmentation, hidden, objectives, views
@@ -47,7 +47,7 @@ class Trainer:
   """
 
   settings: Settings
-  root: PRNGKey
+  root: Any
   parts: steps.StepParts
   evaluation: Callable[[Any, Any, Images], Logits]
   state: TrainState
@@ -104,7 +104,9 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     fill=pixel_fill(settings.mask.fill, settings, dataset),
     dropout=settings.model.dropout > 0,
     share_dropout=settings.train.share_dropout,
-    fused=views.is_fused(settings.train.view_forward, settings.train.batchnorm_views),
+    fused=target.traced_for(mesh, views.is_fused)(
+      settings.train.view_forward, settings.train.batchnorm_views
+    ),
     batchnorm_views=settings.train.batchnorm_views,
     accumulate=settings.train.accumulate,
     ema_decay=settings.train.ema_decay,
@@ -124,7 +126,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
   )
   root = data.place(root, replicated)
   split = None if dataset.is_streamed else data.to_device(dataset.train, replicated)
-  compiled = functools.partial(_compiled, parts, (state_sharding, replicated))
+  compiled = functools.partial(_compiled, parts, mesh, (state_sharding, replicated))
   per_call = settings.train.steps_per_call
   return Trainer(
     settings=settings,
@@ -146,14 +148,14 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
 
 
 def _compiled(
-  parts: steps.StepParts, out_shardings: Any, step: Callable[..., Any]
+  parts: steps.StepParts, mesh: Mesh, out_shardings: Any, step: Callable[..., Any]
 ) -> Callable[..., tuple[TrainState, steps.Metrics]]:
   """Compiles a step. What the augmentation holds is an argument: constants are slow to compile."""
 
   def run(augment: steps.Augment, state: TrainState, *inputs: Any) -> Any:
     return step(state, *inputs, parts=parts._replace(augment=augment))
 
-  program = jax.jit(run, donate_argnums=1, out_shardings=out_shardings)
+  program = jax.jit(target.traced_for(mesh, run), donate_argnums=1, out_shardings=out_shardings)
   return functools.partial(program, parts.augment)
 
 

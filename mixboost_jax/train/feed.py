@@ -52,7 +52,7 @@ class Resident:
   def __init__(
     self,
     split: data.DeviceSplit,
-    root: jax.Array,
+    root: Any,
     order: Callable[..., jax.Array],
     *,
     steps_per_epoch: int,
@@ -99,7 +99,7 @@ class Streamed:
     settings: Settings,
     dataset: data.Dataset,
     mesh: Mesh,
-    root: jax.Array,
+    root: Any,
     *,
     num_steps: int,
   ):

@@ -14,11 +14,11 @@ go into one forward only where their statistics are joint.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mixboost_jax import target
 from mixboost_jax.array_types import PRNGKeys
 
 Rows = Float[Array, "_ H W C"]
@@ -29,7 +29,7 @@ def is_fused(view_forward: str, batchnorm_views: str) -> bool:
   """Decides for "auto": fused where statistics are joint and on accelerators."""
   if view_forward != "auto":
     return view_forward == "fused"
-  return batchnorm_views == "joint" or jax.default_backend() != "cpu"
+  return batchnorm_views == "joint" or not target.is_cpu()
 
 
 def forward(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from mixboost_jax import target
 from mixboost_jax.models import layers
 from mixboost_jax.models.layers import (
   BatchNorm,
@@ -114,6 +115,26 @@ def test_large_offset_does_not_cancel():
   norm = BatchNorm(1)
   values = 1000 + jnp.asarray([-1.0, 1.0] * 8).reshape(4, 2, 2, 1)
   np.testing.assert_allclose(jnp.abs(norm(values, train_mode())), 1, rtol=1e-3)
+
+
+def test_one_pass_of_accelerators_equals_two(two_views):
+  """Also far from 0, once the running mean knows where the values are."""
+
+  def near(offset):
+    norm = layer()
+    norm.mean[...] = jnp.full(3, 0.9 * offset)
+    return norm
+
+  def measured(platform, offset):
+    inputs, norm = interleaved(*two_views) + offset, near(offset)
+    with target.compiling_for(platform):
+      outputs = norm(inputs, train_mode(2))
+      slope = jax.grad(lambda x: jnp.sum(jnp.sin(near(offset)(x, train_mode(2)))))(inputs)
+    return outputs, *running(norm), slope
+
+  for offset in (0.0, 300.0):
+    for ours, twice in zip(measured("tpu", offset), measured("cpu", offset), strict=True):
+      np.testing.assert_allclose(ours, twice, rtol=2e-3, atol=2e-3)
 
 
 def test_one_value_per_channel_is_refused():
