@@ -88,8 +88,9 @@ def sound() -> pathlib.Path:
   write_safetensors(root / "weights.safetensors")
   np.savez(root / "weights.npz", a=np.ones((2, 3), np.float32))
   (root / "results.json").write_text(json.dumps(results_tree()))
-  config = workdir.config_tree(settings.resolve(base.get_config()), {"jax": "0"})
-  (root / "config.json").write_text(json.dumps(config))
+  with workdir.open_run(root / "run", settings.resolve(base.get_config()), versions={"jax": "0"}):
+    (root / "run" / "config.json").rename(root / "config.json")
+  shutil.rmtree(root / "run")
   return root
 
 

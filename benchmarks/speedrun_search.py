@@ -14,8 +14,8 @@ import pathlib
 import time
 from typing import Any
 
+from configs import speedrun
 from mixboost_jax import files, jobs, settings
-from mixboost_jax.configs import speedrun
 from mixboost_jax.runtime import environment, workdir
 
 PLACE = pathlib.Path("results/benchmarks/speedrun_search.json")
@@ -85,7 +85,7 @@ def run(name: str, *, seed: int, data_dir: str, scratch: pathlib.Path) -> dict[s
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
   parser.add_argument("--data", required=True)
   parser.add_argument("--only", default="", help="names of trials, with commas between them")
   parser.add_argument("--seeds", type=int, default=1)
@@ -94,7 +94,7 @@ def main() -> None:
   names = chosen.only.split(",") if chosen.only else list(TRIALS)
   for seed in range(chosen.seeds):
     for name in names:
-      record = json.loads(PLACE.read_text()) if PLACE.exists() else {"trials": []}
+      record: dict[str, Any] = json.loads(PLACE.read_text()) if PLACE.exists() else {"trials": []}
       if any((one["trial"], one["seed"]) == (name, seed) for one in record["trials"]):
         continue
       found = run(name, seed=seed, data_dir=chosen.data, scratch=chosen.scratch)

@@ -143,8 +143,8 @@ class _Nothing:
   def __len__(self) -> int:
     return 0
 
-  def read(self, row: int) -> tuple[bytes, int]:
-    raise ValueError(f"a stand-in holds no picture {row}.")
+  def read(self, rows: Sequence[int]) -> list[tuple[bytes, int]]:
+    raise ValueError(f"a stand-in holds no pictures: {rows}.")
 
   def name(self, row: int) -> str:
     return f"stand-in {row}"
@@ -163,7 +163,7 @@ def stand_in(chosen: schema.Data) -> data.Dataset:
   def split(count: int) -> data.Split:
     ids = np.arange(count, dtype=np.int32)
     if streamed:
-      images: Any = data.StoredPictures(_Nothing(), ids, (side, side, 3), resize=True)
+      images: Any = data.StoredPictures(_Nothing(), ids, image_size=side)
     else:
       images = np.broadcast_to(np.zeros((), np.uint8), (count, side, side, 3))
     return data.Split(images, np.zeros(count, np.int32), ids)

@@ -135,7 +135,7 @@ def _account(item: Run, visit: Visit, keys: jax.Array, batch: Any, epoch: int) -
   whole = whole_policy(settings, {"name": "none"} if num_copies else policy)
   account = []
   if settings.augment.alternate_flip:
-    first = example_keys(trainer.root, Stream.AUGMENT, trainer.feed.ids[visit.rows])
+    first = example_keys(trainer.root, Stream.AUGMENT, jnp.asarray(trainer.feed.ids[visit.rows]))
     flip_keys = split_each(first, len(whole["steps"]))[0]
     applied = bool(augment.draw_flips(flip_keys)[visit.row]) ^ (epoch % 2 == 1)
     account.append({"op": "flip", "applied": applied})
