@@ -280,16 +280,16 @@ def test_orders_measures_the_networks_of_table1():
 
 def test_several_jobs_of_a_run_become_one_file(tmp_path):
   config = settings.load("configs/studies/orders.py:smoke")
-  config.runs = {"boost_seed0": config.runs.boost_seed0.to_dict()}
-  config.study.update({"order": ("boost_seed0",), "jobs": ("interactions", "evaluate")})
+  config.runs = {"pixmix_boost_seed0": config.runs.pixmix_boost_seed0.to_dict()}
+  config.study.update({"order": ("pixmix_boost_seed0",), "jobs": ("interactions", "evaluate")})
   chosen = {"job": "study", "command": "test", "results": str(tmp_path / "kept")}
   assert jobs.run(config, folder=tmp_path, **chosen) == 0
-  found = kept(tmp_path)["boost_seed0"]
-  assert found.name == "orders_boost_seed0"
+  found = kept(tmp_path)["pixmix_boost_seed0"]
+  assert found.name == "orders_pixmix_boost_seed0"
   assert set(found.seconds) == {"train", "interactions", "evaluate"}
   assert {"interaction_proxy", "error"} <= {metric.name for metric in found.metrics}
   config.interactions.num_images = 3
-  before = (tmp_path / "boost_seed0" / "results.json").stat().st_mtime_ns
+  before = (tmp_path / "pixmix_boost_seed0" / "results.json").stat().st_mtime_ns
   assert jobs.run(config, folder=tmp_path, **chosen) == 0
-  assert (tmp_path / "boost_seed0" / "results.json").stat().st_mtime_ns == before
-  assert kept(tmp_path)["boost_seed0"].settings["interactions"]["num_images"] == 3
+  assert (tmp_path / "pixmix_boost_seed0" / "results.json").stat().st_mtime_ns == before
+  assert kept(tmp_path)["pixmix_boost_seed0"].settings["interactions"]["num_images"] == 3

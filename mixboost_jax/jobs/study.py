@@ -189,6 +189,13 @@ def run(
   return EXIT_RUNS_FAILED if worker.failed else 0
 
 
+def _forget() -> None:
+  """Lets go of compiled programs and their memory: those of the next run are others."""
+  gc.collect()
+  jax.clear_caches()
+  platform.give_freed_memory_back()
+
+
 @dataclasses.dataclass
 class _Worker:
   """One process of a study."""
@@ -236,8 +243,7 @@ class _Worker:
         traceback.print_exc()
       log.warn(f"{name} failed, the next run goes on: {error}")
     finally:
-      gc.collect()
-      jax.clear_caches()
+      _forget()
 
   def _do(self, name: str, stop: interrupt.StopRequest, patient: bool) -> None:
     """Trains and measures a run, as far as that was not done."""

@@ -340,11 +340,23 @@ def keep_freed_memory() -> bool:
   Returns:
     Whether this C library could be told; others are left as they are.
   """
-  if platform.libc_ver()[0] != "glibc":
-    return False
-  try:
-    mallopt = ctypes.CDLL(None).mallopt
-  except (OSError, AttributeError):
+  if (mallopt := _of_glibc("mallopt")) is None:
     return False
   options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _GROWTH), (_ARENA_MAX, 1))
   return all(mallopt(option, value) == 1 for option, value in options)
+
+
+def give_freed_memory_back() -> None:
+  """Hands what malloc has kept to the kernel: between runs that do not need the same again."""
+  if (trim := _of_glibc("malloc_trim")) is not None:
+    trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+  """Returns a function of the C library; None if it is another library, or does not have it."""
+  if platform.libc_ver()[0] != "glibc":
+    return None
+  try:
+    return getattr(ctypes.CDLL(None), name)
+  except (OSError, AttributeError):
+    return None
