@@ -303,7 +303,7 @@ def exchange_seconds(target: Target, kinds: Sequence[tuple[str, int, float]]) ->
   """Returns how long exchanges take one after the other, if nothing is computed meanwhile.
 
   All-reduce sends 2 (n - 1) / n of its bytes, all-gather and reduce-scatter half of that, each chip
-  over all its links; a message waits once for every neighbour of a ring (TPU: of each axis in turn).
+  over all its links; a message waits for every neighbour of a ring (TPU: of each axis in turn).
 
   Args:
     target: so many chips.
