@@ -133,7 +133,7 @@ def why_open(path: pathlib.Path, settings: Settings, jobs: Sequence[str]) -> str
     return " ".join(str(error).split("\n")[:2])
   if absent := [job for job in jobs if job not in found.seconds]:
     return f"{path}: nothing of {', '.join(absent)}"
-  if found.config_hash != settings_lib.config_hash(settings):
+  if settings_lib.difference(found.settings, settings.to_json()):
     return f"{path}: of another training"
   old, new = groups.flatten(found.settings), groups.flatten(settings.to_json())
   read = [key for key in new if key.split(".")[0] in jobs and key.split(".")[1] not in _PACE]

@@ -141,7 +141,8 @@ def own_plain(group: "Group", groups: Sequence["Group"]) -> "Group | None":
   """Returns the group that differs from a boosted one in the boost alone."""
 
   def rest(one: "Group") -> dict[str, Any]:
-    flat = settings_lib.training_keys(one.runs[0].results.settings)
+    settings = one.runs[0].results.settings
+    flat = settings_lib.training_keys(settings) | {"data.note": _note(settings)}
     return {key: value for key, value in flat.items() if key not in {*_OF_BOOST, "seed"}}
 
   def objective(one: "Group") -> Any:
@@ -302,8 +303,11 @@ def _identity(results: Results, index: int) -> str:
   settings = {key: v for key, v in results.settings.items() if key not in ("name", "seed")}
   if not settings:  # a stranger's model: nothing is known but that it was evaluated
     return f"#{index}"
-  note = settings["data"].get("note", "") if "data" in settings else ""
-  return json.dumps([settings_lib.training_keys(settings), note], sort_keys=True)
+  return json.dumps([settings_lib.training_keys(settings), _note(settings)], sort_keys=True)
+
+
+def _note(settings: Mapping[str, Any]) -> str:
+  return settings["data"].get("note", "") if "data" in settings else ""
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

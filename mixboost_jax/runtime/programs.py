@@ -99,7 +99,7 @@ class Findings:
   Attributes:
     bytes: read from and written to main memory.
     kernels: launched.
-    collectives: kind -> (number, bytes that go in).
+    collectives: kind -> (number, bytes that go in; of all-gather, those that come out).
     convolutions: types, as "bf16,bf16->bf16" -> number.
     layout_kernels: that only move values: copies, transpositions.
     layout_bytes: of those.
@@ -202,6 +202,9 @@ def inspect(text: str) -> Findings:
     if kind in COLLECTIVES:
       number, before = exchanged.get(kind, (0, 0.0))
       sent = sum(size_of(scope[name].type, everywhere=True) for name in one.operands)
+      if kind == "all-gather":  # the type of its start names both ends
+        both = size_of(one.type, everywhere=True)
+        sent = both - sent if one.opcode.endswith("-start") else both
       exchanged[kind] = (number + times, before + sent * times)
     opcodes = {part.opcode for part, _ in inside} - {"fusion"}
     if opcodes and opcodes <= _MOVES and opcodes & {"copy", "transpose"}:

@@ -194,6 +194,8 @@ def parse(name: str) -> Target:
     raise ValueError(f"expected a power of two of chips, got {count} by {name!r}")
   if chip.platform == "gpu" and not 1 <= count <= PER_NODE:
     raise ValueError(f"expected 1 to {PER_NODE} GPUs, those of one node, got {name!r}")
+  if chip.platform == "cpu" and name != kind:
+    raise ValueError(f"expected cpu, this host as one chip, got {name!r}")
   return target
 
 
@@ -301,7 +303,7 @@ def exchange_seconds(target: Target, kinds: Sequence[tuple[str, int, float]]) ->
   """Returns how long exchanges take one after the other, if nothing is computed meanwhile.
 
   All-reduce sends 2 (n - 1) / n of its bytes, all-gather and reduce-scatter half of that, each chip
-  over all its links; a message passes every chip of a ring (TPU: of each axis in turn) twice.
+  over all its links; a message waits for every neighbour of a ring (TPU: of each axis in turn).
 
   Args:
     target: so many chips.

@@ -176,7 +176,7 @@ def create_model(settings: Settings, dataset: data.Dataset) -> Any:
     return models.from_torch(model.weights, model.name, **options)
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.INIT)
   network = models.create(model.name, key=key, **options)
-  if count := network.calibration_images:
+  if (count := network.calibration_images) and not target.is_on_paper():
     pictures = np.asarray(dataset.train.part(0, count).images[:])
     network.calibrate(pictures.astype(np.float32) / 255)
   return network

@@ -135,3 +135,16 @@ def test_sizes_of_types():
   assert programs.size_of("f32[4]{0:S(1)}") == 0
   assert programs.size_of("f32[4]{0:S(1)}", everywhere=True) == 16
   assert np.isclose(programs.size_of("f8e4m3fn[10]"), 10)
+
+
+@pytest.mark.parametrize(
+  "gather",
+  [
+    "%whole = f32[8,4]{1,0} all-gather(%part), dimensions={0}",
+    "%whole = (f32[2,4]{1,0}, f32[8,4]{1,0}) all-gather-start(%part), dimensions={0}",
+  ],
+)
+def test_an_all_gather_counts_what_comes_out(gather):
+  lines = ["ENTRY %main (part: f32[2,4]) -> f32[8,4] {", "  %part = f32[2,4]{1,0} parameter(0)"]
+  found = programs.inspect("\n".join([*lines, f"  {gather}", "}"]))
+  assert found.collectives == {"all-gather": (1, 8 * 4 * 4.0)}

@@ -29,7 +29,9 @@ def test_gpus_and_the_host():
   assert targets.parse("cpu").chip.platform == "cpu"
 
 
-@pytest.mark.parametrize("name", ["v5e-3", "v5p-1", "h100x9", "h100x0", "b200", "v5e-", "x8"])
+@pytest.mark.parametrize(
+  "name", ["v5e-3", "v5p-1", "h100x9", "h100x0", "cpux4", "b200", "v5e-", "x8"]
+)
 def test_what_is_no_target_is_told(name):
   assert repr(name) in (targets.problem(name) or "")
 
