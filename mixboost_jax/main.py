@@ -34,7 +34,9 @@ class _ConfigFile(flags.ArgumentParser):
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: FILE.py[:word+word].")
 flags.FLAGS["config"].parser = _ConfigFile()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Run folder; default runs/<name of the config>.")
-_MINUTES = flags.DEFINE_float("minutes", 0.0, "Job study: save and leave after so long; 0: never.")
+_MINUTES = flags.DEFINE_float(
+  "minutes", 0.0, "Job study: save and leave after so long; 0: never.", lower_bound=0.0
+)
 _RESULTS = flags.DEFINE_string("results", "", "Job study: folder of small files that outlive runs.")
 _EPOCH = flags.DEFINE_integer("epoch", 0, "Job show_augmentation: which epoch, from 0.")
 _EXAMPLE = flags.DEFINE_integer("example", 0, "Job show_augmentation: id of a training example.")

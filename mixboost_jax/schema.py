@@ -327,8 +327,9 @@ class Optimizer:
   fixed_norms: bool = key(False, when=MUON, option=True)
   rest_learning_rate: float = key(0.05, POSITIVE, when=MUON, option=True)  # peak, of the rest
   bias_factor: float = key(1.0, POSITIVE, when=MUON, option=True)  # on that rate, for biases
-  # on all parameters; sgd: added to the gradient; adamw: decoupled; muon: the share of a parameter
-  # that is taken off at the peak of the schedule, whatever the rates
+  # on all parameters; sgd: added to the gradient; adamw: decoupled; muon: the share of a kernel
+  # that is taken off at the peak of the schedule, whatever the rates (of the rest, of one step
+  # before momentum adds them up)
   weight_decay: float = key(5e-4, at_least(0))
   # of the rate, per step
   schedule: str = key("cosine", one_of("cosine", "linear", "step", "constant"))

@@ -18,6 +18,8 @@ Hidden = Float[Array, "N H W C"]
 SIDE = 2
 """Of the patches that the first layer whitens."""
 LOGIT_SCALE = 1 / 9
+_AT_ONCE = 256
+"""Pictures whose patches are held in memory."""
 
 
 class Whitening(nnx.Module):
@@ -57,13 +59,18 @@ def whitening_directions(
 
   Paper: Jordan 2024, arXiv:2404.00498, Sec. 3.2 (frozen patch-whitening layer).
   """
-  count, height, width, _ = images.shape
-  images = images.astype(np.float64)
-  rows, columns = height - SIDE + 1, width - SIDE + 1
-  shifted = [images[:, i : i + rows, j : j + columns] for i in range(SIDE) for j in range(SIDE)]
-  patches = np.concatenate(shifted, axis=-1).reshape(count * rows * columns, -1)
-  patches -= patches.mean(axis=0)
-  values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+  _, height, width, channels = images.shape
+  rows, columns, size = height - SIDE + 1, width - SIDE + 1, SIDE * SIDE * channels
+  number, total, moment = 0, np.zeros(size), np.zeros((size, size))
+  for start in range(0, len(images), _AT_ONCE):
+    part = images[start : start + _AT_ONCE].astype(np.float64)
+    shifted = [part[:, i : i + rows, j : j + columns] for i in range(SIDE) for j in range(SIDE)]
+    patches = np.concatenate(shifted, axis=-1).reshape(-1, size)
+    number += len(patches)
+    total += patches.sum(0)
+    moment += patches.T @ patches
+  mean = total / number
+  values, vectors = np.linalg.eigh(moment / number - np.outer(mean, mean))
   largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
   vectors *= np.sign(largest)  # the sign of an eigenvector is free
   return (vectors / np.sqrt(np.maximum(values, 0) + epsilon)).astype(np.float32)

@@ -65,7 +65,7 @@ class StopRequest:
     self._restore()
     if self._seconds and threading.current_thread() is threading.main_thread():
       signal.setitimer(signal.ITIMER_REAL, 0)
-      signal.signal(signal.SIGALRM, self._alarm_before)
+      signal.signal(signal.SIGALRM, self._alarm_before or signal.SIG_DFL)
 
   def _restore(self) -> None:
     for number, handler in self._before.items():
