@@ -7,6 +7,9 @@
 
 Words: size quarter half (the default) full; length tiny (2 epochs) short (4) long (16), 8 without;
 and all of configs/cifar10.py but its own long and short.
+
+Options were chosen on 5,000 pictures held out of the training set, on which half the width leaves
+an error of 16.7 % after two epochs of the other 45,000 (results/benchmarks/speedrun_search.json).
 """
 
 from ml_collections import ConfigDict
