@@ -131,8 +131,10 @@ class Request:
     """Notes `what` ("an array", "a folder") does not belong below `root`, and what is missing."""
     names = known(self.kind)
     only = f"only {what.split()[1]}s of {self.title} ({', '.join(sorted(names))})"
+    other = "open the kind that it belongs to"
+    other = other if suffix else "check that the path ends above the corruptions"
     for name in sorted(set(present) - names):
-      remedy = "move it elsewhere, or open the kind that it belongs to"
+      remedy = f"move it elsewhere, or {other}"
       self.expect(False, present[name], only, f"{what} called {name!r}", remedy)
     for name, group in self.wanted:
       others = tuple(sorted({g for _, g in self.wanted} - {group}))
