@@ -58,7 +58,7 @@ def explain(
   each = key[None] if key.ndim == 0 else key
   if not 0 <= row < len(each):
     raise ValueError(f"explain: expected a row in [0, {len(each)}), got {row}.")
-  scene = Scene(each, row, shape, None if batch is None else lambda: batch)
+  scene = Scene(each, row, (shape[0], shape[1]), None if batch is None else lambda: batch)
   return _Teller(table, resources).account(scene, policy)
 
 

@@ -184,9 +184,9 @@ def _statistics(known: np.ndarray, foreign: np.ndarray) -> tuple[np.ndarray, np.
     for one in (known, foreign)
   )
   known, foreign = np.sort(known), np.sort(foreign)
-  samples = [
+  samples = (
     (np.repeat(known, a), np.repeat(foreign, b)) for a, b in zip(draws, others, strict=True)
-  ]
+  )
   value, *replicates = (
     100 * np.array([function(*pair) for function in metrics.DETECTION.values()])
     for pair in ((known, foreign), *samples)
