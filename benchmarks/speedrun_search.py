@@ -19,6 +19,7 @@ from configs import speedrun
 from mixboost_jax import files, jobs, settings
 from mixboost_jax.runtime import environment, workdir
 
+COMMAND = "PYTHONPATH=. python benchmarks/speedrun_search.py --data DIR --only WORDS"
 PLACE = pathlib.Path("results/benchmarks/speedrun_search.json")
 START: dict[str, Any] = {  # what the trials change one by one
   "model.name": "speedrun-0.25",
@@ -36,6 +37,14 @@ START: dict[str, Any] = {  # what the trials change one by one
   "optimizer.warmup_steps": 0,
   "train.batch_size": 512,
   "train.epochs": 2.0,
+}
+PUBLISHED: dict[str, Any] = {  # airbench94_muon, for a mean loss and logits times 1 / 9
+  "model.name": "speedrun-0.5",
+  "train.epochs": 4.0,
+  "train.batch_size": 2_000,
+  "optimizer.learning_rate": 0.24,
+  "optimizer.rest_learning_rate": 1.66,
+  "optimizer.weight_decay": 4e-3,
 }
 SHARED = {
   "data.validation_examples": 5_000,
@@ -62,6 +71,14 @@ TRIALS: dict[str, dict[str, Any]] = {
   "zero-border": {"augment.crop_mode": "zero"},
   "muon-momentum-0.85": {"optimizer.muon_momentum": 0.85},
   "decay-0.004": {"optimizer.weight_decay": 4e-3},
+  "published": PUBLISHED,
+  "published-batch-512": {
+    **PUBLISHED,
+    "train.batch_size": 512,
+    "optimizer.learning_rate": 0.12,
+    "optimizer.rest_learning_rate": 0.42,
+    "optimizer.weight_decay": 1e-3,
+  },
   "sgd": {  # the same without Muon
     "optimizer.name": "sgd",
     "optimizer.learning_rate": 0.5,
@@ -115,7 +132,7 @@ def main() -> None:
         continue
       found = run(name, seed=seed, data_dir=chosen.data, scratch=chosen.scratch)
       record = json.loads(PLACE.read_text()) if PLACE.exists() else {"trials": []}
-      record |= {"versions": environment.versions(), "start": START, "shared": SHARED}
+      record |= environment.describe() | {"command": COMMAND, "start": START, "shared": SHARED}
       record["trials"].append(found)
       files.write_json(PLACE, record)
       print(json.dumps(found), flush=True)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from mixboost_jax.configs import base, speedrun
 
-RECIPE, WORDS = speedrun, "half"
+RECIPE, WORDS = speedrun, "half+few"
 """The file and the words that train the networks of all studies."""
 SMOKE: dict[str, Any] = {
   "data.train_examples": 160,

@@ -19,8 +19,13 @@ KEYS = {
   "augment.num_mixing_images": 10_000,
   "evaluate.suite": "standard",
   "evaluate.max_examples": 2_000,
+  "evaluate.max_films": 500,
 }
-SMOKE = {"augment.num_mixing_images": 10, "evaluate.suite": "clean,c:fog:3"}
+SMOKE = {
+  "augment.num_mixing_images": 10,
+  "evaluate.suite": "clean,c:fog:3",
+  "evaluate.max_films": 0,
+}
 
 
 def get_config(arg: str = "") -> ConfigDict:

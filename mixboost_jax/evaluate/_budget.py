@@ -111,6 +111,7 @@ def sizes(
   suite: str,
   *,
   max_examples: int,
+  max_films: int,
   budget: str,
   store: Store,
   network: str,
@@ -136,7 +137,7 @@ def sizes(
     for group, most in available.items():
       kind = KINDS[group[0]]
       usual = kind.quick_examples if suite == "quick" else kind.default_examples
-      wanted = max_examples or usual or ALL
+      wanted = (kind.counted and max_films) or max_examples or usual or ALL
       chosen[group] = most if wanted == ALL else min(most, wanted)
   num_clean = next((chosen[g] for g in chosen if g[1] == CLEAN), len(session.examples))
   counted = {

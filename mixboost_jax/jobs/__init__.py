@@ -67,6 +67,7 @@ READ_WHEN: ReadWhen = {
   )
   for key, kinds, words in (
     ("ood_dirs", ("ood",), "ood"),
+    ("max_films", ("sequence",), "p"),
     ("released_dir", ("corruption", "sequence", "renditions"), "c, p, ..."),
   )
 }

@@ -261,9 +261,25 @@ def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypat
   planned = {("pictures", "clean"): clean, ("ood", "ood"): 90}
   monkeypatch.setattr(_budget, "_planned", lambda *_: planned)
   units = evaluate.expand("clean,ood:blobs")
-  options = {"max_examples": 0, "budget": "1s", "store": _store.Store(None), "network": ""}
+  options = {
+    "max_examples": 0,
+    "max_films": 0,
+    "budget": "1s",
+    "store": _store.Store(None),
+    "network": "",
+  }
   counted, _ = _budget.sizes(session, units, "clean,ood:blobs", **options)
   assert list(counted.values()) == [clean, foreign]
+
+
+def test_films_have_a_limit_of_their_own(easy):
+  examples = evaluate.from_dataset(easy, split="test")
+  session = Session(Scorer(lambda v, x: x, batch_size=16), (), examples, {})
+  units = evaluate.expand("clean,p:brightness")
+  options = {"max_examples": 12, "budget": "", "store": _store.Store(None), "network": ""}
+  for max_films, expected in ((0, [12, 12]), (5, [12, 5])):
+    counted, _ = _budget.sizes(session, units, "clean", max_films=max_films, **options)
+    assert list(counted.values()) == expected
 
 
 @pytest.mark.parametrize(

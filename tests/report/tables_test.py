@@ -172,6 +172,21 @@ def test_columns_of_the_paper(measured):
   assert "generated" in table.caption
 
 
+def test_the_table_says_what_recompressed_pictures_do_to_it(measured):
+  assert "quality 75" not in tables.standard_table(groups_from(measured)).caption
+  copies = [
+    dataclasses.replace(
+      one,
+      metrics=tuple(
+        dataclasses.replace(each, dataset=f"cifar10 (JPEG){each.dataset.removeprefix('cifar10')}")
+        for each in one.metrics
+      ),
+    )
+    for one in measured
+  ]
+  assert "quality 75" in tables.standard_table(groups_from(copies)).caption
+
+
 def test_published_files_come_first_and_are_compared(measured, make):
   released = make.metric("mce", 16.0, dataset="cifar10-c-released", source="released", count=10_000)
   both = dataclasses.replace(measured[0], metrics=(*measured[0].metrics, released))
