@@ -378,6 +378,7 @@ class Evaluate:
   batch_size: int = key(500, at_least(1))  # pictures per call, over all devices
   # per unit; 0: as the suite says; -1: all, as for published tables
   max_examples: int = key(0, at_least(-1))
+  max_clean: int = key(0, at_least(-1))  # of the clean pictures; 0: as max_examples says
   max_films: int = key(0, at_least(0))  # of -P, each of 31 pictures; 0: as max_examples says
   budget: str = ""  # e.g. "10min": sizes planned from a probe instead; "": no limit
   ood_dirs: tuple[str, ...] = ()  # out of distribution, for `ood`: pictures, TFDS folders, .npy

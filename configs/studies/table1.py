@@ -19,11 +19,13 @@ KEYS = {
   "augment.num_mixing_images": 10_000,
   "evaluate.suite": "standard",
   "evaluate.max_examples": 2_000,
+  "evaluate.max_clean": -1,
   "evaluate.max_films": 500,
 }
 SMOKE = {
   "augment.num_mixing_images": 10,
   "evaluate.suite": "clean,c:fog:3",
+  "evaluate.max_clean": 40,
   "evaluate.max_films": 0,
 }
 

@@ -111,6 +111,7 @@ def sizes(
   suite: str,
   *,
   max_examples: int,
+  max_clean: int,
   max_films: int,
   budget: str,
   store: Store,
@@ -122,8 +123,10 @@ def sizes(
   Arguments as of `evaluate`; the store keeps the plan of a budget, of which `spent` says, asked
   after the probe, how many seconds are gone.
   """
-  if max_examples < ALL:
-    raise ValueError(f"evaluate: max_examples must be >= -1, got {max_examples}.")
+  limits = {"max_examples": max_examples, "max_clean": max_clean}
+  for name, value in limits.items():
+    if value < ALL:
+      raise ValueError(f"evaluate: {name} must be >= -1, got {value}.")
   available: dict[Group, int] = {}
   for unit in units:
     most = len(session.examples)
@@ -137,7 +140,8 @@ def sizes(
     for group, most in available.items():
       kind = KINDS[group[0]]
       usual = kind.quick_examples if suite == "quick" else kind.default_examples
-      wanted = (kind.counted and max_films) or max_examples or usual or ALL
+      own = max_clean if group[1] == CLEAN else max_films if kind.counted else 0
+      wanted = own or max_examples or usual or ALL
       chosen[group] = most if wanted == ALL else min(most, wanted)
   num_clean = next((chosen[g] for g in chosen if g[1] == CLEAN), len(session.examples))
   counted = {

@@ -45,6 +45,7 @@ def evaluate(
   views: str = "one",
   batch_size: int = 500,
   max_examples: int = 0,
+  max_clean: int = 0,
   max_films: int = 0,
   budget: str = "",
   ood_dirs: Sequence[str] = (),
@@ -75,6 +76,7 @@ def evaluate(
       changes no metric beyond rounding.
     max_examples: most examples per unit; 0: the usual number of its kind, -1: all, as for
       published tables. Every number says how many examples it has.
+    max_clean: the same for the clean pictures alone; 0: as `max_examples`.
     max_films: the same for the films of -P, each of which is 31 pictures; 0: as `max_examples`.
     budget: time to spend, such as "10min"; sizes are then planned from a short probe instead.
     ood_dirs: folders of pictures, prepared TFDS folders or `.npy` files that are out of
@@ -129,6 +131,7 @@ def evaluate(
     units,
     suite,
     max_examples=max_examples,
+    max_clean=max_clean,
     max_films=max_films,
     budget=budget,
     store=kept,

@@ -263,6 +263,7 @@ def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypat
   units = evaluate.expand("clean,ood:blobs")
   options = {
     "max_examples": 0,
+    "max_clean": 0,
     "max_films": 0,
     "budget": "1s",
     "store": _store.Store(None),
@@ -272,14 +273,15 @@ def test_a_budget_keeps_five_known_pictures_for_each_foreign_one(easy, monkeypat
   assert list(counted.values()) == [clean, foreign]
 
 
-def test_films_have_a_limit_of_their_own(easy):
+def test_clean_pictures_and_films_have_limits_of_their_own(easy):
   examples = evaluate.from_dataset(easy, split="test")
   session = Session(Scorer(lambda v, x: x, batch_size=16), (), examples, {})
   units = evaluate.expand("clean,p:brightness")
   options = {"max_examples": 12, "budget": "", "store": _store.Store(None), "network": ""}
-  for max_films, expected in ((0, [12, 12]), (5, [12, 5])):
-    counted, _ = _budget.sizes(session, units, "clean", max_films=max_films, **options)
-    assert list(counted.values()) == expected
+  for max_clean, max_films, expected in ((0, 0, [12, 12]), (20, 5, [20, 5]), (-1, 0, [None, 12])):
+    limits = {"max_clean": max_clean, "max_films": max_films, **options}
+    counted, _ = _budget.sizes(session, units, "clean", **limits)
+    assert list(counted.values()) == [expected[0] or len(examples), expected[1]]
 
 
 @pytest.mark.parametrize(
