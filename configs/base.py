@@ -80,6 +80,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "augment.off_epochs": 2,
   },
   "smote": {"augment.policy": {"name": "smote"}},
+  "noise": {"augment.policy": {"name": "gaussian_noise", "sigma": 0.1}},
   "pixmix": {"augment.policy": {"name": "pixmix", "k": 4, "beta": 3, "severity": 3}},
   "reduce": {"objective.reduction_weight": 0.01},  # 0.001 to 0.03 for residual networks
   "at": {"adversary.name": "at"},

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrites any function: convolutions and poolings fast on XLA:CPU, gradients through rounding.
+"""Rewrites any function: convolutions and poolings fast on XLA:CPU, other gradients.
 
 The function is traced. Each equation of the program, in inner programs too, that is slow on CPU is
 exchanged for a call of its equivalent; everything else stays as it was traced. In the same way
-rounding is exchanged for a call that passes gradients.
+rounding is exchanged for a call that passes gradients, and a marked residual branch for one that
+shrinks them.
 
 XLA:CPU convolves fast in one order of axes: batch, space, channels for both sides and space, input
 channels, output channels for the kernel. A convolution of another order is the same up to
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 from jaxtyping import Array
 
@@ -32,6 +34,9 @@ _CONVOLUTION, _POOL, _POOL_GRADIENT = _EXCHANGED = (
   "select_and_scatter_add",
 )
 _ROUNDING, _CAST = ("round", "floor", "ceil"), "convert_element_type"
+RESIDUAL = "residual_branch"
+"""What `mark_residual` calls the output of a residual branch."""
+_NAME = "name"  # the primitive of `jax.ad_checkpoint.checkpoint_name`, an identity
 _TYPES = (jnp.float32, jnp.float16, jnp.bfloat16)  # others have no fast kernel
 _MAX_TAPS = 64  # places of a kernel, up to 8x8, that a depthwise convolution is written out for
 _MAX_PLACES = 64  # of a window, up to 8x8, that are written out
@@ -70,6 +75,32 @@ def rounds(fn: Callable, *arguments: Any) -> bool:
   """Returns whether `straight_through` changes `fn` for arguments of these shapes."""
   program = jax.make_jaxpr(fn)(*arguments)
   return _rewrite(program, _passing) is not program
+
+
+def mark_residual(branch: Array) -> Array:
+  """Returns the output of a residual branch, marked for `decay_residuals`; the identity otherwise.
+
+  Any network may do so: `shortcut + jax.ad_checkpoint.checkpoint_name(branch, "residual_branch")`.
+  """
+  return checkpoint_name(branch, RESIDUAL)
+
+
+@checks.inputs()
+def decay_residuals(fn: Callable, *, decay: float) -> Callable:
+  """Returns a function of the values of `fn` whose gradient through residual branches is scaled.
+
+  With z_(i+1) = z_i + f_i(z_i) the gradient is that of the product of `decay` f_i' + 1. `fn` marks
+  its branches by `mark_residual`.
+
+  Paper: Wu et al. 2020, arXiv:2002.05990 (skip gradient method; `decay` is its gamma).
+  """
+  return _rewritten(fn, functools.partial(_decayed, decay=decay))
+
+
+def has_residuals(fn: Callable, *arguments: Any) -> bool:
+  """Returns whether `fn` marks residual branches for arguments of these shapes."""
+  program = jax.make_jaxpr(fn)(*arguments)
+  return _rewrite(program, functools.partial(_decayed, decay=0.0)) is not program
 
 
 _Exchange = tuple[Callable[..., Array], list[Any]]
@@ -139,6 +170,23 @@ def _passing(equation: Any, makers: Mapping[Any, Any], has_rule: bool) -> _Excha
   if not is_kept or not jnp.issubdtype(between.dtype, jnp.integer):
     return None
   return _as_identity(lambda x: x.astype(between.dtype).astype(after.dtype)), made.invars
+
+
+def _decayed(
+  equation: Any, makers: Mapping[Any, Any], has_rule: bool, *, decay: float
+) -> _Exchange | None:
+  """Chooses the marked residual branches."""
+  del makers
+  if has_rule or equation.primitive.name != _NAME or equation.params["name"] != RESIDUAL:
+    return None
+  return _with_slope(decay), equation.invars
+
+
+def _with_slope(slope: float) -> Callable[[Array], Array]:
+  """Returns the identity with another derivative."""
+  scaled = jax.custom_jvp(lambda x: x)
+  scaled.defjvp(lambda primals, tangents: (primals[0], slope * tangents[0]))
+  return scaled
 
 
 def _as_identity(function: Callable[[Array], Array]) -> Callable[[Array], Array]:

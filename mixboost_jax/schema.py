@@ -412,8 +412,6 @@ class Interactions:
   reward: str = key("modified", one_of("modified", "normal", "logit"))
   # of absent cells
   fill: str = key("mean", one_of("mean", "black", "gray", "data_mean", "blur", "picture_mean"))
-  # Delta F: standard deviation of added noise, pixel units; 0: off
-  noise: float = key(0.0, at_least(0))
   attack: bool = False  # Delta J of each order under an attack; twice the cost of the curve
   # largest change, L-infinity, pixel units
   attack_epsilon: float = key(32 / 255, POSITIVE_FRACTION, when=UNDER_ATTACK)
@@ -424,6 +422,12 @@ class Interactions:
   # cells per side of the map of I(i, j) on one picture; 0: no map
   map_grid: int = key(8, within("[0, 32]"))
   tree_grid: int = key(3, within("[0, 4]"))  # cells per side of the tree by T([A]); 0: no tree
+  # cells of the AND and OR patterns, enumerated: 2^n evaluations per picture; 0: off
+  and_or_players: int = key(0, within("[0, 12]"), option=True)
+  # largest change of a reward that they leave unexplained, share of the largest reward
+  and_or_noise: float = key(
+    0.02, BELOW_1, when=above_zero("interactions.and_or_players"), option=True
+  )
   chunk_size: int = key(256, at_least(4))  # network evaluations per call: bounds memory
   monitor_every_steps: int = key(0, at_least(0))  # log J^(m) and M while training; 0: off
   monitor_images: int = key(2, at_least(1), when=WATCHED)  # pictures the monitor watches
@@ -462,7 +466,8 @@ class Audit:
   survivors_only: bool = False  # leave alone what an earlier attack broke in every re-draw
   pool_examples: int = key(10_000, at_least(0))  # clean training pictures to mix with; 0: all
   batch_size: int = key(64, at_least(1))  # pictures per call, over all devices: bounds memory
-  figures: str = ""  # also measure: lambda (Fig. 2), roc (3a), tradeoff (3b), samples (4)
+  # also measure: lambda (Fig. 2), roc (3a), tradeoff (3b), samples (4), detectors
+  figures: str = ""
   # first N of the audited pictures
   figure_images: int = key(100, at_least(1), when=differs("audit.figures", ""))
 

@@ -32,6 +32,8 @@ class ConfigError(ValueError):
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 _FREE_KEYS = ("data.note",)
+_GONE = ("interactions.noise",)
+"""Keys of older run folders that no job reads any more."""
 _KNOWN_SETS = ("cifar10", "cifar100", "tfds")
 """Sets that are the same wherever their files lie."""
 STAND_IN = "-or-shapes"
@@ -287,7 +289,7 @@ def recorded(before: Mapping[str, Any], *, defaults: Any = None) -> dict[str, An
       first, _, last = key.partition(".")
       if first == section and last not in tree.get(section, {}):
         given[last] = out
-    tree[section] = given
+    tree[section] = {key: v for key, v in given.items() if f"{section}.{key}" not in _GONE}
   tree["mask"]["mask_rate"] = None  # the folder keeps both rates, a config gives one
   return tree
 

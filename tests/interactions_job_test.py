@@ -40,7 +40,7 @@ TINY = {
   "interactions.max_contexts": 4,
   "interactions.map_grid": 3,
   "interactions.tree_grid": 2,
-  "interactions.noise": 0.1,
+  "interactions.and_or_players": 6,
   "interactions.attack": True,
   "interactions.attack_steps": 4,
   "interactions.attack_epsilon": 0.5,
@@ -130,7 +130,11 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch, capfd):
   rows = found.curves["interactions"]
   assert [row["step"] for row in rows] == [0, 4, 8, 14]
   np.testing.assert_allclose(np.mean([row["relative"] for row in rows]), 1.0, atol=1e-6)
-  assert all(row["change"] > 0 for row in rows)
+  assert [row["step"] for row in found.curves["interaction_and_or"]] == list(range(12))
+  errors = found.curves["interaction_and_or_error"]
+  assert errors[-1]["step"] == 2 * 2**6
+  assert errors[-1]["error"] < 0.1  # but for the noise, the patterns are faithful
+  assert errors[-1]["harsanyi"] < 1e-4
   assert sum(row["chosen"] for row in found.curves["interaction_map"]) == 1
   assert len(found.curves["interaction_map"]) == 9
   assert len(found.curves["interaction_tree"]) == 7
@@ -143,6 +147,8 @@ def test_the_job_writes_what_the_report_shows(trained, monkeypatch, capfd):
   page = report.write(str(trained), trained / "report.html").read_text()
   assert "Interaction strength J" in page
   assert "while training" in page
+  assert "Strongest AND and OR patterns" in page
+  assert "Error of the strongest patterns" in page
   assert set(found.curves) <= set(CURVES)
 
 

@@ -376,3 +376,9 @@ def test_an_option_takes_along_what_only_matters_with_it():
     ],
     "runtime.target": ["programs"],
   }  # fmt: skip
+
+
+def test_a_folder_of_an_older_version_may_name_keys_that_are_gone():
+  old = resolved().to_json()
+  old["interactions"]["noise"] = 0.1
+  assert settings.resolve(settings.recorded(old)) == resolved()

@@ -42,7 +42,7 @@ from mixboost_jax.attacks._predictors import (
   random_targets,
 )
 from mixboost_jax.attacks._square import square
-from mixboost_jax.attacks._transfer import TRANSFER_PRESETS, transfer
+from mixboost_jax.attacks._transfer import TRANSFER_PRESETS, leave_one_out, transfer
 from mixboost_jax.rewrite import straight_through
 
 ATTACKS = {
@@ -81,6 +81,7 @@ __all__ = [
   "is_random",
   "keyed",
   "largest_violation",
+  "leave_one_out",
   "momentum_pgd",
   "norms",
   "pgd",

@@ -20,10 +20,12 @@ import jax
 from mixboost_jax import attacks, defenses, keys, rewrite
 from mixboost_jax.array_types import Images, Labels, LogitsFn, PRNGKeys
 from mixboost_jax.attacks import pick
-from mixboost_jax.audit.plan import OWN, Attack, Plan
+from mixboost_jax.audit.plan import OWN, TRANSFERS, Attack, Plan
 
 _ALL_TARGETS = 9
 """Of APGD-T in AutoAttack; at most K - 1 are used."""
+_CELLS = 16
+"""Per side, whose interaction is reduced; fewer on smaller images."""
 Predictor = Callable[[Any, Any], Any]
 """`(keys, images) -> probabilities`."""
 
@@ -167,7 +169,11 @@ def _oblivious(task: Task) -> Images:
 
 
 def _transfer(task: Task) -> Images:
-  options = {"momentum": 1.0, "diversity_prob": 0.5, **task.options()}
+  plain = {"momentum": 1.0, "diversity_prob": 0.5}
+  name = TRANSFERS.get(task.attack.kind)
+  options = {**(attacks.TRANSFER_PRESETS[name] if name else plain), **task.options()}
+  if "interaction_weight" in options:
+    options["interaction_grid"] = min(_CELLS, *task.images.shape[1:3])
   return attacks.transfer(task.key, task.target.surrogate_fn, task.images, task.labels, **options)
 
 

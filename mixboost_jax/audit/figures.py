@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from mixboost_jax import defenses, keys, metrics
 from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.audit.detectors import Scored, scored
 from mixboost_jax.audit.plan import UNDEFENDED, Plan, parse_attack
 from mixboost_jax.audit.run import CLEAN, PREFIX, Outcome, Runner, interval_of, place_of
 from mixboost_jax.evaluate import Examples, Place, Store, metric
@@ -50,9 +51,13 @@ def measure(
   seed: int,
   confidence: float,
   mesh: Mesh,
+  layers_fn: Callable | None = None,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> Figures:
-  """Measures what the words of `FIGURES` ask for; arguments as of `audit`."""
+  """Measures what the words of `FIGURES` ask for; arguments as of `audit`.
+
+  `layers_fn`, `images -> outputs of hidden layers`, is for ML-LOO; None: its output layer alone.
+  """
   options = {"batch_size": batch_size, "seed": seed, "mesh": mesh, "store": Store(None)}
 
   def runner(plan: Plan) -> Runner:
@@ -78,6 +83,11 @@ def measure(
     for label, policy in policies.items():
       if policy["name"] != "none":
         curves[f"{PREFIX}/tradeoff/{label}"] = _tradeoff(attacker, policy)
+  if "detectors" in figures:
+    settings = {"pool": pool, "plan": plan, "layers_fn": layers_fn}
+    scores = scored(logits_fn, pictures, **settings, batch_size=batch_size, seed=seed)
+    more, areas = _detectors(scores, place_of(pictures, confidence))
+    found, curves = (*found, *more), curves | areas
   if "samples" in figures:
     curves |= _num_samples(runner, plan, policies, confidence=confidence)
   return Figures(found, curves)
@@ -137,13 +147,36 @@ def _roc(
   for name in ("mi-pl", "confidence"):
     clean, adversarial = scores["clean"][name], scores["adversarial"][name]
     curve = defenses.roc(clean, adversarial)
-    kept = np.unique(np.linspace(0, len(curve.thresholds) - 1, 101).round().astype(int))
-    rates = curve.false_positive_rate[kept], curve.true_positive_rate[kept]
-    curves[f"{PREFIX}/roc/{name}"] = [
-      {"step": i, "false_positive_rate": float(false), "true_positive_rate": float(true)}
-      for i, (false, true) in enumerate(zip(*rates, strict=True))
-    ]
+    curves[f"{PREFIX}/roc/{name}"] = _thinned(curve)
     found.append(_auc(name, clean, adversarial, curve.auc, place))
+  return tuple(found), curves
+
+
+def _thinned(curve: defenses.Roc) -> Points:
+  """Returns at most 101 points of a curve."""
+  kept = np.unique(np.linspace(0, len(curve.thresholds) - 1, 101).round().astype(int))
+  rates = curve.false_positive_rate[kept], curve.true_positive_rate[kept]
+  return [
+    {"step": i, "false_positive_rate": float(false), "true_positive_rate": float(true)}
+    for i, (false, true) in enumerate(zip(*rates, strict=True))
+  ]
+
+
+def _detectors(
+  scores: Mapping[tuple[str, str], Scored], place: Place
+) -> tuple[tuple[Metric, ...], dict[str, Points]]:
+  """Areas and curves of each detector under each attack, and how many pictures it still fools."""
+  found, curves = [], {}
+  for (name, attack), one in scores.items():
+    word = f"{name}-{attack}"
+    curve = defenses.roc(one.clean, one.adversarial)
+    curves[f"{PREFIX}/detectors/{word}"] = _thinned(curve)
+    found.append(_auc(word, one.clean, one.adversarial, curve.auc, place))
+    count = len(one.clean)
+    low, high = metrics.wilson(round(one.fooled * count), count, confidence=place.confidence)
+    ends = (min(low, one.fooled), max(high, one.fooled))
+    options = {"count": count, "unit": "", "interval": "wilson", "better": "none"}
+    found.append(metric(place, f"{PREFIX}/auc/fooled/{word}", one.fooled, ends=ends, **options))
   return tuple(found), curves
 
 

@@ -18,9 +18,12 @@ EXTRA: dict[str, dict[str, Any]] = {
 }
 """Known beside the entries of every preset; the paper uses MI-PL to detect, not to classify."""
 
+TRANSFERS = {f"transfer-{name}": name for name in attacks.TRANSFER_PRESETS if name != "pgd"}
+"""Word -> preset of `attacks.transfer`."""
 KINDS = {
   "oblivious": "PGD on the undefended network, labels as it predicts them (Tables 2 and 3)",
   "transfer": "momentum and diverse inputs on a surrogate network",
+  **{word: f"{name} on a surrogate network" for word, name in TRANSFERS.items()},
   "adaptive": "PGD on the mean gradient over draws (eq. 24)",
   "published": "the averaged perturbation of the published code",
   "eot-ce": "PGD through the whole defense, cross-entropy of its averaged output",
@@ -34,17 +37,18 @@ KINDS = {
 
 With `-bpda` the gradient passes through rounding, or through the surrogate of an own defense.
 """
-SHARED = ("oblivious", "transfer")
+SHARED = ("oblivious", "transfer", *TRANSFERS)
 """Kinds that never look at the defense: their images are made once and shown to every defense."""
 FIGURES = {
   "lambda": "what mixing changes against the mix ratio (Fig. 2)",
   "roc": "telling adversarial from clean pictures (Fig. 3a)",
   "tradeoff": "accuracy under attack against clean accuracy over a grid of strengths (Fig. 3b)",
   "samples": "accuracy against the number of adaptive samples (Fig. 4)",
+  "detectors": "ML-LOO, rank and MI-PL side by side, under attacks that know them and that do not",
 }
-"""Measured on demand; numbers of Pang et al. 2020, arXiv:1909.11515."""
+"""Measured on demand; numbers of the figures of Pang et al. 2020, arXiv:1909.11515."""
 _TARGETED = ("oblivious", "adaptive", "eot-ce", "eot-margin", "eot-dlr")
-_WITHOUT_TWIN = ("transfer", "published", "square")
+_WITHOUT_TWIN = ("transfer", *TRANSFERS, "published", "square")
 _WORD = re.compile(r"^(?P<kind>.+?)(?:-(?P<steps>\d+))?(?P<targeted>-targeted)?(?P<bpda>-bpda)?$")
 
 

@@ -13,6 +13,12 @@ from mixboost_jax.defenses.averaging import (
   gaussian_noise,
   rotation,
 )
+from mixboost_jax.defenses.detectors import (
+  dispersions,
+  fit_detector,
+  rank_score,
+  truncate,
+)
 from mixboost_jax.defenses.mixup import mix, mixup_draws, mixup_inference
 from mixboost_jax.defenses.pool import Pool, build_pool, draw_partners, partner_sampler
 from mixboost_jax.defenses.presets import DEFENSES, PRESETS, build
@@ -57,8 +63,10 @@ __all__ = [
   "crop_resize",
   "detection_gap",
   "detection_score",
+  "dispersions",
   "draw_partners",
   "draw_probabilities",
+  "fit_detector",
   "flag",
   "gaussian_noise",
   "ideal_prediction",
@@ -69,9 +77,11 @@ __all__ = [
   "mixup_draws",
   "mixup_inference",
   "partner_sampler",
+  "rank_score",
   "roc",
   "rotation",
   "sweep",
+  "truncate",
 ]
 
 

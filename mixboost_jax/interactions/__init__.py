@@ -30,6 +30,16 @@ from mixboost_jax.interactions import _baselines as baselines
 from mixboost_jax.interactions import _dropout as dropout
 from mixboost_jax.interactions import _exact as exact
 from mixboost_jax.interactions import _trees as multivariate
+from mixboost_jax.interactions._and_or import (
+  AndOr,
+  and_or,
+  cell_labels,
+  faithfulness,
+  faithfulness_rows,
+  pattern_rows,
+  reconstruct,
+  rectangle,
+)
 from mixboost_jax.interactions._attack import (
   attacking_utility,
   average_interaction,
@@ -39,7 +49,6 @@ from mixboost_jax.interactions._attack import (
   perturbation_game,
   positive_ratio,
   relative_strength,
-  strength_change,
   under_attack,
 )
 from mixboost_jax.interactions._baselines import baseline_loss, learn_baseline
@@ -75,6 +84,7 @@ from mixboost_jax.interactions._shapley import shapley
 from mixboost_jax.interactions._strength import Strength, estimate_strength
 from mixboost_jax.interactions._summary import (
   ProxySearch,
+  change_rows,
   curve_rows,
   measures,
   outlier_rows,
@@ -96,6 +106,7 @@ from mixboost_jax.metrics import permutation_p
 __all__ = [
   "PAPER_RATIOS",
   "REWARDS",
+  "AndOr",
   "Estimate",
   "Fill",
   "Game",
@@ -105,10 +116,13 @@ __all__ = [
   "ProxySearch",
   "Strength",
   "Tree",
+  "and_or",
   "attacking_utility",
   "average_interaction",
   "baseline_loss",
   "baselines",
+  "cell_labels",
+  "change_rows",
   "coalitions_of",
   "comparable_attack",
   "curve_rows",
@@ -116,6 +130,8 @@ __all__ = [
   "dropout",
   "estimate_strength",
   "exact",
+  "faithfulness",
+  "faithfulness_rows",
   "feature_game",
   "fill_image",
   "grid_population",
@@ -133,15 +149,17 @@ __all__ = [
   "outlier_rows",
   "partition_extremes",
   "patch_tree",
+  "pattern_rows",
   "permutation_p",
   "perturbation_game",
   "positive_ratio",
   "proxy",
+  "reconstruct",
+  "rectangle",
   "relative_strength",
   "sample_pairs",
   "search",
   "shapley",
-  "strength_change",
   "strongest_player",
   "table_game",
   "to_json",

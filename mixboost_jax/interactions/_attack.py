@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What attacks and noise do to interactions, and what the papers read off multi-order ones.
+"""What attacks do to interactions, and what the papers read off multi-order ones.
 
 Symbols (Deng et al. 2022, arXiv:2111.06236; Cheng et al. 2021, arXiv:2106.10938; Ren et al. 2021,
 arXiv:2111.03536): E_x E_ij |I^(m)| -> `strength`, J^(m) = F^(m) -> `relative_strength`,
@@ -87,15 +87,6 @@ def relative_strength(strength: Float[Array, "*b M"]) -> Float[Array, "*b M"]:
   Paper: Deng et al. 2022, arXiv:2111.06236, eq. 3; also MixBoost, Sec. III-C.
   """
   return strength / strength.mean(-1, keepdims=True)
-
-
-@checks.inputs()
-def strength_change(noisy: Curve, clean: Curve) -> Curve:
-  """Returns Delta F^(m) = |F^(m) with noise - F^(m)| from the two strengths.
-
-  Paper: Cheng et al. 2021, arXiv:2106.10938: large where the encoding is flexible.
-  """
-  return jnp.abs(relative_strength(noisy) - relative_strength(clean))
 
 
 @checks.inputs()

@@ -27,14 +27,11 @@ LOW, HIGH = 0.2, 0.8
 
 
 @checks.inputs()
-def curve_rows(
-  result: Strength, *, confidence: float = 0.95, noisy: Strength | None = None
-) -> list[dict[str, Any]]:
+def curve_rows(result: Strength, *, confidence: float = 0.95) -> list[dict[str, Any]]:
   """Returns one row per order: J^(m) with its interval, and the other `Strength.curves`.
 
   The interval is Student t over pictures: it holds the sampling of pictures, pairs and contexts.
-  "stderr" is that of these pictures alone. `noisy`, the same pictures with noise, adds Delta F^(m)
-  as "change".
+  "stderr" is that of these pictures alone.
   """
   low, high = _ends(
     result.relative, result.relative_stderr_over_games, len(result.per_game), confidence
@@ -42,8 +39,6 @@ def curve_rows(
   columns = {"ratio": _ratios(result.orders, result.num_players), **result.curves}
   columns["stderr"] = columns.pop("relative_stderr")
   columns |= {"low": np.maximum(low, 0.0), "high": high}  # J cannot be negative; NaN stays NaN
-  if noisy is not None:
-    columns["change"] = np.abs(noisy.relative - result.relative)
   return _rows(result.orders, columns, float)
 
 
@@ -112,6 +107,41 @@ def utility_rows(
   for name, part in {"utility": utilities.mean(2), "size": np.abs(utilities).mean(2)}.items():
     columns |= _interval(name, part.mean(0), _error(part), len(part), confidence)
   return _rows(orders, columns, _plain)
+
+
+@checks.inputs()
+def change_rows(noisy: Sequence[Any], plain: Sequence[Any]) -> Rows:
+  """Returns one row per order: Delta F^(m) = |F^(m, noise) - F^(m)| of two networks.
+
+  Paper: Cheng et al. 2021, arXiv:2106.10938: the network trained with noise against the one trained
+  without, F^(m) = J^(m); large where the encoding is flexible.
+
+  The ends are those of the absolute value over the interval of the difference, whose half-width is
+  the root of the sum of squares of both half-widths, as for independent pictures: on the same
+  pictures it is rather too wide than too narrow.
+
+  Args:
+    noisy: rows of `curve_rows` of the network that was trained with noise.
+    plain: of the one trained without; same orders.
+  """
+  orders = [[int(row["step"]) for row in rows] for rows in (noisy, plain)]
+  if orders[0] != orders[1]:
+    raise ValueError(f"change_rows: the orders differ: {orders[0]} and {orders[1]}.")
+
+  def column(rows: Sequence[Any], name: str) -> np.ndarray:
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64)
+
+  difference = column(noisy, "relative") - column(plain, "relative")
+  # "low" is cut off at 0, so the half-width is taken from above.
+  half = [column(rows, "high") - column(rows, "relative") for rows in (noisy, plain)]
+  reach, size = np.hypot(*half), np.abs(difference)
+  columns = {
+    "ratio": column(plain, "ratio"),
+    "change": size,
+    "change_low": np.maximum(size - reach, 0.0),  # 0 where the interval of the difference holds 0
+    "change_high": size + reach,
+  }
+  return _rows(orders[0], columns, _plain)
 
 
 @checks.inputs()

@@ -67,6 +67,7 @@ def run(
     seed=settings.seed,
     confidence=settings.evaluate.confidence,
     mesh=item.mesh,
+    layers_fn=item.trainer.layers(trained.state),
     should_stop=stop.agreed,
   )
   if not log.is_primary():

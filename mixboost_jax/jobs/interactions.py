@@ -90,15 +90,8 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   chosen, settings = item.settings.interactions, item.settings
   pictures = correct_pictures(item, logits_fn, num=chosen.num_images)
   root = _root(settings)
-
-  def noisy() -> Pictures:
-    noise = np.asarray(jax.random.normal(jax.random.fold_in(root, 1), pictures.images.shape))
-    images = np.clip(pictures.images + chosen.noise * noise, 0, 1)
-    return dataclasses.replace(pictures, images=images)
-
   tasks: dict[str, tuple[Any, Callable[[], Any]]] = {
     "curve": (True, lambda: _strength(root, item, logits_fn, pictures).to_json(full=True)),
-    "noisy": (chosen.noise, lambda: _strength(root, item, logits_fn, noisy()).to_json(full=True)),
     "attack": (
       chosen.attack,
       lambda: under_attack(jax.random.fold_in(root, 3), item, logits_fn, pictures),
@@ -109,17 +102,17 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
     ),
     "map": (chosen.map_grid, lambda: _map(root, item, logits_fn, pictures)),
     "tree": (chosen.tree_grid, lambda: _tree(item, logits_fn, pictures)),
+    "and_or": (chosen.and_or_players, lambda: _and_or(item, logits_fn, pictures)),
   }
   found = {name: parts.get(name, task) for name, (wanted, task) in tasks.items() if wanted}
   strength = Strength.from_json(found["curve"])
-  noisy_strength = Strength.from_json(found["noisy"]) if "noisy" in found else None
-  rows = interactions.curve_rows(
-    strength, confidence=settings.evaluate.confidence, noisy=noisy_strength
-  )
+  rows = interactions.curve_rows(strength, confidence=settings.evaluate.confidence)
   curves: dict[str, Any] = {"interactions": rows}
   if "attack" in found:
     curves["interaction_attack"] = found["attack"]["rows"]
-  if "map" in found:
+  if "and_or" in found:
+    curves |= found["and_or"]
+  if "map" in found or "and_or" in found:
     curves["interaction_picture"] = _pixels(pictures.images[0])
   curves |= {f"interaction_{n}": found[n] for n in ("outliers", "map", "tree") if n in found}
   return Results(
@@ -229,6 +222,27 @@ def _tree(item: Run, logits_fn: LogitsFn, pictures: Pictures) -> list[dict[str, 
   grid = item.settings.interactions.tree_grid
   game = game_of(item, logits_fn, pictures.images[0], pictures.labels[0], grid=grid)
   return interactions.tree_rows(interactions.patch_tree(game, grid=grid))
+
+
+def _and_or(item: Run, logits_fn: LogitsFn, pictures: Pictures) -> dict[str, Any]:
+  """How few AND and OR patterns explain the pictures, and the strongest of the first one."""
+  chosen = item.settings.interactions
+  shape = interactions.rectangle(chosen.and_or_players)
+  players = interactions.cell_labels(*pictures.images.shape[1:3], shape=shape)
+  make = functools.partial(game_of, item, logits_fn, players=players)
+  games = map(make, pictures.images, pictures.labels)
+  tables = np.stack(
+    [interactions.exact.values(game, chunk_size=chosen.chunk_size) for game in games]
+  )
+  found = interactions.and_or(tables, noise_share=chosen.and_or_noise)
+  confidence = item.settings.evaluate.confidence
+  cells = {"rows": shape[0], "columns": shape[1]}
+  return {
+    "interaction_and_or": [{**row, **cells} for row in interactions.pattern_rows(found)],
+    "interaction_and_or_error": interactions.faithfulness_rows(
+      found, tables, confidence=confidence
+    ),
+  }
 
 
 def _pixels(image: np.ndarray) -> list[dict[str, Any]]:
@@ -433,7 +447,8 @@ def game_of(
   image: Float[np.ndarray, "H W C"],
   label: int | np.integer,
   *,
-  grid: int,
+  grid: int | None = None,
+  players: Int[np.ndarray, "H W"] | None = None,
 ) -> Game:
   """Makes the game of one picture; its evaluations are spread over the devices of the run."""
   chosen = item.settings.interactions
@@ -443,6 +458,7 @@ def game_of(
     jnp.asarray(image),
     jnp.asarray(label, jnp.int32),
     grid=grid,
+    players=players,
     reward=chosen.reward,
     fill=fill_of(item),
   )

@@ -10,6 +10,7 @@ from mixboost_jax.array_types import Logits
 from mixboost_jax.models.layers import BatchNorm, Conv, Linear, Mode, Sequence, mean_pool
 from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.weights import Weights
+from mixboost_jax.rewrite import mark_residual
 
 Hidden = Float[Array, "N H W C"]
 
@@ -51,7 +52,7 @@ class PreactBlock(nnx.Module):
     hidden = self.conv2(nnx.relu(self.bn2(self.conv1(hidden), mode)))
     if self.bn3 is not None and self.conv3 is not None:
       hidden = self.conv3(nnx.relu(self.bn3(hidden, mode)))
-    return shortcut + hidden
+    return shortcut + mark_residual(hidden)
 
 
 class PreactResNet(Network):

@@ -10,6 +10,7 @@ from mixboost_jax.array_types import Logits
 from mixboost_jax.models.layers import BatchNorm, Conv, Linear, Mode, Sequence, max_pool, mean_pool
 from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.weights import Weights
+from mixboost_jax.rewrite import mark_residual
 
 Hidden = Float[Array, "N H W C"]
 
@@ -45,7 +46,7 @@ class Bottleneck(nnx.Module):
     hidden = nnx.relu(self.bn2(self.conv2(hidden), mode))
     hidden = self.bn3(self.conv3(hidden), mode)
     shortcut = inputs if self.shortcut is None else self.shortcut(inputs, mode)
-    return nnx.relu(shortcut + hidden)
+    return nnx.relu(shortcut + mark_residual(hidden))
 
 
 class ResNet(Network):

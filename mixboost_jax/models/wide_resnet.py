@@ -8,6 +8,7 @@ from mixboost_jax.array_types import Logits
 from mixboost_jax.models.layers import BatchNorm, Conv, Linear, Mode, Sequence, dropout, mean_pool
 from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.weights import Weights
+from mixboost_jax.rewrite import mark_residual
 
 Hidden = Float[Array, "N H W C"]
 
@@ -38,7 +39,7 @@ class WideBlock(nnx.Module):
     hidden = nnx.relu(self.bn2(self.conv1(hidden), mode))
     if mode.dropout_seeds is not None:
       hidden = dropout(mode.dropout_seeds, hidden, rate=self.rate, layer=self.index)
-    return shortcut + self.conv2(hidden)
+    return shortcut + mark_residual(self.conv2(hidden))
 
 
 class WideResNet(Network):

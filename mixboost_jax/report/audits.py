@@ -27,11 +27,17 @@ DEFENSES = {
   "crop-pad": "crop and pad",
   "crop-resize": "crop and resize",
   "confidence": "confidence alone",
+  **{
+    f"{name}-{attack}": f"{title}, {attack} attack"
+    for name, title in {"ml-loo": "ML-LOO", "rank": "rank", "mi-pl": "MI-PL"}.items()
+    for attack in ("oblivious", "aware")
+  },
 }
 """Defenses, and what the detection of Fig. 3a looks at."""
 KINDS = {
   "oblivious": "Oblivious PGD{steps}",
   "transfer": "Transfer{steps}",
+  **{word: f"Transfer{{steps}}, {name.upper()}" for word, name in plan.TRANSFERS.items()},
   "adaptive": "Adaptive PGD{steps} (eq. 24)",
   "published": "Published code{steps}",
   "eot-ce": "End-to-end PGD{steps}, CE",
@@ -187,6 +193,7 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
   for title, kind, x, y, label in (
     ("Adaptive attack: accuracy in %", "samples", "step", "accuracy", "adaptive samples per step"),
     ("Detection: true positive rate", "roc", *_RATES, "false positive rate"),
+    ("Detectors: true positive rate", "detectors", *_RATES, "false positive rate"),
     ("Oblivious PGD-10: accuracy in %", "tradeoff", *_ACCURACIES, "clean accuracy in %"),
   ):
     found += _chart(title, _series(groups, kind, x, y), label, from_low=kind == "tradeoff")

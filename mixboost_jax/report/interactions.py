@@ -22,7 +22,8 @@ from mixboost_jax.runtime.results import Metric
 CURVE, TRAINING = "interactions", "interactions_training"
 MAP, PICTURE, TREE = "interaction_map", "interaction_picture", "interaction_tree"
 ATTACK, OUTLIERS = "interaction_attack", "interaction_outliers"
-CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE, ATTACK, OUTLIERS)
+PATTERNS, FAITHFULNESS = "interaction_and_or", "interaction_and_or_error"
+CURVES = (CURVE, TRAINING, MAP, PICTURE, TREE, ATTACK, OUTLIERS, PATTERNS, FAITHFULNESS)
 """Curves of a results file that have figures of their own."""
 PROXY = "interaction_proxy"
 PLAIN_ERRORS = ("error", "clean_error")
@@ -125,6 +126,32 @@ def without_boost(boosted: Measured, runs: Sequence[Measured]) -> Measured | Non
   return None
 
 
+def without_noise(noisy: Measured, runs: Sequence[Measured]) -> Measured | None:
+  """Returns the run that was trained like `noisy`, but without noise in its pictures."""
+
+  def rest(run: Measured) -> dict[str, Any]:
+    augment = {**run.settings.get("augment", {}), "policy": None}
+    return {**{key: run.settings.get(key) for key in _SHARED}, "augment": augment}
+
+  def policy(run: Measured) -> Any:
+    return run.settings.get("augment", {}).get("policy", {}).get("name")
+
+  if policy(noisy) != "gaussian_noise":
+    return None
+  plain = (run for run in runs if policy(run) == "none" and rest(run) == rest(noisy))
+  return next(plain, None)
+
+
+def changes(runs: Sequence[Measured]) -> list[tuple[Measured, Rows]]:
+  """Returns the runs trained with noise and Delta F^(m) against their partner without."""
+  found = []
+  for run in runs:
+    plain = without_noise(run, runs)
+    if plain and [row["step"] for row in plain.rows] == [row["step"] for row in run.rows]:
+      found.append((run, interactions.change_rows(run.rows, plain.rows)))
+  return found
+
+
 def reference(runs: Sequence[Measured]) -> Measured | None:
   """Returns the first run of plain risk minimisation."""
   return next((run for run in runs if is_plain(run.settings)), None)
@@ -158,6 +185,9 @@ def contrasts(runs: Sequence[Measured]) -> list[tuple[str, str, list[tuple[Measu
     some = [(run, rows) for run in runs if (rows := run.curves[name])]
     if some:
       found.append((title, field, some[:MAX_CONTRASTS]))
+  if some := changes(runs):
+    title = "Trained with noise against trained without: change \u0394F of J"
+    found.append((title, "change", some[:MAX_CONTRASTS]))
   return found
 
 
@@ -210,6 +240,7 @@ def collect(groups: Sequence[Group]) -> list[Figure]:
     if run.curves[TREE]:
       title = f"Cells merged by T([A]), {run.label}"
       found.append(Figure(title, tree(title, run.curves[TREE])))
+    found += _and_or(run)
   return found + _watched(groups)
 
 
@@ -220,13 +251,33 @@ def _bands(
   title: str, runs: Sequence[tuple[str, int, Rows]], names: tuple[str, str, str], *, mark: float
 ) -> Figure:
   """Curves over orders; `names` are the fields of the value and of its ends."""
-  value, low, high = names
-  series = [
-    Band(label, colour, tuple((row["ratio"], row[value], row[low], row[high]) for row in rows))
-    for label, colour, rows in runs
-  ]
+  series = [_band(label, colour, rows, names) for label, colour, rows in runs]
   chart = bands(title, series, x_label="order m / (n \u2212 2)", mark=mark)
   return Figure(title, chart, tuple((label, colour) for label, colour, _ in runs))
+
+
+def _band(label: str, colour: int, rows: Rows, names: tuple[str, str, str]) -> "Band":
+  value, low, high = names
+  points = tuple((row["ratio"], row[value], row[low], row[high]) for row in rows)
+  return Band(label, colour, points)
+
+
+def _and_or(run: Measured) -> list[Figure]:
+  """The strongest AND and OR patterns of the first picture, and how few of them explain it."""
+  found = []
+  if rows := run.curves[PATTERNS]:
+    title = f"Strongest AND and OR patterns of one picture, {run.label}"
+    found.append(Figure(title, patterns(title, rows, run.curves[PICTURE])))
+  if rows := run.curves[FAITHFULNESS]:
+    title = f"Error of the strongest patterns over all masks, {run.label}"
+    kinds = {"error": "AND and OR patterns", "harsanyi": "Harsanyi dividends"}
+    series = [
+      _band(label, colour, rows, (name, f"{name}_low", f"{name}_high"))
+      for colour, (name, label) in enumerate(kinds.items())
+    ]
+    chart = bands(title, series, x_label="number of patterns, log10", mark=0.0)
+    found.append(Figure(title, chart, tuple(zip(kinds.values(), range(2), strict=True))))
+  return found
 
 
 def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
@@ -407,6 +458,36 @@ def _data_uri(picture: Rows) -> str:
   png = io.BytesIO()
   Image.frombytes("RGB", (width, len(picture) // width), pixels).save(png, "png")
   return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+
+
+def patterns(title: str, rows: Rows, picture: Rows) -> Markup:
+  """Draws the strongest patterns as a table: its cells over the picture, its kind, its effect."""
+  side, gap, bar = 44.0, 8.0, 250.0
+  limit = max(abs(float(row["effect"])) for row in rows) or 1.0
+  middle, body = side + 60 + bar / 2, []
+  for rank, row in enumerate(rows):
+    top, down, across = rank * (side + gap), int(row["rows"]), int(row["columns"])
+    if picture:
+      size = {"x": "0", "y": f"{top:g}", "width": f"{side:g}", "height": f"{side:g}"}
+      style = {"preserveAspectRatio": "none", "style": "image-rendering:pixelated"}
+      body.append(element("image", href=_data_uri(picture), **size, **style))
+    high, wide = side / down, side / across
+    for cell in range(down * across):
+      if int(row["players"]) >> cell & 1:
+        place = (cell % across * wide, top + cell // across * high)
+        body.append(_box(*place, wide, high, class_="frame"))
+    centre = top + side / 2
+    body.append(svg.text(side + 8, centre + 4, "OR" if row["is_or"] else "AND", "start"))
+    reach = float(row["effect"]) / limit * (bar / 2 - 34)
+    body.append(_heat(middle + min(reach, 0.0), centre - 7, abs(reach), 14, reach / (bar / 2)))
+    sign, anchor = ("+", "start") if reach >= 0 else ("\u2212", "end")
+    place = middle + reach + (4 if reach >= 0 else -4)
+    body.append(svg.text(place, centre + 4, f"{sign}{abs(float(row['effect'])):.2g}", anchor))
+  words = "; ".join(
+    f"{'OR' if row['is_or'] else 'AND'} of {int(row['size'])}: {float(row['effect']):.3g}"
+    for row in rows
+  )
+  return svg.figure(title, f"{title}. {words}", side + 60 + bar, len(rows) * (side + gap), body)
 
 
 def tree(title: str, rows: Rows) -> Markup:

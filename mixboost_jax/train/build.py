@@ -6,7 +6,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ class Trainer:
     root: root of all randomness.
     parts: what a step is made of.
     evaluation: `(params, stats, images) -> logits` in evaluation mode.
+    hidden: `(params, stats, images) -> [output of each stage]`, likewise.
     state: before the first step, already sharded.
     split: the training split on the devices; None if it is streamed.
     feed: where the inputs of each step come from.
@@ -50,6 +51,7 @@ class Trainer:
   root: Any
   parts: steps.StepParts
   evaluation: Callable[[Any, Any, Images], Logits]
+  hidden: Callable[[Any, Any, Images], list[Array]]
   state: TrainState
   split: data.DeviceSplit | None
   feed: feeds.Feed
@@ -68,6 +70,10 @@ class Trainer:
     It is a pytree: as an argument of a jitted function, new parameters compile nothing anew.
     """
     return jax.tree_util.Partial(self.evaluation, state.evaluated_params(), state.stats)
+
+  def layers(self, state: TrainState) -> Callable[[Images], list[Array]]:
+    """Returns `images -> outputs of the stages` of the network of `state`, likewise."""
+    return jax.tree_util.Partial(self.hidden, state.evaluated_params(), state.stats)
 
 
 def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
@@ -133,6 +139,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     root=root,
     parts=parts,
     evaluation=functools.partial(_evaluation_logits, functional.apply),
+    hidden=functools.partial(_evaluation_layers, functional.apply, model.stages),
     state=jax.tree.map(data.place, state, state_sharding),
     split=split,
     feed=feeds.Streamed(settings, dataset, mesh, root, num_steps=num_steps)
@@ -192,6 +199,18 @@ def pixel_fill(name: str, settings: Settings, dataset: data.Dataset) -> Array:
 
 def _evaluation_logits(apply: views.Apply, params: Any, stats: Any, images: Images) -> Logits:
   return apply(params, stats, images, train=False)[0]
+
+
+def _evaluation_layers(
+  apply: views.Apply, stages: Sequence[str], params: Any, stats: Any, images: Images
+) -> list[Array]:
+  seen: dict[str, Array] = {}
+
+  def noting(name: str) -> Callable[[Array], Array]:
+    return lambda hidden: seen.setdefault(name, hidden)
+
+  apply(params, stats, images, train=False, taps={name: noting(name) for name in stages})
+  return [seen[name] for name in stages]
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 """The curves of the figures of Mixup Inference."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 from small_audit import PLAN, POLICIES, make
 
@@ -24,6 +25,7 @@ def test_figures(monkeypatch):
     pool=pool,
     plan=PLAN,
     figures=tuple(plan.FIGURES),
+    layers_fn=lambda x: [jnp.tanh(x)],
     batch_size=64,
     seed=0,
     confidence=0.5,
@@ -33,6 +35,7 @@ def test_figures(monkeypatch):
   assert set(curves) == {
     *(f"lambda/{mode}/{kind}" for mode in ("pl", "ol") for kind in ("clean", "adversarial")),
     "roc/mi-pl", "roc/confidence", "tradeoff/mi-ol", "samples/mi-ol", "samples/none",
+    *(f"detectors/{n}-{a}" for n in ("ml-loo", "rank", "mi-pl") for a in ("oblivious", "aware")),
   }  # fmt: skip
   half, whole = curves["lambda/ol/clean"]
   assert (half["ideal"], whole["ideal"]) == (-0.5, 0)  # F_y falls from 1 to lambda
@@ -43,6 +46,10 @@ def test_figures(monkeypatch):
   for metric in found.metrics:
     assert metric.confidence == 0.5
     assert 0 <= metric.low <= metric.value <= metric.high <= 1
+  areas = {metric.name.removeprefix("audit/auc/"): metric.value for metric in found.metrics}
+  for name in ("ml-loo", "rank", "mi-pl"):
+    assert areas[f"{name}-aware"] <= areas[f"{name}-oblivious"]
+    assert areas[f"fooled/{name}-oblivious"] > 0
 
 
 def test_strengths_of_the_tradeoff():

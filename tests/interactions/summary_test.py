@@ -23,7 +23,7 @@ def strength(curves):
 
 def test_rows_by_hand():
   found = strength([[1, 2, 3, 2, 2], [3, 2, 1, 2, 2]])
-  rows = interactions.curve_rows(found, noisy=strength([[2, 2, 2, 2, 2]] * 2))
+  rows = interactions.curve_rows(found)
   assert [row["step"] for row in rows] == list(ORDERS)
   np.testing.assert_allclose([row["ratio"] for row in rows], np.array(ORDERS) / 14)
   np.testing.assert_allclose([row["relative"] for row in rows], 1.0)
@@ -31,7 +31,21 @@ def test_rows_by_hand():
   np.testing.assert_allclose(rows[0]["high"] - 1, 12.706 * 0.5, rtol=1e-3)
   np.testing.assert_allclose(rows[3]["high"], 1.0)
   np.testing.assert_allclose([row["positive_ratio"] for row in rows], 0.75)
-  np.testing.assert_allclose([row["change"] for row in rows], 0.0, atol=1e-6)
+
+
+def test_changes_of_two_networks_by_hand():
+  plain = [{"step": m, "ratio": m / 4, "relative": 1.0, "low": 0.7, "high": 1.3} for m in (0, 4)]
+  noisy = [{**row, "relative": level, "low": 0.0, "high": level + 0.4}
+           for row, level in zip(plain, (0.2, 1.8), strict=True)]  # fmt: skip
+  first, last = interactions.change_rows(noisy, plain)
+  # The difference is -0.8 +- 0.5 and 0.8 +- 0.5: sqrt(0.3^2 + 0.4^2) = 0.5.
+  for row in (first, last):
+    assert [row[f"change{end}"] for end in ("", "_low", "_high")] == pytest.approx([0.8, 0.3, 1.3])
+  (same,) = interactions.change_rows(plain[:1], plain[:1])
+  assert (same["change"], same["change_low"]) == (0.0, 0.0)
+  assert same["change_high"] == pytest.approx(0.3 * 2**0.5)
+  with pytest.raises(ValueError, match="the orders differ"):
+    interactions.change_rows(noisy, plain[:1])
 
 
 def test_measures_agree_with_their_definitions():

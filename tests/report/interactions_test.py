@@ -125,6 +125,21 @@ def test_a_sweep_is_compared_with_the_same_augmentation(write):
   assert interactions.without_boost(boosted, [boosted]) is None
 
 
+def test_a_run_with_noise_is_compared_with_the_run_without(write):
+  noise, plain = write("noisy", policy="gaussian_noise", level=2.0), write("plain")
+  titles = {
+    f.title: f for f in interactions.collect(groups_of([plain, noise, write("p", policy="p")]))
+  }
+  (title,) = [title for title in titles if "change \u0394F" in title]
+  assert len(titles[title].legend) == 1
+  every = interactions.measured(groups_of([plain, noise]))
+  ((run, rows),) = interactions.changes(every)
+  assert run.settings["augment"]["policy"]["name"] == "gaussian_noise"
+  assert [row["change"] for row in rows] == pytest.approx([1.0, 0, 0, 0, 0])
+  other = write("other", policy="gaussian_noise", adversary="at")
+  assert interactions.changes(interactions.measured(groups_of([plain, other]))) == []
+
+
 def test_many_runs_share_panels_with_the_reference(write):
   runs = [write(f"run{k}", policy=f"p{k}") for k in range(8)] + [write("baseline")]
   panels = interactions.split_into_panels(interactions.measured(groups_of(runs)))
