@@ -82,6 +82,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "smote": {"augment.policy": {"name": "smote"}},
   "noise": {"augment.policy": {"name": "gaussian_noise", "sigma": 0.1}},
   "pixmix": {"augment.policy": {"name": "pixmix", "k": 4, "beta": 3, "severity": 3}},
+  "gan": {
+    "augment.policy": {"name": "gan", "p": 0.5}
+  },  # give augment.generator, a run of --job=gan
   "reduce": {"objective.reduction_weight": 0.01},  # 0.001 to 0.03 for residual networks
   "at": {"adversary.name": "at"},
   "iat": {"adversary.name": "iat"},

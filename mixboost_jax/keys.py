@@ -29,6 +29,7 @@ class Stream(enum.IntEnum):
   DEFEND = 8
   INTERACT = 9
   DATA = 10
+  GENERATE = 11
 
 
 _BATCH_TAG = 0x6D6978  # separates the draws shared by a batch from those of its first example

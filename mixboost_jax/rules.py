@@ -184,6 +184,11 @@ def _augment(augment: Augment) -> Iterator[str]:
       f"config.augment.start={augment.start:g} and config.augment.end={augment.end:g} leave no "
       "epoch with the policy; start must be smaller"
     )
+  if augment.mixing_dir and augment.generator and "'gan'" not in repr(augment.policy):
+    yield (
+      f"config.augment.mixing_dir={augment.mixing_dir!r} and config.augment.generator="
+      f"{augment.generator!r} both bring the pictures that pixmix mixes with; give one"
+    )
 
 
 def _pictures(objective: Objective, adversary: Adversary, train: Train) -> Iterator[str]:

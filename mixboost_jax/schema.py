@@ -142,6 +142,11 @@ FILES = equals("data.name", "folder", "tfds")
 STREAMED = (FILES, differs("data.stream", "off"))
 POLICY = When("augment.policy", lambda policy: policy.get("name") != "none", " with a name")
 PIXMIX = When("augment.policy", lambda policy: "'pixmix'" in repr(policy), " with pixmix")
+MADE = When(
+  "augment.policy",
+  lambda policy: any(f"'{name}'" in repr(policy) for name in ("gan", "pixmix")),
+  " with gan or pixmix",
+)
 MASKED = differs("objective.name", "erm")
 MIXBOOST = equals("objective.name", "mixboost")
 REDUCED = above_zero("objective.reduction_weight")
@@ -213,9 +218,17 @@ class Augment:
   # px; window of 8-100 % of the area, resized to this side; 0: off
   resized_crop: int = key(0, at_least(0), option=True)
   # procedural pictures to mix with
-  num_mixing_images: int = key(1_000, at_least(1), when=(PIXMIX, equals("augment.mixing_dir", "")))
+  num_mixing_images: int = key(
+    1_000,
+    at_least(1),
+    when=(PIXMIX, equals("augment.mixing_dir", ""), equals("augment.generator", "")),
+  )
   # folder of pictures to mix with, all are used; "": procedural
   mixing_dir: str = key("", when=PIXMIX, option=True)
+  # folder of a run of --job=gan whose pictures the policy gan takes, and pixmix mixes with
+  generator: str = key("", when=MADE, option=True)
+  # pictures of each class that it makes once
+  num_generated: int = key(500, at_least(1), when=differs("augment.generator", ""), option=True)
   # name and exactly the keywords of that augmentation
   policy: Mapping[str, Any] = key({"name": "none"})
   # fraction of the run before which the policy is off
@@ -473,6 +486,33 @@ class Audit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gan:
+  """The generator that `--job=gan` trains, for as long as `train` says.
+
+  Of `train` it also takes batch_size (per critic step), steps_per_call, ema_decay (of the generator
+  that pictures are drawn with) and what concerns log lines and checkpoints;
+  train.evaluate_every_epochs is between two grids of pictures, report.num_samples per class. Of
+  `augment` it takes the flip alone.
+  """
+
+  # non_saturating (with spectral normalisation) | wgan_gp (with a gradient penalty)
+  loss: str = key("non_saturating", one_of("non_saturating", "wgan_gp"), option=True)
+  width: int = key(64, at_least(1), option=True)  # channels at full size, of both networks
+  latent: int = key(128, at_least(1), option=True)  # numbers that a picture is made of
+  critic_steps: int = key(1, at_least(1), option=True)  # per update of the generator
+  # weight of (slope - 1)^2
+  penalty: float = key(10.0, at_least(0), when=equals("gan.loss", "wgan_gp"), option=True)
+  learning_rate: float = key(2e-4, POSITIVE, option=True)  # of the generator
+  critic_learning_rate: float = key(2e-4, POSITIVE, option=True)
+  # folder of a run of --job=train whose penultimate features the proxy-FID compares; "": no FID
+  features: str = key("", option=True)
+  # made pictures that are compared
+  fid_examples: int = key(2_000, at_least(20), when=differs("gan.features", ""), option=True)
+  # .npz of real features to compare with; "": of the training split, kept in the run folder
+  reference: str = key("", when=differs("gan.features", ""), option=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime:
   """Where it runs; no key here changes a result beyond rounding."""
 
@@ -515,6 +555,7 @@ class Settings:
   evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
   interactions: Interactions = dataclasses.field(default_factory=Interactions)
   audit: Audit = dataclasses.field(default_factory=Audit)
+  gan: Gan = dataclasses.field(default_factory=Gan)
   runtime: Runtime = dataclasses.field(default_factory=Runtime)
   report: Report = dataclasses.field(default_factory=Report)
 

@@ -31,7 +31,7 @@ class ConfigError(ValueError):
 
 _FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
-_FREE_KEYS = ("data.note",)
+_FREE_KEYS = ("data.note", "gan.features", "gan.reference", "gan.fid_examples")
 _GONE = ("interactions.noise",)
 """Keys of older run folders that no job reads any more."""
 _KNOWN_SETS = ("cifar10", "cifar100", "tfds")

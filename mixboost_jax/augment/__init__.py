@@ -39,6 +39,7 @@ from mixboost_jax.augment._classical import (
 )
 from mixboost_jax.augment._entry import Entry, Scene
 from mixboost_jax.augment._explain import explain
+from mixboost_jax.augment._generated import draw_swaps, swap_in_class
 from mixboost_jax.augment._mixing_set import FAMILIES, mixing_images, spectral_noise
 from mixboost_jax.augment._mixup import (
   ManifoldMix,
@@ -90,6 +91,7 @@ __all__ = [
   "draw_attempts",
   "draw_flips",
   "draw_manifold_mix",
+  "draw_swaps",
   "entries_in",
   "explain",
   "gaussian_blur",
@@ -113,6 +115,7 @@ __all__ = [
   "sample_pairing_active",
   "smote",
   "spectral_noise",
+  "swap_in_class",
   "trivial_augment_wide",
   "with_probability",
 ]

@@ -17,6 +17,7 @@ from mixboost_jax.audit import plan
 from mixboost_jax.jobs import (
   audit,
   evaluation,
+  gan,
   interactions,
   prepared,
   show_augmentation,
@@ -48,7 +49,7 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
 }
 """What a job asks of config and data, before it writes anything; raises ValueError."""
 
-JOBS = ("all", "train", *ON_TRAINED, "study", "report", "show_augmentation", "compile")
+JOBS = ("all", "train", *ON_TRAINED, "gan", "study", "report", "show_augmentation", "compile")
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
   "augment.policy": train.policy_problem,
@@ -125,7 +126,8 @@ def _run(
   platform.prepare(every[0].runtime)
   if every[0].runtime.keep_freed_memory and target.is_cpu():
     platform.keep_freed_memory()
-  runs = [prepared.prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
+  prepare = gan.prepare if job == "gan" else prepared.prepare
+  runs = [prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
   if job == "show_augmentation":
     for item in runs:
       show_augmentation.run(item, epoch=epoch, example=example)
@@ -141,6 +143,9 @@ def _run(
           versions=environment.versions(),
           should_stop=lambda: stop.requested,
         ) as place:
+          if job == "gan":
+            gan.run(item, place, command=command, stop=stop)
+            continue
           if job in ON_TRAINED:
             trained = prepared.load(item, place)
             ON_TRAINED[job](item, place, trained, command=command, stop=stop)

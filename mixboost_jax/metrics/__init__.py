@@ -53,6 +53,13 @@ from mixboost_jax.metrics.detection import (
   max_softmax,
   negative_energy,
 )
+from mixboost_jax.metrics.generative import (
+  KernelDistance,
+  Moments,
+  feature_moments,
+  frechet_distance,
+  kernel_distance,
+)
 from mixboost_jax.metrics.intervals import (
   Interval,
   PairedDifference,
@@ -124,6 +131,8 @@ __all__ = [
   "STATISTICS",
   "Bins",
   "Interval",
+  "KernelDistance",
+  "Moments",
   "PairedDifference",
   "Resamples",
   "SignedRank",
@@ -144,11 +153,14 @@ __all__ = [
   "ece",
   "equal_mass_bins",
   "equal_width_bins",
+  "feature_moments",
   "fit_temperature",
   "fixed_size_bins",
   "flip_rate",
   "fpr_at_tpr",
+  "frechet_distance",
   "interval_of",
+  "kernel_distance",
   "mad_calibration_error",
   "max_logit",
   "max_softmax",

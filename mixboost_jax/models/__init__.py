@@ -4,6 +4,7 @@
 from mixboost_jax.models.catalogue import NAMES, create, name_problem
 from mixboost_jax.models.functional import (
   Functional,
+  features_fn,
   functional,
   logits_fn,
   logits_fn_from_callable,
@@ -21,6 +22,7 @@ __all__ = [
   "Network",
   "conv2d",
   "create",
+  "features_fn",
   "from_torch",
   "functional",
   "logits_fn",

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from mixboost_jax.array_types import Logits, LogitsFn, PRNGKeys
-from mixboost_jax.models.layers import Taps
+from mixboost_jax.models.layers import Linear, Taps
 from mixboost_jax.models.network import Network
 
 ArrayTree = dict[str, Any]
@@ -107,6 +107,35 @@ def logits_fn(model: nnx.Module) -> LogitsFn:
     copied.eval()
     graph, state = nnx.split(copied)
   return jax.tree_util.Partial(_call_nnx, graph, nnx.to_pure_dict(state))
+
+
+def features_fn(model: Network) -> LogitsFn:
+  """Returns `images -> features[N, D]` in evaluation mode: what the classifier's last layer sees.
+
+  Raises:
+    ValueError: if the network does not end in one linear layer.
+  """
+  copied = nnx.merge(*nnx.split(model), copy=True)
+  classes = copied.spec.num_classes
+  last = [
+    name
+    for name, layer in vars(copied).items()
+    if isinstance(layer, Linear) and layer.kernel.shape[1] == classes
+  ]
+  if not last:
+    raise ValueError(
+      f"models.features_fn: {type(model).__name__} has no linear layer of {classes} outputs; pass "
+      "a function of your own."
+    )
+  setattr(copied, last[-1], _Identity())
+  return logits_fn(copied)
+
+
+class _Identity(nnx.Module):
+  """Stands in for a layer that is left out."""
+
+  def __call__(self, inputs: Array) -> Array:
+    return inputs
 
 
 def logits_fn_from_linen(module: Any, variables: Mapping[str, Any], **call_kwargs: Any) -> LogitsFn:

@@ -320,7 +320,7 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
 
 def _holds_nothing(path: pathlib.Path) -> bool:
   """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
-  results = {"results.json", "interactions.json", "audit.json", "report.html"}
+  results = {"results.json", "interactions.json", "audit.json", "gan.json", "report.html"}
   kept = (found for found in path.glob("checkpoints/[0-9]*") if ".partial" not in found.name)
   return not results & set(os.listdir(path)) and not any(kept)
 

@@ -21,6 +21,7 @@ from mixboost_jax.array_types import AnyKey, Images, PRNGKey, PRNGKeys, SoftLabe
 from mixboost_jax.runtime import log
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Augment, Settings
+from mixboost_jax.train import generated
 
 Policy = Callable[[PRNGKeys, Images, SoftLabels], tuple[Array, Array]]
 Windows = Callable[[np.ndarray, int], list[Callable[[int, int], tuple[int, int, int, int]]]]
@@ -128,7 +129,8 @@ def policy_arrays(settings: Settings, dataset: data.Dataset) -> dict[str, Any]:
 def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   """Returns the pictures that PixMix mixes with, as levels, a little larger than the images.
 
-  They are those of `config.augment.mixing_dir`, or procedural ones.
+  They are those of `config.augment.mixing_dir`, of the GAN in `config.augment.generator`, or
+  procedural ones.
 
   Paper: Hendrycks et al. 2022 (PixMix), arXiv:2112.05135: a random window of 32 out of 36 pixels,
     of 224 out of 256.
@@ -138,6 +140,8 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   size = max(height, width) * 8 // 7
   if settings.augment.mixing_dir:
     return data.read_mixing_folder(settings.augment.mixing_dir, size=size, num_channels=channels)
+  if settings.augment.generator:
+    return generated.class_pictures(settings, dataset).reshape(-1, *dataset.image_shape)
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
   pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
   return jnp.round(pictures * 255).astype(jnp.uint8)
@@ -145,7 +149,7 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
 
 BORDERS = {"zero": "fill", "reflect": "reflect"}
 """`config.augment.crop_mode` -> `border` of `augment.random_crop`."""
-_ARRAYS = {"mixing_images": mixing_pictures}
+_ARRAYS = {"mixing_images": mixing_pictures, "class_pictures": generated.class_pictures}
 """How a run makes what an augmentation may need."""
 
 
@@ -253,6 +257,13 @@ def _describe_corrupt(scene: augment.Scene, *, corruption: str, severity: int) -
   return [{"op": "corrupt", "corruption": corruption, "severity": severity}]
 
 
+def _describe_gan(scene: augment.Scene, *, class_pictures: Array, p: float) -> list[Any]:
+  swapped, chosen = augment.draw_swaps(scene.own, p=p, num_pictures=class_pictures.shape[1])
+  if p == 0 or not bool(swapped[0]):
+    return [{"op": "gan", "applied": False}]
+  return [{"op": "gan", "picture_of_class": int(chosen[0])}]
+
+
 def _a_corruption(value: Any) -> str | None:
   known = isinstance(value, str) and value in corruptions.CORRUPTIONS
   return None if known else f"one of {', '.join(corruptions.CORRUPTIONS)}"
@@ -269,7 +280,8 @@ POLICIES = ChainMap(
       corrupt,
       _describe_corrupt,
       rules={"corruption": _a_corruption, "severity": _a_severity},
-    )
+    ),
+    "gan": augment.Entry(augment.swap_in_class, _describe_gan),
   },
 )
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.runtime.interrupt import Stopped
-from mixboost_jax.train.build import Trainer
-from mixboost_jax.train.state import TrainState
+from mixboost_jax.schema import Settings
 
 Evaluator = Callable[[LogitsFn], Mapping[str, float]]
 
@@ -68,6 +67,28 @@ class Monitor(Protocol):
     ...
 
 
+@runtime_checkable
+class Trains(Protocol):
+  """What the loop asks of a trainer; `build.Trainer` is one, `gan.GanTrainer` another.
+
+  `settings.train` says when to log, save and evaluate; `parts` has `batch_size` and
+  `steps_per_epoch`.
+  """
+
+  settings: Settings
+  parts: Any
+  state: Any
+  split: Any
+  feed: Any
+  num_steps: int
+  step: Any
+  many_steps: Any
+
+  def predictor(self, state: Any) -> Any:
+    """Returns what evaluators and monitors are given."""
+    ...
+
+
 class NonFiniteError(RuntimeError):
   """Training produced NaN or infinity."""
 
@@ -102,17 +123,17 @@ class Hooks:
 
 
 def run(
-  trainer: Trainer,
+  trainer: Trains,
   hooks: Hooks,
   *,
-  state: TrainState | None = None,
+  state: Any = None,
   metadata: Mapping[str, Any] | None = None,
   extra: Callable[[], Mapping[str, Any]] = dict,
-) -> TrainState:
+) -> Any:
   """Trains to the last step.
 
   Args:
-    trainer: see `build.build`.
+    trainer: see `build.build` and `gan.build`.
     hooks: see `Hooks`.
     state: restored state to go on from; the trainer's initial one if None.
     metadata: what was saved beside that state.
@@ -178,7 +199,7 @@ class _Loop:
 
   def __init__(
     self,
-    trainer: Trainer,
+    trainer: Trains,
     hooks: Hooks,
     window: Window,
     extra: Callable[[], Mapping[str, Any]],
@@ -193,7 +214,7 @@ class _Loop:
     self.saved_at = -1
     self.shown: dict[str, float] = {}
 
-  def run(self, state: TrainState) -> TrainState:
+  def run(self, state: Any) -> Any:
     trainer, num_steps = self.trainer, self.trainer.num_steps
     step = int(state.step)
     self.saved_at = step if step else -1
@@ -213,8 +234,8 @@ class _Loop:
     return state
 
   def _dispatch(
-    self, state: TrainState, inputs: tuple[Any, ...], step: int
-  ) -> tuple[TrainState, dict[str, jax.Array], int]:
+    self, state: Any, inputs: tuple[Any, ...], step: int
+  ) -> tuple[Any, dict[str, jax.Array], int]:
     trainer, many = self.trainer, self.trainer.settings.train.steps_per_call
     if trainer.many_steps is not None and many <= self._steps_to_boundary(step):
       return *trainer.many_steps(state, *inputs), many
@@ -235,7 +256,7 @@ class _Loop:
       self.window.add(step, rows)
       self.shown = {"loss": float(rows["loss"][-1])}
 
-  def _after(self, state: TrainState, step: int) -> None:
+  def _after(self, state: Any, step: int) -> None:
     """Logs, evaluates, saves and stops where they are due."""
     last = step == self.trainer.num_steps
     if step % self.log_every == 0 or last:
@@ -264,7 +285,7 @@ class _Loop:
       scalars["input_wait"] = (self.waited - waited) / seconds
     self.hooks.writer.write_scalars(step, scalars)
 
-  def _evaluate(self, state: TrainState, step: int) -> float | None:
+  def _evaluate(self, state: Any, step: int) -> float | None:
     """Returns the selection metric: the validation error, if it is measured."""
     started = time.perf_counter()
     scalars: dict[str, float] = {}
@@ -278,7 +299,7 @@ class _Loop:
       monitor.pause()
     return scalars.get("validation/clean_error")
 
-  def _monitor(self, state: TrainState, step: int) -> None:
+  def _monitor(self, state: Any, step: int) -> None:
     for prefix, monitor in self.hooks.monitors.items():
       if monitor.due(step):
         self._read()
@@ -288,7 +309,7 @@ class _Loop:
         self.hooks.writer.write_scalars(step, scalars)
         self.clock += time.perf_counter() - started
 
-  def _save(self, state: TrainState, step: int, metric: float | None) -> None:
+  def _save(self, state: Any, step: int, metric: float | None) -> None:
     if step == self.saved_at:
       return
     self._read()  # a checkpoint is good only if the metrics up to its step are finite
