@@ -7,7 +7,9 @@ this folder start from `get_config` and state only what differs; so may a file o
 its default.
 """
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -114,10 +116,8 @@ def vary(
   """
   words = [word for word in arg.split("+") if word]
   chosen: dict[str, Any] = {}
-  unknown = sorted(set(words) - set(table) - {"smoke"})
-  if unknown:
-    known = ", ".join(["smoke", *table])
-    raise ValueError(f"config variant {arg!r}: unknown {', '.join(unknown)}; choose from {known}.")
+  if problem := _words_problem(arg, words, ["smoke", *table]):
+    raise ValueError(problem)
   for word in words:
     if word != "smoke":
       chosen |= table[word]
@@ -126,6 +126,20 @@ def vary(
     chosen = {key: value for key, value in chosen.items() if not key.startswith("adversary.")}
   override(config, chosen)
   return smoke(config) if "smoke" in words else config
+
+
+def _words_problem(arg: str, words: Sequence[str], known: Sequence[str]) -> str | None:
+  unknown = [word for word in words if word not in known]
+  if not unknown:
+    return None
+  parts = [part for part in re.split(r"[+,;\s]+", arg) if part]
+  if set(parts) <= set(known):
+    return f"config words {arg!r}: words are joined by +; write {'+'.join(parts)}."
+  shown = []
+  for word in unknown:
+    close = difflib.get_close_matches(word, known, n=1)
+    shown.append(f"{word} (did you mean {close[0]!r}?)" if close else word)
+  return f"config words {arg!r}: unknown {', '.join(shown)}; choose from {', '.join(known)}."
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

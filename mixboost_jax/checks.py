@@ -156,6 +156,11 @@ def _is_number(value: Any) -> bool:
   return getattr(value, "shape", None) == () and kind_of(value.dtype) in ("int", "float")
 
 
+def _is_linen(value: Any) -> bool:
+  """Tells a module without its parameters, which can be called but not used."""
+  return all(hasattr(value, name) for name in ("init", "apply", "bind"))
+
+
 _PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
   int: (_is_integer, "an integer"),
   float: (_is_number, "a number"),
@@ -164,7 +169,7 @@ _PLAIN: dict[Any, tuple[Callable[[Any], bool], str]] = {
   types.NoneType: (lambda value: value is None, "None"),
   np.ndarray: (lambda value: isinstance(value, np.ndarray), "an array"),
   tuple: (lambda value: isinstance(value, tuple | list), "a tuple"),
-  Callable: (callable, "a function"),
+  Callable: (lambda value: callable(value) and not _is_linen(value), "a function"),
   Mapping: (lambda value: isinstance(value, Mapping), "a mapping"),
   Sequence: (lambda value: hasattr(value, "__len__") and not isinstance(value, str), "a sequence"),
 }
@@ -341,7 +346,9 @@ def _remedy(argument: Argument, value: Any) -> str:
   name, kind, ndim, dtype, advice = argument.name, "", -1, "", ""
   if _is_array(value):
     kind, ndim, dtype = kind_of(value.dtype), value.ndim, str(value.dtype)
-  if "key" in wanted and kind != "key":
+  if _is_linen(value):
+    advice = "of a Linen module take models.logits_fn_from_linen(module, variables)"
+  elif "key" in wanted and kind != "key":
     advice = "make one with jax.random.key(seed); legacy keys: jax.random.wrap_key_data(key)"
   elif "int" in wanted and dtype in ("int64", "uint64", "uint32"):
     advice = "its values do not fit into int32"

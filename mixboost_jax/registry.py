@@ -12,6 +12,7 @@ def unknown_name(name: object, known: Iterable[str], *, field: str) -> str:
   """Returns the one sentence that tells a user which names exist."""
   choices = sorted(known)
   close = difflib.get_close_matches(str(name), choices, n=1)
+  close = close or [choice for choice in choices if name and choice.startswith(str(name))]
   hint = f" Did you mean {close[0]!r}?" if close else ""
   return f"{field}: unknown name {name!r}; choose one of {', '.join(choices)}.{hint}"
 

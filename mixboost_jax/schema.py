@@ -9,10 +9,15 @@ Checks and conditions that need a registry stand in `mixboost_jax.jobs`, rules b
 `rules.py`.
 """
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import io
 import json
 import math
+import sys
+import tokenize
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
@@ -56,12 +61,24 @@ def key(
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def expects(wanted: str, holds: Callable[[Any], bool]) -> Check:
-  """Returns the rule that a value obeys where `holds`; `wanted` says it in words."""
-  return lambda value: None if holds(value) else f"expected {wanted}, got {value!r}"
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """What a value obeys where `holds`; `wanted` says it in words, after "expected"."""
+
+  wanted: str
+  holds: Callable[[Any], bool]
+  choices: tuple[str, ...] = ()
+
+  def __call__(self, value: Any) -> str | None:
+    """Returns what is wrong with a value, or None."""
+    if self.holds(value):
+      return None
+    close = difflib.get_close_matches(str(value), self.choices, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"expected {self.wanted}, got {value!r}{hint}"
 
 
-def within(interval: str) -> Check:
+def within(interval: str) -> Rule:
   """Returns the rule of numbers in an interval, such as "[0, 1)"."""
   low, high = map(float, interval[1:-1].split(","))
 
@@ -74,25 +91,17 @@ def within(interval: str) -> Check:
 
   sign = ">=" if interval[0] == "[" else ">"
   wanted = f"a number {sign} {low:g}" if math.isinf(high) else f"a number in {interval}"
-  return expects(wanted, inside)
+  return Rule(wanted, inside)
 
 
-def at_least(low: int) -> Check:
+def at_least(low: int) -> Rule:
   """Returns the rule of finite numbers from `low` on."""
   return within(f"[{low}, inf)")
 
 
-def one_of(*choices: str) -> Check:
+def one_of(*choices: str) -> Rule:
   """Returns the rule of a few words."""
-
-  def check(value: str) -> str | None:
-    if value in choices:
-      return None
-    close = difflib.get_close_matches(value, choices, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"expected one of {', '.join(choices)}, got {value!r}{hint}"
-
-  return check
+  return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
 def _increasing(values: tuple[float, ...]) -> bool:
@@ -102,23 +111,21 @@ def _increasing(values: tuple[float, ...]) -> bool:
 FRACTION, BELOW_1, POSITIVE_FRACTION = within("[0, 1]"), within("[0, 1)"), within("(0, 1]")
 INSIDE = within("(0, 1)")
 POSITIVE = within("(0, inf)")
-RATES = expects("(r1, r2) with 0 <= r1 < r2 <= 1", lambda v: len(v) == 2 and 0 <= v[0] < v[1] <= 1)
-RATIOS = expects(
+RATES = Rule("(r1, r2) with 0 <= r1 < r2 <= 1", lambda v: len(v) == 2 and 0 <= v[0] < v[1] <= 1)
+RATIOS = Rule(
   "at least two increasing fractions in [0, 1]",
   lambda v: len(v) > 1 and _increasing(v) and v[0] >= 0 and v[-1] <= 1,
 )
-MILESTONES = expects(
+MILESTONES = Rule(
   "increasing fractions of the run in (0, 1)",
   lambda v: _increasing(v) and all(0 < x < 1 for x in v),
 )
-LAYERS = expects(
+LAYERS = Rule(
   "increasing numbers of layers, 0 (the input) or more",
   lambda v: len(v) > 0 and _increasing(v) and v[0] >= 0,
 )
-CHANNELS = expects("1 or 3 numbers, one per channel", lambda v: len(v) in (1, 3))
-SCALES = expects(
-  "1 or 3 positive numbers, one per channel", lambda v: len(v) in (1, 3) and min(v) > 0
-)
+CHANNELS = Rule("1 or 3 numbers, one per channel", lambda v: len(v) in (1, 3))
+SCALES = Rule("1 or 3 positive numbers, one per channel", lambda v: len(v) in (1, 3) and min(v) > 0)
 
 
 def equals(name: str, *values: Any) -> When:
@@ -332,9 +339,9 @@ class Optimizer:
   # the update rule; muon: orthogonalised momentum for convolution kernels, sgd for the rest
   name: str = key("sgd", one_of("sgd", "adamw", "muon"))
   learning_rate: float = key(0.05, POSITIVE)  # peak; muon: of the convolution kernels
-  momentum: float = key(0.9, BELOW_1, when=SGD)  # of sgd
-  nesterov: bool = key(True, when=SGD)  # of sgd
-  muon_momentum: float = key(0.6, BELOW_1, when=MUON, option=True)  # of the kernels
+  momentum: float = key(0.9, BELOW_1, when=SGD)  # of sgd: share kept of the last update
+  nesterov: bool = key(True, when=SGD)  # of sgd: look ahead by the momentum
+  muon_momentum: float = key(0.6, BELOW_1, when=MUON, option=True)  # the same, of the kernels
   # keep the norm of each kernel at the root of its output channels (for networks with
   # normalisation behind every convolution)
   fixed_norms: bool = key(False, when=MUON, option=True)
@@ -581,3 +588,28 @@ def defaults() -> dict[str, Any]:
   tree = dataclasses.asdict(Settings())
   tree["mask"] |= {"keep_rate": None, "mask_rate": None}  # give one; none: keep_rate as above
   return tree
+
+
+def meanings() -> dict[str, str]:
+  """Returns what is said of each key beside its declaration above; of a section, its docstring."""
+  source = inspect.getsource(sys.modules[__name__])
+  tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+  said = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+  lines, sections = source.splitlines(), {kind.__name__: name for name, kind in SECTIONS.items()}
+  found: dict[str, str] = {}
+  for node in ast.parse(source).body:
+    if not isinstance(node, ast.ClassDef) or node.name not in (*sections, "Settings"):
+      continue
+    place, text = sections.get(node.name, ""), ""
+    if place:
+      found[place] = ast.get_docstring(node) or ""
+    for field in node.body:
+      if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+        first = field.lineno
+        while lines[first - 2].lstrip().startswith("#"):
+          first -= 1
+        last = field.end_lineno or field.lineno
+        words = [said[line] for line in range(first, last + 1) if line in said]
+        text = " ".join(words) or text  # a key without a word shares that of the one before
+        found.setdefault(f"{place}.{field.target.id}".lstrip("."), text)
+  return found

@@ -6,13 +6,15 @@ Nothing below `resolve` sees a ConfigDict. What a key means, its default and its
 imports no other box.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_type_hints
 
 from mixboost_jax import rules
@@ -63,21 +65,48 @@ def load(text: str) -> Any:
   `configs/demo.py` work everywhere.
 
   Raises:
-    ValueError: if there is no such file, or it refuses the words.
+    ValueError: if there is no such file, it refuses the words, or it fails.
   """
   name, colon, words = text.partition(":")
+  module = load_module(name)
+  with _naming_the_line(module.__file__):
+    config = module.get_config(*([words] if colon else []))
+  if not hasattr(config, "items"):
+    raise ValueError(
+      f"{module.__file__}: get_config returned {_shown(config)}; expected a ConfigDict."
+    )
+  return config
+
+
+def load_module(name: str) -> Any:
+  """Executes the file of a config, by path or shipped name; errors as of `load`."""
   path = _config_file(name)
   spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
   assert spec is not None
   assert spec.loader is not None
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  with _naming_the_line(str(path)):
+    spec.loader.exec_module(module)
   if not hasattr(module, "get_config"):
     raise ValueError(f"{path}: expected a function get_config, as in configs/base.py.")
-  config = module.get_config(*([words] if colon else []))
-  if not hasattr(config, "items"):
-    raise ValueError(f"{path}: get_config returned {_shown(config)}; expected a ConfigDict.")
-  return config
+  return module
+
+
+@contextlib.contextmanager
+def _naming_the_line(file: str) -> Iterator[None]:
+  """Turns what goes wrong inside the file of a config into one line that says where."""
+  try:
+    yield
+  except ValueError:
+    raise
+  except Exception as error:
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__, limit=-50)
+      if frame.filename == file
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
+    raise ValueError(f"{file}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def key_problem(config: Any, key: str) -> str | None:
@@ -92,21 +121,28 @@ def key_problem(config: Any, key: str) -> str | None:
   return None
 
 
+def shipped() -> dict[str, pathlib.Path]:
+  """Returns the configs of the package by name, studies last."""
+  from mixboost_jax import configs
+
+  folder = pathlib.Path(next(iter(configs.__path__)))
+  found = [*sorted(folder.glob("[!_]*.py")), *sorted(folder.glob("studies/[!_]*.py"))]
+  return {file.stem: file for file in found}
+
+
 def _config_file(name: str) -> pathlib.Path:
   path = pathlib.Path(name).expanduser()
   if path.suffix == ".py" and path.is_file():
     return path
-  from mixboost_jax import configs
-
-  folder = pathlib.Path(next(iter(configs.__path__)))
-  found = [*folder.glob("*.py"), *folder.glob("studies/[!_]*.py")]
-  shipped = {file.stem: file for file in sorted(found)}
+  known = shipped()
   here = path.parts[:-1] in ((), ("configs",), ("studies",), ("configs", "studies"))
-  if here and path.suffix in ("", ".py") and path.stem in shipped:
-    return shipped[path.stem]
+  if here and path.suffix in ("", ".py") and path.stem in known:
+    return known[path.stem]
+  close = difflib.get_close_matches(path.stem, known, n=1)
+  hint = f"did you mean {close[0]!r}? " if close else ""
   raise ValueError(
-    f"no config file {name!r} (in {pathlib.Path.cwd()}); give FILE.py[:word+word], or one of the "
-    f"shipped ones: {', '.join(shipped)}."
+    f"no config file {name!r} (in {pathlib.Path.cwd()}); {hint}Give FILE.py[:word+word], or one of "
+    f"the shipped ones: {', '.join(known)}."
   )
 
 

@@ -178,5 +178,7 @@ def test_a_config_that_does_not_exist_names_the_shipped_ones(text, tmp_path, mon
 
 
 def test_unknown_word_lists_the_known_ones():
-  with pytest.raises(ValueError, match=r"unknown bost; choose from smoke, baseline, .*boost"):
+  with pytest.raises(
+    ValueError, match=r"unknown bost .did you mean .boost.*smoke, baseline, .*boost"
+  ):
     base.get_config("bost+smoke")

@@ -18,7 +18,9 @@ LAYERS = {
   "audit": 6,
   "report": 7,
   "jobs": 8,
-  "main": 9,
+  "cli": 9,
+  "main": 10,
+  "__main__": 11,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Optional at run time: imported inside the function that needs them.

@@ -112,10 +112,8 @@ class Dataset:
 
 def make_split(images: np.ndarray, labels: Any, *, num_classes: int, place: str) -> Split:
   """Checks what came out of a file, and numbers the rows; a ValueError names the place."""
-  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
-    raise ValueError(
-      f"{place}: expected pictures uint8[N, H, W, 1 or 3], got {images.dtype}{list(images.shape)}."
-    )
+  if problem := images_problem(images):
+    raise ValueError(f"{place}: {problem}.")
   values = np.asarray(labels)
   if values.ndim != 1 or (values.size and not np.issubdtype(values.dtype, np.integer)):
     raise ValueError(
@@ -132,6 +130,27 @@ def make_split(images: np.ndarray, labels: Any, *, num_classes: int, place: str)
     )
   ids = np.arange(len(values), dtype=np.int32)
   return Split(np.ascontiguousarray(images), values.astype(np.int32), ids)
+
+
+def images_problem(images: np.ndarray) -> str | None:
+  """Returns what is wrong with an array of pictures and how to make it right, or None."""
+  shape, remedy = images.shape, ""
+  if images.dtype == np.uint8 and len(shape) == 4 and shape[-1] in (1, 3):
+    return None
+  if len(shape) == 4 and shape[1] in (1, 3) and shape[-1] not in (1, 3):
+    remedy = "; channels come last: images.transpose(0, 2, 3, 1)"
+  elif len(shape) == 4 and shape[-1] == 4:
+    remedy = "; leave the transparency out: images[..., :3]"
+  elif np.issubdtype(images.dtype, np.floating):
+    remedy = "; of values in [0, 1] take (images * 255).round().astype(np.uint8)"
+  return f"expected pictures uint8[N, H, W, 1 or 3], got {images.dtype}{list(shape)}{remedy}"
+
+
+def middle_square(height: int, width: int) -> str:
+  """Returns what to type to keep the middle square of an array of pictures."""
+  side = min(height, width)
+  top, left = (height - side) // 2, (width - side) // 2
+  return f"images[:, {top}:{top + side}, {left}:{left + side}]"
 
 
 def as_text(name: Any, *, place: str) -> Any:

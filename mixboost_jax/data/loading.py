@@ -2,6 +2,7 @@
 """`load`: from the `data` section of a config to a data set in host memory."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -9,7 +10,17 @@ import numpy as np
 from jaxtyping import Int
 
 from mixboost_jax import files, registry, schema
-from mixboost_jax.data import arrays, cifar, download, folders, pictures, places, records, shapes
+from mixboost_jax.data import (
+  arrays,
+  cifar,
+  download,
+  folders,
+  inspection,
+  pictures,
+  places,
+  records,
+  shapes,
+)
 from mixboost_jax.data.dataset import Dataset, Split, assemble, num_wanted
 
 SHAPES_TRAIN = 10_000
@@ -22,14 +33,21 @@ SHAPES_VARIANTS = {"agreeing": None, "neutral": 0.1, "conflicting": 0.0}
 """Texture agreement of the test variants; None: as in training."""
 
 
-def load(settings: schema.Data) -> Dataset:
-  """Reads (or draws) the data set of the resolved `data` section.
+def load(settings: schema.Data | str | os.PathLike) -> Dataset:
+  """Reads (or draws) the data set of the resolved `data` section, of a name, or at a place.
+
+  ```python
+  data.load("shapes"), data.load("cifar10"), data.load("~/pictures")
+  ```
 
   Raises:
     ValueError: if the data is missing, damaged, too large, or not what the config says; the
       message names the place and the remedy. Files that stay where they are (`data.stream`) may
       prove damaged later, with the same message.
   """
+  if not isinstance(settings, schema.Data):
+    named = str(settings) in READERS
+    settings = schema.Data(name=str(settings)) if named else inspection.settings_for(settings)
   dataset = registry.lookup(READERS, settings.name, field="config.data.name")(settings)
   if not settings.outliers:
     return dataset

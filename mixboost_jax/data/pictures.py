@@ -97,6 +97,17 @@ def open_picture(raw: bytes, *, place: str) -> Any:
   return picture
 
 
+def header(file: str | os.PathLike) -> tuple[int, int, str]:
+  """Returns height, width and Pillow's mode of a picture file without decoding it."""
+  from PIL import Image
+
+  try:
+    with files.open_regular(file) as raw, Image.open(raw, formats=FORMATS) as picture:
+      return picture.height, picture.width, picture.mode
+  except Exception as error:  # as in `open_picture`
+    raise _unreadable(os.fspath(file), files.reason(error)) from error
+
+
 def _to_square(picture: Any, size: int, margin: int) -> Any:
   from PIL import Image
 

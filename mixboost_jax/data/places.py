@@ -8,10 +8,7 @@ from collections.abc import Iterable, Sequence
 from mixboost_jax import schema
 
 VARIABLE = "MIXBOOST_DATA_DIR"
-_WITHOUT_FILES = (
-  "without files: --config.data.name=shapes, the procedural set "
-  "(python -m mixboost_jax.main --config=configs/demo.py)"
-)
+_WITHOUT_FILES = "without files: --config.data.name=shapes, the procedural set (--config=demo)"
 
 
 class MissingDataError(ValueError):
@@ -53,15 +50,16 @@ def missing(
 
   `looked_for`: what would have done, at each place; `remedies`: sentences, most useful first.
   """
-  lines = [f"{title}: no data found (config.data.name={settings.name!r}).", "Looked for"]
-  lines += [f"  - {pattern}" for pattern in looked_for]
-  lines += ["in"]
-  lines += [f"  - {place}{_state(place)}" for place in places_of(settings)]
-  if not settings.dir:
-    lines += [f"(config.data.dir is empty; ${VARIABLE} would come first.)"]
-  lines += ["What to do:"]
-  lines += [f"  - {remedy}" for remedy in (*remedies, _WITHOUT_FILES)]
-  return MissingDataError("\n".join(lines))
+  at = [f"{place}{_state(place)}" for place in places_of(settings)]
+  first = "" if settings.dir else f" (config.data.dir is empty; ${VARIABLE} would come first)"
+  lines = [
+    f"{title}: no data found (config.data.name={settings.name!r}).",
+    f"looked for {'; '.join(looked_for)}",
+    f"in {', '.join(at)}{first}",
+    *remedies,
+    _WITHOUT_FILES,
+  ]
+  return MissingDataError("\n  ".join(lines))
 
 
 def _state(path: pathlib.Path) -> str:

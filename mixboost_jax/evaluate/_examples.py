@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -44,8 +45,13 @@ class Examples:
     )
 
 
+def opened(dataset: Any) -> Any:
+  """Returns the data set that a name ("cifar10") or a place ("~/pictures") stands for."""
+  return data.load(dataset) if isinstance(dataset, str | os.PathLike) else dataset
+
+
 def from_dataset(dataset: Any, *, split: str) -> Examples:
-  """Accepts a `data.Dataset`, a `data.Split`, or a pair of arrays (images, labels).
+  """Accepts a `data.Dataset`, its name or place, a `data.Split`, or a pair (images, labels).
 
   Images of a pair are uint8, or float in [0, 1], [N, H, W, C]; labels integers [N]. `split` is the
   part of a `Dataset` that is taken, and the name of anything else.
@@ -55,6 +61,7 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
   """
   if split not in SPLITS:
     raise ValueError(f"evaluate: split must be one of {', '.join(SPLITS)}, got {split!r}.")
+  dataset = opened(dataset)
   if isinstance(dataset, data.Dataset):
     part = {"test": dataset.test, "validation": dataset.validation, "train": dataset.train}[split]
     if part is None:
@@ -68,8 +75,8 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
     return _checked(dataset.images, dataset.labels, dataset.ids, "split", split, "arrays")
   if not isinstance(dataset, tuple | list) or len(dataset) != 2:
     raise ValueError(
-      "evaluate: dataset must be a mixboost_jax.data.Dataset, a Split, or a pair (images, labels), "
-      f"got {type(dataset).__name__}."
+      "evaluate: dataset must be a pair (images, labels), the name or place of a set, a "
+      f"mixboost_jax.data.Dataset or a Split, got {type(dataset).__name__}."
     )
   images, labels = np.asarray(dataset[0]), np.asarray(dataset[1])
   return _checked(images, labels, np.arange(len(labels)), "arrays", split, "arrays")
@@ -126,9 +133,10 @@ def _checked(
   source: str,
 ) -> Examples:
   if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
+    hint = "; class numbers are labels.argmax(-1)" if labels.ndim == 2 else ""
     raise ValueError(
       "evaluate: expected images [N, H, W, C] and labels [N] with N >= 1, got shapes "
-      f"{list(images.shape)} and {list(labels.shape)}."
+      f"{list(images.shape)} and {list(labels.shape)}{hint}."
     )
   if not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(f"evaluate: labels must be integers (class numbers), got {labels.dtype}.")

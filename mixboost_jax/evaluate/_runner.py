@@ -68,7 +68,8 @@ def evaluate(
   Args:
     logits_fn: `images[B, H, W, C] in [0, 1] -> logits[B, K]`, made of JAX operations. It normalises
       its input itself and does not change state.
-    dataset: `data.Dataset`, `data.Split`, or (images, labels); images uint8, or float in [0, 1].
+    dataset: (images, labels), images uint8, or float in [0, 1]; the name ("cifar10") or place
+      ("~/pictures") of a set; `data.Dataset` or `data.Split`.
     suite: a name in `SUITES`, or words with commas between them ("clean,c:gaussian_noise,pgd").
     split: part of a `Dataset`: "test", "validation" or "train".
     views: of each picture that a prediction averages, see `multi_view`.
@@ -102,7 +103,7 @@ def evaluate(
     if value < 1:
       raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
   clock = Clock("evaluate")
-  logits_fn = multi_view(logits_fn, views)
+  logits_fn, dataset = multi_view(logits_fn, views), examples_lib.opened(dataset)
   chosen = examples_lib.from_dataset(dataset, split=split)
   shape, mesh = chosen.images.shape[1:], mesh_lib.create() if mesh is None else mesh
   rounded = -(-min(batch_size, len(chosen)) // mesh.size) * mesh.size
@@ -265,8 +266,8 @@ def measure(
   with contextlib.ExitStack() as stack:
     stack.enter_context(target.compiling_for(session.scorer.mesh))
     asked = stack.enter_context(interrupt.asking(should_stop))
-    bar = stack.enter_context(Progress(label, max(ahead, 1), unit="passes"))
-    reach = stack.enter_context(_compiling_ahead(session, missing))
+    bar = stack.enter_context(Progress(label, max(ahead, 1), unit="forward passes"))
+    reach = stack.enter_context(_compiling_ahead(session, missing, bar))
     for piece, one, was, before in zip(pieces, names, done, kept, strict=True):
       if was and before is not None:
         found[piece.unit].append(before)
@@ -297,20 +298,26 @@ def _work(piece: Piece) -> float:
 
 @contextlib.contextmanager
 def _compiling_ahead(
-  session: Session, pieces: Sequence[Piece]
+  session: Session, pieces: Sequence[Piece], bar: Progress
 ) -> Iterator[Callable[[Piece], None]]:
   """Yields a function that waits until a piece can run; a thread compiles those behind it."""
   thread = concurrent.futures.ThreadPoolExecutor(1)
   jobs: dict[tuple[Unit, int], concurrent.futures.Future] = {}
+  programs = [(p.unit, session.scorer.batch_for(p.stop - p.start)) for p in pieces]
+  reached = set()
 
   def reach(piece: Piece) -> None:
     place = pieces.index(piece)
-    keys = [(p.unit, session.scorer.batch_for(p.stop - p.start)) for p in pieces[place : place + 3]]
+    keys = programs[place : place + 3]
+    if keys[0] not in reached:
+      reached.add(keys[0])
+      bar.compiling(more=len(set(programs)) - len(reached))
     for key in keys:
       if key not in jobs:
         prepare = target.traced_for(session.scorer.mesh, KINDS[key[0].kind].prepare)
         jobs[key] = thread.submit(prepare, session, *key)
     jobs[keys[0]].result()
+    bar.ready()
 
   try:
     yield reach

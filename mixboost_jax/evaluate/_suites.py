@@ -91,7 +91,9 @@ def _units_of(text: str, known: Mapping[str, Word]) -> list[Unit]:
   # `c_generated` is a word where there is a choice between published files and pictures made here.
   has_choice = word and KINDS[word.kind].made_here and KINDS[word.kind].published
   if word is None or (name != written and not has_choice):
-    raise ValueError(registry.unknown_name(written, {*SUITES, *known}, field="suite"))
+    within = (f"{family}:{one}" for family, word in known.items() for one in word.members)
+    hint = next((f" Write {m!r}." for m in within if name and f":{name}" in m), "")
+    raise ValueError(registry.unknown_name(written, {*SUITES, *known}, field="suite") + hint)
   parts = ["MEMBER", "SEVERITY"][: KINDS[word.kind].has_severities + 1] if word.members else []
   if len(rest) > len(parts):
     form = ":".join([name, *parts])

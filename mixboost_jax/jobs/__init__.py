@@ -27,6 +27,7 @@ from mixboost_jax.jobs import (
 from mixboost_jax.jobs import compile as compiling
 from mixboost_jax.jobs.prepared import USER_ERRORS, Trained, load_trained
 from mixboost_jax.runtime import environment, interrupt, log, peers, platform, targets, workdir
+from mixboost_jax.runtime import results as results_lib
 from mixboost_jax.schema import ReadWhen, Settings, When
 
 __all__ = ["CHECKS", "JOBS", "READ_WHEN", "USER_ERRORS", "Trained", "load_trained", "run"]
@@ -123,40 +124,56 @@ def _run(
   if job in ON_TRAINED:
     for place in folders:
       prepared.require(place)
+  name = folder.name
+  try:
+    # Two of them: joining other processes installs a SIGTERM handler of JAX's own in between.
+    with interrupt.StopRequest() as stop, stop.raising():
+      runs = _prepared(every, folders, job)
+      if job == "show_augmentation":
+        for item in runs:
+          show_augmentation.run(item, epoch=epoch, example=example)
+        return 0
+    with interrupt.StopRequest() as stop:
+      for item in runs:
+        name = item.settings.name
+        _work(item, job, command, stop)
+  except interrupt.Stopped as stopped:
+    said = str(stopped).removeprefix(f"{name}: ")
+    log.info(f"{name}: {said} The same command goes on.")
+    return interrupt.EXIT_PREEMPTED
+  return _report(folders, folder) if job == "all" else 0
+
+
+def _prepared(
+  every: Sequence[Settings], folders: Sequence[pathlib.Path], job: str
+) -> list[prepared.Run]:
   platform.prepare(every[0].runtime)
   if every[0].runtime.keep_freed_memory and target.is_cpu():
     platform.keep_freed_memory()
   prepare = gan.prepare if job == "gan" else prepared.prepare
   runs = [prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
-  if job == "show_augmentation":
-    for item in runs:
-      show_augmentation.run(item, epoch=epoch, example=example)
-    return 0
   for item in runs:
     BEFORE.get(job, lambda item: None)(item)
-  with interrupt.StopRequest() as stop:
-    for item in runs:
-      try:
-        with workdir.open_run(
-          item.folder,
-          item.settings,
-          versions=environment.versions(),
-          should_stop=lambda: stop.requested,
-        ) as place:
-          if job == "gan":
-            gan.run(item, place, command=command, stop=stop)
-            continue
-          if job in ON_TRAINED:
-            trained = prepared.load(item, place)
-            ON_TRAINED[job](item, place, trained, command=command, stop=stop)
-            continue
-          trained = training.run(item, place, stop)
-          if job == "all":
-            evaluation.run(item, place, trained, command=command, stop=stop)
-      except interrupt.Stopped as stopped:
-        log.info(f"{item.settings.name}: {stopped} The same command goes on.")
-        return interrupt.EXIT_PREEMPTED
-  return _report(folders, folder) if job == "all" else 0
+  return runs
+
+
+def _work(item: prepared.Run, job: str, command: str, stop: interrupt.StopRequest) -> None:
+  with workdir.open_run(
+    item.folder,
+    item.settings,
+    versions=environment.versions(),
+    should_stop=lambda: stop.requested,
+  ) as place:
+    if job == "gan":
+      gan.run(item, place, command=command, stop=stop)
+      return
+    if job in ON_TRAINED:
+      trained = prepared.load(item, place)
+      ON_TRAINED[job](item, place, trained, command=command, stop=stop)
+      return
+    trained = training.run(item, place, stop)
+    if job == "all":
+      evaluation.run(item, place, trained, command=command, stop=stop)
 
 
 def _study(
@@ -181,7 +198,12 @@ def _folders(
 
 def _report(folders: Sequence[pathlib.Path], folder: pathlib.Path) -> int:
   if log.is_primary():
-    log.info(f"report: {report.write(folders, folder)}")
+    written = report.write(folders, folder)
+    for place in folders:
+      if (file := place / workdir.RESULTS_FILE).exists():
+        found = results_lib.read(file)
+        log.info(f"{found.name}: {found.headline()}")
+    log.info(f"report: {written.absolute()}")
   return 0
 
 

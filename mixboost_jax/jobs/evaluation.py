@@ -53,4 +53,4 @@ def run(
   )
   if (table := report.robustness_table(place.results)) is not None:
     log.info(table)
-  log.info(f"{item.settings.name}: wrote {place.results}")
+  log.info(f"{item.settings.name}: {measured.headline()}; wrote {place.results}")

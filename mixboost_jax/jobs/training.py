@@ -12,7 +12,7 @@ from mixboost_jax import evaluate, files, losses, masks, train
 from mixboost_jax.jobs import interactions, prepared
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.keys import Stream, example_keys
-from mixboost_jax.runtime import interrupt, log, workdir, writers
+from mixboost_jax.runtime import environment, interrupt, log, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.runtime.log import Progress
 from mixboost_jax.train.build import Trainer
@@ -57,6 +57,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       progress=lambda at, images, scalars: bar.update(at, units=images, metrics=scalars),
       monitors={"interactions": watch} if watch else {},
     )
+    bar.compiling()  # until the first step has been dispatched
     before = float(metadata.get("seconds", 0.0))
 
     def seconds() -> dict[str, Any]:
@@ -71,6 +72,9 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       metadata=metadata,
       extra=seconds,
     )
+    bar.close()
+    spent = log.format_duration(seconds()["seconds"])
+    log.info(f"{settings.name}: trained in {spent}; the network lies in {place.checkpoints}")
     return prepared.selected(item, saver, Restored(state, seconds()))
 
 
@@ -106,7 +110,7 @@ def _describe(item: Run) -> None:
     f"{item.settings.name}: {item.settings.model.name}, {count:,} parameters; "
     f"{item.dataset.title}, {len(item.dataset.train):,} training examples"
     f"{' (streamed)' if item.dataset.is_streamed else ''}; "
-    f"{item.trainer.num_steps:,} steps on {item.mesh.size} device(s)"
+    f"{item.trainer.num_steps:,} steps on {environment.in_words(item.mesh.devices.flat)}"
   )
 
 

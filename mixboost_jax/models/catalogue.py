@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from mixboost_jax import checks
 from mixboost_jax.array_types import PRNGKey
 from mixboost_jax.models.network import Network, Spec
 from mixboost_jax.models.preact_resnet import PreactResNet
@@ -70,6 +71,7 @@ def name_problem(name: str) -> str | None:
   return None
 
 
+@checks.inputs(caller="models.create")
 def create(
   name: str,
   *,
@@ -97,7 +99,7 @@ def create(
       are float32 in any case.
 
   Raises:
-    ValueError: if the name is unknown or an option does not fit the network.
+    ValueError: if the name is unknown, the key is a seed, or an option does not fit the network.
   """
   spec = Spec(
     num_classes=num_classes,

@@ -95,12 +95,17 @@ def _apply(
   return logits, to_dict(nnx.state(model, nnx.BatchStat))
 
 
-def logits_fn(model: nnx.Module) -> LogitsFn:
-  """Adapts an NNX module, ours or not, as it is now: later changes of `model` do not show.
+def logits_fn(model: Any) -> LogitsFn:
+  """Adapts an `nnx.Module`, ours or not, as it is now: later changes of `model` do not show.
 
   A module that is not ours is called as `model(images)` after `model.eval()`, so that dropout is
-  off and batch normalisation uses its running statistics.
+  off and batch normalisation uses its running statistics. Anything else is a ValueError.
   """
+  if not isinstance(model, nnx.Module):
+    raise ValueError(
+      f"models.logits_fn: expected an NNX module, got {type(model).__name__}; of a Linen module "
+      "take logits_fn_from_linen(module, variables), of a function logits_fn_from_callable(fn)."
+    )
   graph, state = nnx.split(model)
   if not isinstance(model, Network):
     copied = nnx.merge(graph, state, copy=True)

@@ -7,6 +7,7 @@ import pathlib
 import platform as host
 import re
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -46,6 +47,18 @@ def hardware() -> dict[str, Any]:
     "memory_gib": _memory_gib(),
     "system": f"{host.system()} {host.machine()}",
   }
+
+
+def in_words(devices: Iterable[Any]) -> str:
+  """Returns e.g. `2 CPU cores`, `4 TPU v5 lite`: what a person would count, not virtual devices."""
+  every = list(devices)
+  if every[0].platform == "cpu":
+    count, kind = platform.num_cores(), "CPU core"
+    words = f"{count} {kind}{'s' * (count > 1)}"
+  else:
+    words = f"{len(every)} {every[0].device_kind}"
+  processes = jax.process_count()
+  return words if processes == 1 else f"{words} in each of {processes} processes"
 
 
 def git_state(folder: str | os.PathLike | None = None) -> dict[str, Any] | None:

@@ -78,13 +78,15 @@ class StopRequest:
     """Within it a signal raises `Stopped` as well: for long work that never asks `requested`.
 
     Raises:
-      Stopped: also at once if a signal arrived before.
+      Stopped: also at once if a signal arrived before, and at the end if one got lost.
     """
     self._raises = True
     try:
       if self.requested:
         raise Stopped(_KEPT)
       yield
+      if self.requested:  # some callbacks of libraries swallow what is raised in them
+        raise Stopped(_KEPT)
     finally:
       self._raises = False
 

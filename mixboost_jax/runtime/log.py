@@ -16,7 +16,7 @@ import jax
 BAR_UPDATES_PER_SECOND = 8.0
 LINES_PER_SECOND = 0.1
 _RATE_SECONDS = 20.0
-"""The rate shown is that of the last so many seconds, so that the compilation is soon forgotten."""
+"""The rate shown is that of the last so many seconds."""
 
 _before_line: list[Callable[[], None]] = []
 """What a progress bar does so that a line does not land in the middle of it."""
@@ -57,17 +57,18 @@ def warn(message: str) -> None:
 
 
 def format_duration(seconds: float) -> str:
-  """Returns e.g. `8s`, `3m05s`, `2h07m`, `4d03h`; `--` if it is unknown."""
+  """Returns e.g. `8 s`, `3 min 5 s`, `2 h 7 min`, `4 days 3 h`; `?` if it is unknown."""
   if not math.isfinite(seconds) or seconds < 0:
-    return "--"
+    return "?"
   whole = round(seconds)
   if whole < 60:
-    return f"{whole}s"
+    return f"{whole} s"
   if whole < 3600:
-    return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 60} min {whole % 60} s"
   if whole < 86400:
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-  return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+  days = whole // 86400
+  return f"{days} day{'s' * (days > 1)} {whole % 86400 // 3600} h"
 
 
 def format_number(value: float) -> str:
@@ -83,12 +84,11 @@ def format_number(value: float) -> str:
 
 
 def format_rate(per_second: float, unit: str) -> str:
-  """Returns e.g. `45.6 images/s`, `12.3k images/s`; empty if it is unknown."""
+  """Returns e.g. `45.6 images per second`; empty if it is unknown."""
   if not math.isfinite(per_second) or per_second <= 0:
     return ""
-  if per_second >= 1e4:
-    return f"{per_second / 1e3:.1f}k {unit}/s"
-  return f"{format_number(per_second)} {unit}/s"
+  shown = f"{per_second:,.0f}" if per_second >= 1000 else format_number(per_second)
+  return f"{shown} {unit} per second"
 
 
 def format_line(
@@ -101,15 +101,21 @@ def format_line(
   metrics: Mapping[str, float] | None = None,
   unit: str = "images",
   bar_width: int = 0,
+  phase: str = "",
 ) -> str:
-  """Returns e.g. `train  120/500  24%  812 images/s  loss 1.23  2m05s left`."""
+  """Returns e.g. `train  120/500  24%  812 images per second  loss 1.23  2 min 5 s left`.
+
+  A `phase`, such as `compiling`, stands in the place of the time left while that is not known.
+  """
   digits = len(str(num_steps))
   fraction = step / num_steps if num_steps else 1.0
   filled = "#" * int(min(max(fraction, 0.0), 1.0) * bar_width)
   parts = [label, f"[{filled:.<{bar_width}}]" if bar_width else ""]
   parts += [f"{step:{digits}d}/{num_steps}", f"{100 * fraction:3.0f}%", format_rate(rate, unit)]
   parts += [f"{name} {format_number(value)}" for name, value in (metrics or {}).items()]
-  if step < num_steps:
+  if phase:
+    parts.append(phase)
+  if step < num_steps and not (phase and math.isnan(seconds_left)):
     parts.append(f"{format_duration(seconds_left)} left")
   return "  ".join(part for part in parts if part)
 
@@ -157,6 +163,9 @@ class Progress:
     self._last_text = ""
     self._done = 0
     self._unseen: tuple[int, Mapping[str, Any]] | None = None
+    self._compiling_since: float | None = None
+    self._compiled: list[float] = []
+    self._to_compile = 0
     # (time, step, units done), oldest first
     self._history = collections.deque([(self._started, first_step, 0)])
     if self._terminal:
@@ -175,14 +184,37 @@ class Progress:
     `units` (images, say) were processed since the update before. JAX arrays among `metrics` are
     waited for only when they are shown.
     """
+    first = self._compiling_since is not None
+    self.ready()
     now = self._clock()
     self._done += units
+    if first:  # it says when this was dispatched, not how long it takes
+      self._history.clear()
     self._history.append((now, step, self._done))
     while len(self._history) > 2 and now - self._history[0][0] > _RATE_SECONDS:
       self._history.popleft()
     self._unseen = (step, metrics or {})
     if self._speaks and (force or now - self._shown_at >= self._interval):
       self._show(now, *self._unseen)
+
+  def compiling(self, *, more: int = 0) -> None:
+    """Says that a program is being compiled, until `ready` or the next update.
+
+    That time does not count for the rate; the time left includes that of `more` programs to come.
+    """
+    self.ready()
+    self._compiling_since, self._to_compile = self._clock(), more
+    if self._speaks and (self._terminal or not self._compiled):
+      self._show(self._compiling_since, self._history[-1][1], {})
+
+  def ready(self) -> None:
+    """Ends what `compiling` began; harmless otherwise."""
+    if self._compiling_since is not None:
+      spent = self._clock() - self._compiling_since
+      self._compiling_since = None
+      self._compiled.append(spent)
+      moved = [(time + spent, step, done) for time, step, done in self._history]
+      self._history = collections.deque(moved)
 
   def close(self) -> None:
     """Shows the last update and ends the line."""
@@ -204,15 +236,19 @@ class Progress:
     then, old_step, old_done = self._history[0]
     elapsed = max(now - then, 1e-9)
     steps_per_second = (step - old_step) / elapsed
+    left = (self._num_steps - step) / steps_per_second if steps_per_second else math.nan
+    if self._compiled:
+      left += self._to_compile * sum(self._compiled) / len(self._compiled)
     text = format_line(
       self._label,
       step,
       self._num_steps,
       rate=(self._done - old_done) / elapsed,
-      seconds_left=(self._num_steps - step) / steps_per_second if steps_per_second else math.nan,
+      seconds_left=left,
       metrics={name: float(value) for name, value in jax.device_get(dict(metrics)).items()},
       unit=self._unit,
       bar_width=24 if self._terminal else 0,
+      phase="" if self._compiling_since is None else "compiling",
     )
     self._unseen = None
     if text == self._last_text:

@@ -7,10 +7,13 @@ not finite are stored as `null`; a `value` of `null` reads back as NaN (undefine
 
 import dataclasses
 import datetime
+import difflib
+import html
 import json
 import math
 import os
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,6 +65,20 @@ class Metric:
   source: str
   """Where the data come from, e.g. `procedural`, `files`, `generated`, `released`."""
 
+  def __str__(self) -> str:
+    """Writes e.g. `5.90 % [4.95, 7.02]`."""
+    decimals = 2 if self.unit == "%" else 3
+    known = self.low is not None and self.high is not None
+    ends = f" [{self.low:.{decimals}f}, {self.high:.{decimals}f}]" if known else ""
+    return f"{self.value:.{decimals}f}{' ' if self.unit else ''}{self.unit}{ends}"
+
+  @property
+  def key(self) -> str:
+    """What it is called in `results[...]`: of what, then what, e.g. `pgd error`."""
+    suffix = _DERIVED.sub("", self.dataset) or "clean"
+    split = "" if self.split == "test" else f" {self.split}"
+    return f"{suffix}{split} {self.name}".replace("_", " ").replace("-", " ")
+
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
@@ -77,9 +94,18 @@ class Flag:
   """What to do about it."""
 
 
-@dataclasses.dataclass(frozen=True)
+_DERIVED = re.compile(r"^[^-(]*(\([^)]*\))?-?")
+"""What stands before the suffix of a derived set: the name of the set, with its note."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Results:
-  """Everything that one run has to show."""
+  """Everything that one run has to show.
+
+  ```python
+  results["clean error"].value, print(results.table()), results.to_dataframe()
+  ```
+  """
 
   name: str
   """Name of the run, `config.name`."""
@@ -101,6 +127,68 @@ class Results:
   """Kind of picture -> path of a PNG strip, relative to the folder of the results file."""
   flags: tuple[Flag, ...] = ()
   """Warnings and notes of the evaluation, most serious first; files before them have none."""
+
+  def __getitem__(self, name: str) -> Metric:
+    """Returns a metric by its key, e.g. "clean error", "c mce", "c error:fog", or unique name."""
+    asked = name.replace("_", " ").replace("-", " ").lower()
+    keys = self._named()
+    named = [metric for metric in self.metrics if metric.name.replace("_", " ") == asked]
+    if asked in keys or len(named) == 1:
+      return keys.get(asked) or named[0]
+    close = difflib.get_close_matches(asked, keys, n=3) or list(keys)
+    raise KeyError(f"{name!r}: no such metric; there is {', '.join(map(repr, close[:20]))}")
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._named())
+
+  def keys(self) -> tuple[str, ...]:
+    """Returns what `results[...]` takes."""
+    return tuple(self._named())
+
+  def _named(self) -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    for metric in self.metrics:
+      found.setdefault(metric.key, metric)
+    return found
+
+  def table(self, *, members: bool = False) -> str:
+    """Returns the metrics as text, a line each; `members`: also of single corruptions and films."""
+    rows = self._rows(members=members)
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{width}}  {metric}  (n = {metric.count:,})" for name, metric in rows)
+
+  def headline(self) -> str:
+    """Returns the first metric in words: of a suite with clean pictures, their error."""
+    if not self.metrics:
+      return "nothing was measured"
+    first = self.metrics[0]
+    return f"{first.key} {first} on {first.count:,} {first.split} pictures"
+
+  def to_dataframe(self) -> Any:
+    """Returns a pandas table with a row per metric; needs pandas."""
+    try:
+      import pandas as pd  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+      raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+    rows = [dataclasses.asdict(metric) for metric in self.metrics]
+    return pd.DataFrame(rows, index=[metric.key for metric in self.metrics])
+
+  def __repr__(self) -> str:
+    count = f"{len(self.metrics)} metrics, {len(self.flags)} flags"
+    return f"Results({self.name!r}: {self.headline()}; {count})"
+
+  def _repr_html_(self) -> str:
+    cells = "".join(
+      f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{html.escape(str(metric))}</td>"
+      f"<td>{metric.count:,}</td></tr>"
+      for name, metric in self._rows(members=False)
+    )
+    head = "<tr><th>metric</th><th>value</th><th>pictures</th></tr>"
+    flags = "".join(f"<li>[{f.level}] {html.escape(f.message)}</li>" for f in self.flags)
+    return f"<b>{html.escape(self.name)}</b><table>{head}{cells}</table><ul>{flags}</ul>"
+
+  def _rows(self, *, members: bool) -> list[tuple[str, Metric]]:
+    return [(name, m) for name, m in self._named().items() if members or ":" not in m.name]
 
 
 def write(path: str | os.PathLike, results: Results) -> None:

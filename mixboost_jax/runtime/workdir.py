@@ -33,6 +33,7 @@ from mixboost_jax.schema import Settings
 
 CONFIG_VERSION = 1
 CONFIG_FILE = "config.json"
+RESULTS_FILE = "results.json"
 TOUCH_SECONDS = 20.0
 SILENT_SECONDS = 120.0
 LOOK_SECONDS = 1.0
@@ -188,7 +189,7 @@ class Workdir:
     self.checkpoints = path / "checkpoints"
     self.tensorboard = path / "tensorboard"
     self.samples = path / "samples"
-    self.results = path / "results.json"
+    self.results = path / RESULTS_FILE
 
   def close(self) -> None:
     """Lets other processes write here."""
@@ -320,7 +321,7 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
 
 def _holds_nothing(path: pathlib.Path) -> bool:
   """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
-  results = {"results.json", "interactions.json", "audit.json", "gan.json", "report.html"}
+  results = {RESULTS_FILE, "interactions.json", "audit.json", "gan.json", "report.html"}
   kept = (found for found in path.glob("checkpoints/[0-9]*") if ".partial" not in found.name)
   return not results & set(os.listdir(path)) and not any(kept)
 

@@ -144,6 +144,8 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
     return generated.class_pictures(settings, dataset).reshape(-1, *dataset.image_shape)
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
   pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
+  if channels == 1:  # grey as Pillow has it
+    pictures = (pictures * jnp.asarray((0.299, 0.587, 0.114))).sum(axis=-1, keepdims=True)
   return jnp.round(pictures * 255).astype(jnp.uint8)
 
 

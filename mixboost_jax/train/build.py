@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 from mixboost_jax import augment, data, keys, models, target
 from mixboost_jax.array_types import Images, Logits, LogitsFn
+from mixboost_jax.data.dataset import middle_square
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Optimizer, Settings
 from mixboost_jax.train import adversary, augmentation, hidden, objectives, views
@@ -236,6 +237,14 @@ def check(settings: Settings, dataset: data.Dataset) -> None:
     ValueError: naming both sides and the remedy.
   """
   num, (height, width, _) = len(dataset.train), dataset.image_shape
+  if height != width:
+    remedy = f"set config.data.image_size={min(height, width)}, which keeps the middle square"
+    if settings.data.name == "npz":
+      remedy = f"keep a square: {middle_square(height, width)}"
+    raise ValueError(
+      f"{dataset.title}: pictures of {height}x{width} are not square, as networks take them; "
+      f"{remedy}."
+    )
   if settings.train.batch_size > num:
     raise ValueError(
       f"config.train.batch_size={settings.train.batch_size} is larger than the {num} training "

@@ -33,7 +33,8 @@ def test_missing_data_is_one_error_that_helps(settings, home, monkeypatch):
   assert "python -m mixboost_jax.data.prepare cifar10" in message
   assert "--config.data.download=True" in message
   assert "--config.data.name=shapes" in message
-  assert "configs/demo.py" in message
+  assert "--config=demo" in message
+  assert len(message.splitlines()) <= 6
   assert message.count("(does not exist)") == 3
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import os
 import signal
 import subprocess
@@ -95,6 +96,15 @@ def test_within_raising_a_signal_stops_work_that_never_asks():
     assert stop.requested
     with pytest.raises(interrupt.Stopped), stop.raising():  # it was asked for before
       raise AssertionError
+
+
+def test_a_signal_that_a_library_swallows_stops_all_the_same():
+  def work():
+    with contextlib.suppress(interrupt.Stopped):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with interrupt.StopRequest() as stop, pytest.raises(interrupt.Stopped), stop.raising():
+    work()
 
 
 def test_asking_answers_signals_only_if_nobody_else_does(capfd):

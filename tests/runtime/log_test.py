@@ -38,16 +38,17 @@ class Clock:
 @pytest.mark.parametrize(
   ("seconds", "text"),
   [
-    (0, "0s"),
-    (59.4, "59s"),
-    (59.6, "1m00s"),
-    (185, "3m05s"),
-    (3599.7, "1h00m"),
-    (7620, "2h07m"),
-    (97.0 * 3600, "4d01h"),
-    (math.inf, "--"),
-    (math.nan, "--"),
-    (-1, "--"),
+    (0, "0 s"),
+    (59.4, "59 s"),
+    (59.6, "1 min 0 s"),
+    (185, "3 min 5 s"),
+    (3599.7, "1 h 0 min"),
+    (7620, "2 h 7 min"),
+    (97.0 * 3600, "4 days 1 h"),
+    (25 * 3600, "1 day 1 h"),
+    (math.inf, "?"),
+    (math.nan, "?"),
+    (-1, "?"),
   ],
 )
 def test_durations(seconds, text):
@@ -74,7 +75,13 @@ def test_numbers(value, text):
 
 
 @pytest.mark.parametrize(
-  ("rate", "text"), [(812.3, "812.3 images/s"), (12345, "12.3k images/s"), (0, ""), (math.nan, "")]
+  ("rate", "text"),
+  [
+    (45.64, "45.6 images per second"),
+    (12345, "12,345 images per second"),
+    (0, ""),
+    (math.nan, ""),
+  ],
 )
 def test_rates(rate, text):
   assert log.format_rate(rate, "images") == text
@@ -93,7 +100,9 @@ def test_lines():
   line = log.format_line(
     "train", 5, 500, rate=1000, seconds_left=125, metrics={"loss": 1.25, "rate": 0.05}
   )
-  assert line == "train    5/500    1%  1000 images/s  loss 1.25  rate 0.0500  2m05s left"
+  assert line == (
+    "train    5/500    1%  1,000 images per second  loss 1.25  rate 0.0500  2 min 5 s left"
+  )
   assert log.format_line("x", 2, 2, bar_width=4) == "x  [####]  2/2  100%"
   assert log.format_line("x", 0, 0) == "x  0/0  100%"
 
@@ -107,11 +116,11 @@ def test_plain_lines_come_no_faster_than_asked():
   bar.close()
   lines = stream.getvalue().splitlines()
   assert 19 <= len(lines) <= 21  # ten seconds
-  assert "5000 images/s  loss 2.00" in lines[10]
+  assert "5,000 images per second  loss 2.00" in lines[10]
   assert "\r" not in stream.getvalue()
   # 500 of 1000 steps in five seconds: five more to go
   middle = next(line for line in lines if " 50%" in line)
-  assert middle.endswith("5s left")
+  assert middle.endswith("5 s left")
 
 
 def test_a_notebook_is_a_screen_and_a_file_gets_few_lines():
@@ -173,7 +182,26 @@ def test_the_rate_forgets_the_compilation():
   for step in range(2, 102):
     clock.now += 1
     bar.update(step, units=10)
-  assert "10.0 images/s" in stream.getvalue().splitlines()[-1]
+  assert "10.0 images per second" in stream.getvalue().splitlines()[-1]
+
+
+def test_compiling_is_said_and_counts_for_the_time_left_only():
+  stream, clock = io.StringIO(), Clock()
+  bar = log.Progress("x", 60, stream=stream, clock=clock)
+  bar.compiling(more=2)
+  assert stream.getvalue() == "x   0/60    0%  compiling\n"
+  clock.now += 30
+  bar.ready()
+  clock.now += 10
+  bar.update(20, units=20)  # 2 per second: 20 s of work, and two programs of 30 s
+  assert stream.getvalue().splitlines()[-1].endswith("2.00 images per second  1 min 20 s left")
+  bar.compiling(more=1)
+  clock.now += 10
+  bar.update(40, units=20)  # ends it, and tells nothing of the speed
+  assert stream.getvalue().splitlines()[-1] == "x  40/60   67%  ? left"
+  clock.now += 10
+  bar.update(50, units=10)  # 10 s of work, and a program of (30 + 10) / 2 s
+  assert stream.getvalue().splitlines()[-1].endswith("1.00 images per second  30 s left")
 
 
 def test_a_resumed_run_does_not_count_the_steps_before():
@@ -182,8 +210,8 @@ def test_a_resumed_run_does_not_count_the_steps_before():
   clock.now += 10
   bar.update(110, units=10)
   line = stream.getvalue()
-  assert "1.00 images/s" in line
-  assert "1m30s left" in line
+  assert "1.00 images per second" in line
+  assert "1 min 30 s left" in line
 
 
 def test_a_terminal_gets_one_line_that_rewrites_itself(monkeypatch):

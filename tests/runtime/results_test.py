@@ -3,6 +3,8 @@ import dataclasses
 import json
 import math
 import os
+import sys
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -188,3 +190,69 @@ def test_missing_file(tmp_path):
 def test_metrics_are_frozen():
   with pytest.raises(dataclasses.FrozenInstanceError):
     metric().value = 0.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+MANY = (
+  metric(),
+  metric(name="rms_calibration_error", value=1.25, low=None, high=None),
+  metric(name="mce", value=30.0, dataset="cifar10 (JPEG-90)-c", unit="%"),
+  metric(name="error:fog", value=40.0, dataset="cifar10-c"),
+  metric(name="auroc_msp", value=0.875, low=0.8, high=0.9, unit="", dataset="cifar10-ood-blobs"),
+)
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("clean error", 5.5),
+    ("Clean RMS calibration-error", 1.25),
+    ("c mce", 30.0),
+    ("mce", 30.0),
+    ("c error:fog", 40.0),
+    ("ood blobs auroc msp", 0.875),
+  ],
+)
+def test_a_metric_by_its_key(name, value):
+  found = example(metrics=MANY)
+  assert found[name].value == value
+  assert len(dict(found)) == len(MANY)
+
+
+def test_an_unknown_key_names_the_nearest():
+  with pytest.raises(KeyError, match="'clean eror': no such metric; there is 'clean error'"):
+    example(metrics=MANY)["clean eror"]
+  with pytest.raises(KeyError, match="there is 'clean error', 'clean rms"):
+    example(metrics=MANY)["zzz"]
+
+
+def test_results_show_themselves():
+  found = example(metrics=MANY, flags=(results.Flag("x", "red", "a < b", "y"),))
+  assert found.table().splitlines() == [
+    "clean error                  5.50 % [5.00, 6.10]  (n = 10,000)",
+    "clean rms calibration error  1.25 %  (n = 10,000)",
+    "c mce                        30.00 % [5.00, 6.10]  (n = 10,000)",
+    "ood blobs auroc msp          0.875 [0.800, 0.900]  (n = 10,000)",
+  ]
+  assert "c error:fog" in found.table(members=True)
+  assert repr(found) == (
+    "Results('cifar10': clean error 5.50 % [5.00, 6.10] on 10,000 test pictures; "
+    "5 metrics, 1 flags)"
+  )
+  page = found._repr_html_()
+  assert "5.50 % [5.00, 6.10]" in page
+  assert "a &lt; b" in page
+  assert "nothing was measured" in repr(example(metrics=()))
+
+
+def test_a_data_frame_has_a_row_per_metric(monkeypatch):
+  class DataFrame(list):
+    def __init__(self, rows, index):
+      super().__init__(zip(index, rows, strict=True))
+
+  monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=DataFrame))
+  frame = example(metrics=MANY).to_dataframe()
+  assert [key for key, _ in frame][:2] == ["clean error", "clean rms calibration error"]
+  assert frame[0][1]["interval"] == "wilson"
+  monkeypatch.setitem(sys.modules, "pandas", None)
+  with pytest.raises(ImportError, match="pip install pandas"):
+    example().to_dataframe()

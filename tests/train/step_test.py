@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled step: what it draws, what it computes, and that devices do not matter."""
 
+import dataclasses
 import re
 
 import jax
@@ -13,6 +14,7 @@ from configs import base, speedrun
 from mixboost_jax import data, keys, losses, masks, settings, train
 from mixboost_jax.runtime import checkpoint
 from mixboost_jax.runtime import mesh as meshes
+from mixboost_jax.train import augmentation
 from mixboost_jax.train import step as steps
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -185,6 +187,18 @@ def test_the_mixing_set_is_an_argument_of_the_compiled_step():
   main = text[text.index("@main(") :]
   assert "tensor<8x36x36x3xui8>" in main[: main.index("->")]
   assert not re.search(r"constant dense.*tensor<8x36x36x3xui8>", text)
+
+
+def test_grey_sets_are_mixed_with_grey_pictures():
+  policy = {"augment.policy": base.VARIANTS["pixmix"]["augment.policy"]}
+  run = settings.resolve(
+    base.override(base.get_config(), {**policy, "augment.num_mixing_images": 2})
+  )
+  colour = dataset()
+  images = np.ascontiguousarray(colour.train.images[..., :1])
+  grey = dataclasses.replace(colour, train=dataclasses.replace(colour.train, images=images))
+  one, three = (np.asarray(augmentation.mixing_pictures(run, x), float) for x in (grey, colour))
+  np.testing.assert_allclose(one[..., 0], three @ (0.299, 0.587, 0.114), atol=1)
 
 
 def test_several_steps_per_call_are_the_same_steps(reference):
