@@ -106,6 +106,9 @@ def vary(
 ) -> ConfigDict:
   """Applies `word+word+...`; `smoke` comes last, whatever its place.
 
+  Of several words with a policy (`trivial+pixmix`) the policies are composed, the first one first:
+  the composition of two augmentations is one. A schedule (`samplepairing`) is that of the whole.
+
   Args:
     config: changed in place.
     arg: the part of `--config=FILE:arg` after the colon.
@@ -118,10 +121,14 @@ def vary(
   chosen: dict[str, Any] = {}
   if problem := _words_problem(arg, words, ["smoke", *table]):
     raise ValueError(problem)
+  policies = []
   for word in words:
     if word != "smoke":
       chosen |= table[word]
+      policies += [table[word]["augment.policy"]] if "augment.policy" in table[word] else []
       config.name = f"{config.name}_{word}"
+  if policies:
+    chosen["augment.policy"] = _composed(policies)
   if chosen.get("adversary.name", config.adversary.name) == "none":  # `short` shrinks attacks too
     chosen = {key: value for key, value in chosen.items() if not key.startswith("adversary.")}
   override(config, chosen)
@@ -140,6 +147,17 @@ def _words_problem(arg: str, words: Sequence[str], known: Sequence[str]) -> str 
     close = difflib.get_close_matches(word, known, n=1)
     shown.append(f"{word} (did you mean {close[0]!r}?)" if close else word)
   return f"config words {arg!r}: unknown {', '.join(shown)}; choose from {', '.join(known)}."
+
+
+def _composed(policies: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+  """Returns one policy that applies several, left to right."""
+  steps: list[Mapping[str, Any]] = []
+  for policy in policies:
+    if policy["name"] != "none":
+      steps += policy["steps"] if policy["name"] == "compose" else [policy]
+  if len(steps) < 2:
+    return steps[0] if steps else NO_POLICY
+  return {"name": "compose", "steps": tuple(steps)}
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

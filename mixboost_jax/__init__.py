@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 __all__ = [
   "__version__",
+  "analysis",
   "attacks",
   "audit",
   "augment",
@@ -33,6 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
   from mixboost_jax import (
+    analysis,
     attacks,
     audit,
     augment,

@@ -162,6 +162,7 @@ SGD, MUON = equals("optimizer.name", "sgd", "muon"), equals("optimizer.name", "m
 STEPS = equals("optimizer.schedule", "step")
 UNDER_ATTACK = equals("interactions.attack", True)
 WATCHED = above_zero("interactions.monitor_every_steps")
+SOLVED = equals("influence.method", "cg", "lissa")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -456,6 +457,28 @@ class Interactions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Influence:
+  """Which training pictures `--job=influence` looks at, and how it divides by the curvature."""
+
+  # ekfac | cg (conjugate gradients) | lissa | last_layer (exact, of that alone) | tracin (no
+  # curvature, of the last checkpoint)
+  method: str = key("ekfac", one_of("ekfac", "cg", "lissa", "last_layer", "tracin"))
+  # gauss_newton | hessian (needs a larger damping)
+  curvature: str = key(
+    "gauss_newton", one_of("gauss_newton", "hessian"), when=differs("influence.method", "tracin")
+  )
+  # added to the diagonal of the curvature; weight decay is a part of it
+  damping: float = key(0.01, POSITIVE, when=differs("influence.method", "tracin"))
+  num_steps: int = key(100, at_least(1), when=SOLVED)  # of cg, at most; terms of lissa
+  # of lissa: more than the largest eigenvalue of the curvature
+  scale: float = key(100.0, POSITIVE, when=equals("influence.method", "lissa"))
+  num_test: int = key(20, at_least(1))  # pictures of evaluate.split, of all classes in turn
+  num_train: int = key(1_000, at_least(1))  # first N training pictures, which give the curvature
+  num_shown: int = key(5, within("[1, 20]"))  # most helpful and most harmful ones of the sheet
+  batch_size: int = key(64, at_least(1))  # pictures whose gradients are in memory
+
+
+@dataclasses.dataclass(frozen=True)
 class Audit:
   """Which defenses of the trained network `--job=audit` attacks, and how."""
 
@@ -561,6 +584,7 @@ class Settings:
   train: Train = dataclasses.field(default_factory=Train)
   evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
   interactions: Interactions = dataclasses.field(default_factory=Interactions)
+  influence: Influence = dataclasses.field(default_factory=Influence)
   audit: Audit = dataclasses.field(default_factory=Audit)
   gan: Gan = dataclasses.field(default_factory=Gan)
   runtime: Runtime = dataclasses.field(default_factory=Runtime)

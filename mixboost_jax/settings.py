@@ -31,7 +31,7 @@ class ConfigError(ValueError):
     super().__init__(f"{count} in config{where}:\n" + "\n".join(f"  - {p}" for p in problems))
 
 
-_FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "audit")
+_FREE_SECTIONS = ("runtime", "report", "evaluate", "interactions", "influence", "audit")
 """Sections that may change between the parts of a resumed run: they do not touch training."""
 _FREE_KEYS = ("data.note", "gan.features", "gan.reference", "gan.fid_examples")
 _GONE = ("interactions.noise",)

@@ -10,7 +10,7 @@ import pytest
 import mixboost_jax
 
 BOXES = ("image", "augment", "masks", "losses", "corruptions", "metrics")
-BOXES += ("attacks", "defenses", "interactions", "models", "gan")
+BOXES += ("attacks", "defenses", "interactions", "analysis", "models", "gan")
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 

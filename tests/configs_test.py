@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from mixboost_jax import jobs, schema, settings
+from mixboost_jax import jobs, schema, settings, train
 from mixboost_jax.configs import base
 from mixboost_jax.train.build import schedule
 
@@ -61,6 +61,26 @@ def test_boost_combines_with_every_policy(name):
       run = settings.resolve_runs(module.get_config(f"{word}+boost"))[-1]
       assert run.objective.name == "mixboost"
       assert run.augment.policy["name"] == keys["augment.policy"]["name"]
+
+
+def test_any_two_augmentations_are_composed_in_the_order_of_their_words():
+  """The composition of two augmentations is one (lecture of Eghbal-zadeh 2020)."""
+  own = {
+    word: keys["augment.policy"] for word, keys in base.VARIANTS.items() if "augment.policy" in keys
+  }
+  steps = {
+    word: policy["steps"] if policy["name"] == "compose" else (policy,) * (policy["name"] != "none")
+    for word, policy in own.items()
+  }
+  for first in own:
+    for second in own:
+      policy = base.get_config(f"{first}+{second}").augment.policy.to_dict()
+      expected = (*steps[first], *steps[second])
+      found = policy["steps"] if policy["name"] == "compose" else (policy,)
+      assert tuple(found) == (expected or (base.NO_POLICY,)), (first, second)
+      assert train.policy_problem(policy) is None
+  run = settings.resolve(base.get_config("trivial+pixmix+boost"), checks=jobs.CHECKS)
+  assert [one["name"] for one in run.augment.policy["steps"]] == ["trivial_augment_wide", "pixmix"]
 
 
 @pytest.mark.parametrize("name", ["imagenet", "mi_cifar10", "mi_cifar100"])

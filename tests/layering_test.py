@@ -12,7 +12,7 @@ LAYERS = {
   **dict.fromkeys(("configs", "files", "loops", "rewrite", "target"), 0),
   "image": 1,
   **dict.fromkeys(("augment", "masks", "losses", "corruptions", "metrics"), 2),
-  **dict.fromkeys(("models", "attacks", "defenses", "interactions", "gan"), 3),
+  **dict.fromkeys(("models", "attacks", "defenses", "interactions", "analysis", "gan"), 3),
   **dict.fromkeys(("data", "runtime"), 4),
   **dict.fromkeys(("train", "evaluate"), 5),
   "audit": 6,

@@ -268,6 +268,19 @@ def test_the_first_rows_have_three_seeds_before_the_others_have_one():
   assert order[12:14] == ("augmix_jsd_seed0", "augmix_jsd_boost_seed0")
 
 
+def test_words_set_the_grid_and_the_seeds_of_augmentation_p():
+  config = settings.load("configs/studies/augmentation_p.py:grid10+seeds2+quarter")
+  order = config.study.order
+  assert len(order) == 2 * (1 + 10 * 2)
+  assert order[:3] == ("none_seed0", "classical_p1_seed0", "mixup_p1_seed0")
+  runs = dict(zip(config.runs, settings.resolve_runs(config), strict=True))
+  half = runs["classical_p0.5_seed1"]
+  assert {one["p"] for one in half.augment.policy["steps"]} == {0.5}
+  assert (half.augment.flip, half.augment.crop_padding) == (False, 0)
+  assert runs["mixup_p0.1_seed0"].augment.policy["per"] == "batch"
+  assert half.model.name == "speedrun-0.25"
+
+
 def test_orders_measures_the_networks_of_table1():
   table, orders = (settings.load(f"configs/studies/{name}.py") for name in ("table1", "orders"))
   hashes = [

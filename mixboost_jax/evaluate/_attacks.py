@@ -32,6 +32,11 @@ Options = Mapping[str, Any]
 ATTACKS: dict[str, Options] = {
   "pgd": attacks.PRESETS["pixmix"],
   **{f"pgd-{steps}": attacks.PRESETS[f"mixup-inference-{steps}"] for steps in (10, 50, 200)},
+  **{
+    f"pgd-l2-{radius}-{steps}": attacks.PRESETS[f"jku-{radius}-{steps}"]
+    for radius in ("0.25", "0.5")
+    for steps in (10, 100)
+  },
 }
 """Word of a suite -> keywords of `attacks.pgd`."""
 AUTOATTACKS: dict[str, Options] = {

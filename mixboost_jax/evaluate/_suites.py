@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mixboost_jax import corruptions, registry
-from mixboost_jax.evaluate import _attacks, _corruption, _films, _ood, _pictures
+from mixboost_jax.evaluate import _attacks, _corruption, _films, _ood, _pictures, _stress
 from mixboost_jax.evaluate._examples import GENERATED, Unit
 from mixboost_jax.evaluate._kind import SEVERITIES, Kind
 from mixboost_jax.evaluate._released import SOURCE, Released
@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
   "renditions": _pictures.RENDITIONS,
   "attack": _attacks.ATTACK,
   "autoattack": _attacks.AUTOATTACK,
+  "stress": _stress.STRESS,
   "ood": _ood.OOD,
   "temperature": _pictures.TEMPERATURE,
 }
@@ -42,9 +43,11 @@ SUITES: dict[str, str] = {
   "standard": "clean,c,c_bar,p,pgd",
   "ood": "clean,ood",
   "adversarial": "clean,pgd,pgd-10,pgd-50,pgd-200,autoattack",
+  "augmentation": "clean,pgd-l2-0.25-10,pgd-l2-0.25-100,pgd-l2-0.5-10,pgd-l2-0.5-100,stress",
   "full": "clean,c,c_extra,c_bar,p,p_extra,pgd,pgd-10,pgd-50,autoattack,ood,temperature",
 }
-"""By `config.evaluate.suite`. `standard` has the eight columns of Table I of MixBoost."""
+"""By `config.evaluate.suite`. `standard` has the eight columns of Table I of MixBoost,
+`augmentation` what the lecture of Eghbal-zadeh 2020 compares augmentations by."""
 
 
 class Word(NamedTuple):

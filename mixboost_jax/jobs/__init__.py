@@ -18,6 +18,7 @@ from mixboost_jax.jobs import (
   audit,
   evaluation,
   gan,
+  influence,
   interactions,
   prepared,
   show_augmentation,
@@ -38,6 +39,7 @@ OnTrained = Callable[..., None]
 ON_TRAINED: Mapping[str, OnTrained] = {
   "evaluate": evaluation.run,
   "interactions": interactions.run,
+  "influence": influence.run,
   "audit": audit.run,
 }
 """Jobs on the network that `--job=train` left in the folder."""
@@ -46,6 +48,7 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
   "all": training.check,
   "train": training.check,
   "interactions": interactions.check,
+  "influence": influence.check,
   "audit": audit.check,
 }
 """What a job asks of config and data, before it writes anything; raises ValueError."""

@@ -18,7 +18,7 @@ import jax
 
 from mixboost_jax import files, registry, report, target
 from mixboost_jax import settings as settings_lib
-from mixboost_jax.jobs import audit, interactions, prepared, training
+from mixboost_jax.jobs import audit, influence, interactions, prepared, training
 from mixboost_jax.report import groups
 from mixboost_jax.runtime import environment, interrupt, log, platform, results, workdir
 from mixboost_jax.schema import Settings
@@ -27,6 +27,7 @@ EXIT_RUNS_FAILED = 1
 FILES = {
   "evaluate": groups.RESULTS_FILE,
   "interactions": interactions.FILE,
+  "influence": influence.FILE,
   "audit": audit.FILE,
 }
 """Job -> the results file that it leaves in the run folder."""

@@ -53,6 +53,7 @@ _APART = (
   "report.",
   "evaluate.",
   "interactions.",
+  "influence.",
   "audit.",
   "data.dir",
   "data.download",

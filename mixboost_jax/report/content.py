@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from mixboost_jax.report import audits, compare, figures, interactions, tables, titles
+from mixboost_jax.report import analysis, audits, compare, figures, interactions, tables, titles
 from mixboost_jax.report import groups as groups_lib
 from mixboost_jax.report.charts import Figure
 from mixboost_jax.report.groups import Group, Run, Source, common_prefix, explaining, metric_ids
@@ -77,6 +77,7 @@ def _gathered(runs: Sequence[Run], sample_folder: pathlib.Path | None) -> Conten
     "Training": [Charts(tuple(curves), labels), Charts(tuple(more), folded=True)],
     "Reliability": [Charts(tuple(reliability), labels, narrow=True)],
     "Interactions": [Charts(tuple(drawn))],
+    "Augmentation, stress and influence": [Charts(tuple(analysis.collect(groups)))],
     "Defenses under attack": [audits.table(groups), Charts(tuple(audits.figures(groups)))],
     "Differences between the configs": [tables.config_table(groups)],
     "Environment": [tables.environment_table(groups)],

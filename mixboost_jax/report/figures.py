@@ -7,7 +7,7 @@ import pathlib
 import struct
 from collections.abc import Sequence
 
-from mixboost_jax.report import charts, interactions, titles
+from mixboost_jax.report import analysis, charts, interactions, titles
 from mixboost_jax.report.charts import Figure
 from mixboost_jax.report.groups import AUDIT, Group, MetricId
 
@@ -50,7 +50,7 @@ def errors(groups: Sequence[Group], keys: Sequence[MetricId]) -> Figure | None:
 
 def training(groups: Sequence[Group]) -> tuple[list[Figure], list[Figure]]:
   """Returns the main training curves and the remaining ones, all runs overlaid."""
-  elsewhere = (RELIABILITY, SEVERITY, f"{AUDIT}/")
+  elsewhere = (RELIABILITY, SEVERITY, f"{AUDIT}/", *analysis.CURVES)
   places = dict.fromkeys(
     (name, field)
     for group in groups

@@ -21,7 +21,8 @@ from mixboost_jax.runtime.results import Metric, Results
 from mixboost_jax.schema import READ_WHEN
 
 RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE = "results.json", "interactions.json", "audit.json"
-_FILES = (RESULTS_FILE, INTERACTIONS_FILE, AUDIT_FILE)
+INFLUENCE_FILE = "influence.json"
+_FILES = (RESULTS_FILE, INTERACTIONS_FILE, INFLUENCE_FILE, AUDIT_FILE)
 Source = Results | str | os.PathLike
 """Results in memory, a results file, a run folder, or a folder of run folders."""
 MetricId = tuple[str, str, str]

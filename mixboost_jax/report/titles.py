@@ -35,10 +35,14 @@ METRICS = {
 }
 PARTS_OF_METRICS = {
   "error": "Error",
+  "stress": "Prediction-change stress",
+  "influence_size": "Mean size of influence",
+  "influence_norm": "Norm of the gradient",
+  "influence_cosine": "Mean size of the cosine between gradients",
   "flip_rate": "Flip rate",
   "top5_distance": "Top-5 distance",
 }
-"""First words of `NAME:MEMBER`, one corruption or sequence of a list."""
+"""First words of `NAME:MEMBER`, one corruption, sequence or kind of point of a list."""
 SCORES = {"msp": "maximum softmax", "max_logit": "maximum logit", "energy": "energy"}
 DETECTION = {
   "auroc": "AUROC",
@@ -126,6 +130,12 @@ SUFFIXES = {
   "-pgd-10": " under PGD-10, L∞ 8/255",
   "-pgd-50": " under PGD-50, L∞ 8/255",
   "-pgd-200": " under PGD-200, L∞ 8/255",
+  "-pgd-l2-0.25-10": " under PGD-10, L2 0.25",
+  "-pgd-l2-0.25-100": " under PGD-100, L2 0.25",
+  "-pgd-l2-0.5-10": " under PGD-10, L2 0.5",
+  "-pgd-l2-0.5-100": " under PGD-100, L2 0.5",
+  "-stress": ", spheres around pictures, L2",
+  "-stress-linf": ", spheres around pictures, L∞",
   "-autoattack": " under AutoAttack, L∞ 8/255",
   "-autoattack-l2": " under AutoAttack, L2 0.5",
   "-temperature": ", temperature scaled",

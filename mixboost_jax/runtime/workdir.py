@@ -321,7 +321,8 @@ def _check(path: pathlib.Path, settings: Settings) -> bool:
 
 def _holds_nothing(path: pathlib.Path) -> bool:
   """Returns whether a run was begun here, but nothing is left that could be resumed or read."""
-  results = {RESULTS_FILE, "interactions.json", "audit.json", "gan.json", "report.html"}
+  files = ("influence.json", "interactions.json", "audit.json", "gan.json", "report.html")
+  results = {RESULTS_FILE, *files}
   kept = (found for found in path.glob("checkpoints/[0-9]*") if ".partial" not in found.name)
   return not results & set(os.listdir(path)) and not any(kept)
 
