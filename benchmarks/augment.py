@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation speed: ours against a PIL pipeline with two worker processes, in one run.
+"""Augmentation speed: ours against PIL and torchvision in worker processes, in one run.
 
   python benchmarks/augment.py            # this machine, JSON under results/benchmarks/
   python benchmarks/augment.py --quick    # a trial: 32 pixels, one round, no file
-  python benchmarks/augment.py --batch=4096 --only=ours   # a GPU
+  python benchmarks/augment.py --batch=4096 --workers=16   # a GPU
 
 Both sides take turns within a round, so both meet the same weather; quoted are the medians over
 rounds and the ratio of medians. Ours is the compiled policy on a batch that lies on the device
 (float32 in, float32 out), on a CPU with one virtual device per core. Theirs is the same policy per
-picture (uint8 in, float32 out) without the cost of moving results between processes.
+picture (uint8 in, float32 out) without the cost of moving results between processes. torchvision
+takes part where it is installed, on a GPU also with whole batches there, which share one draw.
 """
 
 import argparse
 import concurrent.futures
 import datetime
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -27,7 +29,6 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-NUM_WORKERS = 2
 POLICIES: dict[str, dict[str, Any]] = {
   "trivial_augment_wide": {"name": "trivial_augment_wide"},
   "randaugment": {"name": "randaugment"},
@@ -75,12 +76,13 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description="Augmentation speed against PIL workers.")
+  parser = argparse.ArgumentParser(description="Augmentation speed against PIL and torchvision.")
   parser.add_argument("--quick", action="store_true", help="first size, one round, no file")
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--seconds", type=float, default=1.0, help="per side, policy and round")
   parser.add_argument("--batch", type=int, default=0, help="at 32 pixels; 0: 512")
   parser.add_argument("--sizes", nargs="+", type=int, default=[32, 224], help="pixels")
+  parser.add_argument("--workers", type=int, default=2, help="processes of the peers")
   parser.add_argument("--only", choices=("both", "ours"), default="both")
   parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
   parser.add_argument("--out", default="")
@@ -110,7 +112,7 @@ def workers(arguments: argparse.Namespace, size: int) -> Any:
 
   named = tuple(tuple((op.name.lower(), p, k) for op, p, k in pair) for pair in CIFAR10)
   return concurrent.futures.ProcessPoolExecutor(
-    NUM_WORKERS,
+    arguments.workers,
     mp_context=multiprocessing.get_context("spawn"),
     initializer=pil_pipelines.prepare,
     initargs=(size + size // 8, named),
@@ -121,18 +123,22 @@ def measure(arguments: argparse.Namespace, pool: Any, name: str, size: int) -> d
   batch = arguments.batch or 512
   batch = batch if size == 32 else max(16, batch // 16)
   run, facts = ours(name, size, batch)
-  ours_speed, pil_speed = [], []
+  ours_speed: list[float] = []
+  peer_speed: dict[str, list[float]] = {}
   for r in range(arguments.rounds):
     ours_speed.append(run(arguments.seconds))
     if pool is not None:
-      pil_speed.append(theirs(pool, name, size, arguments.seconds, r))
+      for peer, speed in theirs(arguments, pool, name, size, batch, r).items():
+        peer_speed.setdefault(peer, []).append(speed)
   row: dict[str, Any] = {"policy": name, "size": size, "batch": batch, **facts}
   row["images_per_s"] = round(statistics.median(ours_speed))
   row["images_per_s_range"] = [round(min(ours_speed)), round(max(ours_speed))]
-  if pil_speed:
-    row["pil_2_workers_images_per_s"] = round(statistics.median(pil_speed))
-    row["pil_range"] = [round(min(pil_speed)), round(max(pil_speed))]
-    row["ratio"] = round(statistics.median(ours_speed) / statistics.median(pil_speed), 2)
+  for peer, speeds in peer_speed.items():
+    words = peer if peer.endswith("_batch") else f"{peer}_{arguments.workers}_workers"
+    row[f"{words}_images_per_s"] = round(statistics.median(speeds))
+    row[f"{peer}_range"] = [round(min(speeds)), round(max(speeds))]
+    ratio = "ratio" if peer == "pil" else f"ratio_{peer}"
+    row[ratio] = round(statistics.median(ours_speed) / statistics.median(speeds), 2)
   return row
 
 
@@ -185,19 +191,39 @@ def ours(name: str, size: int, batch: int) -> tuple[Any, dict[str, Any]]:
   return run, facts
 
 
-def theirs(pool: Any, name: str, size: int, seconds: float, seed: int) -> float:
+def theirs(
+  arguments: argparse.Namespace, pool: Any, name: str, size: int, batch: int, seed: int
+) -> dict[str, float]:
+  """Returns pictures per second of every peer that is here and has the policy."""
   import pil_pipelines
 
-  tasks = [
-    pool.submit(pil_pipelines.process, name, size, seconds, seed * NUM_WORKERS + w)
-    for w in range(NUM_WORKERS)
-  ]
-  return sum(count / elapsed for count, elapsed in (task.result() for task in tasks))
+  processes = {"pil": pil_pipelines.process}
+  if has_torchvision():
+    import torchvision_pipelines
+
+    if name in torchvision_pipelines.PIPELINES:
+      processes["torchvision"] = torchvision_pipelines.process
+  found = {}
+  for peer, process in processes.items():
+    tasks = [
+      pool.submit(process, name, size, arguments.seconds, seed * arguments.workers + w)
+      for w in range(arguments.workers)
+    ]
+    found[peer] = sum(count / elapsed for count, elapsed in (task.result() for task in tasks))
+  if "torchvision" in found:
+    options = (name, size, batch, arguments.seconds, seed)
+    count, elapsed = pool.submit(torchvision_pipelines.process_batch, *options).result()
+    found |= {"torchvision_batch": count / elapsed} if count else {}
+  return found
+
+
+def has_torchvision() -> bool:
+  return importlib.util.find_spec("torchvision") is not None
 
 
 def peers() -> dict[str, str]:
-  """Says which other JAX augmentation library is here; none has these policies."""
-  found = {}
+  """Says which other augmentation library is here; no other one on JAX has these policies."""
+  found = {"torchvision": "installed" if has_torchvision() else "not installed: not run"}
   for module, title in (("dm_pix", "dm_pix"), ("keras", "keras")):
     found[title] = "not installed"
     if any((pathlib.Path(p) / module).is_dir() for p in sys.path if p):

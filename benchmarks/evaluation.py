@@ -205,6 +205,7 @@ def in_turns(args: argparse.Namespace, what: str, ours, arrays: dict, count: int
     answer = mixup_inference.ask_peer(args.peer_python, what, arrays)
     if answer is not None:
       seconds["peer"].append(answer["seconds"])
+      report["peer_device"] = answer["device"]
   for side, values in seconds.items():
     if values:
       report[f"{side}_pictures_per_second"] = count / statistics.median(values)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masked forwards per second on the same network and weights: ours and the protocol in PyTorch.
 
-usage: PYTHONPATH=. python benchmarks/interaction_rate.py --peer-python PYTHON_WITH_TORCH
+usage: PYTHONPATH=. python benchmarks/interaction_rate.py [--peer-python PYTHON_WITH_TORCH]
 
 Both sides take turns, so that slow spells hit both; quoted are medians over the rounds and the
-median of the ratios. A timed benchmark: let nothing else run.
+median of the ratios. A timed benchmark: let nothing else run. Without torch the peer is "not run".
 """
 
 import argparse
@@ -12,13 +12,13 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
-import tempfile
+import sys
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mixup_inference
 import numpy as np
 import trained_run
 import twin_network
@@ -29,20 +29,12 @@ from mixboost_jax.runtime import mesh as meshes
 
 GRID, ORDER = 16, 127
 TARGET = 0.9
-
-
-def ask_peer(python: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-  script = str(pathlib.Path(__file__).parent / "peer_interactions.py")
-  with tempfile.TemporaryDirectory() as folder:
-    source, target = os.path.join(folder, "in.npz"), os.path.join(folder, "out.json")
-    np.savez(source, **arrays)  # pyright: ignore[reportArgumentType]
-    subprocess.run([python, script, source, target], check=True)
-    return json.loads(pathlib.Path(target).read_text())
+LAYOUTS = ("nchw", "channels_last")
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-  parser.add_argument("--peer-python", required=True)
+  parser.add_argument("--peer-python", default=sys.executable)
   parser.add_argument("--depth", type=int, default=10)
   parser.add_argument("--width", type=int, default=1)
   parser.add_argument("--pairs", type=int, default=20)
@@ -88,30 +80,32 @@ def main() -> None:
   numbers = np.array([args.depth, args.width, ORDER, args.contexts, GRID])
   sent = {f"w:{name}": value for name, value in weights.items()}
   sent |= {"image": image, "pairs": np.asarray(pairs), "numbers": numbers}
-  own, peer = [], []
+  own: list[float] = []
+  peer: list[dict[str, Any]] = []
   for seed in range(args.rounds):
     own.append(ours(seed))
-    peer.append(ask_peer(args.peer_python, sent))
-    print(own[-1], peer[-1]["nchw"], peer[-1]["channels_last"], flush=True)
-  gap = np.abs(np.asarray(apply(params, picture[None])) - np.array(peer[0]["logits"])).max()
-  ratios = {
-    layout: statistics.median(a / b[layout] for a, b in zip(own, peer, strict=True))
-    for layout in ("nchw", "channels_last")
-  }
-  files.make_folder(args.out.parent)
-  report = {
+    script = "peer_interactions.py"
+    answer = mixup_inference.ask_peer(args.peer_python, "forwards", sent, script=script)
+    peer += [] if answer is None else [answer]
+    print(own[-1], {layout: one[layout] for one in peer[-1:] for layout in LAYOUTS}, flush=True)
+  report: dict[str, Any] = {
     "command": trained_run.command(),
     "network": f"WRN-{args.depth}-{args.width}, 32 pixels, {GRID} x {GRID} cells",
-    "forwards_per_second": {
-      "ours": statistics.median(own),
-      **{layout: statistics.median(one[layout] for one in peer) for layout in ratios},
-    },
-    "ratio": ratios,
+    "forwards_per_second": {"ours": statistics.median(own)},
+    "ratio": "not run: no torch",
     "target_channels_last_on_cpu": TARGET,
-    "largest_difference_of_logits": float(gap),
     "rounds": args.rounds,
     "environment": environment.describe(),
   }
+  if len(peer) == len(own):
+    gap = np.abs(np.asarray(apply(params, picture[None])) - np.array(peer[0]["logits"])).max()
+    report["largest_difference_of_logits"], report["ratio"] = float(gap), {}
+    report["peer_device"] = peer[0]["device"]
+    for layout in LAYOUTS:
+      rates = [one[layout] for one in peer]
+      report["forwards_per_second"][layout] = statistics.median(rates)
+      report["ratio"][layout] = statistics.median(a / b for a, b in zip(own, rates, strict=True))
+  files.make_folder(args.out.parent)
   files.write_json(args.out, report)
   print(json.dumps(report["ratio"]))
 

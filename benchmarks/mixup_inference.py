@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,17 +32,24 @@ from mixboost_jax import defenses
 from mixboost_jax.runtime import mesh as meshes
 
 DEPTH, WIDTH, NUM_DRAWS, MIX_WEIGHT = 16, 2, 30, 0.6
+_ABSENT: set[tuple[str, str]] = set()
+"""Peers that did not run; nobody waits for them again."""
 
 
-def ask_peer(python: str, what: str, arrays: dict[str, np.ndarray]) -> dict | None:
-  """Runs `peer_torch.py` with another interpreter; None if that one has no torch."""
-  script = str(pathlib.Path(__file__).parent / "peer_torch.py")
+def ask_peer(
+  python: str, what: str, arrays: dict[str, np.ndarray], *, script: str = "peer_torch.py"
+) -> dict | None:
+  """Runs a script of this folder with another interpreter; None if that one lacks the peer."""
+  if (python, what) in _ABSENT:
+    return None
+  script = str(pathlib.Path(__file__).parent / script)
   with tempfile.TemporaryDirectory() as folder:
     source, target = os.path.join(folder, "in.npz"), os.path.join(folder, "out.json")
     np.savez(source, **arrays)  # pyright: ignore[reportArgumentType]
     done = subprocess.run([python, script, what, source, target], capture_output=True, text=True)
     if done.returncode:
       print(f"peer not run: {done.stderr.strip().splitlines()[-1]}")
+      _ABSENT.add((python, what))
       return None
     return json.loads(pathlib.Path(target).read_text())
 
@@ -130,7 +138,7 @@ def main() -> None:
   pool = defenses.build_pool(pool_images, pool_labels, num_classes=10)
   ours: dict[str, list[float]] = {}
   peer: dict[str, list[float]] = {}
-  difference = None
+  difference = answer = None
   ways = [Way.parse(text) for text in args.ways]
   ways = [
     w for w in ways if w.devices <= jax.device_count() and w.devices * w.images <= args.images
@@ -146,12 +154,13 @@ def main() -> None:
       logits = twin_network.jax_logits(on_device, images[:4], depth=DEPTH, width=WIDTH)
       difference = float(np.abs(np.asarray(logits) - np.asarray(answer["logits"])).max())
   best = {name: min(values) for name, values in ours.items()}
-  report = {
+  report: dict[str, Any] = {
     "what": "ms per image, MI-OL N=30, WRN-16-2, best of rounds",
     "command": shlex.join(["python", *(a for a in sys.argv if not a.startswith("--peer-python"))]),
     "date": datetime.date.today().isoformat(),
     "ours_ms_by_way": best,
-    "peer_ms": {name: min(values) for name, values in peer.items()},
+    "peer_ms": {name: min(values) for name, values in peer.items()} or "not run",
+    "peer_device": answer["device"] if answer else "not run",
     "largest_logit_difference": difference,
     "rounds": args.rounds,
     "backend": jax.default_backend(),

@@ -3,7 +3,7 @@
 
 usage: <python with torch> benchmarks/peer_torch.py mixup|pgd|autoattack INPUT.npz OUTPUT.json
 
-It needs neither JAX nor this package.
+It needs neither JAX nor this package, and computes on a GPU where there is one.
 """
 
 import json
@@ -17,6 +17,8 @@ import torch
 import twin_cnn
 import twin_network
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def load(path: str):
   stored = np.load(path)
@@ -27,7 +29,13 @@ def load(path: str):
 
 
 def nchw(images: np.ndarray) -> torch.Tensor:
-  return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+  return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(DEVICE)
+
+
+def wait() -> None:
+  """Waits for the GPU, if there is one."""
+  if DEVICE == "cuda":
+    torch.cuda.synchronize()
 
 
 def mixup_one_image(network, image, pool, pool_labels, num_draws: int, weight: float):
@@ -53,7 +61,7 @@ def mixup_batched(network, image, pool, num_draws: int, weight: float):
 def run_mixup(weights, rest) -> dict:
   depth, width = int(rest["depth"]), int(rest["width"])
   draws, weight = int(rest["num_draws"]), float(rest["mix_weight"])
-  network = twin_network.torch_network(weights, depth=depth, width=width)
+  network = twin_network.torch_network(weights, depth=depth, width=width, device=DEVICE)
   images, pool = nchw(rest["images"]), nchw(rest["pool"])
   rows = [np.flatnonzero(rest["pool_labels"] == k) for k in range(10)]
   out = {}
@@ -63,9 +71,11 @@ def run_mixup(weights, rest) -> dict:
     batched = (lambda x: mixup_batched(network, x, pool, draws, weight), "batched_ms")
     for function, name in (loop, batched):
       function(images[:1])
+      wait()
       begin = time.perf_counter()
       for i in range(len(images)):
         function(images[i : i + 1])
+      wait()
       out[name] = 1e3 * (time.perf_counter() - begin) / len(images)
   return out
 
@@ -75,21 +85,24 @@ def run_pgd(weights, rest) -> dict:
     sys.modules[name] = mock.MagicMock()  # for attacks that are not run here
   import foolbox  # pyright: ignore
 
-  run = twin_network.torch_network(weights, depth=int(rest["depth"]), width=int(rest["width"]))
+  depth, width = int(rest["depth"]), int(rest["width"])
+  run = twin_network.torch_network(weights, depth=depth, width=width, device=DEVICE)
 
   class Wrapped(torch.nn.Module):
     def forward(self, x):
       return run(x)
 
-  model = foolbox.PyTorchModel(Wrapped().eval(), bounds=(0, 1), device="cpu")
+  model = foolbox.PyTorchModel(Wrapped().eval(), bounds=(0, 1), device=DEVICE)
   attack = foolbox.attacks.LinfPGD(
     abs_stepsize=float(rest["step_size"]), steps=int(rest["num_steps"]), random_start=True
   )
-  images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long()
+  images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long().to(DEVICE)
   epsilon = float(rest["epsilon"])
   attack(model, images[:2], labels[:2], epsilons=epsilon)
+  wait()
   begin = time.perf_counter()
   attack(model, images, labels, epsilons=epsilon)
+  wait()
   return {"seconds": time.perf_counter() - begin}
 
 
@@ -97,8 +110,8 @@ def run_autoattack(weights, rest) -> dict:
   sys.path.remove(os.path.dirname(os.path.abspath(__file__)))  # holds a script of that name
   from autoattack import AutoAttack  # pyright: ignore
 
-  network = twin_cnn.torch_network(weights)
-  images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long()
+  network = twin_cnn.torch_network(weights, device=DEVICE)
+  images, labels = nchw(rest["images"]), torch.from_numpy(rest["labels"]).long().to(DEVICE)
   num_classes = weights["dense"].shape[1]
 
   class Wrapped(torch.nn.Module):
@@ -107,7 +120,7 @@ def run_autoattack(weights, rest) -> dict:
 
   norm = {"linf": "Linf", "l2": "L2"}[str(rest["norm"])]
   epsilon = float(rest["epsilon"])
-  attack = AutoAttack(Wrapped(), norm=norm, eps=epsilon, device="cpu", verbose=False)
+  attack = AutoAttack(Wrapped(), norm=norm, eps=epsilon, device=DEVICE, verbose=False)
   attack.seed = 0
   if num_classes < 4:
     attack.attacks_to_run = [name for name in attack.attacks_to_run if name != "apgd-t"]
@@ -115,10 +128,11 @@ def run_autoattack(weights, rest) -> dict:
   attack.fab.n_target_classes = min(9, num_classes - 1)
   begin = time.perf_counter()
   found = attack.run_standard_evaluation(images, labels, bs=int(rest["batch_size"]))
+  wait()
   seconds = time.perf_counter() - begin
   with torch.no_grad():
-    clean = (network(images).argmax(1) == labels).numpy()
-    robust = (network(found).argmax(1) == labels).numpy()
+    clean = (network(images).argmax(1) == labels).cpu().numpy()
+    robust = (network(found).argmax(1) == labels).cpu().numpy()
   return {
     "seconds": seconds,
     "clean": clean.tolist(),
@@ -134,7 +148,7 @@ def main() -> None:
     torch.set_num_threads(int(rest["threads"]))
   runs = {"mixup": run_mixup, "pgd": run_pgd, "autoattack": run_autoattack}
   answer = runs[what](weights, rest)
-  answer["torch"] = torch.__version__
+  answer |= {"torch": torch.__version__, "device": DEVICE}
   with open(target, "w") as file:
     json.dump(answer, file)
 

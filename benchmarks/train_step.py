@@ -3,17 +3,20 @@
 
   python benchmarks/train_step.py                 # all cells of this machine, JSON under results/
   python benchmarks/train_step.py --quick         # a trial: WRN-16-2 only, few steps
-  python benchmarks/train_step.py --compute=bfloat16 --batch=512   # a GPU
+  XLA_PYTHON_CLIENT_PREALLOCATE=false python benchmarks/train_step.py --compute=bfloat16 \
+    --batch=512 --hurry                           # a GPU, which all sides share
 
 Each side lives in a process of its own and they take turns: both meet the same weather. A cell is
 the median time per step; what is quoted is the ratio of medians and the range over rounds. One step
 is flip, crop, (mask,) forward, backward, SGD with Nesterov momentum and weight decay. Pictures
 lie on the device. PyTorch runs the same mathematics, channels-last, eager and compiled.
-PyTorch is needed for its cells only: without it they say "not run".
+PyTorch is needed for its cells only: without it they say "not run". On a chip whose peak is known
+(`runtime/targets.py`) the share of it that convolutions and matrix products reach is told, too.
 """
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -37,30 +40,33 @@ def main() -> None:
     work(arguments)
     return
   cells = CELLS[:1] if arguments.quick else CELLS
+  if arguments.models:
+    cells = tuple((name, dict(CELLS).get(name, 128)) for name in arguments.models)
   if arguments.batch:
     cells = tuple((name, arguments.batch) for name, _ in cells)
-  rows = []
-  for name, batch in cells:
-    for num_views in (1, 2):
-      rows.append(measure_cell(arguments, name, batch, num_views))
-      print(json.dumps(rows[-1]), flush=True)
-  report = {
+  out = None
+  if not arguments.quick:
+    name = arguments.out or ROOT / "results/benchmarks" / f"train_step_{platform()}.json"
+    out = pathlib.Path(name)
+  report: dict[str, Any] = {
     "benchmark": "train_step",
     "command": command_without_paths(),
     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "environment": environment(),
     "compute": arguments.compute,
-    "cells": rows,
-    "derived": derive(rows),
   }
-  if not arguments.quick:
-    out = pathlib.Path(
-      arguments.out or ROOT / "results/benchmarks" / f"train_step_{platform()}.json"
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"wrote {out}")
+  rows = []
+  for name, batch in cells:
+    for num_views in (1, 2):
+      rows.append(measure_cell(arguments, name, batch, num_views))
+      print(json.dumps(rows[-1]), flush=True)
+      report |= {"cells": rows, "derived": derive(rows)}
+      if out is not None:  # also if it is stopped before the last cell
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=2) + "\n")
   print(json.dumps(report["derived"], indent=2))
+  if out is not None:
+    print(f"wrote {out}")
 
 
 def command_without_paths() -> str:
@@ -85,6 +91,12 @@ def parse() -> argparse.Namespace:
   parser.add_argument("--batch", type=int, default=0, help="instead of the batch of each cell")
   parser.add_argument("--compute", default="float32", choices=("float32", "bfloat16"))
   parser.add_argument("--torch-python", default=sys.executable, help="interpreter with torch")
+  parser.add_argument("--models", nargs="+", default=[], help="WRN-D-W to measure instead")
+  parser.add_argument(
+    "--hurry",
+    action="store_true",
+    help="start all sides at once, ours without compile cache; times until ready are no comparison",
+  )
   parser.add_argument("--out", default="")
   parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
   parser.add_argument("--model", default="", help=argparse.SUPPRESS)
@@ -108,7 +120,11 @@ class Worker:
     self.process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
-    self.first = self.read()  # facts about start-up, once the first step is done
+
+  @functools.cached_property
+  def first(self) -> dict[str, Any]:
+    """Facts about start-up, once the first step is done."""
+    return self.read()
 
   def read(self) -> dict[str, Any]:
     assert self.process.stdout is not None
@@ -132,23 +148,22 @@ def measure_cell(
 ) -> dict[str, Any]:
   options = {"model": name, "batch": batch, "views": num_views}
   with tempfile.TemporaryDirectory() as cache:
-    cold = Worker(arguments, "jax", cache=cache, **options)
-    sides = {"jax": Worker(arguments, "jax", cache=cache, **options)}
-    cold.close()
-    for side in ("torch", "torch_compiled"):
-      worker = Worker(arguments, side, **options)
+    sides, cold = started(arguments, cache, options)
+    for side, worker in list(sides.items()):
       if "missing" in worker.first:
-        worker.close()
-      else:
-        sides[side] = worker
+        sides.pop(side).close()
+    if "jax" not in sides:
+      sys.exit("our side did not start; the lines above say why")
     turns: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(1 if arguments.quick else arguments.rounds):
       for side, worker in sides.items():
         turns[side].append(worker.turn())
     for worker in sides.values():
       worker.close()
-  row: dict[str, Any] = {**options, "compile_seconds_cold": cold.first["first_step"]}
-  row["compile_seconds_warm"] = sides["jax"].first["first_step"]
+  ours = sides["jax"].first
+  row: dict[str, Any] = {**options, "flops": ours["flops"], "peak_flops": ours["peak_flops"]}
+  row["compile_seconds_cold"] = cold["first_step"]
+  row["compile_seconds_warm"] = "not run" if arguments.hurry else ours["first_step"]
   for side in ("jax", "torch", "torch_compiled"):
     if side in sides:
       row[side] = summary([turn["step"] for turn in turns[side]], batch)
@@ -156,8 +171,26 @@ def measure_cell(
     else:
       row[side] = "not run"
   row["host_overhead"] = statistics.median(turn["overhead"] for turn in turns["jax"])
-  row["devices"] = sides["jax"].first["devices"]
+  row["devices"] = ours["devices"]
   return row
+
+
+def started(
+  arguments: argparse.Namespace, cache: str, options: dict[str, Any]
+) -> tuple[dict[str, Worker], dict[str, Any]]:
+  """Returns all sides, and what a first start of ours told, without anything compiled before."""
+  peers = ("torch", "torch_compiled")
+  if arguments.hurry:
+    sides = {side: Worker(arguments, side, **options) for side in ("jax", *peers)}
+    return sides, sides["jax"].first
+  cold = Worker(arguments, "jax", cache=cache, **options)
+  first, sides = cold.first, {"jax": Worker(arguments, "jax", cache=cache, **options)}
+  assert sides["jax"].first
+  cold.close()
+  for side in peers:
+    sides[side] = Worker(arguments, side, **options)
+    assert sides[side].first  # one after the other
+  return sides, first
 
 
 def summary(rounds: list[float], batch: int) -> dict[str, Any]:
@@ -181,8 +214,14 @@ def derive(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
       (single,) = (r for r in rows if r["model"] == row["model"] and r["views"] == 1)
       facts["two_views_over_one"] = round(row["jax"]["step_ms"] / single["jax"]["step_ms"], 3)
     facts["host_overhead_percent"] = round(100 * row["host_overhead"], 2)
+    for side in ("jax", "torch", "torch_compiled"):
+      if isinstance(row[side], dict) and row.get("peak_flops"):
+        possible = row["peak_flops"] * row["devices"] * row[side]["step_ms"] / 1e3
+        facts[f"share_of_peak_{side}"] = round(row["flops"] / possible, 4)
     # From loaded data to the end of the first step, less the step: initialisation, compilation.
     for cache in ("cold", "warm"):
+      if isinstance(row[f"compile_seconds_{cache}"], str):
+        continue
       seconds = row[f"compile_seconds_{cache}"] - row["jax"]["step_ms"] / 1e3
       facts[f"ready_after_seconds_{cache}"] = round(seconds, 2)
     out.append(facts)
@@ -224,7 +263,7 @@ def serve(make_side: Callable[[argparse.Namespace], Any], arguments: argparse.Na
     return
   side.steps(1)
   first_step = time.perf_counter() - getattr(side, "data_ready_at", started)
-  facts = {"first_step": round(first_step, 2), "devices": side.devices}
+  facts = {"first_step": round(first_step, 2), "devices": side.devices, **side.facts()}
   side.steps(2)
   print(json.dumps(facts), flush=True)
   for _ in sys.stdin:
@@ -297,6 +336,18 @@ class JaxSide:
         self.state, self.trainer.split, self.order, self.trainer.root
       )
     self.jax.block_until_ready(self.metrics)
+
+  def facts(self) -> dict[str, Any]:
+    """Operations of a step, counted before compilation, and what a device can do per second."""
+    from mixboost_jax.runtime import programs, targets
+
+    program, *first = self.trainer.step.func, *self.trainer.step.args
+    rest = (self.state, self.trainer.split, self.order, self.trainer.root)
+    flops = programs.flops(program.trace(*first, *rest).jaxpr)
+    kind = self.jax.devices()[0].device_kind.lower()
+    chips = [chip for name, chip in targets.CHIPS.items() if name in kind]
+    peak = getattr(chips[0], self.trainer.settings.model.compute_dtype) if chips else 0.0
+    return {"flops": flops, "peak_flops": peak or None}
 
   def overhead(self, num: int, step: float) -> float:
     """Share of a step that the host loop adds: its time over that of bare steps, minus 1."""
@@ -372,6 +423,9 @@ class TorchSide:
       loss.backward()
       self.optimizer.step()
     self.loss = loss.item()
+
+  def facts(self) -> dict[str, Any]:
+    return {}
 
   def augment(self, images: Any) -> Any:
     """Flip and crop with padding 4, a draw per example."""

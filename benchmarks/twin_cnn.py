@@ -37,12 +37,12 @@ def jax_logits(weights, images):
   return x.mean((1, 2)) @ weights["dense"]
 
 
-def torch_network(weights):
+def torch_network(weights, *, device: str = "cpu"):
   """Returns the network as a function of NCHW tensors, in PyTorch."""
   import torch
   from torch.nn import functional
 
-  w = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+  w = {name: torch.from_numpy(np.array(value)).to(device) for name, value in weights.items()}
   kernels = [w[f"conv{i}"].permute(3, 2, 0, 1).contiguous() for i in range(len(LAYERS))]
 
   def run(images):

@@ -78,13 +78,15 @@ def jax_logits(weights, images, *, depth: int, width: int, plain: bool = True):
   return jnp.mean(jax.nn.relu(x), axis=(1, 2)) @ weights["dense"]
 
 
-def torch_network(weights, *, depth: int, width: int, channels_last: bool = False):
+def torch_network(
+  weights, *, depth: int, width: int, channels_last: bool = False, device: str = "cpu"
+):
   """Returns the network as a function of NCHW tensors, in PyTorch."""
   import torch
   from torch.nn import functional
 
   def tensor(name):
-    value = torch.from_numpy(np.array(weights[name]))
+    value = torch.from_numpy(np.array(weights[name])).to(device)
     if value.ndim == 4:
       value = value.permute(3, 2, 0, 1).contiguous()
       return value.to(memory_format=torch.channels_last) if channels_last else value
