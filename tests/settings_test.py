@@ -370,7 +370,11 @@ def test_an_option_takes_along_what_only_matters_with_it():
   assert with_more == {
     "augment.manifold_alpha": ["manifold_layers"],
     "augment.off_epochs": ["on_epochs"],
+    "augment.generator": ["num_generated"],
     "data.outliers": ["outlier_noise"],
+    "gan.features": ["fid_examples", "reference"],
+    "gan.loss": ["penalty"],
+    "interactions.and_or_players": ["and_or_noise"],
     "objective.reduction_weight": [
       "reduction_draws", "reduction_fraction", "reduction_stage", "reduction_units"
     ],
@@ -381,4 +385,4 @@ def test_an_option_takes_along_what_only_matters_with_it():
 def test_a_folder_of_an_older_version_may_name_keys_that_are_gone():
   old = resolved().to_json()
   old["interactions"]["noise"] = 0.1
-  assert settings.resolve(settings.recorded(old)) == resolved()
+  assert settings.resolve(settings.recorded(old), stored=True) == resolved()

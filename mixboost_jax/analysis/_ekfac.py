@@ -92,7 +92,7 @@ Change = Callable[[Layer, Array], Array]
 
 
 def run_layers(
-  predict: Callable, params: Any, inputs: Any, change: Change = lambda layer, output: output
+  predict: Callable, params: Any, inputs: Any, *, change: Change = lambda layer, output: output
 ) -> Seen:
   """Runs a network and notes the inputs and outputs of its layers."""
   leaves, tree = jax.tree.flatten(params)
@@ -381,7 +381,7 @@ def last_layer(problem: Problem) -> LastLayer:
     def replace(one: Layer, old: Array) -> Array:
       return output if one == layer else old
 
-    return run_layers(problem.predict, problem.params, shown, replace).outputs
+    return run_layers(problem.predict, problem.params, shown, change=replace).outputs
 
   def features(inputs: Any) -> Array:
     def of_rows(rows: Int[Array, " R"]) -> Array:
