@@ -293,7 +293,10 @@ def _over_roots(problem: Problem, start: Any, add: Callable) -> Any:
 
     def shifted(shifts: dict[Layer, Array]) -> tuple[Array, dict[Layer, Array]]:
       seen = run_layers(
-        problem.predict, problem.params, inputs, lambda layer, output: output + shifts[layer]
+        problem.predict,
+        problem.params,
+        inputs,
+        change=lambda layer, output: output + shifts[layer],
       )
       return seen.outputs, seen.inputs
 
