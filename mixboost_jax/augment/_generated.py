@@ -50,6 +50,7 @@ def draw_swaps(
   key: PRNGKeys, *, p: Number, num_pictures: int
 ) -> tuple[Bool[Array, " N"], Int[Array, " N"]]:
   """Draws whether each example is replaced, and by which picture of its class."""
+  _options.check("draw_swaps", p=p)
   key_gate, key_picture = keys.split_each(key, 2)
   swapped = jax.vmap(jax.random.uniform)(key_gate) < p
   draw = jax.vmap(lambda own: jax.random.randint(own, (), 0, num_pictures))
