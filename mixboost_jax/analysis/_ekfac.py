@@ -123,11 +123,10 @@ def run_layers(
   return Seen(outputs, noted, made)
 
 
-def _beside(path: tuple[Any, ...]) -> tuple[Any, ...] | None:
-  """Returns the path of the bias of a kernel."""
-  last = path[-1] if path else None
-  is_kernel = isinstance(last, jax.tree_util.DictKey) and last.key == "kernel"
-  return (*path[:-1], jax.tree_util.DictKey("bias")) if is_kernel else None
+def _beside(path: tuple[Any, ...]) -> tuple[Any, ...]:
+  """Returns the path of the bias of a kernel; of other leaves a path that there is not."""
+  kernel, bias = jax.tree_util.DictKey("kernel"), jax.tree_util.DictKey("bias")
+  return (*path[:-1], bias) if path[-1:] == (kernel,) else (*path, bias)
 
 
 def _evaluate(
@@ -260,10 +259,13 @@ def fit_ekfac(problem: Problem) -> EkFac:
     )
   start = {layer: [jnp.zeros((n, n)) for n in _sides(layer)] for layer in layers}
   moments = _over_roots(problem, start, _moments)
-  bases = {layer: [jnp.linalg.eigh(side)[1] for side in two] for layer, two in moments.items()}
+  bases = {
+    layer: (jnp.linalg.eigh(inputs)[1], jnp.linalg.eigh(outputs)[1])
+    for layer, (inputs, outputs) in moments.items()
+  }
   zeros = {layer: jnp.zeros(_sides(layer)) for layer in layers}
   values = _over_roots(problem, zeros, functools.partial(_diagonal, bases=bases))
-  factors = tuple(Factor(*bases[layer], values[layer]) for layer in layers)
+  factors = tuple(Factor(*bases[layer], values=values[layer]) for layer in layers)
   return EkFac(problem.params, factors, tuple(layers))
 
 
@@ -293,10 +295,7 @@ def _over_roots(problem: Problem, start: Any, add: Callable) -> Any:
 
     def shifted(shifts: dict[Layer, Array]) -> tuple[Array, dict[Layer, Array]]:
       seen = run_layers(
-        problem.predict,
-        problem.params,
-        inputs,
-        change=lambda layer, output: output + shifts[layer],
+        problem.predict, problem.params, inputs, change=lambda layer, out: out + shifts[layer]
       )
       return seen.outputs, seen.inputs
 

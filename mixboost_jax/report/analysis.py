@@ -68,7 +68,8 @@ def _inside(policy: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _members(policy: Mapping[str, Any]) -> Iterator[str]:
   inside = _inside(policy)
   if not inside:
-    yield titles.WORDS.get(policy.get("name", ""), policy.get("name", ""))
+    name = str(policy.get("name", ""))
+    yield titles.WORDS.get(name, name)
   for member in inside:
     yield from _members(member)
 

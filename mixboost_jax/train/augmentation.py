@@ -145,7 +145,8 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
   pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
   if channels == 1:  # grey as Pillow has it
-    pictures = (pictures * jnp.asarray((0.299, 0.587, 0.114))).sum(axis=-1, keepdims=True)
+    weights = jnp.asarray((0.299, 0.587, 0.114))
+    pictures = jnp.einsum("mhwc,c->mhw", pictures, weights)[..., None]
   return jnp.round(pictures * 255).astype(jnp.uint8)
 
 

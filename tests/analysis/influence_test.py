@@ -134,31 +134,27 @@ def retrained():
     values = losses.cross_entropy(mlp(params, x), y)
     return (keep * values).sum() / 200 + 0.5 * weight * sum((p**2).sum() for p in params.values())
 
-  everyone, (flat, unravel) = jnp.ones(200), ravel_pytree(first)
+  flat, unravel = ravel_pytree(first)
   pull = jax.grad(lambda flat, keep: risk(unravel(flat), keep))
 
-  def step(_, state):
-    flat, velocity = state
-    velocity = 0.9 * velocity - 0.3 * pull(flat, everyone)
-    return flat + velocity, velocity
+  def train(flat, keep, num_steps):
+    def step(_, state):
+      flat, velocity = state
+      velocity = 0.9 * velocity - 0.3 * pull(flat, keep)
+      return flat + velocity, velocity
 
-  def trained_on(flat, keep, inverse):
-    """Goes down from there until nothing pulls any more."""
-    return jax.lax.fori_loop(0, 12, lambda _, flat: flat - inverse @ pull(flat, keep), flat)
+    return jax.lax.fori_loop(0, num_steps, step, (flat, jnp.zeros_like(flat)))[0]
 
   @jax.jit
   def retrain(flat):
-    flat = jax.lax.fori_loop(0, 4000, step, (flat, jnp.zeros_like(flat)))[0]
-    inverse = jnp.linalg.inv(jax.jacrev(pull)(flat, everyone))
-    flat = trained_on(flat, everyone, inverse)
-    keep = 1 - jnp.eye(200)
-    again = jax.vmap(trained_on, (None, 0, None))(flat, keep, inverse)
+    flat, keep = train(flat, jnp.ones(200), 4000), 1 - jnp.eye(200)
+    again = jax.vmap(train, (None, 0, None))(flat, keep, 600)
     left = jnp.linalg.norm(jax.vmap(pull)(again, keep), axis=1).max()
     value = lambda flat: losses.cross_entropy(mlp(unravel(flat), tests[0]), tests[1])  # noqa: E731
     return flat, jax.vmap(value)(again) - value(flat)[None], left
 
   flat, rise, left = retrain(flat)
-  assert left < 1e-5
+  assert left < 1e-4  # nothing pulls any more
   params, exact = unravel(flat), np.asarray(rise).T
   problem = Problem(mlp, losses.cross_entropy, params, x, y)
   return problem, tests, weight, exact
