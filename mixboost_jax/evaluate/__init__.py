@@ -3,6 +3,7 @@
 
 from mixboost_jax.evaluate._budget import problem as budget_problem
 from mixboost_jax.evaluate._examples import Examples, Unit, from_dataset
+from mixboost_jax.evaluate._gallery import gallery
 from mixboost_jax.evaluate._kind import Place, metric
 from mixboost_jax.evaluate._runner import evaluate, make_monitor, run
 from mixboost_jax.evaluate._sanity import MASKED_GRADIENTS, sanity_flags
@@ -26,6 +27,7 @@ __all__ = [
   "evaluate",
   "expand",
   "from_dataset",
+  "gallery",
   "make_monitor",
   "metric",
   "multi_view",

@@ -188,8 +188,26 @@ def _aggregate(family: Family) -> tuple[list[Metric], Curves]:
   (columns,) = family.columns.values()
   scores = Scores(*(columns[name] for name in Scores._fields))
   found = summarise(scores, family.place, ece_bins=family.ece_bins)
-  curve = reliability(scores, num_bins=family.ece_bins)
-  return found, {f"reliability/{family.place.dataset}": curve}
+  curves = {f"reliability/{family.place.dataset}": reliability(scores, num_bins=family.ece_bins)}
+  return found, curves | (_by_class(family, scores.correct) if family.word in VARIANTS else {})
+
+
+MAX_CLASSES = 100
+"""Classes that results list one by one."""
+
+
+def _by_class(family: Family, correct: np.ndarray) -> Curves:
+  """Returns the error of every class with Wilson's interval, a curve of one point for each."""
+  examples, place = family.session.examples, family.place
+  labels = examples.labels[examples.order[: len(correct)]]
+  classes = np.unique(labels)
+  curves: Curves = {}
+  for number in classes if len(classes) <= MAX_CLASSES else ():
+    one = error(place, correct[labels == number])
+    name = examples.class_names[number] if examples.class_names else str(number)
+    point = {"step": 0, "error": one.value, "low": one.low, "high": one.high, "count": one.count}
+    curves[f"classes/{place.dataset}/{name.replace('/', ' ')}"] = [point]
+  return curves
 
 
 def _with_temperature(family: Family) -> tuple[list[Metric], Curves]:

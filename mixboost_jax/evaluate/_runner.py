@@ -125,8 +125,8 @@ def evaluate(
   units = _suites.replace_units(asked, published)
   network = _store.network_digest(session.scorer.apply_fn, session.variables, shape)
   kept = _store.Store(folder)
-  flags = target.traced_for(session.scorer.mesh, _sanity.flags)
-  warnings = flags(session, kept, network, attacked=_sanity.needed(units))
+  check = target.traced_for(session.scorer.mesh, _sanity.check)
+  warnings, radii = check(session, kept, network, attacked=_sanity.needed(units))
   sizes, notes = _budget.sizes(
     session,
     units,
@@ -141,7 +141,7 @@ def evaluate(
   )
   columns = measure(session, sizes, kept, network=network, label=name, should_stop=should_stop)
   found, curves = aggregate(session, columns, ece_bins=ece_bins, confidence=confidence)
-  return clock.results(name, found, curves, flags=(*warnings, *notes))
+  return clock.results(name, found, curves | radii, flags=(*warnings, *notes))
 
 
 def run(

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from mixboost_jax import attacks, keys
 from mixboost_jax.evaluate._examples import Examples, Unit, check_labels, padded_batches
+from mixboost_jax.evaluate._kind import Curves
 from mixboost_jax.evaluate._session import ApplyFn, Scorer, Session
 from mixboost_jax.evaluate._store import VERSION, Store, digest
 from mixboost_jax.evaluate._suites import KINDS
@@ -101,17 +102,21 @@ def sanity_flags(
   scorer = Scorer(apply_fn, batch_size=batch_size, mesh=mesh)
   session = Session(scorer, variables, examples, {})
   check_labels(examples, session.num_classes)
-  return flags(session, store, network, attacked=True)
+  return check(session, store, network, attacked=True)[0]
 
 
-def flags(session: Session, store: Store, network: str, *, attacked: bool) -> list[Flag]:
-  """As `sanity_flags`; unless attacks are to be trusted, only the outputs are looked at."""
+def check(
+  session: Session, store: Store, network: str, *, attacked: bool
+) -> tuple[list[Flag], Curves]:
+  """As `sanity_flags`, and the error over the radius of PGD.
+
+  Unless attacks are to be trusted, only the outputs are looked at.
+  """
   if not attacked:
     part = session.part(0, min(NUM_EXAMPLES, len(session.examples)))
     (batch,) = padded_batches(part, session.scorer.rounded(len(part)))
-    return _printed(
-      judge_outputs(*_outputs(session, session.scorer.place(batch.images), batch.real))
-    )
+    found = judge_outputs(*_outputs(session, session.scorer.place(batch.images), batch.real))
+    return _printed(found), {}
   part = session.part(0, min(SEARCHED, len(session.examples)))
   name = digest([VERSION, "sanity", network], part.images, part.labels, part.ids)
   kept = store.read(name)
@@ -122,7 +127,19 @@ def flags(session: Session, store: Store, network: str, *, attacked: bool) -> li
     if log.is_primary():
       values = np.array(dataclasses.astuple(found), np.float64)
       store.write(name, {"findings": values}, {"unit": "sanity"})
-  return _printed(judge(found, searched=len(part)))
+  return _printed(judge(found, searched=len(part))), _radii(found, session.examples.dataset)
+
+
+def _radii(found: Findings, dataset: str) -> Curves:
+  """Returns the error after PGD, of examples that were right, over the radius."""
+  if found.num_examples < FEWEST:
+    return {}
+  left = {0.0: 1.0, SMALL: found.small, USUAL: found.usual, HUGE: found.huge}
+  points = [
+    {"step": i, "epsilon": radius, "error": 100 * (1 - share), "count": round(found.num_examples)}
+    for i, (radius, share) in enumerate(left.items())
+  ]
+  return {f"attack/{dataset}": points}
 
 
 def _printed(raised: list[Flag]) -> list[Flag]:
@@ -154,7 +171,8 @@ def examine(session: Session, part: Examples) -> Findings:
   real, apply_fn = batch.real, session.scorer.apply_fn
 
   def share(values: Any) -> float:
-    return float(np.asarray(values)[real].mean())
+    is_right, _ = values
+    return float(np.asarray(is_right)[real].mean())
 
   noise, is_probability = _outputs(session, images, real)
   margins, entropies = session.program("gradients", lambda: _gradients(apply_fn))(*arguments)
@@ -178,6 +196,18 @@ def examine(session: Session, part: Examples) -> Findings:
   )
 
 
+def attacked_by_pgd(
+  session: Session, chosen: Examples, *, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns at most `NUM_EXAMPLES` pictures as they are and as the PGD of `examine` leaves them."""
+  (batch,) = padded_batches(chosen, session.scorer.rounded(NUM_EXAMPLES))
+  ids, images, labels = session.scorer.place((batch.ids, batch.images, batch.labels))
+  apply_fn = session.scorer.apply_fn
+  climb = session.program("pgd", functools.partial(_accuracy, apply_fn, "pgd"))
+  _, found = climb(session.variables, ids, images, labels, epsilon)
+  return batch.images[batch.real], np.asarray(found)[batch.real]
+
+
 def _gradients(apply_fn: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """Returns the largest entry of the gradient of margin and cross-entropy per example."""
 
@@ -194,10 +224,14 @@ def _gradients(apply_fn: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Ar
   return jax.jit(largest)
 
 
-def _accuracy(apply_fn: Callable[..., jax.Array], name: str) -> Callable[..., jax.Array]:
-  """Returns which examples one attack leaves right, for any radius."""
+def _accuracy(
+  apply_fn: Callable[..., jax.Array], name: str
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Returns which examples one attack leaves right, and its pictures, for any radius."""
 
-  def remaining(variables: Any, ids: Any, images: Any, labels: Any, epsilon: Any) -> jax.Array:
+  def remaining(
+    variables: Any, ids: Any, images: Any, labels: Any, epsilon: Any
+  ) -> tuple[jax.Array, jax.Array]:
     each = keys.example_keys(keys.root_key(0), keys.Stream.ATTACK, ids, epoch=1)
 
     def logits_fn(x: jax.Array) -> jax.Array:
@@ -214,7 +248,7 @@ def _accuracy(apply_fn: Callable[..., jax.Array], name: str) -> Callable[..., ja
       found = attacks.pgd(
         each, logits_fn, images, labels, epsilon=epsilon, step_size=step, num_steps=NUM_STEPS
       )
-    return logits_fn(found).argmax(axis=-1) == labels
+    return logits_fn(found).argmax(axis=-1) == labels, found
 
   return jax.jit(remaining)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixboost_jax.audit import plan
-from mixboost_jax.report import charts, titles
+from mixboost_jax.report import charts, svg, titles
 from mixboost_jax.report.charts import Figure
 from mixboost_jax.report.groups import AUDIT, Group, MetricId, key_of
 from mixboost_jax.report.tables import MISSING, Cell, Table, value_cell
@@ -118,23 +118,23 @@ def table(groups: Sequence[Group]) -> Table | None:
   return Table(NOTE, header, tuple(rows))
 
 
-def summary(groups: Sequence[Group]) -> list[str]:
-  """Returns one sentence per run: what each defense adds to the bare network once attacked."""
-  sentences = []
+def cards(groups: Sequence[Group]) -> list[Table]:
+  """Returns one small table per run: accuracies before and after the worst attack."""
+  found = []
   for group in groups:
-    claims = {
-      _parts(key)[0]: value
-      for key in _audited(group)
-      if key[2].endswith(f"/{CLAIM}") and (value := group.value(key)) is not None
-    }
-    parts = [
-      f"{defense_title(name)} {titles.with_unit(value.mean, '%')}"
-      + (f" ({MASKED})" if _is_masked(group, name) else "")
-      for name, value in claims.items()
-    ]
-    if parts:
-      sentences.append(f"{group.label}, lowest accuracy under attack: {', '.join(parts)}.")
-  return sentences
+    rows = []
+    for key in _audited(group):
+      name, attack = _parts(key)
+      value, clean = group.value(key), group.value((*key[:2], f"{AUDIT}/{name}/{CLEAN}"))
+      if attack != CLAIM or value is None or clean is None:
+        continue
+      note = MASKED if _is_masked(group, name) else ""
+      arrow = f"{titles.number(clean.mean, '%')} → {titles.number(value.mean, '%')}"
+      rows.append((Cell(defense_title(name)), Cell(arrow, note, "worse" if note else "")))
+    if rows:
+      title = f"{group.label}: accuracy, clean → under the worst attack"
+      found.append(Table(title, ("Defense", "In %"), tuple(rows)))
+  return found
 
 
 def _is_masked(group: Group, defense: str) -> bool:
@@ -228,9 +228,12 @@ def _series(groups: Sequence[Group], kind: str, x: str, y: str) -> list[Line]:
 def _chart(
   title: str, found: Sequence[Line], x_label: str, *, from_low: bool = False
 ) -> list[Figure]:
-  series = []
-  for i, (label, points, x, y) in enumerate(found):
-    places = [(float(point[x]), point[y]) for point in points]
-    series.append(charts.Series(label, tuple(sorted(places) if from_low else places), i))
-  chart = charts.lines(title, series, x_label=x_label, from_low=from_low)
-  return [Figure(title, chart, tuple((one.label, one.colour) for one in series))] if found else []
+  figures = []
+  for start in range(0, len(found), svg.NUM_COLOURS):
+    series = []
+    for i, (label, points, x, y) in enumerate(found[start : start + svg.NUM_COLOURS]):
+      places = [(float(point[x]), point[y]) for point in points]
+      series.append(charts.Series(label, tuple(sorted(places) if from_low else places), i))
+    chart = charts.lines(title, series, x_label=x_label, from_low=from_low)
+    figures.append(Figure(title, chart, tuple((one.label, one.colour) for one in series)))
+  return figures

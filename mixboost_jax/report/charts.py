@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts as inline SVG: lines over steps, intervals side by side, reliability diagrams.
+"""Charts as inline SVG: lines over steps, scatters, heat maps, reliability diagrams.
 
 Colours come from the page's style sheet (classes `c0`, `c1`, ...), so charts follow light and dark;
 every series also has its own dash pattern. Each chart carries a title and a description in words.
 """
 
 import dataclasses
+import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 
 from mixboost_jax.report import svg
-from mixboost_jax.report.svg import Markup, join
+from mixboost_jax.report.svg import Markup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,18 +22,6 @@ class Series:
   label: str
   points: tuple[tuple[float, float | None], ...]
   colour: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Whisker:
-  """One value with its interval."""
-
-  label: str
-  value: float
-  low: float | None
-  high: float | None
-  colour: int
-  text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,33 +74,6 @@ def lines(
   return svg.figure(title, f"{title} over {x_label}. " + "; ".join(words), width, height, body)
 
 
-def whiskers(title: str, clusters: Sequence[tuple[str, Sequence[Whisker]]], *, unit: str) -> Markup:
-  """Draws values with their intervals as dots with whiskers, in clusters with a label each."""
-  width, left, right, top, bottom, row = 720, 120, 120, 4, 40, 20
-  heading = 30  # room for the name above each cluster
-  height = top + bottom + sum(heading + row * len(values) for _, values in clusters)
-  every = [w for _, values in clusters for w in values]
-  ends = [e for w in every for e in (w.low, w.high, w.value) if e is not None]
-  low, high = svg.bounds(ends, include=0.0)
-  x = svg.Scale(low, high, left, width - right)
-  body = []
-  for mark, words in svg.labelled(svg.ticks(low, high, count=6)):
-    body.append(svg.stroke(x(mark), top + 8, x(mark), height - bottom + 4, "grid"))
-    body.append(svg.text(x(mark), height - bottom + 18, words, "middle"))
-  body.append(svg.text((left + width - right) / 2, height - 4, unit, "middle"))
-  place = float(top)
-  for name, values in clusters:
-    body.append(svg.text(0, place + 18, name, "start", "strong"))
-    place += heading
-    for value in values:
-      body.append(_whisker(value, x, place + row / 2, left))
-      place += row
-  words = "; ".join(
-    f"{name}: " + ", ".join(f"{w.label} {w.text}" for w in values) for name, values in clusters
-  )
-  return svg.figure(title, f"{title} in {unit}. {words}", width, height, body)
-
-
 def reliability(title: str, runs: Sequence[tuple[str, Sequence[Bin], int]]) -> Markup:
   """Draws accuracy against confidence, and below it how often each confidence occurs.
 
@@ -161,19 +124,149 @@ def _unbroken(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[f
   return [svg.thin(piece) for piece in pieces if piece]
 
 
-def _whisker(value: Whisker, x: svg.Scale, place: float, left: float) -> Markup:
-  colour = svg.series_class(value.colour)
-  parts = [svg.text(left - 8, place + 4, value.label, "end", f"label {colour}")]
-  end = x(value.value) if math.isfinite(value.value) else x.start
-  if value.low is not None and value.high is not None:
-    low, end = x(value.low), x(value.high)
-    parts.append(svg.stroke(low, place, end, place, f"whisker {colour}"))
-    for tip in (low, end):
-      parts.append(svg.stroke(tip, place - 4, tip, place + 4, f"whisker {colour}"))
-  if math.isfinite(value.value):
-    parts.append(svg.dot(x(value.value), place, 4, value.colour))
-  parts.append(svg.text(end + 8, place + 4, value.text, "start", "value"))
-  return join(parts)
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """One labelled point with an interval in x."""
+
+  label: str
+  x: float
+  y: float
+  low: float | None
+  high: float | None
+  colour: int
+
+
+def scatter(
+  title: str,
+  points: Sequence[Point],
+  *,
+  x_label: str,
+  y_label: str,
+  links: Sequence[tuple[int, int]] = (),
+  front: bool = False,
+) -> Markup:
+  """Draws labelled points with their intervals in x.
+
+  `links` are numbers of points to join; with `front` a line runs along those that no other point
+  beats in both directions (lower is better).
+  """
+  width, height, left, right, top, bottom = 480, 320, 52, 12, 14, 38
+  ends = [e for p in points for e in (p.x, p.low, p.high) if e is not None]
+  x = svg.Scale(*svg.bounds(ends), left, width - right)
+  y = svg.Scale(*svg.bounds([p.y for p in points]), height - bottom, top)
+  body = [
+    svg.grid(x, y, svg.ticks(x.low, x.high, count=5), svg.ticks(y.low, y.high, count=5)),
+    svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
+    svg.turned(12, (top + height - bottom) / 2, y_label),
+  ]
+  for p in points:
+    if p.low is not None and p.high is not None:
+      kind = f"range {svg.series_class(p.colour)}"
+      body.append(svg.stroke(x(p.low), y(p.y), x(p.high), y(p.y), kind))
+  for a, b in ((points[i], points[j]) for i, j in links):
+    body.append(svg.stroke(x(a.x), y(a.y), x(b.x), y(b.y), "link"))
+  best = pareto_front([(p.x, p.y) for p in points]) if front else []
+  for a, b in itertools.pairwise(best):
+    body.append(svg.stroke(x(a[0]), y(a[1]), x(b[0]), y(b[1]), "front"))
+  body += [svg.dot(x(p.x), y(p.y), 4, p.colour) for p in points]
+  body += _beside([(x(p.x), y(p.y), p.label) for p in points], (left + width - right) / 2, top)
+  words = "; ".join(f"{p.label}: {x_label} {p.x:.4g}, {y_label} {p.y:.4g}" for p in points)
+  return svg.figure(title, f"{title}. {words}", width, height, body)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+  """Returns the points that no other one beats in both coordinates (lower is better), by x."""
+  front: list[tuple[float, float]] = []
+  for point in sorted(points):
+    if not front or point[1] < front[-1][1]:
+      front.append(point)
+  return front
+
+
+def _beside(places: Sequence[tuple[float, float, str]], middle: float, top: float) -> list[Markup]:
+  """Writes labels beside dots, on the side of the middle, moved up or down where one stands."""
+  taken = [(x - 5, y + 4, 10.0) for x, y, _ in places]  # the dots themselves
+  texts = []
+  for x, y, label in places:
+    wide = 5.2 * len(label)
+    start = x + 7 if x < middle else x - 7 - wide
+
+    def is_free(at: float, start: float = start, wide: float = wide) -> bool:
+      return at > top and all(
+        abs(at - b) >= 11 or start > a + w or a > start + wide for a, b, w in taken
+      )
+
+    steps = (sign * 11 * k for k in range(len(places) + 1) for sign in (-1, 1))
+    at = next((y + 4 + step for step in steps if is_free(y + 4 + step)), y + 4)
+    taken.append((start, at, wide))
+    texts.append(svg.text(start, at, label, "start", "small"))
+  return texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """One part of a heat map: columns side by side under a title."""
+
+  title: str
+  columns: tuple[str, ...]
+  """Empty texts if the title says all."""
+  values: tuple[tuple[float | None, ...], ...]
+  """One row per row of the map."""
+
+
+def heat_map(title: str, rows: Sequence[str], blocks: Sequence[Block]) -> Markup:
+  """Draws a table of cells, stronger for larger values, with the numbers where there is room."""
+  label, gap, row, line = 6.4 * max(map(len, rows), default=0) + 8, 8, 17, 12
+  count = sum(len(block.columns) for block in blocks)
+  cell = min(40.0, max(11.0, (1180 - label - gap * len(blocks)) / max(1, count)))
+  wide = [max(cell * len(block.columns), 52.0) for block in blocks]
+  heads = [
+    textwrap.wrap(block.title, max(8, int(across / 6)))
+    for block, across in zip(blocks, wide, strict=True)
+  ]
+  top = line * max(map(len, heads), default=0) + 20
+  every = [v for block in blocks for values in block.values for v in values if v is not None]
+  shade = svg.Scale(*svg.bounds(every), 0.04, 0.84)
+  body = [svg.text(label - 6, top + row * (i + 1) - 5, name, "end") for i, name in enumerate(rows)]
+  left, words = label, []
+  for block, head, across in zip(blocks, heads, wide, strict=True):
+    size = across / len(block.columns)
+    body += [
+      svg.text(left + across / 2, line * (k + 1), text, "middle", "small")
+      for k, text in enumerate(head)
+    ]
+    for j, column in enumerate(block.columns):
+      body.append(svg.text(left + size * (j + 0.5), top - 5, column, "middle", "small"))
+      for i, values in enumerate(block.values):
+        body += _cell(left + size * j, top + row * i, size, row, values[j], shade)
+    worst, name = max(zip(map(_largest, block.values), rows, strict=True))
+    words.append(f"{block.title}: at most {worst:.3g} ({name})")
+    left += across + gap
+  description = f"{title}. {'; '.join(words)}"
+  return svg.figure(title, description, left, top + row * len(rows) + 4, body)
+
+
+def _cell(
+  x: float, y: float, width: float, height: float, value: float | None, shade: svg.Scale
+) -> list[Markup]:
+  if value is None or not math.isfinite(value):
+    return []
+  box = svg.element(
+    "rect",
+    x=f"{x:.1f}",
+    y=f"{y:.1f}",
+    width=f"{width - 1:.1f}",
+    height=f"{height - 1:g}",
+    class_="level",
+    style=f"fill-opacity:{shade(value):.2f}",
+  )
+  if width < 24:
+    return [box]
+  return [box, svg.text(x + width / 2, y + height - 5, f"{value:.0f}", "middle", "small")]
+
+
+def _largest(values: Sequence[float | None]) -> float:
+  return max((v for v in values if v is not None and math.isfinite(v)), default=-math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,3 +276,5 @@ class Figure:
   title: str
   chart: Markup
   legend: tuple[tuple[str, int], ...] = ()
+  wide: bool = False
+  """Whether it has a row of its own and is scrolled, not shrunk, on narrow screens."""

@@ -12,16 +12,15 @@ was run, all others with the baseline.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mixboost_jax import metrics
-from mixboost_jax.report import titles
+from mixboost_jax.report import svg, titles
 from mixboost_jax.report.groups import Group, MetricId, Value, is_better, is_plain, own_plain
 
 MIN_SEEDS = 5
 """With fewer pairs no one-sided p value can fall below 5 %."""
 ALPHA = 0.05
-MAX_SENTENCES = 6
-"""Of the summary; the tables hold everything."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,84 +124,59 @@ def _over_seeds(before: Value, after: Value) -> tuple[float | None, str, str]:
   return p_better, verdict, "signed rank"
 
 
-def differences(groups: Sequence[Group], keys: Sequence[MetricId]) -> list[Difference]:
-  """Compares every other group with the baseline, a boosted one with its method alone instead."""
+def pairs(groups: Sequence[Group]) -> list[tuple[Group, Group]]:
+  """Returns what is compared: all with the baseline, a boosted group with its method alone."""
   baseline = baseline_of(groups)
-  found = [
-    difference(own_plain(group, groups) or baseline, group, key)
-    for group in groups
-    if group is not baseline
-    for key in keys
-  ]
+  return [(own_plain(one, groups) or baseline, one) for one in groups if one is not baseline]
+
+
+def differences(groups: Sequence[Group], keys: Sequence[MetricId]) -> list[Difference]:
+  """Compares every pair in every metric that both have."""
+  found = [difference(*pair, key) for pair in pairs(groups) for key in keys]
   return [item for item in found if item is not None]
 
 
-def sentence(item: Difference) -> str:
-  """Says one difference in words, with its interval and whether it stands out of the noise."""
-  dataset, split, name = item.key
-  unit = item.before.metric.unit
-  title = titles.metric(name)
-  title = title if title.startswith("RMS") else title[0].lower() + title[1:]
-  before = titles.with_unit(item.before.mean, unit)
-  after = titles.with_unit(item.after.mean, unit)
-  place = titles.dataset(dataset, split)
-  if item.verdict in ("better", "worse"):
-    verb = "lowers" if item.estimate < 0 else "raises"
-    start = f"{item.challenger} {verb} the {title} on {place} from {before} to {after}"
-  else:
-    start = f"On {place} the {title} is {before} for {item.baseline} and {after} for "
-    start += item.challenger
-  return f"{start} ({evidence(item)})."
+class Panel(NamedTuple):
+  """The groups that share a chart, each with the number of its colour."""
+
+  number: str
+  """What tells several charts of one quantity apart; empty for one."""
+  members: tuple[tuple[Group, int], ...]
+
+  @property
+  def legend(self) -> tuple[tuple[str, int], ...]:
+    """Labels with their colours, if the charts of the page do not share one legend."""
+    return tuple((group.label, colour) for group, colour in self.members if self.number)
 
 
-def evidence(item: Difference) -> str:
-  """Says how sure a difference is."""
-  unit = item.before.metric.unit
-  estimate = titles.number(item.estimate, unit, sign=True)
-  text = f"difference {estimate} {item.unit}".rstrip()
-  if item.method == "intervals":
-    level = titles.percent(item.before.metric.confidence or 0.95)
-    low, high = (titles.number(end, unit, sign=True) for end in (item.low, item.high))
-    outside = "clearly outside" if item.verdict in ("better", "worse") else "not outside"
-    return f"{text}, {level} interval {low} to {high}: {outside} the noise of the test set"
-  if item.method == "signed rank":
-    count = len(item.before.by_seed)
-    outside = "clearly outside" if item.verdict in ("better", "worse") else "not outside"
-    return f"{text}, one-sided p = {item.p_value:.3g} over {count} seeds: {outside} the noise"
-  if item.method == "too few seeds":
-    low, high = (titles.number(end, unit, sign=True) for end in (item.low, item.high))
-    count = len(item.before.by_seed)
-    return f"{text}, {low} to {high} over {count} seeds: too few to test it"
-  if item.method == "other seeds":
-    return f"{text}; no seed in common, so not tested"
-  return f"{text}; no interval, so not tested"
+def panels(groups: Sequence[Group], *, size: int = svg.NUM_COLOURS) -> list[Panel]:
+  """Splits groups so that no chart needs more than `size` hues; the baseline is in each.
+
+  A method and what boosts it stay together if they fit.
+  """
+  if len(groups) <= size:
+    return [Panel("", tuple((one, colour) for colour, one in enumerate(groups)))]
+  baseline = baseline_of(groups)
+  families: dict[str, list[Group]] = {}
+  for one in groups:
+    if one is not baseline:
+      families.setdefault((own_plain(one, groups) or one).label, []).append(one)
+  charts = [[baseline]]
+  for family in families.values():
+    for start in range(0, len(family), size - 1):
+      some = family[start : start + size - 1]
+      if len(charts[-1]) + len(some) > size:
+        charts.append([baseline])
+      charts[-1] += some
+  return [
+    Panel(f" ({k} of {len(charts)})", tuple((one, i) for i, one in enumerate(chart)))
+    for k, chart in enumerate(charts, 1)
+  ]
 
 
-def summary(groups: Sequence[Group], keys: Sequence[MetricId]) -> list[str]:
-  """Returns the sentences at the top of the report: what changed in the error, and how surely."""
-  errors = [key for key in keys if key[2] in ("error", "clean_error")] or list(keys[:1])
-  if len(groups) == 1:
-    return [_alone(groups[0], key) for key in errors if groups[0].value(key) is not None]
-  found = [sentence(item) for item in differences(groups, errors)]
-  rest = len(found) - MAX_SENTENCES
-  more = [f"{rest} more comparisons of errors stand in the tables."] if rest > 0 else []
-  return found[:MAX_SENTENCES] + more
-
-
-def _alone(group: Group, key: MetricId) -> str:
-  value = group.value(key)
-  assert value is not None
-  unit = value.metric.unit
-  title = titles.metric(key[2])
-  numbers = titles.with_unit(value.mean, unit)
-  if value.deviation is not None:
-    spread = titles.number(value.deviation, unit)
-    numbers += f" ± {spread} (standard deviation over {len(value.by_seed)} seeds)"
-  elif value.low is not None:
-    level = titles.percent(value.metric.confidence or 0.95)
-    low, high = titles.number(value.low, unit), titles.number(value.high, unit)
-    numbers += f" ({level} interval {low} to {high}, {value.metric.count:,} examples)"
-  return f"{title} of {group.label} on {titles.dataset(*key[:2])}: {numbers}."
+def colours(groups: Sequence[Group]) -> dict[str, int]:
+  """Returns the colour that each group has in its panel, by label."""
+  return {one.label: colour for panel in panels(groups) for one, colour in panel.members}
 
 
 # What a reader must know before believing the numbers.

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -87,6 +88,13 @@ class Group:
       metric=first,
     )
 
+  @functools.cached_property
+  def apart_from_boost(self) -> dict[str, Any]:
+    """The settings that training depends on, without seed and boost."""
+    settings = self.runs[0].results.settings
+    flat = settings_lib.training_keys(settings) | {"data.note": _note(settings)}
+    return {key: value for key, value in flat.items() if key not in {*_OF_BOOST, "seed"}}
+
 
 AUDIT = "audit"
 """First part of the names of what `--job=audit` measures; it has a table of its own."""
@@ -141,17 +149,13 @@ _OF_BOOST = frozenset(
 def own_plain(group: "Group", groups: Sequence["Group"]) -> "Group | None":
   """Returns the group that differs from a boosted one in the boost alone."""
 
-  def rest(one: "Group") -> dict[str, Any]:
-    settings = one.runs[0].results.settings
-    flat = settings_lib.training_keys(settings) | {"data.note": _note(settings)}
-    return {key: value for key, value in flat.items() if key not in {*_OF_BOOST, "seed"}}
-
   def objective(one: "Group") -> Any:
     return one.runs[0].results.settings.get("objective", {}).get("name")
 
   if objective(group) != "mixboost":
     return None
-  plain = (one for one in groups if objective(one) == "erm" and rest(one) == rest(group))
+  own = group.apart_from_boost
+  plain = (one for one in groups if objective(one) == "erm" and one.apart_from_boost == own)
   return next(plain, None)
 
 

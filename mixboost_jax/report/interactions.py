@@ -13,7 +13,7 @@ from typing import Any
 
 from mixboost_jax import interactions
 from mixboost_jax.files import make_folder, write_text
-from mixboost_jax.report import charts, svg, titles
+from mixboost_jax.report import charts, compare, svg, titles
 from mixboost_jax.report.charts import Figure, Series
 from mixboost_jax.report.groups import Group, is_plain
 from mixboost_jax.report.svg import Markup, element
@@ -81,7 +81,8 @@ class Measured:
 def measured(groups: Sequence[Group]) -> list[Measured]:
   """Returns those groups that have a curve J^(m), in their order and colour."""
   found = []
-  for colour, group in enumerate(groups):
+  colours = compare.colours(groups)
+  for group in groups:
     for run in group.runs:
       if not run.results.curves.get(CURVE):
         continue
@@ -94,6 +95,7 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
         if metric.name in ERRORS and math.isfinite(metric.value)
       }
       curves = {name: run.results.curves.get(name, ()) for name in CURVES}
+      colour = colours[group.label]
       found.append(Measured(group.label, colour, *ends, errors, run.results.settings, curves))
       break
   return found
@@ -157,15 +159,6 @@ def reference(runs: Sequence[Measured]) -> Measured | None:
   return next((run for run in runs if is_plain(run.settings)), None)
 
 
-def split_into_panels(runs: Sequence[Measured], *, size: int = 5) -> list[list[Measured]]:
-  """Splits many runs into panels that can be read; the reference is in each."""
-  if len(runs) <= size + 1:
-    return [list(runs)]
-  base = reference(runs) or runs[0]
-  others = [run for run in runs if run is not base]
-  return [[base, *others[start : start + size]] for start in range(0, len(others), size)]
-
-
 def proxy_scatters(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
   """Returns, for each set of pictures, the runs with M and an error there, if they are enough."""
   names = dict.fromkeys(name for run in runs for name in run.errors)
@@ -219,12 +212,11 @@ NOTE = (
 def collect(groups: Sequence[Group]) -> list[Figure]:
   """Returns curves, the sweep of r1, M against errors, maps, trees, and what a monitor logged."""
   runs = measured(groups)
-  found, panels = [], split_into_panels(runs) if runs else []
-  for k, panel in enumerate(panels):
-    number = f" ({k + 1} of {len(panels)})" if len(panels) > 1 else ""
-    own = len({run.colour % svg.NUM_COLOURS for run in panel}) == len(panel)
-    coloured = [(run.label, run.colour if own else k, run.rows) for k, run in enumerate(panel)]
-    found.append(_bands(f"Interaction strength J{number}", coloured, _J, mark=1.0))
+  rows, found = {run.label: run.rows for run in runs}, []
+  for panel in compare.panels(groups):
+    coloured = [(g.label, k, rows[g.label]) for g, k in panel.members if g.label in rows]
+    if coloured and (not panel.number or any(k for _, k, _ in coloured)):  # not the baseline alone
+      found.append(_bands(f"Interaction strength J{panel.number}", coloured, _J, mark=1.0))
   if chain := sweep(runs):
     recoloured = [(f"r1 = {run.keep_rate:g}", k, run.rows) for k, run in enumerate(chain)]
     found.append(_bands("J for fractions r1 of cells kept", recoloured, _J, mark=1.0))
@@ -282,7 +274,7 @@ def _and_or(run: Measured) -> list[Figure]:
 
 def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
   points = [
-    Point(run.label, run.proxy, run.errors[name], run.proxy_low, run.proxy_high, run.colour)
+    charts.Point(run.label, run.proxy, run.errors[name], run.proxy_low, run.proxy_high, run.colour)
     for run in runs
   ]
   title = f"M(0.2, 0.2, 0.8) and the error on {name}"
@@ -290,7 +282,7 @@ def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
   if len(set(proxies)) > 1 and len(set(errors)) > 1:
     r, p_value = interactions.permutation_p(proxies, errors)
     title += f": r = {r:.2f}, permutation p = {p_value:.2g}, {len(points)} runs"
-  return Figure(title, scatter(title, points, x_label="M", y_label="error in %"))
+  return Figure(title, charts.scatter(title, points, x_label="M", y_label="error in %"))
 
 
 def _watched(groups: Sequence[Group]) -> list[Figure]:
@@ -327,18 +319,6 @@ class Band:
   points: tuple[tuple[float, float, float | None, float | None], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
-  """One labelled point with an interval in x."""
-
-  label: str
-  x: float
-  y: float
-  low: float | None
-  high: float | None
-  colour: int
-
-
 def bands(title: str, series: Sequence[Band], *, x_label: str, mark: float) -> Markup:
   """Draws curves over [0, 1] with their intervals as bands, and a dotted line at height `mark`."""
   width, height, left, right, top, bottom = 480, 290, 44, 12, 12, 38
@@ -368,34 +348,6 @@ def bands(title: str, series: Sequence[Band], *, x_label: str, mark: float) -> M
     if one.points
   )
   return svg.figure(title, f"{title} over {x_label}. {words}", width, height, body)
-
-
-def scatter(title: str, points: Sequence[Point], *, x_label: str, y_label: str) -> Markup:
-  """Draws labelled points with their intervals in x."""
-  width, height, left, right, top, bottom = 480, 320, 52, 12, 14, 38
-  ends = [e for p in points for e in (p.x, p.low, p.high) if e is not None]
-  x = svg.Scale(*svg.bounds(ends), left, width - right)
-  y = svg.Scale(*svg.bounds([p.y for p in points]), height - bottom, top)
-  body = [
-    svg.grid(x, y, svg.ticks(x.low, x.high, count=5), svg.ticks(y.low, y.high, count=5)),
-    svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
-    svg.turned(12, (top + height - bottom) / 2, y_label),
-  ]
-  for p in points:
-    if p.low is not None and p.high is not None:
-      kind = f"range {svg.series_class(p.colour)}"
-      body.append(svg.stroke(x(p.low), y(p.y), x(p.high), y(p.y), kind))
-  taken: list[tuple[float, float]] = []
-  for p in points:
-    body.append(svg.dot(x(p.x), y(p.y), 4, p.colour))
-    after = x(p.x) < (left + width - right) / 2
-    place = (x(p.x) + (7 if after else -7), y(p.y) - 4)
-    while any(abs(place[1] - b) < 11 and abs(place[0] - a) < 110 for a, b in taken):
-      place = (place[0], place[1] - 11)
-    taken.append(place)
-    body.append(svg.text(*place, p.label, "start" if after else "end", "small"))
-  words = "; ".join(f"{p.label}: {x_label} {p.x:.4g}, {y_label} {p.y:.4g}" for p in points)
-  return svg.figure(title, f"{title}. {words}", width, height, body)
 
 
 def heat(title: str, cells: Rows, picture: Rows) -> Markup:

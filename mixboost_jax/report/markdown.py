@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report as Markdown, without charts and pictures."""
 
-from mixboost_jax.report.content import Content
-from mixboost_jax.report.tables import Cell, Table
+from mixboost_jax.report.cards import Card
+from mixboost_jax.report.content import Content, Fold, Part
+from mixboost_jax.report.tables import VERDICTS, Cell, Table
 from mixboost_jax.runtime.results import Flag
 
 
@@ -10,16 +11,29 @@ def render(content: Content) -> str:
   """Returns the whole document."""
   parts = [f"# {escape(content.title)}", escape(content.subtitle)]
   parts += [escape(text) for text in content.summary]
+  for card in content.cards:
+    parts += [f"**{escape(card.caption)}**\n\n{table(card)}"] if isinstance(card, Table) else []
+  parts.append("\n".join(_card(card) for card in content.cards if isinstance(card, Card)))
   parts.append("\n".join(_flag(run, flag) for run, flag in content.flags))
   for title, section in content.sections.items():
-    inside: list[str] = []
-    for part in section:
-      if isinstance(part, Table):
-        inside += [table(part), f"*{escape(part.caption)}*"]
-      elif isinstance(part, tuple):
-        inside.append("\n".join(f"- {escape(text)}" for text in part))
+    inside = [text for part in section for text in _part(part)]
     parts += [f"## {title}", *inside] if inside else []
   return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _card(card: Card) -> str:
+  verdict = f", **{VERDICTS[card.verdict]}**" if card.verdict else ""
+  return f"- {escape(card.title)}: {escape(card.values)} ({escape(card.note)}){verdict}"
+
+
+def _part(part: Part) -> list[str]:
+  if isinstance(part, Fold):
+    return [text for one in part.parts for text in _part(one)]
+  if isinstance(part, Table):
+    return [table(part), f"*{escape(part.caption)}*"]
+  if isinstance(part, tuple):
+    return ["\n".join(f"- {escape(text)}" for text in part)]
+  return []
 
 
 def _flag(run: str, flag: Flag) -> str:

@@ -13,17 +13,19 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-NUM_COLOURS = 6
+NUM_COLOURS = 8
 
 PALETTE = """
 :root { color-scheme: light dark;
   --ink: #1c2430; --soft: #5a6675; --line: #d9dfe7; --paper: #ffffff; --card: #f5f7fa;
   --good: #0a7a4b; --bad: #b4380f; --mild: #5a6675;
-  --c0: #0064a8; --c1: #c2500a; --c2: #00805c; --c3: #a3457d; --c4: #8a6d00; --c5: #3f3f46; }
+  --c0: #0064a8; --c1: #c2500a; --c2: #00805c; --c3: #a3457d; --c4: #8a6d00; --c5: #3f3f46;
+  --c6: #5b45b8; --c7: #b01c3c; }
 @media (prefers-color-scheme: dark) { :root {
   --ink: #e7ebf0; --soft: #a3afbd; --line: #364150; --paper: #12171e; --card: #1b222c;
   --good: #4fd39a; --bad: #ff9468; --mild: #a3afbd;
-  --c0: #62b5f2; --c1: #ff9d4d; --c2: #3fd0a5; --c3: #e79ac6; --c4: #e6cf5a; --c5: #c9ced6; } }
+  --c0: #62b5f2; --c1: #ff9d4d; --c2: #3fd0a5; --c3: #e79ac6; --c4: #e6cf5a; --c5: #c9ced6;
+  --c6: #b3a5ff; --c7: #ff8a9d; } }
 """
 STYLE = """
 .chart { font-size: 12px; font-family: system-ui, sans-serif; }
@@ -33,13 +35,16 @@ STYLE = """
 .chart .axis { stroke: var(--soft); stroke-width: 1; }
 .chart .diagonal { stroke: var(--soft); stroke-dasharray: 2 4; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.whisker { stroke-width: 2; } .bar { opacity: .65; } .range { stroke-width: 1; opacity: .6; }
+.bar { opacity: .65; } .range { stroke-width: 1; opacity: .6; }
 .chart text.small { font-size: 10px; fill: var(--ink); }
 .heat.positive { fill: var(--c1); } .heat.negative { fill: var(--c0); }
 .frame { fill: none; stroke: var(--ink); stroke-width: 2; }
 .line.c1 { stroke-dasharray: 7 4; } .line.c2 { stroke-dasharray: 2 4; }
 .line.c3 { stroke-dasharray: 10 4 2 4; } .line.c4 { stroke-dasharray: 4 3; }
-.line.c5 { stroke-dasharray: 1 5; }
+.line.c5 { stroke-dasharray: 1 5; } .line.c6 { stroke-dasharray: 12 3; }
+.line.c7 { stroke-dasharray: 6 3 1 3 1 3; } .level { fill: var(--c1); }
+.front { stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 5 4; }
+.link { stroke: var(--line); stroke-width: 1.5; }
 """ + "".join(
   f".c{i} {{ stroke: var(--c{i}); }}\n"
   f".dot.c{i}, .bar.c{i}, .band.c{i}, text.c{i}, .chart text.label.c{i} {{ fill: var(--c{i}); }}\n"

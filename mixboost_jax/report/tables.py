@@ -27,7 +27,7 @@ class Cell:
   note: str = ""
   """Smaller, under the text."""
   tone: str = ""
-  """best | better | worse | unclear | untested | missing."""
+  """best | better | worse | unclear | untested | missing; paper: heads a row of the paper."""
   span: int = 1
   """Columns that the cell covers."""
 
@@ -41,19 +41,15 @@ class Table:
   rows: tuple[tuple[Cell, ...], ...]
   prose: bool = False
   """Whether the cells hold texts to wrap, not numbers."""
+  sort: bool = False
+  """Whether a page may offer to sort the rows; none of them heads a section then."""
 
 
 MISSING = Cell(NOT_RUN, tone="missing")
 
 
-def metric_table(
-  groups: Sequence[Group], keys: Sequence[MetricId], items: Sequence[Difference] = ()
-) -> Table:
-  """Returns one row per metric and one column per group, with intervals; the best are marked.
-
-  `items`, differences of the second of two groups from the first, make two more columns.
-  """
-  by_key = {item.key: item for item in items}
+def metric_table(groups: Sequence[Group], keys: Sequence[MetricId]) -> Table:
+  """Returns one row per metric and one column per group, with intervals; the best are marked."""
   rows: list[tuple[Cell, ...]] = []
   place = None
   for key in keys:
@@ -62,13 +58,11 @@ def metric_table(
       rows.append((Cell(_place_title(groups, key)),))
     best = best_groups(groups, key)
     values = [value_cell(group, key, best=group.label in best) for group in groups]
-    found = difference_cells(by_key.get(key)) if items else ()
-    rows.append((Cell(_metric_title(groups, key)), *values, *found))
+    rows.append((Cell(_metric_title(groups, key)), *values))
   note = "↓ lower is better, ↑ higher is better; intervals in brackets."
   if len(groups) > 1:
-    note += " Best value of each row in bold: see beside or below whether it beats the noise."
-  more = (f"Difference from {items[0].baseline}", "Verdict") if items else ()
-  return Table(note, ("Metric", *(group.label for group in groups), *more), tuple(rows))
+    note += " Best value of each row in bold: the comparisons say whether it beats the noise."
+  return Table(note, ("Metric", *(group.label for group in groups)), tuple(rows))
 
 
 def value_cell(group: Group, key: MetricId, *, best: bool = False) -> Cell:
@@ -116,10 +110,8 @@ def difference_table(items: Sequence[Difference]) -> Table:
   return Table(caption, ("Metric", "Baseline", "Compared", "Difference", "Verdict"), tuple(rows))
 
 
-def difference_cells(item: Difference | None) -> tuple[Cell, Cell]:
+def difference_cells(item: Difference) -> tuple[Cell, Cell]:
   """Returns the difference with its evidence, and the verdict."""
-  if item is None:
-    return MISSING, Cell("", tone="missing")
   unit = item.before.metric.unit
   estimate = f"{titles.number(item.estimate, unit, sign=True)} {item.unit}".rstrip()
   how = ""
@@ -158,7 +150,7 @@ def environment_table(groups: Sequence[Group]) -> Table:
     values = [_summed_up([run.get(key, "not recorded") for run in column]) for column in columns]
     same = len(set(values)) == 1
     rows.append((Cell(key), *([Cell(values[0], span=len(values))] if same else map(Cell, values))))
-  header = ("", *(group.label for group in groups))
+  header = ("What", *(group.label for group in groups))
   return Table("How the runs were made.", header, tuple(rows), prose=True)
 
 
@@ -230,16 +222,16 @@ def standard_table(groups: Sequence[Group]) -> Table | None:
   header: tuple[str, ...] = ()
   counts: dict[str, int] = {}
   origins: set[str] = set()
-  for dataset, split in _bases(keys):
-    columns = [(column, _key(column, dataset, split, keys)) for column in STANDARD]
-    header = header or ("Run", *(_title(column, dataset) for column in STANDARD))
+  for dataset, split in bases(keys):
+    columns = [(column, column_key(column, dataset, split, keys)) for column in STANDARD]
+    header = header or ("Run", *(column_title(column, dataset) for column in STANDARD))
     rows.append((Cell(titles.dataset(dataset, split)),))
     for group in groups:
       rows.append((Cell(group.label), *(_cell(group, key, groups) for _, key in columns)))
     for column, key in columns:
       for group in groups:
         if key is not None and (value := group.value(key)) is not None:
-          counts[_title(column, dataset)] = value.metric.count
+          counts[column_title(column, dataset)] = value.metric.count
           if column.suffix in _CORRUPTED:
             origins.add(value.metric.source)
   if not rows:
@@ -270,9 +262,9 @@ def boost_table(groups: Sequence[Group]) -> Table | None:
   pairs = [(plain, one) for one in groups if (plain := own_plain(one, groups)) is not None]
   rows: list[tuple[Cell, ...]] = []
   header: tuple[str, ...] = ()
-  for dataset, split in _bases(keys) if pairs else ():
-    header = header or ("Boost on", *(_title(column, dataset) for column in STANDARD))
-    columns = [_key(column, dataset, split, keys) for column in STANDARD]
+  for dataset, split in bases(keys) if pairs else ():
+    header = header or ("Boost on", *(column_title(column, dataset) for column in STANDARD))
+    columns = [column_key(column, dataset, split, keys) for column in STANDARD]
     rows.append((Cell(titles.dataset(dataset, split)),))
     for plain, one in pairs:
       found = [key and difference(plain, one, key) for key in columns]
@@ -297,7 +289,7 @@ def _change(item: Difference | None) -> Cell:
   return Cell(text, note, "best" if item.verdict == "better" else "")
 
 
-def _bases(keys: Sequence[MetricId]) -> list[tuple[str, str]]:
+def bases(keys: Sequence[MetricId]) -> list[tuple[str, str]]:
   """Returns the data sets of which a whole list of corruptions was measured."""
   suffixes = [c.suffix for c in STANDARD if c.metric in ("mce", "mfr")]
   found = {
@@ -310,14 +302,17 @@ def _bases(keys: Sequence[MetricId]) -> list[tuple[str, str]]:
   return list(found)
 
 
-def _key(column: Column, dataset: str, split: str, keys: Sequence[MetricId]) -> MetricId | None:
+def column_key(
+  column: Column, dataset: str, split: str, keys: Sequence[MetricId]
+) -> MetricId | None:
   """Returns where a column is found: on published files if these were measured."""
   ends = (RELEASED, "") if column.suffix in _CORRUPTED else ("",)
   places = ((f"{dataset}{column.suffix}{end}", split, column.metric) for end in ends)
   return next((key for key in places if key in keys), None)
 
 
-def _title(column: Column, dataset: str) -> str:
+def column_title(column: Column, dataset: str) -> str:
+  """Returns the heading of a column for a data set."""
   family = "CIFAR" if dataset.startswith("cifar") else titles.dataset(dataset)
   return column.title.format(family)
 
@@ -346,10 +341,16 @@ def deviation_table(groups: Sequence[Group]) -> Table:
 
 
 def flags(groups: Sequence[Group]) -> tuple[tuple[str, Flag], ...]:
-  """Returns (run, flag) for every flag of every run, red ones first, notes last."""
+  """Returns (runs, flag) for every flag, red ones first, notes last.
+
+  What all runs have in common stands once and names none of them.
+  """
+  owners: dict[Flag, list[str]] = {}
+  for group in groups:
+    for flag in dict.fromkeys(flag for run in group.runs for flag in run.results.flags):
+      owners.setdefault(flag, []).append(group.label)
   found = [
-    (group.label if len(groups) > 1 else "", flag)
-    for group in groups
-    for flag in dict.fromkeys(flag for run in group.runs for flag in run.results.flags)
+    ("" if len(labels) == len(groups) else titles.listing(labels), flag)
+    for flag, labels in owners.items()
   ]
   return tuple(sorted(found, key=lambda pair: LEVELS.index(pair[1].level)))

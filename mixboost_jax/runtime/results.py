@@ -23,7 +23,7 @@ from mixboost_jax import files
 from mixboost_jax.runtime import environment
 
 SCHEMA_VERSION = 1
-SAMPLE_KINDS = ("clean", "augmented", "masked")
+SAMPLE_KINDS = ("clean", "augmented", "masked", "mistakes", "adversarial")
 BETTER = ("lower", "higher", "none")
 LEVELS = ("red", "amber", "note")
 _MOST_PROBLEMS = 20

@@ -120,6 +120,13 @@ def findings(**changes):
   return _sanity.Findings(**{**usual, **changes})
 
 
+def test_the_error_over_the_radius_is_of_examples_that_were_right():
+  curves = _sanity._radii(findings(small=0.75, usual=0.5, huge=0.0), "set")
+  assert [p["error"] for p in curves["attack/set"]] == [0.0, 25.0, 50.0, 100.0]
+  assert [round(255 * p["epsilon"], 3) for p in curves["attack/set"]] == [0.0, 2.0, 8.0, 127.5]
+  assert _sanity._radii(findings(num_examples=3.0), "set") == {}
+
+
 @pytest.mark.parametrize(
   ("changes", "name"),
   [

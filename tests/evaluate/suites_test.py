@@ -45,7 +45,12 @@ def test_shapes_suite_reports_each_variant(shapes_test):
   # Always class 9: wrong for nine of the ten balanced classes.
   assert {m.value for m in errors.values()} == {90.0}
   assert {m.source for m in errors.values()} == {"procedural"}
-  assert len(results.curves) == 4
+  assert sum(name.startswith("reliability/") for name in results.curves) == 4
+  worst = {
+    name: points[0]["error"] for name, points in results.curves.items() if "classes/" in name
+  }
+  assert len(worst) == 4 * 10
+  assert sorted(worst.values()) == 4 * [0.0] + 36 * [100.0]
 
 
 @pytest.mark.parametrize("suite", evaluate.SUITES)

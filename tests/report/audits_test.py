@@ -71,14 +71,18 @@ def test_the_same_defense_of_two_presets(make):
   assert data is not None
   assert data.header == ("Accuracy in %", "Clean", "Claim")
   assert [row[0].text for row in data.rows[1:]] == ["MI-OL", "MI-OL (cifar10/at)"]
-  assert "MI-OL (cifar10/at) 50.00" in audits.summary(groups)[0]
+  (card,) = audits.cards(groups)
+  assert [[cell.text for cell in row] for row in card.rows] == [
+    ["MI-OL", "40.00 → 40.00"],
+    ["MI-OL (cifar10/at)", "50.00 → 50.00"],
+  ]
 
 
 def test_without_an_audit_there_is_no_table(make):
   groups = groups_of(make.results())
   assert audits.table(groups) is None
   assert audits.figures(groups) == []
-  assert audits.summary(groups) == []
+  assert audits.cards(groups) == []
 
 
 def test_titles():
@@ -97,7 +101,7 @@ def test_the_audit_stands_beside_the_evaluation_of_its_run(make, tmp_path):
   gathered = content.gather(tmp_path)
   names = [key[2] for key in metric_ids(groups_of(tmp_path))]
   assert names == ["error", "ece", "audit/auc/mi-pl"]
-  assert "lowest accuracy under attack: no defense 0.50" in gathered.summary[-1]
+  assert [cell.text for cell in gathered.cards[-1].rows[0]] == ["no defense", "90.00 → 0.50"]
   table, charts = gathered.sections["Defenses under attack"]
   assert table.header[0] == "Accuracy in %"
   assert [figure.title for figure in charts.figures] == [
@@ -110,7 +114,9 @@ def test_the_audit_stands_beside_the_evaluation_of_its_run(make, tmp_path):
   text = page.render(gathered)
   assert "Defenses under attack" in text
   assert "Detection AUC, MI-PL" in text
-  curves = [figure.title for part in gathered.sections["Training"] for figure in part.figures]
+  curves = [
+    figure.title for fold in gathered.sections["Training"] for figure in fold.parts[0].figures
+  ]
   assert curves
   assert not any("audit" in title for title in curves)
 

@@ -38,34 +38,16 @@ def test_gaps_break_the_line():
 
 
 def test_colours_repeat_after_the_last():
-  series = [charts.Series(str(i), ((0, 0.0), (1, float(i))), i) for i in range(8)]
+  series = [charts.Series(str(i), ((0, 0.0), (1, float(i))), i) for i in range(10)]
   kinds = [line.get("class") for line in parts(charts.lines("Loss", series), "polyline")]
   assert kinds[0] == "line c0"
-  assert kinds[6] == "line c0"
+  assert kinds[8] == "line c0"
   assert len(set(kinds)) == svg.NUM_COLOURS
 
 
 @pytest.mark.parametrize("points", [(), ((3, None),), ((0, 1.0),)])
 def test_almost_no_points(points):
   ElementTree.fromstring(charts.lines("Loss", [charts.Series("run", points, 0)]))
-
-
-def test_whiskers_reach_from_low_to_high():
-  one = charts.Whisker("A", 10.0, 5.0, 20.0, 0, "10 %")
-  chart = charts.whiskers("Error", [("Set", [one])], unit="%")
-  across = parts(chart, "line", "whisker")[0]
-  (dot,) = parts(chart, "circle")
-  low, value, high = (float(across.get("x1")), float(dot.get("cx")), float(across.get("x2")))
-  assert (high - value) / (value - low) == pytest.approx(2.0, rel=0.01)
-
-
-def test_a_value_without_interval_is_a_dot_and_an_undefined_one_is_words():
-  known = charts.Whisker("A", 10.0, None, None, 0, "10 %")
-  unknown = charts.Whisker("B", math.nan, None, None, 1, "undefined")
-  chart = charts.whiskers("Error", [("Set", [known, unknown])], unit="%")
-  assert not parts(chart, "line", "whisker")
-  assert len(parts(chart, "circle")) == 1
-  assert "undefined" in [text.text for text in parts(chart, "text")]
 
 
 def test_reliability_shows_filled_bins_only():

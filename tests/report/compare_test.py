@@ -6,7 +6,7 @@ import pytest
 from mixboost_jax import metrics
 from mixboost_jax.report import compare
 from mixboost_jax.report import groups as groups_lib
-from mixboost_jax.report.groups import load, metric_ids
+from mixboost_jax.report.groups import load
 
 ERROR = ("shapes", "test", "error")
 
@@ -76,10 +76,7 @@ def test_few_seeds_show_the_mean_of_the_pairs_and_its_range(make):
   assert item.estimate == pytest.approx((-1 + 1 - 3) / 3)
   assert (item.low, item.high, item.p_value) == (-3.0, 1.0, None)
   assert (item.verdict, len(item.before.by_seed)) == ("untested", 3)
-  text = compare.evidence(item).replace("\u00a0", " ")
-  assert text == (
-    "difference \u22121.00 points, \u22123.00 to +1.00 over 3 seeds: too few to test it"
-  )
+  assert item.method == "too few seeds"
 
 
 def test_one_seed_in_common_is_compared_by_its_intervals(make):
@@ -124,7 +121,6 @@ def test_no_interval_no_verdict(make):
   bare = make.results("mixboost", metrics=(make.metric(value=1.0, half=None),))
   item = compared(make.results("erm"), bare)
   assert (item.verdict, item.method) == ("untested", "none")
-  assert "no interval" in compare.sentence(item)
 
 
 def test_a_metric_that_one_lacks_is_not_compared(make):
@@ -135,46 +131,3 @@ def test_the_baseline_is_the_plain_run_wherever_it_stands(make):
   groups = groups_of(make.results("mixboost"), make.results("erm"))
   assert compare.baseline_of(groups).label == "ERM"
   assert compare.baseline_of(groups[:1]).label == groups[0].label
-
-
-def test_sentences(make):
-  item = compared(make.results("erm", 20.0), make.results("mixboost", 10.0))
-  text = compare.sentence(item).replace("\u00a0", " ")
-  assert text == (
-    "MixBoost lowers the error on Shapes from 20.00 % to 10.00 % (difference \u221210.00 points, "
-    "95 % interval \u221211.41 to \u22128.59: clearly outside the noise of the test set)."
-  )
-  item = compared(make.results("erm", 10.0), make.results("mixboost", 10.5))
-  text = compare.sentence(item).replace("\u00a0", " ")
-  assert text == (
-    "On Shapes the error is 10.00 % for ERM and 10.50 % for MixBoost (difference +0.50 points, "
-    "95 % interval \u22120.91 to +1.91: not outside the noise of the test set)."
-  )
-  worse = compare.sentence(compared(make.results("erm", 10.0), make.results("mixboost", 20.0)))
-  assert worse.startswith("MixBoost raises the error")
-
-
-def test_summary_of_one_run(make):
-  (group,) = groups_of(make.results("erm", 10.0))
-  (text,) = compare.summary([group], metric_ids([group]))
-  assert text.replace("\u00a0", " ") == (
-    "Error of demo ERM on Shapes: 10.00 % (95 % interval 9.00 to 11.00, 2,000 examples)."
-  )
-
-
-def test_summary_of_seeds(make):
-  groups = groups_of(*[make.results("erm", 10.0 + 2 * seed, seed) for seed in range(2)])
-  (text,) = compare.summary(groups, [ERROR])
-  assert "11.00\u00a0% ± 1.41 (standard deviation over 2 seeds)" in text
-
-
-def test_a_long_summary_is_cut(make):
-  sets = [f"set{i}" for i in range(9)]
-  runs = [
-    make.results(name, metrics=tuple(make.metric(dataset=one) for one in sets))
-    for name in ("erm", "mixboost")
-  ]
-  groups = groups_of(*runs)
-  sentences = compare.summary(groups, metric_ids(groups))
-  assert len(sentences) == compare.MAX_SENTENCES + 1
-  assert sentences[-1].startswith("3 more")

@@ -140,13 +140,6 @@ def test_a_run_with_noise_is_compared_with_the_run_without(write):
   assert interactions.changes(interactions.measured(groups_of([plain, other]))) == []
 
 
-def test_many_runs_share_panels_with_the_reference(write):
-  runs = [write(f"run{k}", policy=f"p{k}") for k in range(8)] + [write("baseline")]
-  panels = interactions.split_into_panels(interactions.measured(groups_of(runs)))
-  assert [len(panel) for panel in panels] == [6, 4]
-  assert {panel[0].label for panel in panels} == {"Baseline"}
-
-
 def test_the_reference_is_plain(write):
   runs = [
     write("at", adversary="at"),
