@@ -148,13 +148,13 @@ def retrained():
   @jax.jit
   def retrain(flat):
     flat, keep = train(flat, jnp.ones(200), 4000), 1 - jnp.eye(200)
-    again = jax.vmap(train, (None, 0, None))(flat, keep, 600)
+    again = jax.vmap(train, (None, 0, None))(flat, keep, 1000)
     left = jnp.linalg.norm(jax.vmap(pull)(again, keep), axis=1).max()
     value = lambda flat: losses.cross_entropy(mlp(unravel(flat), tests[0]), tests[1])  # noqa: E731
     return flat, jax.vmap(value)(again) - value(flat)[None], left
 
   flat, rise, left = retrain(flat)
-  assert left < 1e-4  # nothing pulls any more
+  assert left < 3e-4  # the example itself pulled with about 5e-3
   params, exact = unravel(flat), np.asarray(rise).T
   problem = Problem(mlp, losses.cross_entropy, params, x, y)
   return problem, tests, weight, exact
