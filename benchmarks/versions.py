@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes down how the tests went with the versions at hand, and README's table of all of them.
+"""Writes down how the tests went with the versions at hand; docs/status.md has a table of them all.
 
 usage: PYTHONPATH=. python benchmarks/versions.py SET COMMIT JUNIT_XML  (see `launch/versions.sh`)
 """
@@ -17,7 +17,7 @@ from mixboost_jax import files
 from mixboost_jax.runtime import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-LOG, README = ROOT / "results/benchmarks/versions.json", ROOT / "README.md"
+LOG, PAGE = ROOT / "results/benchmarks/versions.json", ROOT / "docs/status.md"
 COLUMNS = ("python", "jax", "jaxlib", "flax", "orbax-checkpoint")
 OUTCOMES = ("passed", "failed", "skipped")
 MARKED = re.compile(r"(<!-- versions -->\n).*?(<!-- /versions -->)", re.DOTALL)
@@ -34,7 +34,7 @@ def outcomes(report: pathlib.Path) -> dict[str, int]:
 
 
 def table(log: Mapping[str, Mapping[str, Any]]) -> str:
-  """Returns README's table, a row per set of versions."""
+  """Returns the table, a row per set of versions."""
   rows = [[*COLUMNS, *OUTCOMES, "date", "commit"]]
   rows.append(["---"] * len(rows[0]))
   for entry in log.values():
@@ -44,9 +44,9 @@ def table(log: Mapping[str, Mapping[str, Any]]) -> str:
   return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def fill(readme: str, log: Mapping[str, Mapping[str, Any]]) -> str:
-  """Returns `readme` with the table between its `versions` markers."""
-  return MARKED.sub(lambda match: match[1] + table(log) + match[2], readme)
+def fill(page: str, log: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns `page` with the table between its `versions` markers."""
+  return MARKED.sub(lambda match: match[1] + table(log) + match[2], page)
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
   }
   log = dict(sorted(log.items()))
   files.write_json(LOG, log)
-  files.write_text(README, fill(README.read_text(encoding="utf-8"), log))
+  files.write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), log))
 
 
 if __name__ == "__main__":

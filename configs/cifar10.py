@@ -13,7 +13,7 @@ interaction-reduction loss), each with boost; mask70 (the other reading of r1), 
 the pictures, three epochs: the committed CPU runs), smoke.
 
 Paper, clean error in %, 500 epochs: baseline 4.0, boost alone 4.0, PixMix 3.4, PixMix + boost 3.0.
-Measured here: see the table in README.md, generated from results/.
+Measured here: see the table in docs/results.md, generated from results/.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # README's tests on every set of versions that we promise, each in an environment of its own; the
-# log is results/benchmarks/versions.json, and README's table is written from it.
+# log is results/benchmarks/versions.json, and the table of docs/status.md is written from it.
 #   launch/versions.sh [SET ...]        sets: 3.11-newest 3.12-gpu 3.13-newest 3.11-lowest
 # A set is a Python and a lock of requirements/. Locks are made anew by `launch/versions.sh lock`,
 # which needs uv; `gpu` holds the JAX of the accelerators we use, `lowest` the bounds of pyproject.
@@ -13,6 +13,7 @@ if [ "${1:-}" = lock ]; then
   }
   compile --extra dev --python-version 3.11 --upgrade -o requirements/newest.txt
   compile --extra dev --python-version 3.12 -c requirements/gpu.in --upgrade -o requirements/gpu.txt
+  compile --extra docs --python-version 3.11 -c requirements/newest.txt -o requirements/docs.txt
   compile --extra test --python-version 3.11 --resolution lowest-direct --upgrade \
     -o requirements/lowest.txt
   exit

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gallery: the figures under results/ and the pictures that the executed notebooks hold."""
+
+import base64
+import json
+import pathlib
+import re
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs/gallery"
+CAPTIONS = {
+  "interactions/strength_boost.svg": (
+    "J^(m) of all orders: baseline and PixMix, without and with the boost. Short runs on CIFAR-10 "
+    "(JPEG), bands over pictures; see [](../results.md)."
+  ),
+  "benchmarks/scaling.svg": (
+    "Images per second from 1 to N chips, predicted from compiled programs, not measured; see "
+    "[](../howto/compile.md)."
+  ),
+}
+"""SVG file under results/ -> what it shows. A file that is not listed here is shown by its name."""
+
+
+def setup(app: Any) -> None:
+  """Writes the gallery before Sphinx looks for pages."""
+  app.connect("config-inited", lambda app, config: write())
+
+
+def write() -> None:
+  """Writes docs/gallery/index.md and the pictures beside it; leaves alone what is the same."""
+  FOLDER.mkdir(exist_ok=True)
+  lines = [
+    "# Gallery",
+    "",
+    "Every figure is made by code of the repository: by a benchmark or report, or by a notebook "
+    "that was run to its end. A report of your own runs has these and more "
+    "([](../results.md), [](../howto/own_model.md)).",
+    "",
+    "## Figures of committed results",
+    "",
+  ]
+  for place in sorted((ROOT / "results").rglob("*.svg")):
+    name = str(place.relative_to(ROOT / "results"))
+    _keep(FOLDER / place.name, place.read_bytes())
+    lines += [f"![{name}]({place.name})", "", CAPTIONS.get(name, f"`results/{name}`"), ""]
+  for place in sorted((ROOT / "colabs").glob("*.ipynb")):
+    lines += notebook(place)
+  _keep(FOLDER / "index.md", "\n".join(lines).encode())
+
+
+def notebook(place: pathlib.Path) -> list[str]:
+  """Returns a section with the pictures that a notebook drew, under the headings they stand in."""
+  cells = json.loads(place.read_text(encoding="utf-8"))["cells"]
+  title, heading, shown, lines = place.stem, "", "", []
+  number = 0
+  for cell in cells:
+    if cell["cell_type"] == "markdown":
+      for level, text in re.findall(r"^(#+) (.+)$", "".join(cell["source"]), re.M):
+        title, heading = (text, "") if level == "#" else (title, text)
+      continue
+    for output in cell["outputs"]:
+      if picture := output.get("data", {}).get("image/png"):
+        number += 1
+        file = f"{place.stem}_{number}.png"
+        _keep(FOLDER / file, base64.b64decode("".join(picture)))
+        if heading != shown:
+          lines += [f"**{heading}**", ""]
+          shown = heading
+        lines += [f"![{title}: {heading}]({file})", ""]
+  return [f"## {title}", "", f"Notebook `colabs/{place.name}`.", "", *lines]
+
+
+def _keep(place: pathlib.Path, content: bytes) -> None:
+  if not place.exists() or place.read_bytes() != content:
+    place.write_bytes(content)
