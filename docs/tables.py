@@ -72,7 +72,8 @@ def _fill(app: Any, name: str, source: list[str]) -> None:
 
 @functools.cache
 def _runs() -> list[groups.Run]:
-  return groups.load(sorted((ROOT / "results").glob("*.json")))
+  kept = (*(ROOT / "results").glob("*.json"), *(ROOT / "results/studies").rglob("*.json"))
+  return groups.load(sorted(kept))
 
 
 @functools.cache
