@@ -272,12 +272,12 @@ def test_words_set_the_grid_and_the_seeds_of_augmentation_p():
   config = settings.load("configs/studies/augmentation_p.py:grid10+seeds2+quarter")
   order = config.study.order
   assert len(order) == 2 * (1 + 10 * 2)
-  assert order[:3] == ("none_seed0", "classical_p1_seed0", "mixup_p1_seed0")
+  assert order[:3] == ("none_seed0", "classical_p100_seed0", "mixup_p100_seed0")
   runs = dict(zip(config.runs, settings.resolve_runs(config), strict=True))
-  half = runs["classical_p0.5_seed1"]
+  half = runs["classical_p50_seed1"]
   assert {one["p"] for one in half.augment.policy["steps"]} == {0.5}
   assert (half.augment.flip, half.augment.crop_padding) == (False, 0)
-  assert runs["mixup_p0.1_seed0"].augment.policy["per"] == "batch"
+  assert runs["mixup_p10_seed0"].augment.policy["per"] == "batch"
   assert half.model.name == "speedrun-0.25"
 
 

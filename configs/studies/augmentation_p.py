@@ -37,7 +37,7 @@ AUGMENTATIONS = {
   "classical": lambda p: {"name": "compose", "steps": tuple(gated(one, p) for one in OPERATIONS)},
   "mixup": lambda p: gated({"name": "mixup", "alpha": 1.0}, p, "batch"),
 }
-"""Row -> p -> policy with gates of p. Another entry is another line of every figure."""
+"""Name -> p -> policy with gates of p. Another entry is another line of every figure."""
 GRID, SEEDS = 4, 3
 BARE = {"augment.flip": False, "augment.alternate_flip": False}
 BARE |= {"augment.crop_padding": 0, "augment.crop_mode": "zero"}
@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
   for k in range(chosen["grid"], 0, -1):  # the ends first
     p = round(k / chosen["grid"], 4)
     for name, policy in AUGMENTATIONS.items():
-      rows[f"{name}_p{p:g}"] = ("", {"augment.policy": policy(p)})
+      rows[f"{name}_p{round(100 * p)}"] = ("", {"augment.policy": policy(p)})
   rest = "+".join(word for word in words if not own[word])
   blocks = [(rows, range(chosen["seeds"]))]
   jobs = ["evaluate"]
