@@ -291,7 +291,6 @@ class JaxSide:
     from configs import base
     from mixboost_jax import settings as settings_lib
     from mixboost_jax.runtime import platform
-    from mixboost_jax.runtime import platform as allocator
 
     config = base.get_config("boost" if arguments.views == 2 else "")
     self.batch = arguments.batch
@@ -316,8 +315,6 @@ class JaxSide:
     from mixboost_jax import data, train
     from mixboost_jax.runtime import mesh
 
-    if jax.default_backend() == "cpu":
-      allocator.keep_freed_memory()
     self.jax = jax
     devices = mesh.devices_for_batch(self.batch)
     self.devices = len(devices)

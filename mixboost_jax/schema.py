@@ -552,6 +552,8 @@ class Runtime:
   compile_cache: str = "auto"  # folder; auto: in the user's cache folder; "": off
   keep_freed_memory: bool = True  # CPU hosts: steps reuse memory instead of asking anew
   tensorboard: bool = True  # also write event files
+  # steps of which a trace and a table of operations go to profile/, after the first log line
+  profile_steps: int = key(0, at_least(0), option=True)
   # --job=compile: chips to compile for, such as v5e-16, h100x8, a100, cpu
   target: str = key("", option=True)
   # --job=compile: which programs, of train, evaluate, pgd, mi, interactions

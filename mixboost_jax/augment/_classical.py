@@ -65,6 +65,10 @@ def draw_offsets(each: PRNGKeys, *, padding: int) -> Int[Array, "N 2"]:
   return jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2 * padding + 1))(each)
 
 
+_CROP_RULES = {"fill": _options.number(0, high=1)}
+"""The border has one value for all channels."""
+
+
 @checks.inputs()
 def random_crop(
   key: AnyKey, images: Images, *, padding: int, fill: Number = 0.0, border: str = "fill"
@@ -80,7 +84,7 @@ def random_crop(
     fill: value of the border, in [0, 1].
     border: "fill", or "reflect": the picture mirrored at its outermost pixels.
   """
-  _options.check("random_crop", padding=padding, fill=fill, border=border)
+  _options.check("random_crop", _CROP_RULES, padding=padding, fill=fill, border=border)
   if padding == 0:
     return images
   number, height, width, _ = images.shape
@@ -410,7 +414,10 @@ def _describe_blur(scene: Scene, *, radius: int, sigmas: tuple[float, ...]) -> A
 ENTRIES = {
   "random_flip": Entry(random_flip, _describe_flip, examples=lambda side: {"flip": {}}),
   "random_crop": Entry(
-    random_crop, _describe_crop, examples=lambda side: {"crop": {"padding": round(side / 8)}}
+    random_crop,
+    _describe_crop,
+    rules=_CROP_RULES,
+    examples=lambda side: {"crop": {"padding": round(side / 8)}},
   ),
   "random_resized_crop": Entry(
     random_resized_crop,

@@ -169,8 +169,8 @@ class FolderSource:
       if not isinstance(error.__cause__, OSError):
         raise
       raise ValueError(
-        f"{self.name(row)}: {files.reason(error.__cause__)}, but it was listed when the run "
-        "started; put it back, then the same command resumes the run."
+        f"{self.name(row)}: {files.reason(error.__cause__)}, but it was there when the "
+        "folder was listed; put it back (a run then goes on by the same command)."
       ) from error
 
   def name(self, row: int) -> str:

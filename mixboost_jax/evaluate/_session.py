@@ -24,6 +24,7 @@ from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
 from mixboost_jax.evaluate._released import Released
 from mixboost_jax.evaluate._store import Columns, constants_of, program_text
+from mixboost_jax.evaluate._views import inside_jit, multi_view
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.mesh import AXES
 
@@ -164,12 +165,6 @@ def call(logits_fn: LogitsFn, images: jax.Array) -> jax.Array:
   return logits_fn(images)
 
 
-def inside_jit(logits_fn: LogitsFn) -> LogitsFn:
-  """Returns what `jax.jit` was given: the constants of a jitted function lie out of reach."""
-  is_jitted = hasattr(logits_fn, "lower")
-  return getattr(logits_fn, "__wrapped__", logits_fn) if is_jitted else logits_fn
-
-
 def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn, Any]:
   """Splits a closure over parameters into a pure function and the arrays that it closes over.
 
@@ -294,14 +289,17 @@ _NETWORKS: weakref.WeakKeyDictionary[Any, dict[Any, Network]] = weakref.WeakKeyD
 """What earlier calls have compiled; forgotten with the function that stands for the network."""
 
 
-def open_network(logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh) -> Network:
+def open_network(
+  logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh, *, views: str = "one"
+) -> Network:
   """Opens a network up; for a function seen before, nothing is compiled again.
 
   The function is traced anew in any case: the parameters that it closes over may have changed.
   What was compiled takes them as arguments; it serves again if the rest of the program is the same.
-  `logits_fn` has to live as long as what is returned is used; `batch_shape` is [B, H, W, C].
+  `logits_fn` has to live as long as what is returned is used; `batch_shape` is [B, H, W, C];
+  `views` as of `multi_view`.
   """
-  apply_fn, given = open_up(_held_weakly(logits_fn), batch_shape)
+  apply_fn, given = open_up(multi_view(_held_weakly(logits_fn), views), batch_shape)
   one = jax.ShapeDtypeStruct((1, *batch_shape[1:]), jnp.float32)
   program = jax.make_jaxpr(apply_fn)(given, one)
   identity, constants = program_text(program), list(constants_of(program))
@@ -309,7 +307,7 @@ def open_network(logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh) 
     known = _NETWORKS.setdefault(logits_fn, {})
   except TypeError:  # cannot be hashed or weakly referenced
     known = {}
-  before = known.get((batch_shape, mesh))
+  before = known.get((batch_shape, mesh, views))
   if before is not None and before.identity == identity and _same(before.constants, constants):
     if not _same(jax.tree.leaves(before.given), jax.tree.leaves(given)):
       kept = {
@@ -322,7 +320,7 @@ def open_network(logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh) 
   else:
     scorer = Scorer(apply_fn, batch_size=batch_shape[0], mesh=mesh)
     found = Network(scorer, given, scorer.placed(given), {}, identity, constants)
-  known[batch_shape, mesh] = found
+  known[batch_shape, mesh, views] = found
   for oldest in list(known)[:-MAX_SHAPES]:
     del known[oldest]
   return found

@@ -10,7 +10,12 @@ from jax.tree_util import Partial
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import Images, Logits, LogitsFn
-from mixboost_jax.evaluate._session import inside_jit
+
+
+def inside_jit(logits_fn: LogitsFn) -> LogitsFn:
+  """Returns what `jax.jit` was given: the constants of a jitted function lie out of reach."""
+  is_jitted = hasattr(logits_fn, "lower")
+  return getattr(logits_fn, "__wrapped__", logits_fn) if is_jitted else logits_fn
 
 
 def _mirror(logits_fn: LogitsFn, images: Images) -> Logits:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixboost_jax import evaluate, models, report, target, train
+from mixboost_jax import evaluate, models, report, train
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.audit import plan
 from mixboost_jax.jobs import (
@@ -151,8 +151,6 @@ def _prepared(
   every: Sequence[Settings], folders: Sequence[pathlib.Path], job: str
 ) -> list[prepared.Run]:
   platform.prepare(every[0].runtime)
-  if every[0].runtime.keep_freed_memory and target.is_cpu():
-    platform.keep_freed_memory()
   prepare = gan.prepare if job == "gan" else prepared.prepare
   runs = [prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
   for item in runs:

@@ -181,30 +181,46 @@ def stand_in(chosen: schema.Data) -> data.Dataset:
   )
 
 
-def build(settings: Settings, mesh: Mesh) -> train.Trainer:
-  """Builds a run whose arrays are shapes; files that it would start from are left out."""
+def build(settings: Settings, mesh: Mesh, dataset: data.Dataset | None = None) -> train.Trainer:
+  """Builds a run whose arrays are shapes; files that it would start from are left out.
+
+  Without a data set it is `stand_in`.
+  """
   model = dataclasses.replace(settings.model, weights="")
   augment = dataclasses.replace(settings.augment, mixing_dir="")
   bare = dataclasses.replace(settings, model=model, augment=augment)
   with target.on_paper():
-    return train.build(bare, stand_in(settings.data), mesh)
+    return train.build(bare, stand_in(settings.data) if dataset is None else dataset, mesh)
 
 
 def _training(settings: Settings, mesh: Mesh, batch: int) -> Case:
   changed = dataclasses.replace(settings.train, batch_size=batch)
   trainer = build(dataclasses.replace(settings, train=changed), mesh)
-  program, *first = trainer.step.func, *trainer.step.args
-  whole = meshes.replicated(mesh)
+  one = trainer.replace(many_steps=None)
+  return step_case(one, mesh, stand_in(settings.data).image_shape)
+
+
+def step_case(trainer: train.Trainer, mesh: Mesh, image_shape: tuple[int, int, int]) -> Case:
+  """Returns the training step of a run, on paper or not, with the shapes of its arguments.
+
+  If a call may do several steps it is these.
+  """
+  step, chosen = trainer.many_steps or trainer.step, trainer.settings.train
+  program, *first = step.func, *step.args  # pyright: ignore[reportFunctionMemberAccess]
+  batch, whole = chosen.batch_size, meshes.replicated(mesh)
   if trainer.split is not None:
     order = jax.ShapeDtypeStruct(trainer.split.ids.shape, jnp.int32, sharding=whole)
     rest: tuple[Any, ...] = (trainer.split, order, trainer.root)
   else:
-    pieces = (changed.accumulate, batch // changed.accumulate)
+    pieces = (chosen.accumulate, batch // chosen.accumulate)
     spread = NamedSharding(mesh, PartitionSpec(None, meshes.AXES))
-    side = stand_in(settings.data).image_shape
-    rows = [((*pieces, *side), jnp.uint8), (pieces, jnp.int32), (pieces, jnp.int32)]
+    rows = [((*pieces, *image_shape), jnp.uint8), (pieces, jnp.int32), (pieces, jnp.int32)]
     rest = (data.DeviceSplit(*_shapes(rows, spread)), trainer.root)
-  return Case(program, (*first, trainer.state, *rest), batch)
+  return Case(
+    program,
+    (*first, trainer.state, *rest),
+    batch * (chosen.steps_per_call if trainer.many_steps else 1),
+  )
 
 
 def _shapes(rows: Sequence[tuple[Any, Any]], sharding: Any) -> list[Any]:
@@ -321,7 +337,9 @@ def _of_program(
   found = at(batch) | {"batch": batch, "batch_per_chip": batch // chosen.count, "key": key}
   if sizes and not math.isinf(chosen.chip.memory):
     most = len(stand_in(settings.data).train) if name == "train" else math.inf
-    found |= _largest(found, batch, unit, at, chosen, most=most)
+    found |= largest(
+      found, batch, unit, at, memory=chosen.chip.memory, chips=chosen.count, most=most
+    )
   return found
 
 
@@ -336,18 +354,14 @@ def measure(case: Case, chosen: Target, *, dtype: str) -> dict[str, Any]:
   kept = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
   jax.config.update("jax_enable_compilation_cache", False)  # the time told is that of compiling
   try:
-    compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    needed = _needed(str(error))
-    if needed is None:
-      raise
-    return {"fits": False, "memory": {"total": needed}, "flops": counted, "images": case.images}
+    program, memory = compiled(lowered)
   finally:
     jax.config.update("jax_enable_compilation_cache", kept)
+  if program is None:
+    return {"fits": False, "memory": memory, "flops": counted, "images": case.images}
   seconds = time.perf_counter() - started
-  memory = _memory(compiled.memory_analysis())
-  found = programs.inspect(compiled.as_text())
-  own = compiled.cost_analysis() or {}
+  found = programs.inspect(program.as_text())
+  own = program.cost_analysis() or {}
   exchanges = [(kind, *numbers) for kind, numbers in found.collectives.items()]
   return {
     "images": case.images,
@@ -368,7 +382,19 @@ def measure(case: Case, chosen: Target, *, dtype: str) -> dict[str, Any]:
   }
 
 
-def _memory(given: Any) -> dict[str, float]:
+def compiled(lowered: Any) -> tuple[Any, dict[str, float]]:
+  """Compiles; returns the program and its bytes per device by their use, `total` among them.
+
+  The program is None if the compiler found that it needs too much, with the total that it told.
+  """
+  try:
+    program = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    needed = _needed(str(error))
+    if needed is None:
+      raise
+    return None, {"total": needed}
+  given = program.memory_analysis()
   parts = {
     "arguments": given.argument_size_in_bytes,
     "outputs": given.output_size_in_bytes,
@@ -377,7 +403,7 @@ def _memory(given: Any) -> dict[str, float]:
     "code": given.generated_code_size_in_bytes,
   }
   total = sum(parts.values()) - 2 * parts["aliased"]
-  return {**parts, "total": total}
+  return program, {**parts, "total": total}
 
 
 def _needed(message: str) -> float | None:
@@ -429,23 +455,24 @@ def roofline(
   }
 
 
-def _largest(
+def largest(
   found: Mapping[str, Any],
   batch: int,
   unit: int,
   measure_at: Callable[[int], dict[str, Any]],
-  chosen: Target,
   *,
+  memory: float,
+  chips: int,
   most: float = math.inf,
 ) -> dict[str, Any]:
   """Returns the largest batch per chip on the straight line through the memory of two batches.
 
-  Batches above `most` are not tried.
+  Batches above `most` are not tried. `memory` is in bytes, of each of `chips`.
   """
   points = {batch: found["memory"]["total"]} if "temporaries" in found["memory"] else {}
   sizes = [batch // 2**k // unit * unit for k in range(1, batch.bit_length())]
   if (
-    found["memory"]["total"] < chosen.chip.memory / 16 and 8 * batch <= most
+    found["memory"]["total"] < memory / 16 and 8 * batch <= most
   ):  # much of it does not depend on the batch
     sizes = [8 * batch, *sizes]
   for size in sizes:
@@ -460,9 +487,9 @@ def _largest(
   slope = (much - less) / (large - small)
   if slope <= 0:
     return {"largest_per_chip": None, "largest_by": f"memory does not grow from {small} to {large}"}
-  largest = (chosen.chip.memory - less) / slope + small
+  most_by_line = (memory - less) / slope + small
   return {
-    "largest_per_chip": max(0, int(largest // unit * unit // chosen.count)),
+    "largest_per_chip": max(0, int(most_by_line // unit * unit // chips)),
     "largest_by": f"straight line through batches {small} and {large}, both compiled",
   }
 
@@ -489,7 +516,7 @@ def table(found: Mapping[str, Any]) -> str:
       )
       more.append(f"{name}: images/s (efficiency) on so many chips, same batch per chip: {steps}")
     if not one["fits"]:
-      more.append(f"{name}: {remedy(one, found)}")
+      more.append(f"{name}: {_remedy_of(one, found)}")
   return "\n".join([*lines, *more])
 
 
@@ -508,19 +535,26 @@ def _row(name: str, one: Mapping[str, Any]) -> str:
   return "".join(cells)
 
 
-def remedy(one: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def _remedy_of(one: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+  chip, dtype = targets.parse(found["target"]).chip, found["compute_dtype"]
+  chips = found["chips"]
+  return remedy(one, memory=chip.memory, chips=chips, dtype=dtype, enlarge=chip.enlarge)
+
+
+def remedy(
+  one: Mapping[str, Any], *, memory: float, chips: int, dtype: str, enlarge: str = ""
+) -> str:
   """Returns what to do about a program that does not fit."""
-  chip = targets.parse(found["target"]).chip
-  largest = one.get("largest_per_chip")
+  fitting = one.get("largest_per_chip")
   ways = []
-  if largest:
-    ways.append(f"--config.{one['key']}={largest * found['chips']} ({largest} per chip)")
+  if fitting:
+    ways.append(f"--config.{one['key']}={fitting * chips} ({fitting} per chip)")
   if one["key"] == "train.batch_size":
     ways.append("--config.train.accumulate=2 or more (the same update in pieces)")
-    if found["compute_dtype"] == "float32":
+    if dtype == "float32":
       ways.append("--config.model.compute_dtype=bfloat16")
   ways.append("more chips")
-  if chip.enlarge:
-    ways.append(chip.enlarge)
+  if enlarge:
+    ways.append(enlarge)
   needed = one["memory"]["total"] / GIB
-  return f"needs {needed:.1f} of {chip.memory / GIB:.1f} GiB; {', or '.join(ways)}."
+  return f"needs {needed:.1f} of {memory / GIB:.1f} GiB; {', or '.join(ways)}."

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from mixboost_jax import files, registry, report, target
+from mixboost_jax import files, registry, report
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.jobs import audit, influence, interactions, prepared, training
 from mixboost_jax.report import groups
@@ -163,8 +163,9 @@ def run(
     minutes: after which everything is saved and left; 0: never.
 
   Returns:
-    The exit code: 0, `interrupt.EXIT_PREEMPTED` if the time was over or a stop request came, or
-    `EXIT_RUNS_FAILED`.
+    The exit code: 0 if nothing is left for this worker: all is done, or in the hands of others
+    (the last line says so; if these come to nothing, the same command does it). Otherwise
+    `interrupt.EXIT_PREEMPTED` if the time was over or a stop request came, or `EXIT_RUNS_FAILED`.
   """
   first = next(iter(study.runs.values()))
   platform.prepare(first.runtime)
@@ -173,8 +174,6 @@ def run(
       "a study is shared by single processes: start several of the same command, each without the "
       "variables of a distributed run."
     )
-  if first.runtime.keep_freed_memory and target.is_cpu():
-    platform.keep_freed_memory()
   prepared.load_data(first.data)  # what is wrong with it is wrong for all runs
   worker = _Worker(study, measures, checks, command)
   with interrupt.StopRequest(seconds=60 * minutes) as stop:

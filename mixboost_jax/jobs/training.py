@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from mixboost_jax import evaluate, files, losses, masks, train
-from mixboost_jax.jobs import interactions, prepared
+from mixboost_jax.jobs import interactions, memory, prepared
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.keys import Stream, example_keys
-from mixboost_jax.runtime import environment, interrupt, log, workdir, writers
+from mixboost_jax.runtime import environment, interrupt, log, profile, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.runtime.log import Progress
 from mixboost_jax.train.build import Trainer
@@ -49,13 +49,16 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
     bar = stack.enter_context(Progress(settings.name, trainer.num_steps, first_step=step))
     metadata = restored.metadata if restored else {}
     watch = interactions.monitor(item, metadata.get("monitor", {}))
+    monitors: dict[str, Any] = {"interactions": watch} if watch else {}
+    if settings.runtime.profile_steps:
+      monitors["profile"] = stack.enter_context(_profiler(item, place, step))
     hooks = train.Hooks(
       writer=writer,
       saver=saver,
       evaluators=_monitors(item),
       should_stop=stop.agreed,
       progress=lambda at, images, scalars: bar.update(at, units=images, metrics=scalars),
-      monitors={"interactions": watch} if watch else {},
+      monitors=monitors,
     )
     bar.compiling()  # until the first step has been dispatched
     before = float(metadata.get("seconds", 0.0))
@@ -65,17 +68,35 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       kept |= {"data": item.dataset.fingerprint} if item.dataset.fingerprint else {}
       return {"seconds": before + time.perf_counter() - started, **kept}
 
-    state = train.run(
-      trainer,
-      hooks,
-      state=restored.state if restored else None,
-      metadata=metadata,
-      extra=seconds,
-    )
+    try:
+      memory.tell(item)
+      state = train.run(
+        trainer,
+        hooks,
+        state=restored.state if restored else None,
+        metadata=metadata,
+        extra=seconds,
+      )
+    except jax.errors.JaxRuntimeError as error:
+      if not memory.is_exhausted(error):
+        raise
+      raise memory.explained(item, error) from error
     bar.close()
     spent = log.format_duration(seconds()["seconds"])
     log.info(f"{settings.name}: trained in {spent}; the network lies in {place.checkpoints}")
     return prepared.selected(item, saver, Restored(state, seconds()))
+
+
+def _profiler(item: Run, place: workdir.Workdir, step: int) -> profile.StepProfiler:
+  train_settings = item.settings.train
+  return profile.StepProfiler(
+    place.profile,
+    count=item.settings.runtime.profile_steps,
+    first_step=step,
+    num_steps=item.trainer.num_steps,
+    settle=train_settings.log_every_steps,
+    text=lambda: memory.step_program(item).compile().as_text(),
+  )
 
 
 def check_same_files(item: Run, restored: Restored | None) -> None:

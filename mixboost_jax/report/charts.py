@@ -55,11 +55,11 @@ def lines(
   if from_low and all_x:
     low_x, high_x = svg.bounds(all_x)
   ys = [y for points in known for _, y in points]
-  low_y, high_y = svg.bounds(ys, include=0.0 if from_zero else None)
+  low_y, high_y, marks = svg.span(ys, include=0.0 if from_zero else None)
   x = svg.Scale(low_x, high_x, left, width - right)
   y = svg.Scale(low_y, high_y, height - bottom, top)
   body = [
-    svg.grid(x, y, svg.ticks(low_x, high_x, count=5), svg.ticks(low_y, high_y, count=5)),
+    svg.grid(x, y, svg.ticks(low_x, high_x, count=5), marks),
     svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
   ]
   for one in series:

@@ -7,7 +7,6 @@ seed in common, follows from the two test-set intervals as if these were indepen
 """
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -48,16 +47,6 @@ _REGIME = (
   "model.name",
 )
 _LENGTH = ("train.epochs", "train.steps")
-_APART = (
-  "runtime.",
-  "report.",
-  "evaluate.",
-  "interactions.",
-  "influence.",
-  "audit.",
-  "data.dir",
-  "data.download",
-)
 _LEAST = 5
 """Fewest networks for a correlation: with four no permutation test reaches 5 %."""
 
@@ -292,18 +281,15 @@ def best(networks: Sequence[Network], side: Side) -> Network | None:
 
 
 def networks_of(runs: Iterable[Results]) -> list[Network]:
-  """Puts the results of one config together, whatever file they are in and whatever the seed."""
-  members: dict[str, Network] = {}
-  for results in runs:
-    if results.settings:
-      given = groups.flatten(results.settings)
-      policy = {k: v for k, v in given.items() if k.startswith("augment.policy.")}
-      settings = {key: given.get(key, field.default) for key, field in KEYS.items()}
-      settings["augment.policy"] = policy.get("augment.policy.name", "none")
-      same = {k: v for k, v in (settings | policy).items() if not k.startswith(_APART)}
-      identity = json.dumps(same, sort_keys=True, default=str)
-      members.setdefault(identity, Network(settings, [])).results.append(results)  # pyright: ignore
-  return list(members.values())
+  """Puts the results of one config together as reports do, whatever the file and the seed."""
+  networks = []
+  for one in groups.group([groups.Run(one, None) for one in runs if one.settings]):
+    results = [run.results for run in one.runs]
+    given = groups.flatten(results[0].settings)
+    settings = {key: given.get(key, field.default) for key, field in KEYS.items()}
+    settings["augment.policy"] = given.get("augment.policy.name", "none")
+    networks.append(Network(settings, results))
+  return networks
 
 
 def decide(claim: Claim, networks: Sequence[Network], setting: Conditions) -> Finding:

@@ -324,12 +324,12 @@ def bands(title: str, series: Sequence[Band], *, x_label: str, mark: float) -> M
   width, height, left, right, top, bottom = 480, 290, 44, 12, 12, 38
   every = [p for one in series for p in one.points]
   ends = [value for p in every for value in p[1:] if value is not None]
-  low, high = svg.bounds(ends, include=0.0)
+  low, high, marks = svg.span(ends, include=0.0)
   across = [0.0, 1.0, *(p[0] for p in every)]
   x = svg.Scale(min(across), max(across), left, width - right)
   y = svg.Scale(low, high, height - bottom, top)
   body = [
-    svg.grid(x, y, svg.ticks(x.low, x.high, count=5), svg.ticks(low, high, count=5)),
+    svg.grid(x, y, svg.ticks(x.low, x.high, count=5), marks),
     svg.text((left + width - right) / 2, height - 6, x_label, "middle"),
     svg.stroke(x.start, y(mark), x.stop, y(mark), "diagonal"),
   ]
@@ -446,9 +446,9 @@ def tree(title: str, rows: Rows) -> Markup:
   """Draws a tree of cells; the height of a node is T of its span."""
   width, height, left, right, top, bottom = 480, 270, 52, 14, 14, 40
   places, players, tallest = tree_layout(rows)
+  _, high, marks = svg.span([tallest], include=0.0)
   x = svg.Scale(-0.5, max(1, len(players)) - 0.5, left, width - right)
-  y = svg.Scale(0.0, 1.08 * tallest, height - bottom, top)
-  marks = svg.ticks(0.0, tallest, count=5)
+  y = svg.Scale(0.0, high, height - bottom, top)
   step = marks[1] - marks[0] if len(marks) > 1 else 1.0
   body = []
   for mark in marks:

@@ -253,6 +253,24 @@ def bounds(values: Iterable[float], *, include: float | None = None) -> tuple[fl
   return bottom, high + room
 
 
+def span(
+  values: Iterable[float], *, include: float | None = None, count: int = 5
+) -> tuple[float, float, list[float]]:
+  """Returns limits as `bounds` does, and ticks; the outermost ticks have all values between them.
+
+  So nothing lies beyond the last number of an axis.
+  """
+  finite = [value for value in values if math.isfinite(value)]
+  low, high = bounds(finite, include=include)
+  marks = ticks(low, high, count=count)
+  step = marks[1] - marks[0] if len(marks) > 1 else high - low
+  if max(finite, default=low) > marks[-1]:
+    marks.append(marks[-1] + step)
+  if min(finite, default=high) < marks[0]:
+    marks.insert(0, marks[0] - step)
+  return min(low, marks[0]), max(high, marks[-1]), marks
+
+
 def label(value: float, step: float) -> str:
   """Writes a tick with as many decimals as its step needs."""
   if value == 0:

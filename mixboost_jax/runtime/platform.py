@@ -51,8 +51,9 @@ def prepare(settings: schema.Runtime) -> None:
   """Applies `config.runtime` to this process. Call it before any JAX computation.
 
   Joins the other processes of a distributed run, splits a CPU host into virtual devices, switches
-  fusions off that this jaxlib miscompiles on a CPU, and the persistent compilation cache on.
-  Nothing here changes a right result beyond rounding.
+  fusions off that this jaxlib miscompiles on a CPU, the persistent compilation cache on, and on a
+  CPU keeps freed memory (`settings.keep_freed_memory`). Nothing here changes a right result beyond
+  rounding.
 
   Raises:
     RuntimeError: if JAX has already started with another number of devices than the config wants,
@@ -70,6 +71,8 @@ def prepare(settings: schema.Runtime) -> None:
       f"this host is one of {jax.process_count()} of a TPU slice, but could not join the others: "
       "set MIXBOOST_COORDINATOR, MIXBOOST_NUM_PROCESSES and MIXBOOST_PROCESS_ID on each of them."
     )
+  if settings.keep_freed_memory and target.is_cpu():
+    keep_freed_memory()
 
 
 def num_cores() -> int:

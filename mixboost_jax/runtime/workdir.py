@@ -189,6 +189,7 @@ class Workdir:
     self.checkpoints = path / "checkpoints"
     self.tensorboard = path / "tensorboard"
     self.samples = path / "samples"
+    self.profile = path / "profile"
     self.results = path / RESULTS_FILE
 
   def close(self) -> None:

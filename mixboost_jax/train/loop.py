@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixboost_jax.array_types import LogitsFn
+from mixboost_jax.runtime import log
 from mixboost_jax.runtime.interrupt import Stopped
+from mixboost_jax.runtime.profile import Recompilations
 from mixboost_jax.schema import Settings
 
 Evaluator = Callable[[LogitsFn], Mapping[str, float]]
@@ -213,13 +215,14 @@ class _Loop:
     self.log_every = train.log_every_steps
     self.saved_at = -1
     self.shown: dict[str, float] = {}
+    self.recompilations = Recompilations()
 
   def run(self, state: Any) -> Any:
     trainer, num_steps = self.trainer, self.trainer.num_steps
     step = int(state.step)
     self.saved_at = step if step else -1
     self.clock_step = step
-    with trainer.feed.start(step) as inputs:
+    with self.recompilations, trainer.feed.start(step) as inputs:
       while step < num_steps:
         arguments = inputs(step)
         with jax.transfer_guard("disallow"):
@@ -238,8 +241,10 @@ class _Loop:
   ) -> tuple[Any, dict[str, jax.Array], int]:
     trainer, many = self.trainer, self.trainer.settings.train.steps_per_call
     if trainer.many_steps is not None and many <= self._steps_to_boundary(step):
-      return *trainer.many_steps(state, *inputs), many
-    return *trainer.step(state, *inputs), 1
+      with self.recompilations.during("steps"):
+        return *trainer.many_steps(state, *inputs), many
+    with self.recompilations.during("step"):
+      return *trainer.step(state, *inputs), 1
 
   def _steps_to_boundary(self, step: int) -> int:
     """Steps until the next event that needs the state: a call of several steps ends there."""
@@ -283,6 +288,12 @@ class _Loop:
     if self.trainer.split is None:  # near 1: more decode threads, or smaller files, would help
       waited, self.waited = self.waited, self.trainer.feed.waited
       scalars["input_wait"] = (self.waited - waited) / seconds
+    scalars["recompilations"] = self.recompilations.drain()  # 0 unless inputs change their kind
+    if scalars["recompilations"]:
+      log.warn(
+        f"step {step}: the training step was compiled again, {scalars['recompilations']} time(s) "
+        f"in {steps} steps: shape, type or place of what it is given changed."
+      )
     self.hooks.writer.write_scalars(step, scalars)
 
   def _evaluate(self, state: Any, step: int) -> float | None:
@@ -306,7 +317,8 @@ class _Loop:
         started = time.perf_counter()
         values = monitor(step, self.trainer.predictor(state))
         scalars = {f"{prefix}/{name}": value for name, value in values.items()}
-        self.hooks.writer.write_scalars(step, scalars)
+        if scalars:
+          self.hooks.writer.write_scalars(step, scalars)
         self.clock += time.perf_counter() - started
 
   def _save(self, state: Any, step: int, metric: float | None) -> None:

@@ -88,6 +88,7 @@ def test_cutout_fill_per_channel(key, images):
     (augment.cutout, {"length": -1}, "cutout: length: expected an integer >= 0, got -1"),
     (augment.cutout, {"length": 2, "fill": 2.0}, "cutout: fill"),
     (augment.random_crop, {"padding": -1}, "random_crop: padding"),
+    (augment.random_crop, {"padding": 1, "fill": 2}, r"random_crop: fill: expected a number in"),
     (
       augment.random_crop,
       {"padding": 1, "border": "wrap"},

@@ -35,6 +35,7 @@ def test_built_function_equals_the_plain_one(key, images):
     ({"name": "cutot"}, "Did you mean 'cutout'"),
     ({"name": "cutout"}, "also needs length"),
     ({"name": "cutout", "length": -1}, "length: expected an integer >= 0, got -1"),
+    ({"name": "random_crop", "padding": 2, "fill": (0.1, 0.2, 0.3)}, "fill: expected a number in"),
     ({"name": "cutout", "lenght": 3}, "Did you mean 'length'"),
     ({"name": "mixup", "per": "pixel"}, "expected one of batch, example"),
     ({"name": "random_flip", "p": 1}, "takes no keywords"),

@@ -227,10 +227,25 @@ def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled, 
   assert len(compiled) - before < 5  # another network, the same pictures
 
 
+def test_several_views_compile_once(compiled, quick_compilation):
+  images, labels = np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
+  weights = jnp.ones((4, 4))
+
+  def logits_fn(x):
+    return x.reshape(len(x), -1) @ weights
+
+  for given in (logits_fn, jax.tree_util.Partial(logits_fn)):
+    for views in ("mirror", "one"):
+      evaluate.evaluate(given, (images, labels), views=views)
+    before = len(compiled)
+    evaluate.evaluate(given, (images, labels), views="mirror")
+    assert len(compiled) == before
+
+
 def test_what_was_compiled_is_forgotten_with_the_network(quick_compilation):
   images, labels = np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
   logits_fn = jax.jit(lambda x: x.reshape(len(x), -1) + jnp.arange(4.0)[None])
-  evaluate.evaluate(logits_fn, (images, labels))
+  evaluate.evaluate(logits_fn, (images, labels), views="mirror")
   program = next(iter(session_lib._NETWORKS[logits_fn].values())).scorer
   inside, scorer = weakref.ref(logits_fn.__wrapped__), weakref.ref(program)
   del logits_fn, program

@@ -108,6 +108,23 @@ def test_each_method_is_compared_with_its_own_boost(make):
   ]
 
 
+def test_a_boost_is_compared_on_its_own_copy_of_the_data(make):
+  def run(objective, error, policy="none", note=""):
+    changed = make.settings(objective)
+    changed |= {"data": {"name": "cifar10", "note": note}, "augment": {"policy": {"name": policy}}}
+    return make.results(objective, error, name=f"t_{policy}_{objective}{note}", settings=changed)
+
+  boosted = run("mixboost", 7.0, "pixmix", note="JPEG")
+  plain, elsewhere = run("erm", 8.0, "pixmix", note="JPEG"), run("erm", 8.0, "pixmix")
+  groups = groups_of(run("erm", 10.0), elsewhere, boosted)
+  assert groups_lib.own_plain(groups[-1], groups) is None
+  pairs = {d.challenger: d.baseline for d in compare.differences(groups, [ERROR])}
+  assert pairs[groups[-1].label] == groups[0].label, "the baseline of all for want of its own"
+  groups = groups_of(run("erm", 10.0), elsewhere, plain, boosted)
+  pairs = {d.challenger: d.baseline for d in compare.differences(groups, [ERROR])}
+  assert pairs[groups[-1].label] == groups[2].label
+
+
 def test_few_or_unpaired_seeds_are_not_tested(make):
   before = [make.results("erm", 10.0, seed) for seed in range(4)]
   after = [make.results("mixboost", 1.0, seed) for seed in range(4)]

@@ -78,6 +78,22 @@ def test_bounds_start_at_an_included_zero():
 
 
 @pytest.mark.parametrize(
+  ("values", "include", "want"),
+  [
+    ([12.92], 0.0, [0, 5, 10, 15]),  # not 0 to 10
+    ([-12.92, 3.0], None, [-15, -10, -5, 0, 5]),
+    ([0.2, 0.5], None, [0.2, 0.3, 0.4, 0.5]),
+    ([], 0.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+    ([7.0, math.inf], None, [6.8, 7.0, 7.2]),
+  ],
+)
+def test_no_value_lies_beyond_the_last_number_of_an_axis(values, include, want):
+  low, high, marks = svg.span(values, include=include)
+  assert marks == pytest.approx(want)
+  assert low <= marks[0] < marks[-1] <= high
+
+
+@pytest.mark.parametrize(
   ("value", "step", "want"),
   [
     (0.0, 0.1, "0"),

@@ -13,7 +13,7 @@ import pytest
 from jax._src import distributed
 from jax._src.clusters import cloud_tpu_cluster
 
-from mixboost_jax import schema
+from mixboost_jax import schema, target
 from mixboost_jax.runtime import platform
 
 FLAG = "--xla_force_host_platform_device_count"
@@ -117,6 +117,15 @@ def test_too_late_is_harmless_when_nothing_is_asked(monkeypatch):
   assert platform.backend_is_initialized()
   platform.prepare(RUNTIME)
   assert os.environ["XLA_FLAGS"] == ""
+
+
+@pytest.mark.parametrize(("asked", "place"), [(True, "cpu"), (False, "cpu"), (True, "gpu")])
+def test_freed_memory_is_kept_on_a_cpu_if_asked(monkeypatch, asked, place):
+  calls = []
+  monkeypatch.setattr(platform, "keep_freed_memory", lambda: calls.append(1))
+  with target.compiling_for(place):
+    platform.prepare(dataclasses.replace(RUNTIME, keep_freed_memory=asked))
+  assert len(calls) == (asked and place == "cpu")
 
 
 def test_compile_cache_is_filled_and_used(tmp_path):

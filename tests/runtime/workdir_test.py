@@ -276,7 +276,9 @@ def test_an_empty_lock_file_is_taken_over(tmp_path):
   (tmp_path / ".lock").write_text("")
   lock = workdir.FolderLock(tmp_path)
   lock.acquire()
+  assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
   lock.release()
+  assert os.listdir(tmp_path) == []
 
 
 def test_reading_needs_a_run_folder(tmp_path):

@@ -82,9 +82,8 @@ def assert_steps_equal(trainer, reference):
     assert ours == pytest.approx({name: metrics[name] for name in ours}, rel=2e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("num_devices", [4, 8])
-def test_devices_do_not_matter(reference, num_devices):
-  assert_steps_equal(build(num_devices, **BOOST), reference)
+def test_devices_do_not_matter(reference):
+  assert_steps_equal(build(8, **BOOST), reference)
 
 
 def test_sharded_parameters_do_not_matter(reference, monkeypatch):
@@ -126,7 +125,8 @@ def test_draws_are_the_same_bit_for_bit_on_1_4_8_devices_and_any_batch():
   assert not np.array_equal(other_epoch[1], expected[1])
 
 
-@pytest.mark.parametrize("word", ["pixmix", "augmix", "autoaugment", "trivial", "randaugment"])
+# One with a mixing set, one with a table of operations; `contract_test.py` asks the same of all.
+@pytest.mark.parametrize("word", ["pixmix", "trivial"])
 def test_policies_train_and_draw_the_same_on_8_devices(word):
   policy = {"augment.policy": base.VARIANTS[word]["augment.policy"]}
   few = {"augment.num_mixing_images": 8} if word == "pixmix" else {}

@@ -15,6 +15,7 @@ from PIL import Image
 from configs import base
 from mixboost_jax import data, evaluate, settings, train
 from mixboost_jax.data import folders, pictures, prepare
+from mixboost_jax.jobs import compile as compiling
 from mixboost_jax.jobs import prepared, training
 from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.runtime import mesh as meshes
@@ -200,9 +201,20 @@ def test_a_damaged_picture_ends_the_run_at_its_step(folder, tmp_path):
   name.unlink()
   with (
     trainer.feed.start(1) as inputs,
-    pytest.raises(ValueError, match="put it back, then the same command resumes"),
+    pytest.raises(ValueError, match="put it back \\(a run then goes on by the same"),
   ):
     inputs(1)
+
+
+def test_the_memory_of_a_step_is_estimated_for_what_the_feed_gives(streamed):
+  trainer, mesh = streamed[0], meshes.create(devices=jax.devices()[:1])
+  known = compiling.step_case(trainer, mesh, (16, 16, 3)).arguments[-2:]
+  with trainer.feed.start(0) as inputs:
+    given = inputs(0)
+  assert jax.tree.structure(known) == jax.tree.structure(given)
+  for one, other in zip(jax.tree.leaves(known), jax.tree.leaves(given), strict=True):
+    assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    assert one.sharding.is_equivalent_to(other.sharding, other.ndim)
 
 
 def test_a_changed_folder_is_not_resumed(folder, tmp_path, streamed):
