@@ -161,7 +161,7 @@ def _first_paragraph(value: Any) -> str:
 
 def config_page() -> list[str]:
   """Returns the page of all config keys: default, meaning, and when a run reads them."""
-  said = meanings()
+  said = schema.meanings()
   lines = [*_title("Config keys"), _KEYS]
   for section, kind in schema.SECTIONS.items():
     lines += [section, "-" * len(section), "", cleaned(inspect.getdoc(kind) or ""), ""]
@@ -178,25 +178,6 @@ def config_page() -> list[str]:
       said_of = "; ".join(filter(None, words)) or "..."
       lines += [f"``{name}`` = ``{default!r}``", f"   {said_of}", ""]
   return lines
-
-
-def meanings() -> dict[str, str]:
-  """Returns what the comments at the keys in `schema.py` say of each."""
-  sections = {kind.__name__: name for name, kind in schema.SECTIONS.items()}
-  found: dict[str, str] = {}
-  section, name, above = "", "", []
-  for line in inspect.getsource(schema).splitlines():
-    code, _, comment = (part.strip() for part in line.partition("  # "))
-    if match := re.match(r"class (\w+)", line):
-      section, name, above = sections.get(match[1], ""), "", []
-    elif section and line.startswith("  # "):
-      above.append(line.strip("# "))
-    elif section and (match := re.match(r"  (\w+): ", line)):
-      name = f"{section}.{match[1]}"
-      found[name], above = " ".join(filter(None, [*above, comment])), []
-    elif name and code and comment:
-      found[name] = f"{found[name]} {comment}".strip()
-  return found
 
 
 # Signatures, as written.

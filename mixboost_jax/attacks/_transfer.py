@@ -222,8 +222,13 @@ def transfer(
   predict = _predictors.keyed(logits_fn)
   if residual_decay != 1:
     predict = skip_gradients(predict, each, images, decay=residual_decay)
-  common = {"predict": predict, "labels": labels, "targeted": targeted, "max_rows": max_rows}
-  copies = {"num_copies": num_copies, "noise_std": noise_std, "loss": loss}
+  common: dict[str, Any] = {
+    "predict": predict,
+    "labels": labels,
+    "targeted": targeted,
+    "max_rows": max_rows,
+  }
+  copies: dict[str, Any] = {"num_copies": num_copies, "noise_std": noise_std, "loss": loss}
   resize = {"diversity_prob": diversity_prob, "diversity_scale": diversity_scale}
   cells = {"grid": interaction_grid, "num_cells": interaction_cells}
 

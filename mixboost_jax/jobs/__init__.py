@@ -147,9 +147,8 @@ def _run(
   return _report(folders, folder) if job == "all" else 0
 
 
-def _prepared(
-  every: Sequence[Settings], folders: Sequence[pathlib.Path], job: str
-) -> list[prepared.Run]:
+def _prepared(every: Sequence[Settings], folders: Sequence[pathlib.Path], job: str) -> list[Any]:
+  """Returns what each run is made of: `gan.Item` or `prepared.Run`."""
   platform.prepare(every[0].runtime)
   prepare = gan.prepare if job == "gan" else prepared.prepare
   runs = [prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
@@ -158,7 +157,7 @@ def _prepared(
   return runs
 
 
-def _work(item: prepared.Run, job: str, command: str, stop: interrupt.StopRequest) -> None:
+def _work(item: Any, job: str, command: str, stop: interrupt.StopRequest) -> None:
   with workdir.open_run(
     item.folder,
     item.settings,

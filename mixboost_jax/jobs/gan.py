@@ -100,7 +100,7 @@ class Judge:
 
 def open_judge(settings: Settings) -> Judge:
   """Opens the run folder `config.gan.features`."""
-  from mixboost_jax.configs import base
+  from mixboost_jax.configs import base  # pyright: ignore[reportAttributeAccessIssue]
 
   folder = settings.gan.features
   trained = prepared.load_trained(folder, data_dir=settings.data.dir, defaults=base.get_config())

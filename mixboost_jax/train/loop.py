@@ -64,7 +64,7 @@ class Monitor(Protocol):
     """Is told that the time since the last step was spent on something else."""
     ...
 
-  def __call__(self, step: int, logits_fn: LogitsFn) -> Mapping[str, float]:
+  def __call__(self, step: int, predictor: Any, /) -> Mapping[str, float]:
     """Returns what to log."""
     ...
 
@@ -77,14 +77,45 @@ class Trains(Protocol):
   `steps_per_epoch`.
   """
 
-  settings: Settings
-  parts: Any
-  state: Any
-  split: Any
-  feed: Any
-  num_steps: int
-  step: Any
-  many_steps: Any
+  @property
+  def settings(self) -> Settings:
+    """Of the run."""
+    ...
+
+  @property
+  def parts(self) -> Any:
+    """Sizes."""
+    ...
+
+  @property
+  def state(self) -> Any:
+    """Before the first step."""
+    ...
+
+  @property
+  def split(self) -> Any:
+    """On the devices; None if it is streamed."""
+    ...
+
+  @property
+  def feed(self) -> Any:
+    """Where the inputs of each step come from."""
+    ...
+
+  @property
+  def num_steps(self) -> int:
+    """Length of the run."""
+    ...
+
+  @property
+  def step(self) -> Any:
+    """`(state, *inputs) -> (state, metrics)`."""
+    ...
+
+  @property
+  def many_steps(self) -> Any:
+    """The same for several steps; None if that is one."""
+    ...
 
   def predictor(self, state: Any) -> Any:
     """Returns what evaluators and monitors are given."""
