@@ -43,7 +43,7 @@ class AndOr(NamedTuple):
 
 @checks.inputs()
 def and_or(
-  tables: Tables, *, with_or: bool = True, noise_share: float = 0.02, num_steps: int = 2000
+  tables: Tables, *, with_or: bool = True, noise_share: float = 0.02, num_steps: int = 40_000
 ) -> AndOr:
   """Splits the rewards of each picture into the sparsest AND and OR patterns.
 
