@@ -31,8 +31,19 @@ from mixboost_jax.runtime import platform
 platform.avoid_wrong_fusions()  # as every job does
 
 
+SLOW = (
+  *("analysis/", "attacks/", "audit/", "augment/contract_test", "gan/", "train/step_test"),
+  *("audit_job_test", "gan_job_test", "influence_job_test", "interactions_job_test"),
+  *("jobs_processes_test", "jobs_test", "runtime/processes_test", "study_test"),
+)
+"""Modules that take minutes; `-m "not slow"` leaves them out."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-  del config
+  tests = config.rootpath / "tests"
+  for item in items:
+    if item.path.relative_to(tests).as_posix().startswith(SLOW):
+      item.add_marker(pytest.mark.slow)
   if jax.default_backend() != "gpu" and not os.environ.get("MIXBOOST_REHEARSE"):
     for item in items:
       if "gpu" in item.keywords:
