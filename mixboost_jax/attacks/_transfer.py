@@ -229,8 +229,8 @@ def transfer(
     "max_rows": max_rows,
   }
   copies: dict[str, Any] = {"num_copies": num_copies, "noise_std": noise_std, "loss": loss}
-  resize = {"diversity_prob": diversity_prob, "diversity_scale": diversity_scale}
-  cells = {"grid": interaction_grid, "num_cells": interaction_cells}
+  resize: dict[str, Any] = {"diversity_prob": diversity_prob, "diversity_scale": diversity_scale}
+  cells: dict[str, Any] = {"grid": interaction_grid, "num_cells": interaction_cells}
 
   def value(tags: PRNGKeys, x: Images) -> PerExample:
     if not interaction_weight:

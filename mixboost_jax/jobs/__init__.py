@@ -151,7 +151,9 @@ def _prepared(every: Sequence[Settings], folders: Sequence[pathlib.Path], job: s
   """Returns what each run is made of: `gan.Item` or `prepared.Run`."""
   platform.prepare(every[0].runtime)
   prepare = gan.prepare if job == "gan" else prepared.prepare
-  runs = [prepare(settings, place) for settings, place in zip(every, folders, strict=True)]
+  runs: list[Any] = [
+    prepare(settings, place) for settings, place in zip(every, folders, strict=True)
+  ]
   for item in runs:
     BEFORE.get(job, lambda item: None)(item)
   return runs
