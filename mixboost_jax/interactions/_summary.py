@@ -289,7 +289,7 @@ class ProxySearch:
   """Result of `search`: the best bounds and what they reach.
 
   Attributes:
-      correlation: mean over metrics of Pearson's r at the best bounds.
+    correlation: mean over metrics of Pearson's r at the best bounds.
     per_metric: r of each metric there.
     p_value: share of random assignments of models to metrics whose own best |mean r| is as large:
       the search itself is repeated, so it is corrected for the search.
