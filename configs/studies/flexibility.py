@@ -17,6 +17,7 @@ CUES = {"textures": 1.0, "shapes": 0.1}
 POLICIES = {"plain": {"name": "none"}, "noise": {"name": "gaussian_noise", "sigma": 0.1}}
 SEEDS = (0, 1, 2)
 KEYS = {
+  "mask.grid": 16,  # nothing is masked: what the demo says of it goes
   "interactions.num_images": 40,
   "interactions.grid": 8,
   "interactions.map_grid": 0,
