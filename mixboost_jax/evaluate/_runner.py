@@ -28,7 +28,6 @@ from mixboost_jax.evaluate._pictures import headline
 from mixboost_jax.evaluate._session import Scorer, Session, call, open_network, open_up
 from mixboost_jax.evaluate._store import VERSION, Columns, Store, digest
 from mixboost_jax.evaluate._suites import KINDS
-from mixboost_jax.evaluate._views import multi_view
 from mixboost_jax.runtime import interrupt, log
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.interrupt import Stopped
@@ -103,7 +102,6 @@ def evaluate(
     if value < 1:
       raise ValueError(f"evaluate: {option} must be >= 1, got {value}.")
   clock = Clock("evaluate")
-  multi_view(logits_fn, views)  # refuses what is no function of pictures
   dataset = examples_lib.opened(dataset)
   chosen = examples_lib.from_dataset(dataset, split=split)
   shape, mesh = chosen.images.shape[1:], mesh_lib.create() if mesh is None else mesh

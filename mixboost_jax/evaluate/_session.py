@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from mixboost_jax import corruptions, metrics, target
+from mixboost_jax import checks, corruptions, metrics, target
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.evaluate._examples import Examples, Unit, padded_batches
 from mixboost_jax.evaluate._released import Released
@@ -289,6 +289,7 @@ _NETWORKS: weakref.WeakKeyDictionary[Any, dict[Any, Network]] = weakref.WeakKeyD
 """What earlier calls have compiled; forgotten with the function that stands for the network."""
 
 
+@checks.inputs()
 def open_network(
   logits_fn: LogitsFn, batch_shape: tuple[int, ...], mesh: Mesh, *, views: str = "one"
 ) -> Network:
