@@ -84,3 +84,17 @@ def images() -> jax.Array:
   coarse = rng.uniform(size=(8, 8, 8, 3))
   fine = np.kron(coarse, np.ones((1, 4, 4, 1))) * 0.7 + 0.3 * rng.uniform(size=(8, 32, 32, 3))
   return jnp.asarray(np.floor(fine * 255) / 255, jnp.float32)
+
+
+@pytest.fixture
+def compiled():
+  """Seconds of each compilation while the test runs."""
+  found = []
+
+  def listen(event, duration, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      found.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield found
+  jax.monitoring.unregister_event_duration_listener(listen)

@@ -180,20 +180,6 @@ def test_run_records_the_config(logits_fn, pictures, monkeypatch):
   assert by_name(results)["error"].confidence == 0.9
 
 
-@pytest.fixture
-def compiled():
-  """Names of what is compiled while the test runs."""
-  found = []
-
-  def listen(event, duration, **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      found.append(duration)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  yield found
-  jax.monitoring.unregister_event_duration_listener(listen)
-
-
 SUITE = "clean,temperature,c:contrast,c:brightness,pgd-10"
 
 

@@ -38,20 +38,6 @@ def item(tmp_path_factory):
   return prepared.prepare(run, tmp_path_factory.mktemp("run"))
 
 
-@pytest.fixture
-def compiled():
-  """Seconds of each compilation while the test runs."""
-  found = []
-
-  def listen(event, duration, **_):
-    if event == "/jax/core/compile/backend_compile_duration":
-      found.append(duration)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  yield found
-  jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def needed(item):
   return compiling.compiled(memory.step_program(item))[1]["total"]
 
