@@ -158,6 +158,28 @@ def test_its_pictures_make_a_pool_per_class(finished):
   np.testing.assert_array_equal(pool, made.reshape(30, 32, 32, 3))
 
 
+def test_a_run_does_not_go_on_with_pictures_of_another_generator(finished, tmp_path, monkeypatch):
+  source = tmp_path / "gan"
+  shutil.copytree(finished[0], source)
+  options = {
+    "augment.generator": str(source),
+    "augment.num_generated": 2,
+    "augment.policy": {"name": "gan", "p": 1.0},
+    "train.evaluate_every_epochs": 0.0,
+  }
+  asked = []
+  monkeypatch.setattr(
+    interrupt.StopRequest, "agreed", lambda self: asked.append(0) or len(asked) == 4
+  )
+  assert run(tmp_path / "run", "train", **options) == interrupt.EXIT_PREEMPTED
+  newest = source / "checkpoints" / "00000009"
+  newest.rename(tmp_path / "aside")
+  with pytest.raises(ValueError, match=r"step 9 of that GAN up to its own step 4, .* step 6 today"):
+    run(tmp_path / "run", "train", **options)
+  (tmp_path / "aside").rename(newest)
+  assert run(tmp_path / "run", "train", **options) == 0
+
+
 def test_what_is_no_generator_is_refused(classifier, finished, tmp_path):
   dataset = finished[1].dataset
   with pytest.raises(ValueError, match=r"expected a run of --job=gan on pictures and classes"):

@@ -15,6 +15,8 @@ from mixboost_jax.keys import Stream, example_keys
 from mixboost_jax.runtime import environment, interrupt, log, profile, workdir, writers
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.runtime.log import Progress
+from mixboost_jax.schema import Settings
+from mixboost_jax.train import generated
 from mixboost_jax.train.build import Trainer
 from mixboost_jax.train.objectives import by_picture
 
@@ -37,6 +39,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
     if restored and step == trainer.num_steps:
       log.info(f"{settings.name}: already trained, {place.path} holds the last step.")
       return prepared.selected(item, saver, restored)
+    check_same_generator(settings, restored)
     if restored:
       log.info(f"{settings.name}: resuming from step {step} of {trainer.num_steps}.")
     else:
@@ -61,11 +64,12 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       monitors=monitors,
     )
     bar.compiling()  # until the first step has been dispatched
-    before = float(metadata.get("seconds", 0.0))
+    before, generator = float(metadata.get("seconds", 0.0)), _generator_step(settings)
 
     def seconds() -> dict[str, Any]:
       kept = {"monitor": watch.state()} if watch else {}
       kept |= {"data": item.dataset.fingerprint} if item.dataset.fingerprint else {}
+      kept |= {"generator": generator} if generator is not None else {}
       return {"seconds": before + time.perf_counter() - started, **kept}
 
     try:
@@ -108,6 +112,23 @@ def check_same_files(item: Run, restored: Restored | None) -> None:
       f"{item.dataset.title} has {now} today: files came, went or were renamed. Restore them, or "
       "start a new run with another --workdir."
     )
+
+
+def check_same_generator(settings: Settings, restored: Restored | None) -> None:
+  """Raises ValueError if the GAN whose pictures augment was trained on since the last part."""
+  now = _generator_step(settings)
+  if restored and (before := restored.metadata.get("generator", now)) != now:
+    raise ValueError(
+      f"config.augment.generator={settings.augment.generator!r}: this run saw pictures of step "
+      f"{before} of that GAN up to its own step {restored.metadata['step']}, but the newest there "
+      f"is step {now} today. Give a copy of the folder as it was, or start a new run with another "
+      "--workdir."
+    )
+
+
+def _generator_step(settings: Settings) -> int | None:
+  folder = settings.augment.generator
+  return generated.newest_step(folder) if folder else None
 
 
 def _monitors(item: Run) -> dict[str, train.Evaluator]:

@@ -85,6 +85,13 @@ def class_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   return draw_pictures(sampling_key(settings), sample, labels).reshape(shape)
 
 
+def newest_step(folder: str) -> int | None:
+  """Returns the step of the generator that a pool would come from; None without a checkpoint."""
+  path = pathlib.Path(folder).expanduser()
+  with checkpoint.Checkpointer(workdir.Workdir(path, resumed=True).checkpoints) as saver:
+    return max(saver.steps(), default=None)
+
+
 def load_sampler(folder: str, dataset: data.Dataset) -> Sampler:
   """Returns the generator that `--job=gan` left in a run folder.
 
