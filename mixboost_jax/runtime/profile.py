@@ -10,6 +10,7 @@ import contextlib
 import pathlib
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,8 +20,6 @@ from mixboost_jax import files
 from mixboost_jax.runtime import log
 
 TABLE_FILE = "operations.txt"
-CAN_READ = jax.__version_info__ < (0, 11)
-"""Whether this JAX reads its traces here: 0.12.0.1 aborts on some events, 0.11 was not tried."""
 NUM_LISTED = 40
 """Rows of the table; what is left is one more."""
 NUM_SAID = 8
@@ -152,9 +151,6 @@ class StepProfiler:
     self.close()
 
   def _write(self, steps: int) -> None:
-    if not CAN_READ:
-      log.info(f"profile of {steps} step(s) up to step {self._stop}: the trace in {self._folder}.")
-      return
     found = operations(read_trace(self._folder))
     rows = table(found, steps=steps, origins=dict(_ORIGIN.findall(self._text())))
     path = self._folder / TABLE_FILE
@@ -181,7 +177,13 @@ def operations(trace: Any) -> list[Operation]:
   Args:
     trace: planes (devices, or the host) of lines (threads, streams) of events.
   """
-  planes = list(trace.planes)
+  with warnings.catch_warnings():
+    # jaxlib 0.12 warns of a type of its own at first use, and aborts if warnings are errors.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    return _operations(list(trace.planes))
+
+
+def _operations(planes: list[Any]) -> list[Operation]:
   devices = [plane for plane in planes if plane.name.startswith("/device:")]
   calls: collections.Counter[tuple[str, str]] = collections.Counter()
   nanoseconds: collections.Counter[tuple[str, str]] = collections.Counter()
