@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 COLABS = pathlib.Path(__file__).parents[1] / "colabs"
 TRAINING = {
   "data.train_examples": 32,

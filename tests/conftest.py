@@ -4,19 +4,40 @@
 The variables are set before anything imports JAX; subprocess tests inherit them.
 """
 
+import atexit
 import ctypes
 import gc
+import importlib.metadata
 import os
 import pathlib
+import shutil
+import tempfile
 
-_FLAG = "--xla_force_host_platform_device_count"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
+
+def _set_flag(name: str, value: str) -> None:
+  if name not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {name}={value}".strip()
+
+
+_set_flag("--xla_force_host_platform_device_count", "8")
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+  _set_flag("--xla_cpu_use_fusion_emitters", "false")  # compiles two to three times faster
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MIXBOOST_CHECKS", "1")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # =0: as users compile, for hours
 
 import jaxtyping
+
+# What this process has compiled, it and the processes it starts do not compile again.
+if "MIXBOOST_TESTS_CACHE" not in os.environ:
+  os.environ["MIXBOOST_TESTS_CACHE"] = tempfile.mkdtemp(prefix="mixboost-tests-")
+  atexit.register(shutil.rmtree, os.environ["MIXBOOST_TESTS_CACHE"], ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
+  os.environ["MIXBOOST_TESTS_CACHE"], os.environ.get("PYTEST_XDIST_WORKER", "alone")
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 # Every annotated function of the package is checked at run time, in tests only.
 _HOOK = jaxtyping.install_import_hook("mixboost_jax", "typecheck.check")
@@ -26,28 +47,41 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixboost_jax import checks
 from mixboost_jax.runtime import platform
 
 platform.avoid_wrong_fusions()  # as every job does
 
 
 SLOW = (
-  *("analysis/", "attacks/", "audit/", "augment/contract_test", "gan/", "train/step_test"),
-  *("audit_job_test", "gan_job_test", "influence_job_test", "interactions_job_test"),
-  *("jobs_processes_test", "jobs_test", "runtime/processes_test", "study_test"),
+  *("audit/", "gan_job_test", "study_test", "jobs_test", "audit_job_test", "influence_job_test"),
+  *("interactions_job_test", "attacks/", "train/step_test", "augment/contract_test", "analysis/"),
+  *("gan/", "jobs_processes_test", "runtime/processes_test"),
 )
-"""Modules that take minutes; `-m "not slow"` leaves them out."""
+"""Modules that take minutes, the longest first; `-m "not slow"` leaves them out."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
   tests = config.rootpath / "tests"
-  for item in items:
-    if item.path.relative_to(tests).as_posix().startswith(SLOW):
+  found = {item: item.path.relative_to(tests).as_posix() for item in items}
+  for item, path in found.items():
+    if path.startswith(SLOW):
       item.add_marker(pytest.mark.slow)
+  order = {item: [path.startswith(name) for name in SLOW] for item, path in found.items()}
+  items.sort(key=order.__getitem__, reverse=True)  # so that no core waits for a long one at the end
   if jax.default_backend() != "gpu" and not os.environ.get("MIXBOOST_REHEARSE"):
     for item in items:
       if "gpu" in item.keywords:
         item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """A file goes to one core, which makes its fixtures and compiles its programs once."""
+  from xdist.scheduler import LoadFileScheduling
+
+  config.option.loadscopereorder = False
+  return LoadFileScheduling(config, log)
 
 
 MOST_BYTES = 3 * 2**30
@@ -59,11 +93,23 @@ def key() -> jax.Array:
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-  """Compiles small programs without polish."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
+def optimized():
+  """Programs are compiled as users compile them."""
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.clear_caches()
   jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+  jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def unchecked():
+  """Whole jobs as users run them: values inside of compiled programs are not looked at."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(checks, "DEBUG", False)
+    patch.setenv("MIXBOOST_CHECKS", "0")
+    yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -35,7 +35,7 @@ def restored():
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)
-def test_snippets_print_what_they_say(page, restored, tmp_path, monkeypatch, quick_compilation):
+def test_snippets_print_what_they_say(page, restored, tmp_path, monkeypatch):
   """The blocks of a page run one after the other; a text right below is what they print."""
   monkeypatch.chdir(tmp_path)
   space = {"__name__": page.stem}

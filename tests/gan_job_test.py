@@ -15,7 +15,7 @@ from mixboost_jax.runtime import interrupt, results, writers
 from mixboost_jax.runtime.checkpoint import Checkpointer
 from mixboost_jax.train import augmentation, generated
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 TINY = {
   "name": "tiny",
@@ -66,7 +66,7 @@ def history(folder):
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory, quick_compilation):
+def classifier(tmp_path_factory):
   folder = tmp_path_factory.mktemp("classifier")
   assert run(folder, "train", **{"train.ema_decay": 0.0, "train.evaluate_every_epochs": 0.0}) == 0
   return folder

@@ -21,7 +21,7 @@ from mixboost_jax.runtime import checkpoint
 from mixboost_jax.runtime import mesh as meshes
 
 REHEARSED = bool(os.environ.get("MIXBOOST_REHEARSE"))
-pytestmark = [pytest.mark.gpu] + [pytest.mark.usefixtures("quick_compilation")] * REHEARSED
+pytestmark = pytest.mark.gpu
 PLAIN = {"train.batch_size": 16}
 BOOST = {"objective.name": "mixboost", "mask.grid": 8, "augment.policy": {"name": "randaugment"}}
 

@@ -3,7 +3,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +12,7 @@ from mixboost_jax.configs import base
 from mixboost_jax.jobs import influence
 from mixboost_jax.runtime import interrupt, results
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("unchecked")
 TINY = {
   "name": "tiny",
   "data.train_examples": 96,
@@ -37,16 +36,8 @@ TINY = {
 
 
 def run(folder, job="influence", **overrides):
-  cache = {"runtime.compile_cache": str(folder.parent / "compiled")}
-  config = base.override(base.get_config(), {**TINY, **cache, **overrides})
+  config = base.override(base.get_config(), {**TINY, **overrides})
   return jobs.run(config, folder=folder, job=job, command="test")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_cache():
-  before = jax.config.jax_compilation_cache_dir
-  yield
-  jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from mixboost_jax.runtime import interrupt, results, writers
 from mixboost_jax.runtime.checkpoint import Checkpointer
 from mixboost_jax.runtime.workdir import Parts
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 TINY = {
   "name": "tiny",
   "data.train_examples": 160,
@@ -54,8 +56,7 @@ WATCHED = {"interactions.monitor_every_steps": 6, "interactions.monitor_share": 
 
 
 def run(folder, job="train", **overrides):
-  cache = {"runtime.compile_cache": str(folder.parents[1] / "compiled")}
-  config = base.override(base.get_config(), {**TINY, **cache, **overrides})
+  config = base.override(base.get_config(), {**TINY, **overrides})
   return jobs.run(config, folder=folder, job=job, command="test")
 
 
@@ -66,14 +67,6 @@ def parameters(folder):
     restored = saver.restore(item.trainer.state)
   assert restored is not None
   return jax.tree.leaves(jax.device_get(restored.state)), restored.metadata
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_cache():
-  """All runs of this file share compiled programs."""
-  before = jax.config.jax_compilation_cache_dir
-  yield
-  jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture(scope="module")

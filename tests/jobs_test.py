@@ -19,8 +19,10 @@ from mixboost_jax.runtime import interrupt, workdir, writers
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Checkpointer
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 ROOT = pathlib.Path(__file__).parents[1]
-NUM_STEPS = 240
+NUM_STEPS = 120
 TINY = {
   "name": "tiny",
   "data.train_examples": 160,
@@ -72,19 +74,18 @@ def history(folder):
 def reference(tmp_path_factory):
   folder = tmp_path_factory.mktemp("reference")
   assert run(folder) == 0
-  return final_state(folder), history(folder)
+  return folder, final_state(folder)
 
 
 def assert_same(folder, reference):
-  state, records = reference
+  undisturbed, state = reference
   jax.tree.map(np.testing.assert_array_equal, final_state(folder), state)
-  assert history(folder) == records
+  assert history(folder) == history(undisturbed)
 
 
-def start(folder, cache):
+def start(folder):
   """Starts the same run in another process."""
   flags = [f"--config.{key}={value}" for key, value in TINY.items()]
-  flags += [f"--config.runtime.compile_cache={cache}"]
   command = [sys.executable, "-m", "mixboost_jax.main", "--config=configs/base.py", "--job=train"]
   return subprocess.Popen(
     [*command, f"--workdir={folder}", *flags],
@@ -113,13 +114,12 @@ def send_after(process, folder, step, number):
 def stopped(tmp_path_factory):
   """A run that was asked to stop somewhere between two checkpoints."""
   folder = tmp_path_factory.mktemp("stopped")
-  cache = tmp_path_factory.mktemp("cache")
-  code, errors = send_after(start(folder, cache), folder, 63, signal.SIGTERM)
-  return folder, cache, code, errors
+  code, errors = send_after(start(folder), folder, 35, signal.SIGTERM)
+  return folder, code, errors
 
 
 def test_sigterm_saves_and_says_so_and_the_run_resumes(stopped, reference):
-  folder, _, code, errors = stopped
+  folder, code, errors = stopped
   assert code == interrupt.EXIT_PREEMPTED, errors
   assert "everything is saved. The same command goes on." in errors
   assert not (folder / ".lock").exists()
@@ -127,8 +127,8 @@ def test_sigterm_saves_and_says_so_and_the_run_resumes(stopped, reference):
   assert_same(folder, reference)
 
 
-def test_kill_9_loses_nothing_but_time(stopped, tmp_path, reference):
-  code, errors = send_after(start(tmp_path, stopped[1]), tmp_path, 97, signal.SIGKILL)
+def test_kill_9_loses_nothing_but_time(tmp_path, reference):
+  code, errors = send_after(start(tmp_path), tmp_path, 49, signal.SIGKILL)
   assert code == -signal.SIGKILL, errors
   assert history(tmp_path)[-1]["step"] < NUM_STEPS
   assert run(tmp_path) == 0
@@ -136,17 +136,17 @@ def test_kill_9_loses_nothing_but_time(stopped, tmp_path, reference):
 
 
 def test_a_truncated_newest_checkpoint_falls_back(tmp_path, reference, capfd, monkeypatch):
-  stop_at(monkeypatch, 110)
+  stop_at(monkeypatch, 70)
   assert run(tmp_path) == interrupt.EXIT_PREEMPTED
   monkeypatch.undo()
   newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
-  assert newest.name == "00000110"
+  assert newest.name == "00000070"
   largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:-7])
   assert run(tmp_path) == 0
   errors = capfd.readouterr().err
-  assert "00000110 is damaged" in errors
-  assert "resuming from step 100" in errors
+  assert "00000070 is damaged" in errors
+  assert "resuming from step 60" in errors
   assert_same(tmp_path, reference)
 
 
@@ -156,12 +156,12 @@ def stop_at(monkeypatch, step):
   monkeypatch.setattr(interrupt.StopRequest, "agreed", lambda self: next(asked) == step)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path, capfd, reference):
-  assert run(tmp_path) == 0
-  before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-  assert run(tmp_path) == 0
+def test_a_finished_run_is_not_trained_again(capfd, reference):
+  folder, _ = reference
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+  assert run(folder) == 0
   assert "already trained" in capfd.readouterr().err
-  assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):

@@ -15,8 +15,6 @@ from jax.sharding import AxisType, PartitionSpec
 from mixboost_jax import models, rewrite
 from mixboost_jax.rewrite import fast_on_cpu
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LAYOUTS = {
   "NHWC": ("NHWC", "HWIO", "NHWC"),
   "NCHW": ("NCHW", "OIHW", "NCHW"),

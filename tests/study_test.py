@@ -19,6 +19,8 @@ from mixboost_jax.configs import base
 from mixboost_jax.jobs import study
 from mixboost_jax.runtime import interrupt, results, workdir
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 ROOT = pathlib.Path(__file__).parents[1]
 ORDER = ("seed2", "seed0", "hot", "seed1")
 FILE = """

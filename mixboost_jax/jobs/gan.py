@@ -15,10 +15,8 @@ compare runs with the same `gan.features` only, and are called proxies everywher
 
 import contextlib
 import dataclasses
-import datetime
 import io
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,12 +26,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mixboost_jax import data, files, metrics, models, train
-from mixboost_jax import settings as settings_lib
 from mixboost_jax.data import arrays
 from mixboost_jax.jobs import prepared
-from mixboost_jax.runtime import checkpoint, environment, interrupt, log, results, workdir, writers
+from mixboost_jax.runtime import checkpoint, interrupt, log, results, workdir, writers
 from mixboost_jax.runtime import mesh as meshes
-from mixboost_jax.runtime.results import Metric, Results
+from mixboost_jax.runtime.results import Clock, Metric, Results
 from mixboost_jax.schema import Settings
 from mixboost_jax.train import gan, generated
 from mixboost_jax.train.build import create_model
@@ -174,8 +171,7 @@ def prepare(settings: Settings, folder: pathlib.Path) -> Item:
 
 def run(item: Item, place: workdir.Workdir, *, command: str, stop: interrupt.StopRequest) -> None:
   """Trains from the newest checkpoint, or from the start, to the end, and writes `gan.json`."""
-  started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-  settings, trainer = item.settings, item.trainer
+  clock, settings, trainer = Clock("gan"), item.settings, item.trainer
   with contextlib.ExitStack() as stack:
     saver = stack.enter_context(
       checkpoint.Checkpointer(place.checkpoints, keep_last=settings.train.keep_checkpoints)
@@ -204,12 +200,12 @@ def run(item: Item, place: workdir.Workdir, *, command: str, stop: interrupt.Sto
         hooks,
         state=restored.state if restored else None,
         metadata=metadata,
-        extra=lambda: {"seconds": before + time.perf_counter() - clock},
+        extra=lambda: {"seconds": before + clock.seconds()},
       )
     if log.is_primary():
-      seconds = before + (time.perf_counter() - clock if step < trainer.num_steps else 0.0)
-      found = _results(item, writers.read(place.metrics), started=started, seconds=seconds)
-      results.write(place.path / FILE, dataclasses.replace(found, command=command))
+      seconds = {"gan": before + (clock.seconds() if step < trainer.num_steps else 0.0)}
+      found = _results(item, writers.read(place.metrics), clock)
+      results.write(place.path / FILE, dataclasses.replace(found, command=command, seconds=seconds))
       log.info(f"{settings.name}: wrote {place.path / FILE}")
 
 
@@ -277,9 +273,7 @@ def write_grid(path: pathlib.Path, levels: UInt8[np.ndarray, "R S H W C"]) -> No
   files.write_strip(path, columns, height=2 * columns.shape[1])
 
 
-def _results(
-  item: Item, records: list[Any], *, started: datetime.datetime, seconds: float
-) -> Results:
+def _results(item: Item, records: list[Any], clock: Clock) -> Results:
   """Puts the last proxies and all curves together."""
   settings, curve = item.settings, writers.curve(records, "gan/")
   last, found, flags = (curve[-1] if curve else {}), [], []
@@ -304,16 +298,5 @@ def _results(
     remedy = "Compare runs with the same config.gan.features only."
     flags = [results.Flag("proxy_features", "note", words, remedy)]
   curves = {"gan": curve, "training": writers.curve(records, "train/")}
-  return Results(
-    name=settings.name,
-    settings=settings.to_json(),
-    config_hash=settings_lib.config_hash(settings),
-    environment=environment.describe(),
-    command="",
-    started=started.isoformat(timespec="seconds"),
-    seconds={"gan": seconds},
-    metrics=tuple(found),
-    curves={name: points for name, points in curves.items() if points},
-    samples={},
-    flags=tuple(flags),
-  )
+  curves = {name: points for name, points in curves.items() if points}
+  return clock.results(settings, found, curves, flags=flags)

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixboost_jax import analysis, attacks, files, keys, losses, metrics
-from mixboost_jax import settings as settings_lib
 from mixboost_jax.analysis import Problem
 from mixboost_jax.jobs import contact_sheet, interactions
 from mixboost_jax.jobs.prepared import Run
@@ -118,10 +117,8 @@ def measure(
     for kind, some in blocks.items()
   }
   norms = np.asarray(blocks["clean"][0]["norms"])
-  found = clock.results(settings.name, _metrics(item, joined, norms), _curves(joined, tests))
-  stored = {"settings": settings.to_json(), "config_hash": settings_lib.config_hash(settings)}
-  sheet = _sheet(item, joined, tests, examples)
-  return dataclasses.replace(found, **stored), sheet
+  found = clock.results(settings, _metrics(item, joined, norms), _curves(joined, tests))
+  return found, _sheet(item, joined, tests, examples)
 
 
 def _on_one_device(tree: Any) -> Any:

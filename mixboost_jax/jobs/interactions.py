@@ -9,9 +9,7 @@ becomes `interactions.json`, a results file that the report reads beside `result
 """
 
 import dataclasses
-import datetime
 import functools
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,15 +19,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from mixboost_jax import data, interactions, keys
-from mixboost_jax import settings as settings_lib
 from mixboost_jax.array_types import LogitsFn, PRNGKey
 from mixboost_jax.data import loading
 from mixboost_jax.interactions import Fill, Game, PairPopulation, Strength
 from mixboost_jax.jobs.prepared import Run
-from mixboost_jax.runtime import environment, interrupt, log, results, workdir, writers
+from mixboost_jax.runtime import interrupt, log, results, workdir, writers
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Restored
-from mixboost_jax.runtime.results import Flag, Metric, Results
+from mixboost_jax.runtime.results import Clock, Flag, Metric, Results
 from mixboost_jax.runtime.workdir import Parts
 from mixboost_jax.schema import Settings
 from mixboost_jax.train.build import pixel_fill
@@ -86,7 +83,7 @@ def run(
 
 def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   """Measures what `config.interactions` asks for; finished parts are not measured again."""
-  started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+  clock = Clock("interactions")
   chosen, settings = item.settings.interactions, item.settings
   pictures = correct_pictures(item, logits_fn, num=chosen.num_images)
   root = _root(settings)
@@ -115,19 +112,8 @@ def measure(item: Run, logits_fn: LogitsFn, *, parts: Parts) -> Results:
   if "map" in found or "and_or" in found:
     curves["interaction_picture"] = _pixels(pictures.images[0])
   curves |= {f"interaction_{n}": found[n] for n in ("outliers", "map", "tree") if n in found}
-  return Results(
-    name=settings.name,
-    settings=settings.to_json(),
-    config_hash=settings_lib.config_hash(settings),
-    environment=environment.describe(),
-    command="",
-    started=started.isoformat(timespec="seconds"),
-    seconds={"interactions": time.perf_counter() - clock},
-    metrics=_metrics(item, strength, found.get("attack")),
-    curves=curves,
-    samples={},
-    flags=_flags(strength),
-  )
+  metrics = _metrics(item, strength, found.get("attack"))
+  return clock.results(settings, metrics, curves, flags=_flags(strength))
 
 
 def _flags(strength: Strength) -> tuple[Flag, ...]:

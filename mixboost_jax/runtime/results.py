@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_origin
 
 from mixboost_jax import files
+from mixboost_jax import settings as settings_lib
 from mixboost_jax.runtime import environment
+from mixboost_jax.schema import Settings
 
 SCHEMA_VERSION = 1
 SAMPLE_KINDS = ("clean", "augmented", "masked", "mistakes", "adversarial")
@@ -397,17 +399,17 @@ class Clock:
 
   def results(
     self,
-    name: str,
+    of: Settings | str,
     metrics: Sequence[Metric],
     curves: Mapping[str, Any],
     *,
     flags: Sequence[Flag] = (),
   ) -> Results:
-    """Returns the results of a measurement that knows nothing of configs and command lines."""
+    """Returns the results of a run, or of what has a name only; the command is left open."""
     return Results(
-      name=name,
-      settings={},
-      config_hash="",
+      name=of if isinstance(of, str) else of.name,
+      settings={} if isinstance(of, str) else of.to_json(),
+      config_hash="" if isinstance(of, str) else settings_lib.config_hash(of),
       environment=environment.describe(),
       command="",
       started=self._started.isoformat(timespec="seconds"),

@@ -12,7 +12,6 @@ from mixboost_jax import analysis, losses
 from mixboost_jax.analysis import Problem
 from mixboost_jax.models.layers import conv2d
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = ("conv", "point", "fc")
 NUM, CLASSES, DAMPING = 24, 3, 0.1
 

@@ -13,8 +13,6 @@ from scipy import stats
 from mixboost_jax import analysis, losses
 from mixboost_jax.analysis import Problem
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def squared(outputs, targets):
   return 0.5 * ((outputs - targets) ** 2).sum(-1)

@@ -9,7 +9,6 @@ from scipy import special, stats
 
 from mixboost_jax import analysis
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NEIGHBOURS = 2000
 
 

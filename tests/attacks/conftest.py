@@ -12,11 +12,6 @@ import pytest
 SHAPE = (4, 4, 2)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def toys_compile_quickly(quick_compilation):
-  """The toys run for microseconds."""
-
-
 class Linear(NamedTuple):
   """A linear classifier with images away from the walls of the box."""
 

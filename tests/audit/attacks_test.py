@@ -34,8 +34,6 @@ from mixboost_jax.report import audits as defenses_report
 from mixboost_jax.report import groups
 from mixboost_jax.runtime import mesh as meshes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def with_a_branch(logits_fn):
   """The same network, all of which counts as a residual branch: skip gradients want one."""

@@ -10,8 +10,6 @@ from mixboost_jax import defenses, evaluate
 from mixboost_jax.audit import figures, plan
 from mixboost_jax.runtime import mesh as meshes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_figures(monkeypatch):
   monkeypatch.setattr(figures, "MIX_WEIGHTS", (0.5, 1.0))

@@ -13,8 +13,6 @@ from mixboost_jax.audit.run import CLAIM, CLEAN, WORST, Outcome
 from mixboost_jax.evaluate._store import Store
 from mixboost_jax.runtime import mesh as meshes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def unchecked_gradients():

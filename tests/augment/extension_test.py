@@ -12,6 +12,7 @@ from mixboost_jax.augment._options import number
 from mixboost_jax.jobs import contact_sheet, prepared, show_augmentation
 
 TINY = {
+  "augment.num_mixing_images": 4,
   "data.train_examples": 16,
   "data.test_examples": 8,
   "model.name": "tiny-cnn",

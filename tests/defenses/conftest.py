@@ -81,8 +81,3 @@ def toy() -> Toy:
   images = jnp.asarray(rng.uniform(size=(10, 4, 4, 2)), jnp.float32)
   pool = defenses.build_pool(pool_images, pool_labels, num_classes=4)
   return Toy(logits_fn, pool, images, jnp.argmax(logits_fn(images), axis=-1))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def toys_compile_quickly(quick_compilation):
-  """The toys run for microseconds."""

@@ -14,8 +14,6 @@ from mixboost_jax.evaluate import _attacks, _budget, _corruption, _runner, _sani
 from mixboost_jax.evaluate._session import Scorer, Session
 from mixboost_jax.runtime import mesh as mesh_lib
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SUITE = "clean,c:contrast:3,c:gaussian_noise:3,p:brightness,pgd,ood:gaussian,temperature"
 
 

@@ -183,7 +183,7 @@ def test_run_records_the_config(logits_fn, pictures, monkeypatch):
 SUITE = "clean,temperature,c:contrast,c:brightness,pgd-10"
 
 
-def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled, quick_compilation):
+def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled):
   weights = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(48, 3)), jnp.float32)}
   images = np.random.default_rng(0).uniform(size=(24, 4, 4, 3)).astype(np.float32)
 
@@ -213,7 +213,7 @@ def test_a_second_evaluation_compiles_nothing_and_sees_new_parameters(compiled, 
   assert len(compiled) - before < 5  # another network, the same pictures
 
 
-def test_several_views_compile_once(compiled, quick_compilation):
+def test_several_views_compile_once(compiled):
   images, labels = np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
   weights = jnp.ones((4, 4))
 
@@ -228,7 +228,7 @@ def test_several_views_compile_once(compiled, quick_compilation):
     assert len(compiled) == before
 
 
-def test_what_was_compiled_is_forgotten_with_the_network(quick_compilation):
+def test_what_was_compiled_is_forgotten_with_the_network():
   images, labels = np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
   logits_fn = jax.jit(lambda x: x.reshape(len(x), -1) + jnp.arange(4.0)[None])
   evaluate.evaluate(logits_fn, (images, labels), views="mirror")
@@ -240,7 +240,7 @@ def test_what_was_compiled_is_forgotten_with_the_network(quick_compilation):
   assert scorer() is None
 
 
-def test_inner_programs_with_other_constants_are_not_taken_for_the_same(quick_compilation):
+def test_inner_programs_with_other_constants_are_not_taken_for_the_same():
   images, labels = np.ones((4, 2, 2, 1), np.float32), np.zeros(4, int)
   sign = [1.0]
 

@@ -10,7 +10,6 @@ from mixboost_jax import evaluate, report
 from mixboost_jax.evaluate import _stress
 from mixboost_jax.runtime import results as results_lib
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SIDE, NUM = 4, 30
 DIMENSION = SIDE * SIDE * 3
 

@@ -11,8 +11,6 @@ import pytest
 
 from mixboost_jax import gan
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SMALL = gan.Shape(num_classes=2, image_size=8, width=4, latent=4)
 new_critic = functools.partial(jax.jit(gan.init_critic, static_argnames="shape"), shape=SMALL)
 new_generator = functools.partial(jax.jit(gan.init_generator, static_argnames="shape"), shape=SMALL)

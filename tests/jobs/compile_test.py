@@ -30,7 +30,6 @@ def resolve(config, **changes):
   return settings.resolve(base.override(config, {**SMALL, **changes}))
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_all_programs_of_a_run_without_data(tmp_path, capsys):
   names = ",".join(compiling.PROGRAMS)
   config = base.override(cifar10.get_config("boost"), {**SMALL, "runtime.programs": names})
@@ -72,7 +71,6 @@ def test_stand_ins_take_no_memory():
   assert "1,000 classes" in compiling.notes(imagenet_run)[0]
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_streamed_set_gives_its_step_the_pictures_of_the_batch():
   changes = {"data.image_size": 16, "data.stream": "on", "augment.resized_crop": 0}
   found = compiling.describe(

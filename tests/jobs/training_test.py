@@ -14,8 +14,6 @@ from mixboost_jax.jobs import memory, prepared
 from mixboost_jax.runtime import writers
 from mixboost_jax.runtime.targets import GIB
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TINY = {
   "name": "tiny",
   "data.train_examples": 256,

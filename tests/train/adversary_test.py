@@ -15,8 +15,6 @@ from mixboost_jax.keys import Stream, split_each
 from mixboost_jax.train import adversary, objectives
 from mixboost_jax.train import step as steps
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 QUICK = {"adversary.num_steps": 2, "adversary.step_size": 0.02}
 AT, IAT, TRADES = (base.VARIANTS[word] | QUICK for word in ("at", "iat", "trades"))
 

@@ -13,8 +13,6 @@ from mixboost_jax.keys import Stream, split_each
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.train import objectives
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 AUGMIX = base.VARIANTS["augmix_jsd"]
 CUTOUT = AUGMIX | {"augment.policy": {"name": "cutout", "length": 12}}  # compiles fastest
 

@@ -22,8 +22,6 @@ from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.runtime.checkpoint import Restored
 from mixboost_jax.train import augmentation
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OPTIONS = {
   "data.name": "folder",
   "data.image_size": 16,
