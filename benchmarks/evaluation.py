@@ -49,6 +49,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument("--severities", type=int, nargs="+", default=list(SEVERITIES))
   parser.add_argument("--attacked", type=int, default=128, help="pictures under PGD")
   parser.add_argument("--auto-attacked", type=int, default=64, help="pictures under AutoAttack")
+  parser.add_argument("--auto-steps", type=int, default=500, help="of training what it attacks")
   parser.add_argument("--corruption-python", default=sys.executable)
   parser.add_argument("--robustness", default="")
   parser.add_argument("--c-bar", default="")
@@ -182,7 +183,7 @@ def measure_pgd(
 
 def measure_autoattack(args: argparse.Namespace, pictures: Pictures) -> dict:
   """Standard AutoAttack on a small trained network; also tells whether the results agree."""
-  params = train(*pictures.part(0, 10), num_classes=10, steps=500)
+  params = train(*pictures.part(0, 10), num_classes=10, steps=args.auto_steps)
   images, labels = (array[: args.auto_attacked] for array in pictures.part(1, 10))
   run = attacks.AutoAttack(lambda x: twin_cnn.jax_logits(params, x), batch_size=len(images))
   arrays = {f"w:{name}": np.asarray(value) for name, value in params.items()}
@@ -267,9 +268,8 @@ def write(args: argparse.Namespace, report: dict[str, Any]) -> None:
 def in_words(found: dict[str, Any]) -> str:
   """Says in a line what was found about a part."""
   names = ("pictures", "ours_seconds", "ours_pictures_per_second", "ours_robust_accuracy")
-  return ", ".join(
-    f"{key} {found[key]}" for key in (*names, "ratio", "ratio_of_sums") if key in found
-  )
+  told = {key: found.get(key) for key in (*names, "ratio", "ratio_of_sums")}
+  return ", ".join(f"{k} {v:.5g}" for k, v in told.items() if isinstance(v, int | float))
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def stages(small: bool, cifar: bool) -> dict[str, list[Part]]:
       benchmark(name, f"--parts {name} {words}{pictures}", script="evaluation")
       for name, words in (
         ("pgd", sized("--attacked=1024", "--attacked=4 --rounds=1")),
-        ("autoattack", sized("--auto-attacked=512", "--auto-attacked=2 --rounds=1")),
+        ("autoattack", sized("--auto-attacked=512", "--auto-attacked=2 --auto-steps=5 --rounds=1")),
         ("corruptions", sized("--images=10000 --severities 3",
                               "--images=8 --severities 1 --names fog --rounds=1")),
       )

@@ -305,7 +305,7 @@ class JaxSide:
     config = base.get_config("boost" if arguments.views == 2 else "")
     self.batch = arguments.batch
     overrides = {
-      "data.train_examples": max(8192, 2 * self.batch),
+      "data.train_examples": max(1024, 2 * self.batch),  # as many as the peer has
       "data.test_examples": 16,
       "model.name": arguments.model,
       "model.dropout": 0.0,
