@@ -5,7 +5,7 @@
   launch/gpu_check.sh --rehearse --log=results/benchmarks/gpu_check_rehearsal_cpu.json
 
 Stages: tests (against the host), train (a step against PyTorch), speedrun (training to accuracy),
-draws (as recorded on a CPU), augment, evaluate (PGD, AutoAttack, -C), explain (Mixup Inference,
+augment, draws (as recorded on a CPU), evaluate (PGD, AutoAttack, -C), explain (Mixup Inference,
 masked forwards), study (Table I until the time is over). A stage writes results/gpu/STAGE.json
 after each of its parts and says in a line what it found. What is done is not done again, so the
 same command goes on, also on another machine that has these files; what failed is noted with its
@@ -13,7 +13,7 @@ message, and the next part starts. Exit code: 0 all done, 1 something failed, 75
 for the same command.
 
 --rehearse runs the same script on a CPU, everything tiny: it shows that it works, and no speed.
-PyTorch and torchvision are compared with where they are installed. Only the attacks read --data
+PyTorch and torchvision are compared with where they are installed. Only evaluate reads --data
 then, a stage may take longer, and the study is left open after a minute: all well is 75 here.
 
 A machine without network needs JAX, Flax, Optax, Orbax, jaxtyping, Pillow, scikit-learn and pytest
@@ -122,13 +122,13 @@ def stages(small: bool, cifar: bool) -> dict[str, list[Part]]:
       )
       for words in (("smoke",) if small else ("full", "full+long"))
     ],
-    "draws": [
-      Part("golden", (*tests, *sized("-n 6", "-k masks").split(), "tests/golden_test.py"),
-           variables=CPU_TOO),
-    ],
     "augment": [
       benchmark(f"augment_{size}", f"--sizes {size} {drawn}", script="augment")
       for size in ((16, 24) if small else (32, 224))
+    ],
+    "draws": [
+      Part("golden", (*tests, *sized("-n 6", "-k masks").split(), "tests/golden_test.py"),
+           variables=CPU_TOO),
     ],
     "evaluate": [
       benchmark(name, f"--parts {name} {words}{pictures}", script="evaluation")
