@@ -124,12 +124,13 @@ class Worker(train_step.Worker):
     command = [python, __file__, f"--worker={side}", f"--method={method}"]
     for name in ("seconds", "model", "batch", "attack_steps"):
       command.append(f"--{name.replace('_', '-')}={getattr(arguments, name)}")
+    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     self.process = subprocess.Popen(
       command,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
-      env={**os.environ, "PYTHONPATH": str(ROOT)},
+      env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
     )
     self.first = self.read()
 

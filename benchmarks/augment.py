@@ -55,6 +55,12 @@ def main() -> None:
       for name in arguments.policies:
         rows.append(measure(arguments, pool, name, size))
         print(json.dumps(rows[-1]), flush=True)
+        if not arguments.quick or arguments.out:
+          write(arguments, rows)  # also if it is stopped before the last policy
+  print("; ".join(map(in_words, rows)))
+
+
+def write(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
   report = {
     "benchmark": "augment",
     "command": shlex.join(["python", *sys.argv]),
@@ -64,15 +70,20 @@ def main() -> None:
     "rows": rows,
     "targets": verdicts(rows),
   }
-  if not arguments.quick or arguments.out:
-    out = pathlib.Path(
-      arguments.out or ROOT / "results/benchmarks" / f"augment_{hardware_slug()}.json"
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.partial")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    temporary.replace(out)
-    print(f"wrote {out}")
+  out = pathlib.Path(
+    arguments.out or ROOT / "results/benchmarks" / f"augment_{hardware_slug()}.json"
+  )
+  out.parent.mkdir(parents=True, exist_ok=True)
+  temporary = out.with_name(f".{out.name}.partial")
+  temporary.write_text(json.dumps(report, indent=2) + "\n")
+  temporary.replace(out)
+
+
+def in_words(row: dict[str, Any]) -> str:
+  """Says in a line what was found about a policy."""
+  ratios = [f"{key} {value}" for key, value in row.items() if key.startswith("ratio")]
+  speed = f"{row['policy']} {row['size']} px: {row['images_per_s']} images/s"
+  return ", ".join([speed, *ratios])
 
 
 def parse() -> argparse.Namespace:

@@ -16,6 +16,7 @@ ratio is that of medians, above 1 where ours is faster.
 """
 
 import argparse
+import collections.abc
 import datetime
 import json
 import os
@@ -48,6 +49,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument("--severities", type=int, nargs="+", default=list(SEVERITIES))
   parser.add_argument("--attacked", type=int, default=128, help="pictures under PGD")
   parser.add_argument("--auto-attacked", type=int, default=64, help="pictures under AutoAttack")
+  parser.add_argument("--auto-steps", type=int, default=500, help="of training what it attacks")
   parser.add_argument("--corruption-python", default=sys.executable)
   parser.add_argument("--robustness", default="")
   parser.add_argument("--c-bar", default="")
@@ -78,8 +80,10 @@ from mixboost_jax import attacks, corruptions, keys  # noqa: E402
 from mixboost_jax.augment import over_mesh  # noqa: E402
 
 
-def measure_corruptions(args: argparse.Namespace, images: np.ndarray) -> dict[str, Any]:
-  """Returns seconds per corruption on both sides, summed over severities."""
+def measure_corruptions(
+  args: argparse.Namespace, images: np.ndarray
+) -> collections.abc.Iterator[dict[str, Any]]:
+  """Yields, after each corruption, seconds of all so far on both sides, summed over severities."""
   wanted = args.names or [*corruptions.NAMES["c"], *corruptions.NAMES["c_extra"]]
   mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
   sharding = NamedSharding(mesh, PartitionSpec("data"))
@@ -109,7 +113,12 @@ def measure_corruptions(args: argparse.Namespace, images: np.ndarray) -> dict[st
     rows[name] = {key: round(value, 4) for key, value in row.items()}
     print(name, json.dumps(rows[name]), flush=True)
     jax.clear_caches()
-  report: dict[str, Any] = {"pictures": len(images), "by_name": rows}
+    yield in_all(len(images), rows)
+
+
+def in_all(count: int, rows: dict[str, Any]) -> dict[str, Any]:
+  """Sums over the corruptions measured so far."""
+  report: dict[str, Any] = {"pictures": count, "by_name": rows}
   for side in ("ours", "peer"):
     seconds = [row.get(f"{side}_seconds") for row in rows.values()]
     if None not in seconds:
@@ -174,7 +183,7 @@ def measure_pgd(
 
 def measure_autoattack(args: argparse.Namespace, pictures: Pictures) -> dict:
   """Standard AutoAttack on a small trained network; also tells whether the results agree."""
-  params = train(*pictures.part(0, 10), num_classes=10, steps=500)
+  params = train(*pictures.part(0, 10), num_classes=10, steps=args.auto_steps)
   images, labels = (array[: args.auto_attacked] for array in pictures.part(1, 10))
   run = attacks.AutoAttack(lambda x: twin_cnn.jax_logits(params, x), batch_size=len(images))
   arrays = {f"w:{name}": np.asarray(value) for name, value in params.items()}
@@ -235,18 +244,32 @@ def main() -> None:
   }
   if "corruptions" in args.parts:
     bytes_ = np.round(images[: args.images] * 255).astype(np.uint8)
-    report["corruptions"] = measure_corruptions(args, bytes_)
+    for report["corruptions"] in measure_corruptions(args, bytes_):
+      write(args, report)  # also if it is stopped before the last one
   if "pgd" in args.parts:
     some = images[: args.attacked], labels[: args.attacked]
     report["pgd_20"] = measure_pgd(args, *some, plain=False)
     report["pgd_20_plain_convolutions"] = measure_pgd(args, *some, plain=True)
   if "autoattack" in args.parts:
     report["autoattack"] = measure_autoattack(args, pictures)
-  out = args.out or f"results/benchmarks/evaluation_{jax.default_backend()}.json"
-  path = pathlib.Path(out)
+  write(args, report)
+  print("; ".join(f"{part}: {in_words(report[part])}" for part in PARTS if part in report))
+
+
+PARTS = ("corruptions", "pgd_20", "pgd_20_plain_convolutions", "autoattack")
+
+
+def write(args: argparse.Namespace, report: dict[str, Any]) -> None:
+  path = pathlib.Path(args.out or f"results/benchmarks/evaluation_{jax.default_backend()}.json")
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(report, indent=2) + "\n")
-  print(f"wrote {path}")
+
+
+def in_words(found: dict[str, Any]) -> str:
+  """Says in a line what was found about a part."""
+  names = ("pictures", "ours_seconds", "ours_pictures_per_second", "ours_robust_accuracy")
+  told = {key: found.get(key) for key in (*names, "ratio", "ratio_of_sums")}
+  return ", ".join(f"{k} {v:.5g}" for k, v in told.items() if isinstance(v, int | float))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that waits for a GPU, in stages of at most four minutes, the most valuable first.
 
-  launch/gpu_check.sh --data=DIR [--wheels=DIR] [--minutes=8.5] [--stage tests train]
-  launch/gpu_check.sh --rehearse --log=results/gpu/rehearsal.json
+  launch/gpu_check.sh --data=PLACE [--wheels=DIR] [--minutes=8.5] [--stage tests train]
+  launch/gpu_check.sh --rehearse --log=results/benchmarks/gpu_check_rehearsal_cpu.json
 
-Stages: tests, train (a step against PyTorch), speedrun (training to accuracy), augment, evaluate
-(PGD, -C, AutoAttack), explain (Mixup Inference, masked forwards), study (Table I until the time is
-over). A stage writes results/gpu/STAGE.json after each of its parts. What is done is not done
-again, so the same command goes on, also on another machine that has these files; what failed is
-noted with its message, and the next part starts. Exit code: 0 all done, 1 something failed, 75
-something is left for the same command.
+Stages: tests (against the host), train (a step against PyTorch), speedrun (training to accuracy),
+augment, draws (as recorded on a CPU), evaluate (PGD, AutoAttack, -C), explain (Mixup Inference,
+masked forwards), study (Table I until the time is over). A stage writes results/gpu/STAGE.json
+after each of its parts and says in a line what it found. What is done is not done again, so the
+same command goes on, also on another machine that has these files; what failed is noted with its
+message, and the next part starts. Exit code: 0 all done, 1 something failed, 75 something is left
+for the same command.
 
 --rehearse runs the same script on a CPU, everything tiny: it shows that it works, and no speed.
-PyTorch and torchvision are compared with where they are installed. --data is not read in it, and
-its study is left open after a minute.
+PyTorch and torchvision are compared with where they are installed. Only evaluate reads --data
+then, a stage may take longer, and the study is left open after a minute: all well is 75 here.
 
-On a machine without network that has JAX, Flax, Optax, Orbax, jaxtyping, Pillow, scikit-learn and
-pytest, what is missing can be brought as wheels; these hold no machine code:
+A machine without network needs JAX, Flax, Optax, Orbax, jaxtyping, Pillow, scikit-learn and pytest
+(with PyTorch and torchvision to compare with); the rest can be brought as wheels, which hold no
+machine code, and CIFAR-10 as one file (benchmarks/jpeg_cifar.py says how it is made up):
 
   pip download --no-deps -d wheels ml-collections clu tensorboardX beartype
+
+With 15 minutes of a GPU, the first call takes the stages in their order, the second the rest:
+
+  launch/gpu_check.sh --data=carried/cifar10_jpeg.npz --wheels=wheels --minutes=8
+  launch/gpu_check.sh --data=carried/cifar10_jpeg.npz --wheels=wheels --minutes=4
 """
 
 import argparse
@@ -56,7 +63,7 @@ class Part:
 
   Attributes:
     name: of the part in its stage.
-    words: after the interpreter; {data}, {work}, {out} and {minutes} are filled in.
+    words: after the interpreter; {data}, {note}, {work} and {minutes} are filled in.
     files: patterns below the work folder: the JSON files it writes, which go into the record.
     variables: of the environment.
   """
@@ -75,7 +82,7 @@ def benchmark(name: str, words: str, *, script: str, **variables: str) -> Part:
 
 def job(name: str, config: str, words: str, *, files: str, data: bool) -> Part:
   """Returns a job of the package, on CIFAR-10 or on the procedural set."""
-  where = ("--config.data.dir={data}",) if data else ()
+  where = ("--config.data.dir={data}", "--config.data.note={note}") if data else ()
   command = ("-m", "mixboost_jax.main", f"--config={config}", *shlex.split(words), *where)
   return Part(name, command, (files,))
 
@@ -100,14 +107,10 @@ def stages(small: bool, cifar: bool) -> dict[str, list[Part]]:
                 "--rounds=1 --seconds=0.1 --batch=16 --policies trivial_augment_wide")  # fmt: skip
   bf16 = sized("--config.model.compute_dtype=bfloat16", "")
   return {
-    "tests": [
-      Part("gpu", (*tests, "-m", "gpu", "tests/gpu_test.py"), variables=CPU_TOO),
-      Part("golden_draws", (*tests, *sized("-n 6", "-k masks").split(), "tests/golden_test.py"),
-           variables=CPU_TOO),
-    ],
+    "tests": [Part("gpu", (*tests, "-m", "gpu", "tests/gpu_test.py"), variables=CPU_TOO)],
     "train": [
-      benchmark("step_deep", f"--models={deep} {step}", script="train_step", **SHARED),
       benchmark("step_shallow", f"--models={shallow} {step}", script="train_step", **SHARED),
+      benchmark("step_deep", f"--models={deep} {step}", script="train_step", **SHARED),
     ],
     "speedrun": [
       job(
@@ -123,13 +126,17 @@ def stages(small: bool, cifar: bool) -> dict[str, list[Part]]:
       benchmark(f"augment_{size}", f"--sizes {size} {drawn}", script="augment")
       for size in ((16, 24) if small else (32, 224))
     ],
+    "draws": [
+      Part("golden", (*tests, *sized("-n 6", "-k masks").split(), "tests/golden_test.py"),
+           variables=CPU_TOO),
+    ],
     "evaluate": [
       benchmark(name, f"--parts {name} {words}{pictures}", script="evaluation")
       for name, words in (
         ("pgd", sized("--attacked=1024", "--attacked=4 --rounds=1")),
+        ("autoattack", sized("--auto-attacked=512", "--auto-attacked=2 --auto-steps=5 --rounds=1")),
         ("corruptions", sized("--images=10000 --severities 3",
                               "--images=8 --severities 1 --names fog --rounds=1")),
-        ("autoattack", sized("--auto-attacked=512", "--auto-attacked=2 --rounds=1")),
       )
     ],
     "explain": [
@@ -161,9 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   check.describe()
   records = [check.stage(name) for name in check.options.stage]
   for record in records:
-    print(f"{record['stage']:9} {record['status']:7} {record['seconds']:6.1f} s")
+    print(f"{record['stage']:9} {record['status']:7} {record['seconds']:6.1f} s  {told(record)}")
   if check.options.log:
-    check.write(check.options.log, {record["stage"]: record for record in records})
+    check.write(check.options.log, check.logged(records))
   found = {record["status"] for record in records}
   return 1 if "failed" in found else EXIT_OPEN if "open" in found else 0
 
@@ -172,13 +179,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   formatter = argparse.RawDescriptionHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
   names = list(stages(False, False))
-  parser.add_argument("--data", type=pathlib.Path, help="folder with cifar-10-batches-py")
+  help_data = "folder with cifar-10-batches-py, or the .npz that benchmarks/jpeg_cifar.py reads"
+  parser.add_argument("--data", type=pathlib.Path, help=help_data)
   parser.add_argument("--wheels", type=pathlib.Path, help="folder of wheels to use as well")
   parser.add_argument("--minutes", type=float, default=8.5, help="for all stages")
   parser.add_argument("--stage", nargs="+", default=names, choices=names, help="all by default")
   parser.add_argument("--rehearse", action="store_true", help="tiny, on a CPU")
   parser.add_argument("--out", type=pathlib.Path, help="folder of the stages' files")
   parser.add_argument("--log", type=pathlib.Path, help="one more file, with all stages")
+  parser.add_argument("--commit", help="to note where git does not tell it")
   options = parser.parse_args(argv)
   options.work = pathlib.Path("runs/gpu_rehearsal" if options.rehearse else "runs/gpu_check")
   default = ROOT / ("runs/gpu_rehearsal/stages" if options.rehearse else "results/gpu")
@@ -199,6 +208,7 @@ class Check:
     self.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     self.environment: dict[str, Any] = {}
+    self.note = ""
     self.variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
     self.variables.setdefault("JAX_COMPILATION_CACHE_DIR", str(self.work / "xla"))
     if options.rehearse:
@@ -208,6 +218,9 @@ class Check:
     if options.wheels:
       places.insert(0, self.install(options.wheels))
     self.variables["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    self.places = [("WHEELS", options.wheels), ("DATA", options.data), (".", ROOT)]
+    if options.data and options.data.is_file():
+      self.note, options.data = "JPEG", self.unpack(options.data)
 
   def install(self, wheels: pathlib.Path) -> str:
     """Unpacks wheels beside the installed packages, which stay as they are."""
@@ -221,6 +234,17 @@ class Check:
       sys.exit(f"error: --wheels={wheels}: {last_line(done.stderr)}")
     return place
 
+  def unpack(self, file: pathlib.Path) -> pathlib.Path:
+    """Returns the folder that holds the pictures of a file."""
+    folder = self.work / "data"
+    if (folder / "cifar-10-batches-py" / "batches.meta").exists():
+      return folder
+    command = [sys.executable, "benchmarks/jpeg_cifar.py", str(file), str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+      sys.exit(f"error: --data={file}: {last_line(done.stderr)}")
+    return folder
+
   def describe(self) -> None:
     """Notes versions and hardware; ends the program if a package or the GPU is missing."""
     command = [sys.executable, "-c", DESCRIBE]
@@ -228,6 +252,8 @@ class Check:
     if done.returncode:
       sys.exit(f"error: {last_line(done.stderr)}; wheels can be brought: see --wheels in --help.")
     self.environment = json.loads(done.stdout.splitlines()[-1])
+    if self.options.commit:
+      self.environment["git"] = {"commit": self.options.commit}
     platform = self.environment["hardware"]["platform"]
     if platform == "cpu" and not self.options.rehearse:
       sys.exit("error: JAX finds no GPU here; --rehearse runs the same script on a CPU.")
@@ -240,7 +266,9 @@ class Check:
     if all(record["parts"].get(part.name, {}).get("status") == "done" for part in parts):
       return record
     begun = time.monotonic()
-    end = self.deadline if name == "study" else min(self.deadline, begun + STAGE_SECONDS)
+    end = self.deadline
+    if name != "study" and not self.options.rehearse:
+      end = min(end, begun + STAGE_SECONDS)
     before = record["seconds"]
     for part in parts:
       old = record["parts"].get(part.name, {})
@@ -252,10 +280,8 @@ class Check:
       record = {
         "stage": name,
         "status": next(word for word in ("failed", "open", "done") if word in found),
-        "what": "a rehearsal on a CPU, everything tiny: its times say nothing about speed"
-        if self.options.rehearse
-        else "measured on the hardware below",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "what": self.what(),
+        "date": now(),
         "seconds": round(before + time.monotonic() - begun, 1),
         "environment": self.environment,
         "parts": record["parts"],
@@ -271,11 +297,13 @@ class Check:
     if left < SHORTEST:
       return {**old, "status": "open", "message": "no time was left"}
     self.restore(part, old)
-    known = {"data": self.options.data, "work": self.options.work, "minutes": f"{left / 75:.2f}"}
+    known = {"data": self.options.data, "note": self.note, "work": self.options.work}
+    known["minutes"] = f"{left / 75:.2f}"
     words = [word.format(**known) for word in part.words]
     log, begun = self.work / f"{stage}.{part.name}.log", time.monotonic()
     code = self.run(words, part.variables, log, left)
     text = self.anonymous(log.read_text(errors="replace")).strip().splitlines()
+    text = [line for line in text if not line.startswith("report: ")]
     record: dict[str, Any] = {
       "status": {0: "done", EXIT_OPEN: "open"}.get(code or 0, "failed"),
       "command": self.anonymous(shlex.join(["python", *words])),
@@ -301,18 +329,39 @@ class Check:
         env={**self.variables, **({} if self.options.rehearse else variables)},
         stdout=sink,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+        process_group=0,
       )
       try:
         return child.wait(seconds)
       except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGTERM)
-      try:
-        child.wait(GRACE_SECONDS)
-      except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    return None
+        return None
+      finally:  # also if this script is stopped
+        if child.poll() is None:
+          end_group(child)
+
+  def what(self) -> str:
+    if self.options.rehearse:
+      return "a rehearsal on a CPU, everything tiny: its times say nothing about speed"
+    return "measured on the hardware below"
+
+  def logged(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns all stages in one; what their parts measured is in their own files."""
+    return {
+      "benchmark": "gpu_check",
+      "what": self.what(),
+      "command": self.anonymous(shlex.join(["launch/gpu_check.sh", *sys.argv[1:]])),
+      "date": now(),
+      "environment": self.environment,
+      "stages": {
+        record["stage"]: {
+          "status": record["status"],
+          "seconds": record["seconds"],
+          "found": told(record),
+          "commands": [part.get("command") for part in record["parts"].values()],
+        }
+        for record in records
+      },
+    }
 
   def written(self, part: Part) -> list[pathlib.Path]:
     return sorted(path for pattern in part.files for path in self.work.glob(pattern))
@@ -340,8 +389,7 @@ class Check:
 
   def anonymous(self, text: str) -> str:
     """Replaces the folders of this machine."""
-    places = {"DATA": self.options.data, "WHEELS": self.options.wheels, ".": ROOT}
-    for name, place in places.items():
+    for name, place in self.places:
       text = text.replace(str(place), name) if place else text
     return text.replace(sys.prefix, "PYTHON").replace(sys.base_prefix, "PYTHON")
 
@@ -352,9 +400,32 @@ class Check:
     temporary.replace(path)
 
 
+def end_group(child: subprocess.Popen) -> None:
+  """Ends a process and what it started; gives it time to save first."""
+  os.killpg(child.pid, signal.SIGTERM)
+  try:
+    child.wait(GRACE_SECONDS)
+  except subprocess.TimeoutExpired:
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def told(record: Mapping[str, Any]) -> str:
+  """Says in a line what a stage found."""
+  parts = record["parts"].items()
+  found = {name: [part.get("message"), *part.get("output", [])[-1:]] for name, part in parts}
+  return "; ".join(f"{name}: {', '.join(filter(None, dict.fromkeys(words)))}"
+                   for name, words in found.items())  # fmt: skip
+
+
+def now() -> str:
+  return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def last_line(text: str) -> str:
   return (text.strip().splitlines() or ["no message"])[-1]
 
 
 if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
   sys.exit(main())

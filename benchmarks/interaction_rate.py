@@ -107,7 +107,8 @@ def main() -> None:
       report["ratio"][layout] = statistics.median(a / b for a, b in zip(own, rates, strict=True))
   files.make_folder(args.out.parent)
   files.write_json(args.out, report)
-  print(json.dumps(report["ratio"]))
+  speed = report["forwards_per_second"]["ours"]
+  print(f"{speed:.0f} forwards per second; ratio {json.dumps(report['ratio'])}")
 
 
 if __name__ == "__main__":

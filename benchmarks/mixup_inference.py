@@ -176,6 +176,9 @@ def main() -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(report, indent=2) + "\n")
   print(json.dumps(report, indent=2))
+  way = min(best, key=best.__getitem__)
+  speedups = [f"{key} {value:.2f}" for key, value in report.items() if key.startswith("speedup")]
+  print(", ".join([f"{way}: {best[way]:.3f} ms per image", *speedups]))
 
 
 if __name__ == "__main__":

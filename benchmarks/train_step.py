@@ -67,6 +67,15 @@ def main() -> None:
   print(json.dumps(report["derived"], indent=2))
   if out is not None:
     print(f"wrote {out}")
+  print("; ".join(map(in_words, rows, derive(rows))))
+
+
+def in_words(row: dict[str, Any], facts: dict[str, Any]) -> str:
+  """Says in a line what was found about a cell."""
+  told = ("ours_over", "share_of_peak_jax")
+  words = [f"{key} {value}" for key, value in facts.items() if key.startswith(told)]
+  cell = f"{row['model']} x{row['batch']}, {row['views']} view(s)"
+  return ", ".join([f"{cell}: {row['jax']['step_ms']} ms", *words])
 
 
 def command_without_paths() -> str:
@@ -116,7 +125,8 @@ class Worker:
     command = [python, __file__, f"--worker={side}", f"--seconds={arguments.seconds}"]
     command += [f"--compute={arguments.compute}"]
     command += [f"--{name}={value}" for name, value in options.items()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    places = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     self.process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
@@ -295,7 +305,7 @@ class JaxSide:
     config = base.get_config("boost" if arguments.views == 2 else "")
     self.batch = arguments.batch
     overrides = {
-      "data.train_examples": max(8192, 2 * self.batch),
+      "data.train_examples": max(1024, 2 * self.batch),  # as many as the peer has
       "data.test_examples": 16,
       "model.name": arguments.model,
       "model.dropout": 0.0,

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver of `launch/gpu_check.sh`, with commands that take no time."""
 
+import argparse
+import io
 import json
+import os
 import pathlib
 import re
+import signal
+import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import gpu_check
+from benchmarks import adversarial_step, gpu_check, train_step
 from benchmarks.gpu_check import Part
+from mixboost_jax.data import cifar
 
 ROOT = pathlib.Path(__file__).parents[1]
 WRITE = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2]); print('wrote')"
@@ -87,6 +96,25 @@ def test_time_that_is_over_leaves_the_rest_open_and_kills_the_children(check, tm
   assert not (tmp_path / "survived").exists()
 
 
+def test_a_stop_takes_the_children_along_and_the_same_command_goes_on(check, tmp_path):
+  stop = "import os, signal, time; os.kill(os.getppid(), signal.SIGALRM); time.sleep(1)"
+  parts = [
+    python("a", "open('n', 'a').write('x')"),
+    python("b", f"{stop}; open('survived', 'w')"),
+  ]
+  before = signal.signal(signal.SIGALRM, lambda *_: sys.exit("stopped"))
+  try:
+    with pytest.raises(SystemExit, match="stopped"):
+      check({"train": parts})
+  finally:
+    signal.signal(signal.SIGALRM, before)
+  time.sleep(1.2)
+  assert not (tmp_path / "survived").exists()
+  parts[1] = python("b", "print('fine')")
+  assert check({"train": parts})[0] == 0
+  assert (tmp_path / "n").read_text() == "x", "what was done before the stop is not done again"
+
+
 def test_a_stage_has_its_own_limit_but_the_study_takes_all_that_is_left(check, monkeypatch):
   monkeypatch.setattr(gpu_check, "STAGE_SECONDS", 0.3)
   slow = [python("a", "import time; time.sleep(0.6)")]
@@ -116,7 +144,74 @@ def test_what_needs_data_says_so(check):
   assert "needs --data=DIR" in found["speedrun"]["parts"]["a"]["message"]
 
 
-def test_without_a_gpu_one_clear_error(check, monkeypatch):
+def packed(path, num_train=10, num_test=2):
+  """Writes a small file of JPEG pictures; returns these as read back."""
+  rng, content, pictures = np.random.default_rng(0), {}, {}
+  for split, num in (("train", num_train), ("test", num_test)):
+    files = []
+    for _ in range(num):
+      levels, file = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8), io.BytesIO()
+      Image.fromarray(levels).save(file, "JPEG")
+      files.append(file.getvalue())
+    content[f"{split}_jpeg"] = np.frombuffer(b"".join(files), np.uint8)
+    content[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
+    content[f"{split}_labels"] = np.arange(num, dtype=np.uint8) % 10
+    pictures[split] = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+  np.savez(path, class_names=np.array(list("abcdefghij")), **content)
+  return pictures
+
+
+def test_a_file_of_jpeg_pictures_becomes_the_folder_that_we_read(tmp_path):
+  pictures = packed(tmp_path / "small.npz")
+  command = [sys.executable, ROOT / "benchmarks/jpeg_cifar.py", tmp_path / "small.npz", tmp_path]
+  subprocess.run(command, check=True)
+  layout = cifar.LAYOUTS["cifar10"]
+  train, test, names = cifar.read(tmp_path / layout.folder, layout)
+  np.testing.assert_array_equal(train.images, pictures["train"])
+  np.testing.assert_array_equal(test.images, pictures["test"])
+  assert train.labels.tolist() == list(range(10))
+  assert "".join(names) == "abcdefghij"
+
+
+def test_a_file_of_jpeg_pictures_is_unpacked_once_and_noted(check, tmp_path):
+  (tmp_path / "benchmarks").mkdir()
+  script = tmp_path / "benchmarks/jpeg_cifar.py"
+  script.write_text((ROOT / "benchmarks/jpeg_cifar.py").read_text())
+  packed(tmp_path / "small.npz")
+  show = "import os, sys; print(sys.argv[2], sorted(os.listdir(sys.argv[1])))"
+  parts = {"speedrun": [python("a", show, "{data}", "{note}")]}
+  code, found = check(parts, f"--data={tmp_path / 'small.npz'}", "--commit=abc")
+  assert code == 0
+  assert found["speedrun"]["parts"]["a"]["output"] == ["JPEG ['cifar-10-batches-py']"]
+  assert found["speedrun"]["environment"]["git"] == {"commit": "abc"}
+  script.write_text("raise SystemExit('again')")
+  assert check(parts, f"--data={tmp_path / 'small.npz'}")[0] == 0
+
+
+def test_the_log_says_in_a_line_what_a_stage_found(check, tmp_path, capsys):
+  parts = [python("a", "print('...'); print('3 passed')"), python("b", "print('4.2 ms')")]
+  log = tmp_path / "log.json"
+  check({"train": parts}, f"--log={log}")
+  assert "train     done" in capsys.readouterr().out.splitlines()[-1]
+  stage = json.loads(log.read_text())["stages"]["train"]
+  assert stage["found"] == "a: 3 passed; b: 4.2 ms"
+
+
+@pytest.mark.parametrize(
+  ("worker", "words"),
+  [(train_step.Worker, ()), (adversarial_step.Worker, ("mixboost",))],
+)
+def test_workers_of_a_benchmark_see_packages_that_were_brought(worker, words, monkeypatch):
+  seen = []
+  monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: seen.append(env["PYTHONPATH"]))
+  monkeypatch.setattr(worker, "read", dict)
+  monkeypatch.setenv("PYTHONPATH", "WHEELS")
+  names = ("seconds", "compute", "model", "batch", "attack_steps", "torch_python")
+  worker(argparse.Namespace(**dict.fromkeys(names, "")), "jax", *words)
+  assert seen == [os.pathsep.join((str(ROOT), "WHEELS"))]
+
+
+def test_without_a_gpu_one_clear_error(check, monkeypatch, tmp_path):
   monkeypatch.setattr(gpu_check, "DESCRIBE", """print('{"hardware": {"platform": "cpu"}}')""")
   with pytest.raises(SystemExit, match="finds no GPU here; --rehearse runs"):
     check({"train": []})
@@ -124,12 +219,12 @@ def test_without_a_gpu_one_clear_error(check, monkeypatch):
   with pytest.raises(SystemExit, match="No module named 'no_such_package'; wheels can be brought"):
     check({"train": []})
   with pytest.raises(SystemExit, match=r"expected a folder of \.whl files"):
-    check({"train": []}, "--wheels=.")
+    check({"train": []}, f"--wheels={tmp_path}")
 
 
 @pytest.mark.parametrize("small", [False, True])
 def test_every_command_exists_and_knows_its_options(small):
-  known = {"data": "DATA", "work": "WORK", "minutes": "1.0"}
+  known = {"data": "DATA", "note": "JPEG", "work": "WORK", "minutes": "1.0"}
   for name, parts in gpu_check.stages(small, True).items():
     assert len({part.name for part in parts}) == len(parts) > 0, name
     for part in parts:
