@@ -70,7 +70,7 @@ def figure(
     viewBox=f"0 0 {width:g} {height:g}",
     role="img",
     aria_label=description,
-    class_="chart",
+    class_="chart broad" if width > 400 else "chart",
     style=f"max-width:{width:g}px",
   )
 

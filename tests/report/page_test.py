@@ -133,7 +133,7 @@ def test_the_page_says_what_was_found(both):
   text = "".join(tree(both[0]).find("body").itertext())
   assert "Demo: ERM and MixBoost" in text
   assert (
-    "Error, Shapes20.00 → 10.00\u00a0%\u221210.00 points [\u221211.41, \u22128.59] better" in text
+    "Error, Shapes20.00 → 10.00\u00a0% better\u221210.00 points [\u221211.41, \u22128.59]" in text
   )
   assert "made once (one seed)" in text
   assert "no benchmark result" in text
