@@ -198,7 +198,8 @@ def _title(groups: list[Group]) -> str:
   name = titles.run(shared)
   if len(groups) > MAX_NAMES:
     everyone = f"{len(groups)} configs"
-  return f"{name[0].upper()}{name[1:]}: {everyone}" if name else everyone
+  title = f"{name}: {everyone}" if name else everyone
+  return f"{title[0].upper()}{title[1:]}"
 
 
 def _subtitle(groups: list[Group]) -> str:

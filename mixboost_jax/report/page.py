@@ -3,6 +3,7 @@
 
 import base64
 import hashlib
+import html
 import os
 import pathlib
 import re
@@ -298,7 +299,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; }
 details > :not(summary) { margin-left: .2rem; }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: .6rem; }
 @media (max-width: 40rem) { body { padding: 1rem .9rem; } .chart.broad { font-size: 15px; }
-  .wide .chart { min-width: 30rem; font-size: 12px; } .whole .wide .chart { min-width: 40rem; }
+  .wide .chart { min-width: min(40rem, var(--width)); font-size: 12px; }
   .card td small { display: block; padding: 0; } }
 @media print { body { max-width: none; font-size: 10pt; padding: 0; }
   nav, .save { display: none; } .scroll, .wide, .card { overflow: visible; }
@@ -335,11 +336,33 @@ def write(results: Source | Iterable[Source], path: str | os.PathLike) -> pathli
   if target.suffix.lower() not in (".html", ".htm"):
     target = target / DEFAULT_NAME
   gathered = content.gather(results, sample_folder=target.parent)
-  html, text = render(gathered), markdown.render(gathered)
+  rendered, text = render(gathered), markdown.render(gathered)
   files.make_folder(target.parent)
-  files.write_text(target, html)
+  files.write_text(target, rendered)
   files.write_text(target.with_suffix(".md"), text)
   return target
+
+
+class Shown(str):
+  """A page that a notebook shows below the cell whose last value it is."""
+
+  __slots__ = ()
+
+  def __repr__(self) -> str:
+    return f"<report of {len(self) / 1024:.0f} KiB>"
+
+  def _repr_html_(self) -> str:
+    style = "width: 100%; height: 40rem; border: 0"
+    return f'<iframe title="Report" style="{style}" srcdoc="{html.escape(self)}"></iframe>'
+
+
+def show(results: Source | Iterable[Source]) -> Shown:
+  """Returns the page that `write` would write, for a notebook to show.
+
+  Raises:
+    ValueError: if there is nothing to report, or a file is not a results file.
+  """
+  return Shown(render(content.gather(results)))
 
 
 def robustness_table(results: Source | Iterable[Source]) -> str | None:

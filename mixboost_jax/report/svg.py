@@ -71,7 +71,7 @@ def figure(
     role="img",
     aria_label=description,
     class_="chart broad" if width > 400 else "chart",
-    style=f"max-width:{width:g}px",
+    style=f"max-width:{width:g}px;--width:{width:g}px",
   )
 
 

@@ -65,6 +65,13 @@ def both(make, tmp_path):
   return rendered(erm, mixboost, sample_folder=tmp_path)
 
 
+def test_a_notebook_shows_the_page_in_a_frame(make):
+  shown = page.show(make.results("erm", 20.0))
+  assert f'srcdoc="{html.escape(shown)}"' in shown._repr_html_()
+  assert shown.startswith("<!DOCTYPE html>")
+  assert len(repr(shown)) < 40
+
+
 def test_the_page_is_well_formed_for_both_kinds_of_parser(both):
   text, _ = both
   tree(text)
