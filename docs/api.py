@@ -55,6 +55,7 @@ def setup(app: Any) -> None:
   app.connect("autodoc-process-signature", _signature)
   app.connect("autodoc-process-docstring", _docstring, priority=100)  # before napoleon
   app.connect("missing-reference", _array_type)
+  app.connect("html-page-context", _plain_lists)
 
 
 def write() -> None:
@@ -73,8 +74,9 @@ def index_page() -> list[str]:
   lines = [*_title("API"), _INTRODUCTION]
   for name in MODULES:
     words = _first_paragraph(importlib.import_module(name))
-    lines.append(f"- :doc:`{name.removeprefix('mixboost_jax.')} <{name}>`: {cleaned(words)}")
-  return [*lines, "", ".. toctree::", "   :hidden:", "", *(f"   {name}" for name in MODULES)]
+    lines.append(f"- :doc:`{_short(name)} <{name}>`: {cleaned(words)}")
+  names = (f"   {_short(name)} <{name}>" for name in MODULES)
+  return [*lines, "", ".. toctree::", "   :hidden:", "", *names]
 
 
 def module_page(name: str) -> list[str]:
@@ -146,6 +148,10 @@ def _analyzed(module: str) -> ModuleAnalyzer:
   analyzer = ModuleAnalyzer.for_module(module)
   analyzer.analyze()
   return analyzer
+
+
+def _short(name: str) -> str:
+  return name.removeprefix("mixboost_jax.")
 
 
 def _title(text: str) -> list[str]:
@@ -236,6 +242,13 @@ def _array_type(app: Any, env: Any, node: Any, content: Any) -> nodes.reference 
   page = app.builder.get_relative_uri(node["refdoc"], "api/mixboost_jax.array_types")
   place = f"{page}#mixboost_jax.array_types.{target}"
   return nodes.reference("", "", content, internal=True, refuri=place)
+
+
+def _plain_lists(app: Any, page: Any, template: Any, context: Any, tree: Any) -> None:
+  """Long signatures are lists that define nothing, which a screen reader should not announce."""
+  del app, page, template, tree
+  if "body" in context:
+    context["body"] = context["body"].replace("<dl>", '<dl role="presentation">')
 
 
 # Docstrings.

@@ -20,5 +20,7 @@ def _inline(translator: Any, node: Any) -> None:
 
 def _displayed(translator: Any, node: Any) -> None:
   formula = latex2mathml.tex2mathml(node.astext().strip(), as_block=True)
-  translator.body.append(f'<div class="formula">{formula}</div>\n')
+  # Scrolled where it is too wide, so it must be reached by keyboard.
+  reach = 'tabindex="0" role="group" aria-label="Formula"'
+  translator.body.append(f'<div class="formula" {reach}>{formula}</div>\n')
   raise nodes.SkipNode

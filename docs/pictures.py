@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of README: what goes into a step, and what came out of the two runs of the demo.
+"""The pictures of README: what goes into a step, and what came out of the two runs of the demo.
 
 python -m docs.pictures
 """
@@ -19,7 +19,7 @@ from mixboost_jax.data import shapes
 from mixboost_jax.report import svg, titles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-OUT = ROOT / "docs/_static/views.svg"
+OUT = ROOT / "docs/_static"
 RUNS = {"erm": "ERM", "mixboost": "MixBoost"}
 SETS = {
   "shapes": "test pictures",
@@ -28,7 +28,7 @@ SETS = {
   "shapes-conflicting": "conflicting texture",
 }
 TILES, SIDE, GAP = 6, 40, 4
-LEFT, MIDDLE, WIDTH, HEIGHT = 84, 380, 760, 190
+LEFT, WIDTH, HEIGHT = 124, 372, 190  # two of them stand side by side in README
 
 
 def rows() -> dict[str, np.ndarray]:
@@ -59,8 +59,8 @@ def incoming() -> svg.Markup:
 
 def outgoing() -> svg.Markup:
   """Draws the errors of the demo with their intervals, as results/demo_*.json has them."""
-  bars = svg.Scale(0, 100, MIDDLE + 120, WIDTH - 44)
-  body = [svg.text(MIDDLE, 14, "what comes out: error in %", "start", "strong")]
+  bars = svg.Scale(0, 100, LEFT, WIDTH - 12)
+  body = [svg.text(LEFT, 14, "what comes out: error in %", "start", "strong")]
   for colour, (run, title) in enumerate(RUNS.items()):
     found = json.loads((ROOT / f"results/demo_{run}.json").read_text(encoding="utf-8"))
     errors = {m["dataset"]: m for m in found["metrics"] if m["name"] == "error"}
@@ -78,13 +78,12 @@ def outgoing() -> svg.Markup:
 
 
 def main() -> None:
-  """Writes the picture."""
-  words = (
-    "Six pictures, the same augmented with PixMix, and their masked views; errors of two runs."
-  )
-  chart = svg.figure("From pictures to errors", words, WIDTH, HEIGHT, [incoming(), outgoing()])
-  files.write_text(OUT, svg.alone(chart, "", ()))
-  print(f"{OUT.relative_to(ROOT)}: {OUT.stat().st_size / 1024:.0f} KiB")
+  """Writes the pictures."""
+  for name, draw in (("views", incoming), ("errors", outgoing)):
+    path = OUT / f"{name}.svg"
+    chart = svg.figure(name, "", WIDTH, HEIGHT, [draw()])
+    files.write_text(path, svg.alone(chart, "", ()))
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

@@ -283,6 +283,7 @@ FAMILIES = {
   "pattern_network": pattern_network,
   "gabor_mixture": gabor_mixture,
 }
+"""Kind of picture of a mixing set -> the function that draws it."""
 
 
 @checks.inputs()

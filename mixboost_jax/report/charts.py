@@ -169,7 +169,7 @@ def scatter(
   for a, b in itertools.pairwise(best):
     body.append(svg.stroke(x(a[0]), y(a[1]), x(b[0]), y(b[1]), "front"))
   body += [svg.dot(x(p.x), y(p.y), 4, p.colour) for p in points]
-  body += _beside([(x(p.x), y(p.y), p.label) for p in points], (left + width - right) / 2, top)
+  body += _beside([(x(p.x), y(p.y), p.label) for p in points], left, width, top)
   words = "; ".join(f"{p.label}: {x_label} {p.x:.4g}, {y_label} {p.y:.4g}" for p in points)
   return svg.figure(title, f"{title}. {words}", width, height, body)
 
@@ -183,24 +183,32 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
   return front
 
 
-def _beside(places: Sequence[tuple[float, float, str]], middle: float, top: float) -> list[Markup]:
-  """Writes labels beside dots, on the side of the middle, moved up or down where one stands."""
+def _beside(
+  places: Sequence[tuple[float, float, str]], left: float, right: float, top: float
+) -> list[Markup]:
+  """Writes labels beside dots, as near as nothing else stands; a line leads to those far off."""
   taken = [(x - 5, y + 4, 10.0) for x, y, _ in places]  # the dots themselves
-  texts = []
+  found = []
+
+  def is_free(start: float, at: float, wide: float) -> bool:
+    return (
+      at > top
+      and left < start < right - wide
+      and all(abs(at - b) >= 11 or start > a + w or a > start + wide for a, b, w in taken)
+    )
+
   for x, y, label in places:
-    wide = 5.2 * len(label)
-    start = x + 7 if x < middle else x - 7 - wide
-
-    def is_free(at: float, start: float = start, wide: float = wide) -> bool:
-      return at > top and all(
-        abs(at - b) >= 11 or start > a + w or a > start + wide for a, b, w in taken
-      )
-
+    wide = 5.8 * len(label)
+    sides = sorted((x + 7, x - 7 - wide), reverse=x > (left + right) / 2)
     steps = (sign * 11 * k for k in range(len(places) + 1) for sign in (-1, 1))
-    at = next((y + 4 + step for step in steps if is_free(y + 4 + step)), y + 4)
+    tried = ((start, y + 4 + step) for step in steps for start in sides)
+    start, at = next((place for place in tried if is_free(*place, wide)), (sides[0], y + 4))
     taken.append((start, at, wide))
-    texts.append(svg.text(start, at, label, "start", "small"))
-  return texts
+    edge, anchor = (start, "start") if start > x else (start + wide, "end")
+    if abs(at - y - 4) > 12:
+      found.append(svg.stroke(x, y, edge, at - 4, "axis"))
+    found.append(svg.text(edge, at, label, anchor, "small"))
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,4 +285,4 @@ class Figure:
   chart: Markup
   legend: tuple[tuple[str, int], ...] = ()
   wide: bool = False
-  """Whether it has a row of its own and is scrolled, not shrunk, on narrow screens."""
+  """Whether it is scrolled, not shrunk, on narrow screens."""

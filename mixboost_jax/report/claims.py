@@ -337,6 +337,22 @@ def _numbers(rule: Rule) -> str:
   return ", ".join(f"{a:g} < {b:g}" for a, b in rule.paper)
 
 
+def read(places: Sequence[str | os.PathLike]) -> list[Results]:
+  """Reads results files and all below folders; JSON files of another kind are passed by.
+
+  Raises:
+    ResultsError: if a file is damaged.
+  """
+  runs: list[Results] = []
+  for place in map(pathlib.Path, places):
+    for file in sorted(place.rglob("*.json")) if place.is_dir() else [place]:
+      try:
+        runs += [run.results for run in groups.load(file)]
+      except ForeignFileError:
+        continue
+  return runs
+
+
 def write(
   sources: Sequence[Source], places: Sequence[str | os.PathLike], path: pathlib.Path
 ) -> pathlib.Path:
@@ -346,14 +362,7 @@ def write(
     ResultsError: if a file is damaged; JSON files of another kind are passed by.
     WriteError: if the page cannot be written.
   """
-  runs: list[Results] = []
-  for place in map(pathlib.Path, places):
-    for file in sorted(place.rglob("*.json")) if place.is_dir() else [place]:
-      try:
-        runs += [run.results for run in groups.load(file)]
-      except ForeignFileError:
-        continue
-  content = gather(sources, runs)
+  content = gather(sources, read(places))
   files.make_folder(path.parent)
   files.write_text(path, page.render(content))
   files.write_text(path.with_suffix(".md"), markdown.render(content))

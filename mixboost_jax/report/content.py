@@ -39,7 +39,7 @@ class Charts:
   legend: tuple[str, ...] = ()
   """Labels of the runs in the order of their colours; empty if every figure has its own."""
   size: str = ""
-  """Of each: small, large, or empty for neither."""
+  """Of each: small, large, whole (a row of its own), or empty for none of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +94,14 @@ def _gathered(runs: Sequence[Run], sample_folder: pathlib.Path | None) -> Conten
   sections: dict[str, list[Part | None]] = {
     BELIEVE: [notes[:NUM_NOTES], _fold(_counted(len(rest), "more note"), rest)],
     "Leaderboard": _results(groups, keys),
-    "Corruptions": [Charts((one,)) for one in figures.heat_maps(groups, figures.SEVERITY)],
+    "Corruptions": _maps(groups, figures.SEVERITY),
     "Trade-off": [Charts(tuple(figures.trade_offs(groups, keys)), size="large")],
     "Calibration": _calibration(groups),
     "Attacks": [_charts(figures.attacks(groups, keys), groups)],
     "Augmentation, stress and influence": [Charts(tuple(analysis.collect(groups)))],
     "Defenses under attack": [audits.table(groups), Charts(tuple(audits.figures(groups)))],
     "Interactions": _interactions(groups),
-    "Classes": [Charts((one,)) for one in figures.heat_maps(groups, figures.CLASSES)],
+    "Classes": _maps(groups, figures.CLASSES),
     "Pictures": [*strips[:MAX_STRIPS], _fold("More pictures", *strips[MAX_STRIPS:])],
     "Training": [_fold(_counted(len(curves), "curve"), _charts(curves, groups))],
     "All numbers": _numbers(groups, keys, differences),
@@ -141,6 +141,10 @@ def _counted(count: int, words: str) -> str:
 def _charts(found: Sequence[Figure], groups: Sequence[Group], *, size: str = "") -> Charts:
   shared = () if any(one.legend for one in found) else tuple(group.label for group in groups)
   return Charts(tuple(found), shared, size)
+
+
+def _maps(groups: Sequence[Group], prefix: str) -> list[Part | None]:
+  return [Charts((one,), size="whole") for one in figures.heat_maps(groups, prefix)]
 
 
 def _results(groups: Sequence[Group], keys: Sequence[MetricId]) -> list[Part | None]:
@@ -194,7 +198,8 @@ def _title(groups: list[Group]) -> str:
   name = titles.run(shared)
   if len(groups) > MAX_NAMES:
     everyone = f"{len(groups)} configs"
-  return f"{name[0].upper()}{name[1:]}: {everyone}" if name else everyone
+  title = f"{name}: {everyone}" if name else everyone
+  return f"{title[0].upper()}{title[1:]}"
 
 
 def _subtitle(groups: list[Group]) -> str:

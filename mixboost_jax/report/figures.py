@@ -9,7 +9,7 @@ import statistics
 import struct
 from collections.abc import Mapping, Sequence
 
-from mixboost_jax.report import analysis, cards, charts, compare, interactions, titles
+from mixboost_jax.report import analysis, cards, charts, compare, interactions, svg, titles
 from mixboost_jax.report.charts import Figure
 from mixboost_jax.report.groups import AUDIT, Group, MetricId, own_plain
 
@@ -65,7 +65,7 @@ def _curve(panel: compare.Panel, name: str, field: str) -> list[Figure]:
       if points:
         series.append(charts.Series(group.label, points, i))
   part = titles.PARTS.get(name, name)
-  title = f"{titles.CURVES.get(field, field.replace('_', ' '))}, {part}{panel.number}"
+  title = f"{titles.CURVES.get(field, field.replace('_', ' ').capitalize())}, {part}{panel.number}"
   chart = charts.lines(title, series, from_zero=field in _FROM_ZERO)
   return [Figure(title, chart, panel.legend)] if series else []
 
@@ -154,7 +154,8 @@ def trade_offs(groups: Sequence[Group], keys: Sequence[MetricId]) -> list[Figure
     if len(points) > 2:
       words = {"x_label": f"{errors[0][0]} in %", "y_label": f"{title} in %"}
       chart = charts.scatter(title, points, **words, links=links, front=True)
-      found.append(Figure(f"{title} against {errors[0][0]}", chart))
+      wide = len(points) > svg.NUM_COLOURS
+      found.append(Figure(f"{title} against {errors[0][0]}", chart, wide=wide))
   return found
 
 

@@ -3,6 +3,7 @@
 
 import base64
 import hashlib
+import html
 import os
 import pathlib
 import re
@@ -102,29 +103,29 @@ def _cards(found: Sequence[Card | Table]) -> Markup:
       continue
     verdict = tables.VERDICTS.get(one.verdict)
     mark = element("span", verdict, class_=f"verdict {one.verdict}") if verdict else None
-    title, note = element("p", one.title, class_="soft"), element("p", one.note, " ", mark)
-    items.append(element("div", title, element("p", one.values, class_="big"), note, class_="card"))
+    title, note = element("p", one.title, class_="soft"), element("p", one.note)
+    values = element("p", element("span", one.values, class_="big"), " ", mark)
+    items.append(element("div", title, values, note, class_="card"))
   kind = "cards pairs" if any(isinstance(one, Table) for one in found) else "cards"
   return element("section", *items, class_=kind, aria_label="Summary")
 
 
 def _section(page: Content, title: str, name: str) -> Markup:
-  flags = _flags(page.flags) if title == content.BELIEVE else ()
-  return element(
-    "section", element("h2", title), *flags, *map(_part, page.sections[title]), id=name
-  )
+  serious, rest = _flags(page.flags) if title == content.BELIEVE else ([], [])
+  parts = (*serious, *map(_part, page.sections[title]), *rest)
+  return element("section", element("h2", title), *parts, id=name)
 
 
-def _flags(flags: Sequence[tuple[str, Flag]]) -> list[Markup]:
-  """Lists what is serious and folds away what is only to be noted."""
+def _flags(flags: Sequence[tuple[str, Flag]]) -> tuple[list[Markup], list[Markup]]:
+  """Returns a list of what is serious, and what is only to be noted, folded away."""
   serious, rest = [], []
   for run, flag in flags:
     mark = element("strong", flag.level, class_=f"flag {flag.level}")
     place = f"{run}: " if run else ""
     item = element("li", mark, f" {place}{flag.message} {flag.remedy}")
     (rest if flag.level == "note" else serious).append(item)
-  found = [element("ul", *serious)] if serious else []
-  return found + ([_folded("Sizes and other remarks", element("ul", *rest))] if rest else [])
+  first = [element("ul", *serious)] if serious else []
+  return first, [_folded("Sizes and other remarks", element("ul", *rest))] if rest else []
 
 
 def _folded(title: str, *inside: Markup) -> Markup:
@@ -175,7 +176,7 @@ def _grid(data: Table) -> Markup:
       first = element("th", cells[0].text, scope="row")
       kind = cells[0].tone if cells[0].tone == "paper" else None
       rows.append(element("tr", first, *map(_cell, cells[1:]), class_=kind))
-  caption = element("caption", data.caption)
+  caption = element("caption", element("span", data.caption))
   kind = "sort" if data.sort else None
   return element("table", caption, element("thead", heads), element("tbody", *rows), class_=kind)
 
@@ -193,8 +194,7 @@ def _charts(part: Charts) -> Markup:
     if one.wide:
       chart = element("div", chart, class_="wide", **_reach(one.title))
     figures.append(element("figure", element("h3", one.title), _legend(one.legend), chart))
-  wide = " whole" if any(one.wide for one in part.figures) else ""
-  grid = element("div", *figures, class_=f"grid {part.size}{wide}".rstrip())
+  grid = element("div", *figures, class_=f"grid {part.size}".rstrip())
   return join([_legend([(label, i) for i, label in enumerate(part.legend)]), grid])
 
 
@@ -259,6 +259,8 @@ nav a { white-space: nowrap; font-size: .875rem; text-decoration: none; }
 .card, .scroll, .wide { min-width: 0; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { caption-side: bottom; text-align: left; padding-top: .4rem; }
+caption span { position: sticky; left: 0; display: inline-block;
+  max-width: min(100%, calc(100vw - 2rem)); }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
   border-bottom: 1px solid var(--line); }
 table { font-size: .9rem; } thead th { font-size: .85rem; border-bottom: 2px solid var(--ink); }
@@ -279,7 +281,8 @@ button { font: inherit; font-weight: 600; border: 0; padding: 0; background: non
 .unclear, .untested, .missing { color: var(--mild); }
 .prose td, .prose tbody th { font-size: .85rem; overflow-wrap: anywhere; min-width: 5.5rem; }
 .prose td[class] { overflow-wrap: normal; }
-figure { margin: 0; min-width: 0; } figure + figure { margin-top: .8rem; }
+figure { margin: 0; min-width: 0; display: flex; flex-direction: column; }
+figure > .chart, figure > .wide { margin-top: auto; } figure + figure { margin-top: .8rem; }
 .grid { display: grid; gap: 1.1rem; margin-top: .5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); }
 .grid.small { grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
@@ -295,8 +298,9 @@ figure { margin: 0; min-width: 0; } figure + figure { margin-top: .8rem; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
 details > :not(summary) { margin-left: .2rem; }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: .6rem; }
-@media (max-width: 40rem) { body { padding: 1rem .9rem; } .chart { font-size: 15px; }
-  .wide .chart { min-width: 40rem; font-size: 12px; } }
+@media (max-width: 40rem) { body { padding: 1rem .9rem; } .chart.broad { font-size: 15px; }
+  .wide .chart { min-width: min(40rem, var(--width)); font-size: 12px; }
+  .card td small { display: block; padding: 0; } }
 @media print { body { max-width: none; font-size: 10pt; padding: 0; }
   nav, .save { display: none; } .scroll, .wide, .card { overflow: visible; }
   figure, tr, .card, .summary { break-inside: avoid; } h2, h3 { break-after: avoid; }
@@ -332,11 +336,33 @@ def write(results: Source | Iterable[Source], path: str | os.PathLike) -> pathli
   if target.suffix.lower() not in (".html", ".htm"):
     target = target / DEFAULT_NAME
   gathered = content.gather(results, sample_folder=target.parent)
-  html, text = render(gathered), markdown.render(gathered)
+  rendered, text = render(gathered), markdown.render(gathered)
   files.make_folder(target.parent)
-  files.write_text(target, html)
+  files.write_text(target, rendered)
   files.write_text(target.with_suffix(".md"), text)
   return target
+
+
+class Shown(str):
+  """A page that a notebook shows below the cell whose last value it is."""
+
+  __slots__ = ()
+
+  def __repr__(self) -> str:
+    return f"<report of {len(self) / 1024:.0f} KiB>"
+
+  def _repr_html_(self) -> str:
+    style = "width: 100%; height: 40rem; border: 0"
+    return f'<iframe title="Report" style="{style}" srcdoc="{html.escape(self)}"></iframe>'
+
+
+def show(results: Source | Iterable[Source]) -> Shown:
+  """Returns the page that `write` would write, for a notebook to show.
+
+  Raises:
+    ValueError: if there is nothing to report, or a file is not a results file.
+  """
+  return Shown(render(content.gather(results)))
 
 
 def robustness_table(results: Source | Iterable[Source]) -> str | None:

@@ -70,8 +70,8 @@ def figure(
     viewBox=f"0 0 {width:g} {height:g}",
     role="img",
     aria_label=description,
-    class_="chart",
-    style=f"max-width:{width:g}px",
+    class_="chart broad" if width > 400 else "chart",
+    style=f"max-width:{width:g}px;--width:{width:g}px",
   )
 
 

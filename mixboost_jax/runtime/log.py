@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain lines on stderr, spoken by one process of a run only, and how far a loop has come."""
+"""Plain lines on stderr (stdout in a notebook), spoken by one process only, and progress bars."""
 
 import collections
 import contextlib
@@ -31,9 +31,19 @@ def is_primary() -> bool:
   return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def is_notebook(stream: Any) -> bool:
+  """Returns whether a notebook shows what is written to a stream."""
+  return type(stream).__module__.startswith("ipykernel")
+
+
+def _usual_stream() -> Any:
+  """Returns stderr, but stdout in a notebook, which shows stderr as if all of it were errors."""
+  return sys.stdout if is_notebook(sys.stderr) else sys.stderr
+
+
 def say(text: str, *, stream: Any = None, end: str = "\n") -> None:
   """Prints to stderr, or another stream. If nobody reads it any more (`| head -1`), to nobody."""
-  stream = sys.stderr if stream is None else stream
+  stream = _usual_stream() if stream is None else stream
   try:
     print(text, file=stream, end=end, flush=True)
   except BrokenPipeError:
@@ -146,14 +156,14 @@ class Progress:
       num_steps: step at which the loop ends.
       first_step: step from which it is resumed.
       unit: of what the rate counts.
-      stream: a text file; stderr if None.
+      stream: a text file; if None stderr, or stdout in a notebook.
       clock: in seconds.
       updates_per_second: by the kind of stream if None.
     """
-    self._stream = sys.stderr if stream is None else stream
+    self._stream = _usual_stream() if stream is None else stream
     self._label, self._num_steps, self._unit, self._clock = label, num_steps, unit, clock
-    in_notebook = type(self._stream).__module__.startswith("ipykernel")
-    self._terminal = in_notebook or bool(getattr(self._stream, "isatty", lambda: False)())
+    terminal = bool(getattr(self._stream, "isatty", lambda: False)())
+    self._terminal = terminal or is_notebook(self._stream)
     usual = BAR_UPDATES_PER_SECOND if self._terminal else LINES_PER_SECOND
     self._interval = 1 / (updates_per_second or usual)
     self._speaks = is_primary()

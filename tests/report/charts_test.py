@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
 import math
 from xml.etree import ElementTree
 
@@ -65,3 +66,18 @@ def test_charts_speak():
   assert root.get("role") == "img"
   assert "ERM: from 2 to 0.5 at step 9" in root.get("aria-label")
   assert root.find("title").text == "Loss"
+
+
+def test_labels_stand_beside_dots_and_not_on_each_other():
+  places = [(100.0 + 3 * k, 50.0 + k, f"a long name {k}") for k in range(8)]
+  found = charts._beside(places, 40, 300, 0)
+  texts = [ElementTree.fromstring(one) for one in found if one.startswith("<text")]
+  boxes = []
+  for one in texts:
+    wide = 5.8 * len(one.text)
+    start = float(one.get("x")) - (wide if one.get("text-anchor") == "end" else 0)
+    assert 40 < start < start + wide < 300
+    boxes.append((start, float(one.get("y")), wide))
+  for (a, at, wide), (b, other, _) in itertools.combinations(sorted(boxes), 2):
+    assert b > a + wide or abs(at - other) > 10.9
+  assert len(found) > len(texts)  # lines lead to those far off

@@ -65,6 +65,13 @@ def both(make, tmp_path):
   return rendered(erm, mixboost, sample_folder=tmp_path)
 
 
+def test_a_notebook_shows_the_page_in_a_frame(make):
+  shown = page.show(make.results("erm", 20.0))
+  assert f'srcdoc="{html.escape(shown)}"' in shown._repr_html_()
+  assert shown.startswith("<!DOCTYPE html>")
+  assert len(repr(shown)) < 40
+
+
 def test_the_page_is_well_formed_for_both_kinds_of_parser(both):
   text, _ = both
   tree(text)
@@ -133,7 +140,7 @@ def test_the_page_says_what_was_found(both):
   text = "".join(tree(both[0]).find("body").itertext())
   assert "Demo: ERM and MixBoost" in text
   assert (
-    "Error, Shapes20.00 → 10.00\u00a0%\u221210.00 points [\u221211.41, \u22128.59] better" in text
+    "Error, Shapes20.00 → 10.00\u00a0% better\u221210.00 points [\u221211.41, \u22128.59]" in text
   )
   assert "made once (one seed)" in text
   assert "no benchmark result" in text

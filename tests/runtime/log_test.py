@@ -136,6 +136,16 @@ def test_a_notebook_is_a_screen_and_a_file_gets_few_lines():
     assert (shown.count("\n") in (6, 7) and "\r" not in shown) != rewrites
 
 
+def test_a_notebook_shows_no_message_as_an_error(monkeypatch):
+  kind = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+  monkeypatch.setattr("sys.stdout", kind())
+  monkeypatch.setattr("sys.stderr", kind())
+  log.info("trained")
+  log.Progress("x", 1).close()
+  assert log.sys.stdout.getvalue().startswith("trained\n")
+  assert not log.sys.stderr.getvalue()
+
+
 def test_the_last_update_is_shown_at_the_end():
   stream, clock = io.StringIO(), Clock()
   with log.Progress("x", 3, stream=stream, clock=clock) as bar:
