@@ -213,7 +213,7 @@ class Check:
     self.variables.setdefault("JAX_COMPILATION_CACHE_DIR", str(self.work / "xla"))
     if options.rehearse:
       self.variables |= {"JAX_PLATFORMS": "cpu", "MIXBOOST_REHEARSE": "1"}
-      self.variables["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles faster
+    self.variables["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(options.rehearse))
     places = [str(ROOT), self.variables.get("PYTHONPATH", "")]
     if options.wheels:
       places.insert(0, self.install(options.wheels))

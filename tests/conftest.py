@@ -29,10 +29,12 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # =0: as users com
 
 import jaxtyping
 
-# What this process has compiled, it and the processes it starts do not compile again.
+# What a process has compiled, it and the processes it starts do not compile again.
 if "MIXBOOST_TESTS_CACHE" not in os.environ:
-  os.environ["MIXBOOST_TESTS_CACHE"] = tempfile.mkdtemp(prefix="mixboost-tests-")
-  atexit.register(shutil.rmtree, os.environ["MIXBOOST_TESTS_CACHE"], ignore_errors=True)
+  given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+  cache = os.environ["MIXBOOST_TESTS_CACHE"] = given or tempfile.mkdtemp(prefix="mixboost-tests-")
+  if not given:
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
   os.environ["MIXBOOST_TESTS_CACHE"], os.environ.get("PYTEST_XDIST_WORKER", "alone")
 )
