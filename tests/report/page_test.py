@@ -401,7 +401,7 @@ def test_write_a_file_or_into_a_folder(make, tmp_path):
   assert report.write(make.results(), tmp_path / "new" / "page.html").name == "page.html"
   assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["page.html", "page.md"]
   assert report.write([make.results()], tmp_path) == tmp_path / "report.html"
-  assert (tmp_path / "report.md").read_text().startswith("# demo ERM")
+  assert (tmp_path / "report.md").read_text().startswith("# Demo ERM")
 
 
 def test_pictures_are_found_in_the_folder_of_each_run(workdir):
