@@ -138,7 +138,9 @@ def test_compile_cache_is_filled_and_used(tmp_path):
     "jax.jit(lambda x: jnp.tanh(x @ x).sum())(jnp.ones((8, 8))).block_until_ready()\n"
     "print(sum(e.endswith('cache_hits') for e in hits))\n"
   )
-  outputs = [run_python(script, XDG_CACHE_HOME=str(tmp_path)) for _ in range(2)]
+  outputs = [
+    run_python(script, XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR="") for _ in range(2)
+  ]
   assert all(o.returncode == 0 for o in outputs), outputs[0].stderr
   folder, cold_hits = outputs[0].stdout.split()
   assert pathlib.Path(folder).parent == tmp_path / "mixboost_jax" / "xla"
