@@ -356,6 +356,8 @@ class Check:
         record["stage"]: {
           "status": record["status"],
           "seconds": record["seconds"],
+          "date": record["date"],
+          "git": record["environment"].get("git"),
           "found": told(record),
           "commands": [part.get("command") for part in record["parts"].values()],
         }
