@@ -97,7 +97,7 @@ def test_time_that_is_over_leaves_the_rest_open_and_kills_the_children(check, tm
 
 
 def test_a_stop_takes_the_children_along_and_the_same_command_goes_on(check, tmp_path):
-  stop = "import os, signal, time; os.kill(os.getppid(), signal.SIGALRM); time.sleep(1)"
+  stop = "import os, signal, time; os.kill(os.getppid(), signal.SIGALRM); time.sleep(3)"
   parts = [
     python("a", "open('n', 'a').write('x')"),
     python("b", f"{stop}; open('survived', 'w')"),
@@ -108,7 +108,7 @@ def test_a_stop_takes_the_children_along_and_the_same_command_goes_on(check, tmp
       check({"train": parts})
   finally:
     signal.signal(signal.SIGALRM, before)
-  time.sleep(1.2)
+  time.sleep(3.2)
   assert not (tmp_path / "survived").exists()
   parts[1] = python("b", "print('fine')")
   assert check({"train": parts})[0] == 0

@@ -12,7 +12,6 @@ from mixboost_jax.augment._options import number
 from mixboost_jax.jobs import contact_sheet, prepared, show_augmentation
 
 TINY = {
-  "augment.num_mixing_images": 4,
   "data.train_examples": 16,
   "data.test_examples": 8,
   "model.name": "tiny-cnn",
@@ -127,7 +126,9 @@ def test_the_contact_sheet_shows_it(extended, monkeypatch):
   assert not np.array_equal(rows[1][1], rows[0][1])
 
 
-def test_training_gives_it_the_mixing_set_and_the_job_tells_of_it(extended, tmp_path):
+def test_training_gives_it_the_mixing_set_and_the_job_tells_of_it(extended, tmp_path, monkeypatch):
+  made = augment.mixing_images
+  monkeypatch.setattr(augment, "mixing_images", lambda key, _, *, size: made(key, 4, size=size))
   policy = {"name": "choice", "options": ({"name": "tint", "share": 0.5},)}
   chosen = settings.resolve(config(policy), checks=jobs.CHECKS)
   item = prepared.prepare(chosen, tmp_path)
