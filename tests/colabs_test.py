@@ -13,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 COLABS = pathlib.Path(__file__).parents[1] / "colabs"
+RESULTS = COLABS.parent / "results"
 TRAINING = {
   "data.train_examples": 32,
   "data.test_examples": 16,
@@ -34,7 +35,7 @@ SMALL = {
   },
   "interactions": {"CHANGES": TRAINING, "PICTURES": 2, "PAIRS": 2, "GRID": 4},
   "mixup_inference": {"CHANGES": TRAINING, "TEST": 8, "SAMPLES": 1, "STEPS": 1},
-  "table1": {"RUNS": str(COLABS.parent / "results" / "studies" / "table1")},
+  "table1": {"RUNS": f"{RESULTS}/studies/table1", "EVERYTHING": str(RESULTS)},
 }
 NOTEBOOKS = sorted(path.stem for path in COLABS.glob("*.ipynb"))
 
