@@ -20,12 +20,13 @@ def _set_flag(name: str, value: str) -> None:
 
 
 _set_flag("--xla_force_host_platform_device_count", "8")
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-  _set_flag("--xla_cpu_use_fusion_emitters", "false")  # compiles two to three times faster
+# Compiling takes most of the time. `=0` compiles as users do, which takes hours.
+QUICK = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+if QUICK and importlib.metadata.version("jaxlib").startswith("0.10."):
+  _set_flag("--xla_cpu_use_fusion_emitters", "false")  # two to three times faster again
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MIXBOOST_CHECKS", "1")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # =0: as users compile, for hours
 
 import jaxtyping
 
@@ -92,17 +93,6 @@ MOST_BYTES = 3 * 2**30
 @pytest.fixture
 def key() -> jax.Array:
   return jax.random.key(0)
-
-
-@pytest.fixture(scope="module")
-def optimized():
-  """Programs are compiled as users compile them."""
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.clear_caches()
-  jax.config.update("jax_disable_most_optimizations", False)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
-  jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
