@@ -18,6 +18,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+FORMATS = ("JPEG",)
+
 
 def main() -> None:
   source, target = map(pathlib.Path, sys.argv[1:])
@@ -38,8 +40,9 @@ def rows_of(content: Mapping[str, np.ndarray], split: str) -> np.ndarray:
   """Returns `uint8[N, 3072]`: red, green and blue planes of every picture."""
   data, offsets = content[f"{split}_jpeg"].tobytes(), content[f"{split}_offsets"]
   files = (data[begin:end] for begin, end in itertools.pairwise(offsets))
-  pictures = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
-  return np.stack(pictures).transpose(0, 3, 1, 2).reshape(len(pictures), -1)
+  opened = (Image.open(io.BytesIO(file), formats=FORMATS) for file in files)
+  rows = np.stack([np.asarray(picture.convert("RGB")) for picture in opened])
+  return rows.transpose(0, 3, 1, 2).reshape(len(rows), -1)
 
 
 def write(path: pathlib.Path, rows: np.ndarray, labels: np.ndarray) -> None:

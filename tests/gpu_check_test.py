@@ -97,7 +97,8 @@ def test_time_that_is_over_leaves_the_rest_open_and_kills_the_children(check, tm
 
 
 def test_a_stop_takes_the_children_along_and_the_same_command_goes_on(check, tmp_path):
-  stop = "import os, signal, time; os.kill(os.getppid(), signal.SIGALRM); time.sleep(3)"
+  wait = "import os, signal, time; time.sleep(0.5)"  # until its start is over for the parent, too
+  stop = f"{wait}; os.kill(os.getppid(), signal.SIGALRM); time.sleep(3)"
   parts = [
     python("a", "open('n', 'a').write('x')"),
     python("b", f"{stop}; open('survived', 'w')"),
