@@ -32,7 +32,10 @@ SMALL = {
   },
   "interactions": {"CHANGES": TRAINING, "PICTURES": 2, "PAIRS": 2, "GRID": 4},
   "mixup_inference": {"CHANGES": TRAINING, "TEST": 8, "SAMPLES": 1, "STEPS": 1},
-  "table1": {"RUNS": "results/studies/table1"},
+  "table1": {
+    "RUNS": COLABS.parent / "results/studies/table1",
+    "EVERYTHING": COLABS.parent / "results/studies",
+  },
 }
 NOTEBOOKS = sorted(path.stem for path in COLABS.glob("*.ipynb"))
 
