@@ -27,8 +27,8 @@ SETS = {
   "shapes-neutral": "neutral texture",
   "shapes-conflicting": "conflicting texture",
 }
-TILES, SIDE, GAP = 6, 40, 4
-LEFT, WIDTH, HEIGHT = 124, 372, 190  # two of them stand side by side in README
+TILES, SIDE = 6, 36
+LEFT, WIDTH, HEIGHT = 122, 340, 190  # two stand side by side in README and docs
 
 
 def rows() -> dict[str, np.ndarray]:
