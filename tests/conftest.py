@@ -7,26 +7,20 @@ The variables are set before anything imports JAX; subprocess tests inherit them
 import atexit
 import ctypes
 import gc
-import importlib.metadata
 import os
 import pathlib
 import shutil
 import tempfile
 
 
-def _set_flag(name: str, value: str) -> None:
-  if name not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {name}={value}".strip()
-
-
-_set_flag("--xla_force_host_platform_device_count", "8")
-# Compiling takes most of the time. `=0` compiles as users do, which takes hours.
-QUICK = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-if QUICK and importlib.metadata.version("jaxlib").startswith("0.10."):
-  _set_flag("--xla_cpu_use_fusion_emitters", "false")  # two to three times faster again
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MIXBOOST_CHECKS", "1")
+# Compiling takes most of the time. `=0` compiles as users do, which takes much longer.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jaxtyping
 

@@ -83,7 +83,7 @@ def check_exact(model, norm, targeted, key):
   np.testing.assert_allclose(found, expected, rtol=0.01, atol=1e-6)
   right = expected > 0
   moved = np.asarray(attacks.norms(result.images - model.images, norm=norm))
-  np.testing.assert_allclose(moved[right], found[right], rtol=1e-5, atol=2e-7)  # an ulp of a pixel
+  np.testing.assert_allclose(moved[right], found[right], rtol=1e-5)
   assert (jnp.argmax(model.logits_fn(result.images), axis=-1) != model.labels).all()
 
 
@@ -117,7 +117,7 @@ def test_later_restarts_begin_elsewhere_and_never_hurt(mlp, key):
     )(mlp.images)  # fmt: skip
 
   one, three = run(1), run(3)
-  assert (three.distances <= one.distances + 1e-6).all()
+  assert (three.distances <= one.distances).all()
   stage = _fab.stage(mlp.logits_fn, norm="linf", num_steps=3)
   for restart, largest in ((0, 0.0), (1, 0.1)):
     start = stage.start(

@@ -39,6 +39,8 @@ def test_patches_are_whitened(network, pictures):
   normalised = (pictures - np.float32(MEAN)) / np.float32(STD)
   outputs = np.asarray(network.whitening(jnp.asarray(normalised)), np.float64)
   assert outputs.shape == (40, 17, 17, 24)
+  kernel = network.whitening.kernel[...]
+  np.testing.assert_array_equal(kernel[..., 12:], -kernel[..., :12])
   np.testing.assert_allclose(outputs[..., 12:], -outputs[..., :12], atol=5e-6)  # sums in any order
   found = np.cov(outputs[..., :12].reshape(-1, 12).T)
   values = np.linalg.eigvalsh(np.cov(patches_of(normalised).T))
