@@ -43,17 +43,16 @@ def get_config(arg: str = "") -> ConfigDict:
   config, small = base.override(demo.get_config(arg), KEYS), "smoke" in arg.split("+")
   config.name = "flexibility"
   config = base.override(config, SMOKE) if small else config
-  config.runs = ConfigDict(
-    {
-      f"{cue}_{policy}_seed{seed}": {
-        "seed": seed,
-        "data": {"texture_agreement": agreement},
-        "augment": {"policy": chosen},
-      }
-      for seed in (SEEDS[:1] if small else SEEDS)
-      for cue, agreement in CUES.items()
-      for policy, chosen in POLICIES.items()
+  runs = {
+    f"{cue}_{policy}_seed{seed}": {
+      "seed": seed,
+      "data": {"texture_agreement": agreement},
+      "augment": {"policy": chosen},
     }
-  )
-  config.study = ConfigDict({"order": tuple(config.runs), "jobs": ("interactions",)})
+    for seed in (SEEDS[:1] if small else SEEDS)
+    for cue, agreement in CUES.items()
+    for policy, chosen in POLICIES.items()
+  }
+  config.runs = ConfigDict(runs)  # whose names are sorted
+  config.study = ConfigDict({"order": tuple(runs), "jobs": ("interactions",)})
   return config
