@@ -283,7 +283,7 @@ def test_studies_are_sound(name, words):
     assert one.name == f"{name}_{row}"
     assert one.seed == int(row[-1])
     assert ("boost" in row) == (one.objective.name == "mixboost")
-    assert one.data.name == ("shapes" if words or name == "flexibility" else "cifar10")
+    assert one.data.name == ("shapes" if words or name == "encoding" else "cifar10")
     if name == "boost":
       assert (one.evaluate.split, one.train.select_on) == ("validation", "none")
 
@@ -295,13 +295,6 @@ def test_the_first_rows_have_three_seeds_before_the_others_have_one():
   ]
   assert list(order[:12]) == first
   assert order[12:14] == ("augmix_jsd_seed0", "augmix_jsd_boost_seed0")
-
-
-def test_flexibility_has_a_seed_of_every_network_before_the_next_seed():
-  order = settings.load("configs/studies/flexibility.py").study.order
-  first = ["textures_plain_seed0", "textures_noise_seed0", "shapes_plain_seed0"]
-  assert list(order[:3]) == first
-  assert [name[-1] for name in order] == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
 
 
 def test_words_set_the_grid_and_the_seeds_of_augmentation_p():

@@ -8,15 +8,13 @@ A row is a name, the words of the recipe that make it, and keys beside them. Wor
 (`table1.py:smoke`) go to the recipe of all rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mixboost_jax.configs import base, speedrun
 
-RECIPE, WORDS = speedrun, "half+few"
-"""The file and the words that train the networks of all studies."""
 SMOKE: dict[str, Any] = {
   "data.train_examples": 160,
   "data.test_examples": 40,
@@ -33,6 +31,10 @@ Rows = Mapping[str, tuple[str, Keys]]
 """Name -> (words, dotted keys)."""
 
 
+def _speedrun(words: str) -> ConfigDict:
+  return speedrun.get_config(f"half+few+{words}")
+
+
 def rows(*words: str) -> Rows:
   """Returns rows that are called like their words."""
   return {each.replace("+", "_"): (each, {}) for each in words}
@@ -46,6 +48,7 @@ def build(
   jobs: Sequence[str],
   keys: Keys,
   smoke: Keys,
+  recipe: Callable[[str], ConfigDict] = _speedrun,
 ) -> ConfigDict:
   """Returns the config of a study.
 
@@ -57,21 +60,22 @@ def build(
     jobs: of each network after its training: evaluate, interactions, audit.
     keys: of all rows.
     smoke: what `smoke` changes of them, beside `SMOKE`.
+    recipe: what trains the networks, from words; the small speedrun unless given.
   """
   small = "smoke" in arg.split("+")
   keys = {**keys, **SMOKE, **smoke} if small else keys
 
-  def recipe(words: str, more: Keys) -> ConfigDict:
-    return base.override(RECIPE.get_config(f"{WORDS}+{arg}+{words}"), {**keys, **more})
+  def network(words: str, more: Keys) -> ConfigDict:
+    return base.override(recipe("+".join(filter(None, (arg, words)))), {**keys, **more})
 
-  config, runs = recipe("", {}), {}
+  config, runs = network("", {}), {}
   config.name = name
   for block, seeds in blocks:
     for seed in (0,) if small else seeds:
       for row, (words, more) in block.items():
         if small:
           more = {key: value for key, value in more.items() if key not in smoke}
-        changed = _changes(config.to_dict(), {**recipe(words, more).to_dict(), "name": name})
+        changed = _changes(config.to_dict(), {**network(words, more).to_dict(), "name": name})
         runs[f"{row}_seed{seed}"] = {**changed, "seed": seed}
   config.runs = ConfigDict(runs)
   config.study = ConfigDict({"order": tuple(runs), "jobs": tuple(jobs)})

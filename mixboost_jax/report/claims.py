@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mixboost_jax import files, metrics
+from mixboost_jax import files, interactions, metrics
 from mixboost_jax.report import groups, markdown, page, titles
 from mixboost_jax.report.content import Content
 from mixboost_jax.report.tables import RELEASED, Cell, Column, Table
@@ -51,7 +51,7 @@ _LEAST = 5
 """Fewest networks for a correlation: with four no permutation test reaches 5 %."""
 
 Conditions = Mapping[str, Any]
-"""Dotted key -> value or predicate. `augment.policy` stands for the policy's name."""
+"""Dotted key -> value or predicate. `augment.policy` stands for the policy's name, or names."""
 
 
 class Measured(NamedTuple):
@@ -76,6 +76,8 @@ class Side(NamedTuple):
   net: Conditions
   column: Column
   """A metric `CURVE.FIELD@LOW-HIGH` is the mean of a curve over a band of m / (n - 2)."""
+  without: Conditions | None = None
+  """The network without noise that the curve `interaction_change` compares with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,23 +116,42 @@ class Lower:
     """Compares seed by seed."""
     papers = self.paper or [None] * len(self.pairs)
     found = [
-      self._pair([best(networks, side) for side in pair], pair, paper if setting else None, setting)
+      self._pair(networks, pair, paper if setting else None, setting)
       for pair, paper in zip(self.pairs, papers, strict=True)
     ]
     return combined(found, self.share)
 
   def _pair(
-    self, nets: Sequence[Network | None], pair: Sequence[Side], paper: Any, setting: Conditions
+    self, networks: Sequence[Network], pair: Sequence[Side], paper: Any, setting: Conditions
   ) -> Finding:
-    a, b = (net.by_seed(s.column) if net else {} for net, s in zip(nets, pair, strict=True))
+    a, b = (by_seed(networks, side) for side in pair)
     if not (both := [(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())]):
       return Finding(NOT_RUN)
     gap = difference(both)
     fits = difference(both, factor=self.factor).high < 0
-    if paper and all(net and net.fits(setting) for net in nets):
+    if paper and all((net := best(networks, side)) and net.fits(setting) for side in pair):
       fits = fits and 0.5 <= gap.value / (paper[0] - paper[1]) <= 2
     first, second = (statistics.fmean(m.value for m in side) for side in zip(*both, strict=True))
     return Finding(judged(gap, fits=fits), len(both), f"{first:.3g} against {second:.3g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Positive:
+  """Every number is above 0."""
+
+  sides: Sequence[Side]
+
+  def decide(self, networks: Sequence[Network], setting: Conditions) -> Finding:
+    """Compares each with 0, over its seeds."""
+    del setting
+    found = []
+    for side in self.sides:
+      if not (values := list(by_seed(networks, side).values())):
+        return Finding(NOT_RUN)
+      gap = difference([(Measured(0.0, 0.0, 0.0), value) for value in values])
+      evidence = f"{statistics.fmean(value.value for value in values):.3g}"
+      found.append(Finding(judged(gap, fits=True), len(values), evidence))
+    return combined(found, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,13 +163,15 @@ class Correlates:
   sign: int
   paper: float = 0.0
   """At least so large is |r|."""
+  among: Conditions = dataclasses.field(default_factory=dict)
+  """The networks that count."""
 
   def decide(self, networks: Sequence[Network], setting: Conditions) -> Finding:
     """Decides by a permutation test."""
     del setting
     found = []
     for y in self.ys:
-      both = [(n.by_seed(self.x), n.by_seed(y)) for n in networks]
+      both = [(n.by_seed(self.x), n.by_seed(y)) for n in networks if n.fits(self.among)]
       both = [pair for pair in both if all(pair)]
       points = [[statistics.fmean(m.value for m in d.values()) for d in pair] for pair in both]
       first, second = zip(*points, strict=True) if points else ((), ())
@@ -187,7 +210,7 @@ class Near:
     return Finding(verdict, len(values), f"{self.paper + off.value:.3g}")
 
 
-Rule = Lower | Correlates | Near
+Rule = Lower | Positive | Correlates | Near
 """`decide` looks at the networks of one regime; `setting` is the paper's own, where its numbers can
 be compared with ours."""
 
@@ -280,6 +303,32 @@ def best(networks: Sequence[Network], side: Side) -> Network | None:
   return max(fitting, key=lambda n: len(n.by_seed(side.column)), default=None)
 
 
+def by_seed(networks: Sequence[Network], side: Side) -> dict[int, Measured]:
+  """Returns the number of a side for every seed that has it; {} if there is no such network."""
+  if side.without is None:
+    network = best(networks, side)
+    return network.by_seed(side.column) if network else {}
+  noisy, plain = (
+    next((one for one in networks if one.fits(net)), None) for net in (side.net, side.without)
+  )
+  if noisy is None or plain is None:
+    return {}
+  partners = {one.settings.get("seed", 0): one for one in plain.results}
+  changed = [
+    dataclasses.replace(one, curves={"interaction_change": rows})
+    for one in noisy.results
+    if (partner := partners.get(one.settings.get("seed", 0))) and (rows := _change(one, partner))
+  ]
+  return dataclasses.replace(noisy, results=changed).by_seed(side.column)
+
+
+def _change(noisy: Results, plain: Results) -> Sequence[Mapping[str, Any]]:
+  """Delta F^(m) of two results files; () if one has no J^(m), or has it of other orders."""
+  curves = [one.curves.get("interactions", ()) for one in (noisy, plain)]
+  orders = [[row["step"] for row in rows] for rows in curves]
+  return interactions.change_rows(*curves) if orders[0] and orders[0] == orders[1] else ()
+
+
 def networks_of(runs: Iterable[Results]) -> list[Network]:
   """Puts the results of one config together as reports do, whatever the file and the seed."""
   networks = []
@@ -287,9 +336,20 @@ def networks_of(runs: Iterable[Results]) -> list[Network]:
     results = [run.results for run in one.runs]
     given = groups.flatten(results[0].settings)
     settings = {key: given.get(key, field.default) for key, field in KEYS.items()}
-    settings["augment.policy"] = given.get("augment.policy.name", "none")
+    policy = results[0].settings.get("augment", {}).get("policy", {})
+    settings["augment.policy"] = _policy_name(policy)
     networks.append(Network(settings, results))
   return networks
+
+
+def _policy_name(policy: Mapping[str, Any]) -> str:
+  """`mixup`, `random_crop + random_flip`: a gate that is always open is none."""
+  name = policy.get("name", "none")
+  if name == "compose":
+    return " + ".join(map(_policy_name, policy["steps"]))
+  if name == "with_probability" and policy["p"] == 1:
+    return _policy_name(policy["policy"])
+  return name
 
 
 def decide(claim: Claim, networks: Sequence[Network], setting: Conditions) -> Finding:
@@ -334,7 +394,7 @@ def _numbers(rule: Rule) -> str:
     return f"{rule.paper:g} ± {rule.within:g}"
   if isinstance(rule, Correlates):
     return f"{'r' if rule.sign > 0 else '-r'} ≥ {rule.paper:g}" if rule.paper else ""
-  return ", ".join(f"{a:g} < {b:g}" for a, b in rule.paper)
+  return ", ".join(f"{a:g} < {b:g}" for a, b in rule.paper) if isinstance(rule, Lower) else "> 0"
 
 
 def read(places: Sequence[str | os.PathLike]) -> list[Results]:

@@ -5,7 +5,16 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from mixboost_jax.report.claims import Claim, Conditions, Correlates, Lower, Near, Side, Source
+from mixboost_jax.report.claims import (
+  Claim,
+  Conditions,
+  Correlates,
+  Lower,
+  Near,
+  Positive,
+  Side,
+  Source,
+)
 from mixboost_jax.report.tables import STANDARD, Column
 
 # What was measured.
@@ -23,6 +32,10 @@ PROXY = column("interaction_proxy")
 STRENGTH = column("interactions.strength@0-1")
 DISENTANGLED = column("interactions.disentanglement@0-0.2")
 UTILITY = column("interaction_attack.size@0.8-1")
+PGD_L2 = tuple(Column("", f"-pgd-l2-{radius}-10", "error") for radius in (0.25, 0.5))
+STRESS = Column("", "-stress", "stress:clean_radius_0.5")
+CHANGE = column("interaction_change.change@0-1")
+OUTLIERS = tuple(column(f"interaction_outliers.{name}@0.8-1") for name in ("average", "positive"))
 
 # Which networks.
 
@@ -37,6 +50,7 @@ def net(policy: str = "none", *, boost: float = 0.0, **more: Any) -> Conditions:
     "objective.reduction_weight": 0.0,
     "adversary.name": "none",
     "data.name": "cifar10",
+    "data.texture_agreement": 0.9,
     "data.outliers": 0,
   }
   if boost:
@@ -49,9 +63,29 @@ TABLE_I = tuple(map(net, ("cutout", "mixup", "cutmix", "autoaugment", "augmix"))
 CUTOUT, MIXUP, CUTMIX, AUTO, AUGMIX = TABLE_I
 R9, R5 = net("pixmix", boost=0.9), net("pixmix", boost=0.5)
 AT, IAT = net(adversary__name="at"), net(adversary__name="iat")
-RAW = net(augment__flip=False, augment__crop_padding=0)
-REDUCED = net(objective__reduction_weight=lambda weight: weight > 0)
-DROPPED, WHOLE = net(model__dropout=lambda rate: rate > 0), net(model__dropout=0.0)
+RAW, RAW_MIXUP, CLASSICAL = (
+  net(policy, augment__flip=False, augment__crop_padding=0)
+  for policy in ("none", "mixup", "random_crop + random_flip + color_jitter")
+)
+
+
+def anywhere(policy: str = "none", **more: Any) -> Conditions:
+  """A network on any pictures: of several sets the one with the most seeds decides."""
+  return net(policy, data__name=lambda _: True, **more)
+
+
+def cue(agreement: float, policy: str) -> Conditions:
+  """A network on the procedural set, by what tells the class: 1, the texture; 0.1, the shape."""
+  return net(policy, data__name="shapes", data__texture_agreement=agreement)
+
+
+PLAIN, CUT, ATTACKED = anywhere(), anywhere("cutout"), anywhere(adversary__name="at")
+DROPPED, WHOLE = anywhere(model__dropout=lambda rate: rate > 0), anywhere(model__dropout=0.0)
+REDUCED = anywhere(objective__reduction_weight=0.1)
+PLANTED = anywhere(data__outliers=lambda count: count > 0, augment__flip=lambda _: True)
+NOISE = "gaussian_noise"
+TEXTURES, NOISY_TEXTURES = (cue(1.0, policy) for policy in ("none", NOISE))
+SHAPES, NOISY_SHAPES = (cue(0.1, policy) for policy in ("none", NOISE))
 
 # What is compared.
 
@@ -177,20 +211,28 @@ REVIEW_CLAIMS = (
         audited(*(((one, "none"), (one, "mi-ol")) for one in (MIXUP, IAT)))),
 )
 LECTURE_CLAIMS = (
-  Claim("Results", "Classical augmentation lowers the error", lower(BASE, RAW, CLEAN)),
-  Claim("Summary", "Classical augmentation is more useful than mixup", lower(BASE, MIXUP, CLEAN)),
-  Claim("Summary", "Classical augmentation is more robust than mixup", lower(BASE, MIXUP, PGD)),
+  Claim("Results", "Classical augmentation lowers the error", lower(CLASSICAL, RAW, CLEAN)),
+  Claim("Summary", "Classical augmentation is more useful than mixup",
+        lower(CLASSICAL, RAW_MIXUP, CLEAN)),
+  Claim("Summary", "Classical augmentation is more robust than mixup",
+        lower(CLASSICAL, RAW_MIXUP, *PGD_L2)),
+  Claim("Summary", "Non-robust augmentations have more stress around test pictures",
+        Correlates(PGD_L2[0], (STRESS,), 1, among={"augment.flip": False})),
 )
 SLIDES_CLAIMS = (
   Claim("Robustness", "Adversarial training lowers the attacking utility of high orders",
-        lower(AT, BASE, UTILITY)),
+        lower(ATTACKED, PLAIN, UTILITY)),
   Claim("Robustness", "Adversarial training disentangles interactions of low order",
-        lower(BASE, AT, DISENTANGLED)),
-  Claim("Robustness", "Cutout removes interactions of high order", lower(CUTOUT, BASE, HIGH)),
+        lower(PLAIN, ATTACKED, DISENTANGLED)),
+  Claim("Robustness", "Cutout removes interactions of high order", lower(CUT, PLAIN, HIGH)),
   Claim("Generalization", "Dropout weakens interactions", lower(DROPPED, WHOLE, STRENGTH)),
-  Claim("Generalization", "Penalising interactions lowers the error", lower(REDUCED, BASE, CLEAN)),
+  Claim("Generalization", "Penalising interactions lowers the error", lower(REDUCED, PLAIN, CLEAN)),
   Claim("Generalization", "The stronger the interactions, the larger the error",
-        Correlates(STRENGTH, (CLEAN,), 1)),
+        Correlates(STRENGTH, (CLEAN,), 1, among={"data.texture_agreement": 0.9})),
+  Claim("Concepts", "Textures are encoded with more flexibility than shapes",
+        Lower(((Side(NOISY_SHAPES, CHANGE, SHAPES), Side(NOISY_TEXTURES, CHANGE, TEXTURES)),))),
+  Claim("Concepts", "Outliers are told by interactions of high order",
+        Positive(tuple(Side(PLANTED, one) for one in OUTLIERS))),
 )
 # fmt: on
 

@@ -8,7 +8,7 @@ import pytest
 from mixboost_jax import interactions
 from mixboost_jax.report import __main__ as command_line
 from mixboost_jax.report import claims, ledger, page
-from mixboost_jax.report.claims import Claim, Correlates, Lower, Near, Side, Source
+from mixboost_jax.report.claims import Claim, Correlates, Lower, Near, Positive, Side, Source
 from mixboost_jax.runtime import results as results_lib
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
@@ -154,6 +154,72 @@ def test_near(make, values, half, expected):
   assert verdict(rule, seeds(make, "erm", values, half=half), setting=elsewhere) == "not run"
 
 
+@pytest.mark.parametrize(
+  ("values", "half", "expected"),
+  [
+    ([2.0, 2.1, 2.2], None, "reproduced"),
+    ([2.0], 1.0, "reproduced"),
+    ([0.5], 1.0, "direction only"),
+    ([-0.5], 1.0, "undecided"),
+    ([-2.0], 1.0, "contradicted"),
+    ([], 1.0, "not run"),
+  ],
+)
+def test_positive(make, values, half, expected):
+  sides = (Side(ERM, ERROR),)
+  assert verdict(Positive(sides), seeds(make, "erm", values, half=half)) == expected
+  assert verdict(Positive((*sides, Side(ERM, NLL))), seeds(make, "erm", values)) == "not run"
+
+
+def test_only_networks_that_count_are_correlated(make):
+  runs = [
+    make.results(
+      settings=make.settings(batch_size=k),
+      metrics=(make.metric("error", 10.0 + k), make.metric("nll", 50.0 + k + 40 * (k > 9))),
+    )
+    for k in range(1, 15)
+  ]
+  few = {"train.batch_size": lambda size: size <= 4}
+  assert verdict(Correlates(ERROR, (NLL,), 1), runs) == "reproduced"
+  assert verdict(Correlates(ERROR, (NLL,), 1, among=few), runs) == "not run"
+
+
+def curve_of(values):
+  rows = ({"step": k, "ratio": k / 2, "relative": v, "high": v + 0.1} for k, v in enumerate(values))
+  return {"interactions": list(rows)}
+
+
+@pytest.mark.parametrize(
+  ("shapes", "textures", "expected"),
+  [
+    ([1.0, 1.2, 1.0], [1.0, 2.0, 3.0], "reproduced"),
+    ([1.0, 2.0, 3.0], [1.0, 1.2, 1.0], "contradicted"),
+    ([1.0, 1.2, 1.0], [0.7, 1.0, 1.0], "direction only"),
+    ([1.0, 1.2], [1.0, 2.0, 3.0], "not run"),  # of other orders than without noise
+    ([], [1.0, 2.0, 3.0], "not run"),
+  ],
+)
+def test_change_by_noise(make, shapes, textures, expected):
+  """Textures and shapes as in `configs/studies/encoding.py`: dJ of each order, then its mean."""
+  runs = []
+  for agreement, noisy in ((0.1, shapes), (1.0, textures)):
+    for policy, values in (("none", [1.0, 1.0, 1.0]), ("gaussian_noise", noisy)):
+      settings = make.settings("erm")
+      settings["data"]["texture_agreement"] = agreement
+      settings["augment"]["policy"] = {"name": policy}
+      runs.append(make.results(settings=settings, curves=curve_of(values)))
+  (claim,) = (
+    claim
+    for source in ledger.SOURCES
+    for claim in source.claims
+    if claim.text == "Textures are encoded with more flexibility than shapes"
+  )
+  found = claims.decide(claim, claims.networks_of(runs), {})
+  assert found.verdict == expected
+  if expected == "reproduced":
+    assert found.evidence.startswith("0.0667 against 1 ")
+
+
 def test_the_network_with_the_most_seeds_decides(make):
   few = seeds(make, "mixboost", [90.0])
   many = seeds(make, "mixboost", [5.0, 5.1, 5.2], batch_size=7)
@@ -165,6 +231,23 @@ def test_settings_that_are_not_named_have_their_default(make):
   assert network.fits({"mask.keep_rate": 0.7, "augment.policy": "none", "data.outliers": 0})
   assert not network.fits({"mask.keep_rate": 0.5})
   assert network.fits({"train.epochs": lambda epochs: epochs > 5})
+
+
+def test_a_gate_that_is_always_open_is_none(make):
+  def named(policy):
+    settings = make.settings()
+    settings["augment"]["policy"] = policy
+    (network,) = claims.networks_of([make.results(settings=settings)])
+    return network.settings["augment.policy"]
+
+  def gated(p, name):
+    return {"name": "with_probability", "p": p, "policy": {"name": name}}
+
+  assert named({"name": "pixmix"}) == "pixmix"
+  assert named(gated(1.0, "mixup")) == "mixup"
+  assert named(gated(0.5, "mixup")) == "with_probability"
+  both = {"name": "compose", "steps": [gated(1.0, "random_flip"), {"name": "color_jitter"}]}
+  assert named(both) == "random_flip + color_jitter"
 
 
 def test_published_files_come_first_and_suites_are_told_apart(make):
@@ -199,6 +282,8 @@ def test_a_curve_is_averaged_over_a_band_of_orders(make):
 def columns_of(rule):
   if isinstance(rule, Correlates):
     return [rule.x, *rule.ys]
+  if isinstance(rule, Positive):
+    return [side.column for side in rule.sides]
   sides = [rule.side] if isinstance(rule, Near) else [side for pair in rule.pairs for side in pair]
   return [side.column for side in sides]
 
@@ -206,7 +291,7 @@ def columns_of(rule):
 def written():
   """What committed results hold, and the fields of curves that no committed file has."""
   names, fields = set(), {}
-  for path in [*RESULTS.glob("*.json"), *RESULTS.glob("interactions/*.json")]:
+  for path in RESULTS.rglob("*.json"):
     tree = json.loads(path.read_text())
     base = min((m["dataset"] for m in tree.get("metrics", ())), key=len, default="")
     names |= {(m["dataset"].removeprefix(base), m["name"]) for m in tree.get("metrics", ())}
@@ -214,6 +299,8 @@ def written():
       fields.setdefault(name, set()).update(*points)
   utilities = interactions.utility_rows(np.ones((2, 3, 4)), orders=(0, 1, 2), num_players=4)
   fields["interaction_attack"] = set(utilities[0])
+  rows = curve_of([1.0])["interactions"]
+  fields["interaction_change"] = set(interactions.change_rows(rows, rows)[0])
   return names, fields
 
 
