@@ -127,8 +127,8 @@ def outputs(pictures: np.ndarray, op: str, magnitudes: np.ndarray, interpolation
   import pil_pipelines
   from PIL import Image
 
-  from mixboost_jax.augment import _ops as apply
-  from mixboost_jax.augment import _ops as steps
+  from mixboost_jax.augment import _steps as apply
+  from mixboost_jax.augment import _steps as steps
 
   number, height, width, _ = pictures.shape
   which = steps.Op[op.upper()]

@@ -2,9 +2,9 @@
 """The config of the defaults, and the words that change it.
 
 Every key stands in `mixboost_jax/schema.py`, with its default, unit and meaning. The other files of
-this folder start from `get_config` and state only what differs; so may a file of yours, anywhere:
-`from mixboost_jax.configs import base`. A key that nothing reads under the other settings must keep
-its default.
+this folder start from `get_config` and state what differs, and what their paper names; so may one
+of yours, anywhere: `from mixboost_jax.configs import base`. A key that nothing reads under the
+other settings must keep its default.
 """
 
 import difflib

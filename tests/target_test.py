@@ -13,8 +13,8 @@ import tiny_trainer as tiny
 from mixboost_jax import loops, target
 from mixboost_jax.models import layers
 from mixboost_jax.runtime import mesh as meshes
+from mixboost_jax.train import forward
 from mixboost_jax.train import step as steps
-from mixboost_jax.train import views
 
 PACKAGE = pathlib.Path(target.__file__).parent
 ACCELERATORS = ("tpu", "cuda")  # as `lowering_platforms` spells them
@@ -96,7 +96,7 @@ def test_loops_are_rewritten_for_the_cpu_alone():
 def test_defaults_follow_the_target(platform):
   on_cpu = platform == "cpu"
   with target.compiling_for(platform):
-    assert views.is_fused("auto", "clean") is not on_cpu
+    assert forward.is_fused("auto", "clean") is not on_cpu
     rows = []
     loops.map_rows(lambda r: rows.append(len(r)) or r, 5000, has_gradient=False)
   assert max(rows) <= (128 if on_cpu else 4096)

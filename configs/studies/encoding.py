@@ -53,6 +53,9 @@ KEYS = {
   "evaluate.max_examples": 500,
   "interactions.num_images": 30,
   "interactions.grid": 8,
+  "interactions.ratios": (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0),
+  "interactions.pairs_per_image": 16,
+  "interactions.max_contexts": 16,
   "interactions.map_grid": 0,
   "interactions.tree_grid": 0,
 }
@@ -64,8 +67,9 @@ SMOKE = {
   "interactions.ratios": (0.0, 0.5, 1.0),
   "interactions.pairs_per_image": 4,
   "interactions.contexts": 4,
+  "interactions.max_contexts": 64,  # the default, as the next
   "interactions.attack": False,
-  "interactions.attack_steps": 100,  # the default
+  "interactions.attack_steps": 100,
 }
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PerExample, PRNGKeys
-from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment import _options, _steps
 from mixboost_jax.augment._entry import Account, Entry, Scene, short
-from mixboost_jax.augment._ops import ENHANCERS, SHEARS, Op, Steps, index
 from mixboost_jax.augment._options import Number
+from mixboost_jax.augment._steps import ENHANCERS, SHEARS, Op, Steps, index
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
 BASE_OPS = (
@@ -61,7 +61,7 @@ def steps_at(
   for which, value in values.items():
     magnitude = jnp.where(op == which, value, magnitude)
   how = {"shape": shape, "max_degrees": int(3 * severity), "interpolation": INTERPOLATION}
-  return _ops.traced_steps(op, magnitude, **how)
+  return _steps.traced_steps(op, magnitude, **how)
 
 
 MAX_DEPTH = 3  # if the depth is drawn
@@ -128,7 +128,7 @@ def _serial(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, 
 
     def add_chain(i: Array, total: Array) -> Array:
       steps = jax.tree.map(lambda leaf: leaf[i], own.steps)
-      end = _ops.in_turn(picture, steps, own.depth[i], **options)
+      end = _steps.in_turn(picture, steps, own.depth[i], **options)
       return total + rounded(own.weights[i] * from_levels(end))
 
     return jax.lax.fori_loop(0, own.depth.shape[0], add_chain, jnp.zeros(picture.shape))
@@ -141,7 +141,7 @@ def _merged(levels: UInt8[Array, "N H W C"], chains: Chains, options: dict[str, 
   unused = jnp.arange(longest)[None, None] >= chains.depth[..., None]
   steps = chains.steps._replace(op=jnp.where(unused, int(Op.IDENTITY), chains.steps.op))
   flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
-  ends = _ops.apply_merged(jnp.repeat(levels, num_chains, axis=0), flat, **options)
+  ends = _steps.apply_merged(jnp.repeat(levels, num_chains, axis=0), flat, **options)
   ends = ends.reshape(number, num_chains, *levels.shape[1:])
   total = jnp.zeros(levels.shape)
   for i in range(num_chains):
@@ -183,7 +183,7 @@ def augmix(
   drawn["all_ops"] = all_ops
   _options.check("augmix", _RULES, **drawn, fill=fill, formulation=formulation)
   each, fills = keys.per_example(key, len(images)), jnp.asarray(fill, jnp.float32)
-  return _augmix(each, images, fills, serial=_ops.is_serial(formulation), **drawn)
+  return _augmix(each, images, fills, serial=_steps.is_serial(formulation), **drawn)
 
 
 @functools.partial(jax.jit, static_argnames=(*_DRAWN, "serial"))
@@ -216,7 +216,7 @@ def _describe(scene: Scene, **options: Any) -> Account:
   for i in range(options["width"]):
     own = jax.tree.map(lambda leaf, i=i: leaf[0, i, : int(drawn.depth[0, i])], drawn.steps)
     weight = short(drawn.weights[0, i])
-    account.append({"op": "chain", "weight": weight, "steps": _ops.describe(own)})
+    account.append({"op": "chain", "weight": weight, "steps": _steps.describe(own)})
   return account
 
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
-from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment import _options, _steps
 from mixboost_jax.augment._entry import Account, Entry, Scene
-from mixboost_jax.augment._ops import ENHANCERS, SHEARS, Op, Steps, index
 from mixboost_jax.augment._options import Number
 from mixboost_jax.augment._randaugment import rand_magnitudes, with_signs
+from mixboost_jax.augment._steps import ENHANCERS, SHEARS, Op, Steps, index
 
 SubPolicies = tuple[tuple[tuple[Op, float, int], tuple[Op, float, int]], ...]
 """Pairs of (operation, probability, magnitude index in 0..10)."""
@@ -147,7 +147,7 @@ def auto_table(shape: tuple[int, int], *, policy: str, ranges: str) -> tuple[Ste
   ops = np.array([[op for op, _, _ in pair] for pair in SUB_POLICIES[policy]])
   probabilities = np.array([[p for _, p, _ in pair] for pair in SUB_POLICIES[policy]], np.float32)
   grid = np.reshape(grid, (*ops.shape, 2))
-  return _ops.tabulate(ops[..., None], grid, height=shape[0], width=shape[1]), probabilities
+  return _steps.tabulate(ops[..., None], grid, height=shape[0], width=shape[1]), probabilities
 
 
 @jax.jit
@@ -158,7 +158,7 @@ def draw_auto(each: PRNGKeys, table: tuple[Steps, Any]) -> Steps:
   sub_policy = index(u[:, 0], probabilities.shape[0])
   applied = u[:, 1:3] < jnp.asarray(probabilities)[sub_policy]
   sign = index(u[:, 3:5], 2)
-  drawn = _ops.pick(steps, (sub_policy[:, None] * 2 + jnp.arange(2)[None, :]) * 2 + sign)
+  drawn = _steps.pick(steps, (sub_policy[:, None] * 2 + jnp.arange(2)[None, :]) * 2 + sign)
   return drawn._replace(op=jnp.where(applied, drawn.op, int(Op.IDENTITY)))
 
 
@@ -187,12 +187,12 @@ def autoaugment(
       "use ranges='original'."
     )
   table = auto_table(images.shape[1:3], policy=policy, ranges=ranges)
-  return _ops.run_table(key, images, table, draw_auto, fill=fill, formulation=formulation)
+  return _steps.run_table(key, images, table, draw_auto, fill=fill, formulation=formulation)
 
 
 def _describe(scene: Scene, *, policy: str, ranges: str, **_: Any) -> Account:
   table = auto_table(scene.shape, policy=policy, ranges=ranges)
-  return _ops.describe(draw_auto(scene.own, table))
+  return _steps.describe(draw_auto(scene.own, table))
 
 
 ENTRIES = {

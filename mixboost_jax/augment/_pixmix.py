@@ -17,11 +17,11 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mixboost_jax import checks, keys
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
-from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment import _options, _steps
 from mixboost_jax.augment._augmix import INTERPOLATION, ops_used, steps_at
 from mixboost_jax.augment._entry import Account, Entry, Scene, short
-from mixboost_jax.augment._ops import Op, Steps, index
 from mixboost_jax.augment._options import Number
+from mixboost_jax.augment._steps import Op, Steps, index
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
 Pixels = Float[Array, "*n C"]
@@ -85,6 +85,7 @@ MIXINGS: dict[str, Mixing] = {
   "darken_or_lighten": darken_or_lighten,
   "swap_channel": swap_channel,
 }
+"""A way of mixing is a function and a line here; operations: "Add an operation" of CONTRIBUTING."""
 _RULES = {"mixings": _options.some_of(*MIXINGS)}
 
 
@@ -184,7 +185,10 @@ def _serial(
     def body(r: Array, mixed: Array) -> Array:
       step = jax.tree.map(lambda leaf: leaf[r], own.steps)
       levels_r = jax.lax.cond(
-        own.from_original[r], lambda x: _ops.one_step(x, step, **options), lambda x: other, picture
+        own.from_original[r],
+        lambda x: _steps.one_step(x, step, **options),
+        lambda x: other,
+        picture,
       )
       v = from_levels(levels_r)
       return jax.lax.switch(own.mixing[r], branches, mixed, v, own.a[r], own.b[r], own.coin[r])
@@ -199,7 +203,7 @@ def _merged(
 ) -> Images:
   number, num_rounds = rounds.mixing.shape
   flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rounds.steps)
-  processed = _ops.merged_step(jnp.repeat(levels, num_rounds, axis=0), flat, **options)
+  processed = _steps.merged_step(jnp.repeat(levels, num_rounds, axis=0), flat, **options)
   processed = processed.reshape(number, num_rounds, *levels.shape[1:])
   other = jax.vmap(lambda own: _window(mixing_levels, own, levels.shape[1:]))(rounds)
   mixed = jnp.zeros(levels.shape)
@@ -266,7 +270,7 @@ def pixmix(
       f"channels, got an array of shape {mixing_images.shape}."
     )
   each, fills = keys.per_example(key, len(images)), jnp.asarray(fill, jnp.float32)
-  serial = _ops.is_serial(formulation)
+  serial = _steps.is_serial(formulation)
   return _pixmix(each, images, mixing_images, fills, mixings=mixings, serial=serial, **drawn)
 
 
@@ -306,7 +310,7 @@ def _describe(
     source |= {"top": int(drawn.top[0]), "left": int(drawn.left[0])}
     if bool(drawn.from_original[0, r]):
       own = jax.tree.map(lambda leaf, r=r: leaf[0, r], drawn.steps)
-      source = {"original": _ops.describe(own)[0]}
+      source = {"original": _steps.describe(own)[0]}
     if r == 0:
       account.append({"op": "start", **source})
       continue

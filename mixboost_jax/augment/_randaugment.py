@@ -9,10 +9,10 @@ import numpy as np
 
 from mixboost_jax import checks
 from mixboost_jax.array_types import AnyKey, Images, PRNGKeys
-from mixboost_jax.augment import _ops, _options
+from mixboost_jax.augment import _options, _steps
 from mixboost_jax.augment._entry import Account, Entry, Scene
-from mixboost_jax.augment._ops import ENHANCERS, GEOMETRIC, SHEARS, SHIFTS, Op, Steps, index
 from mixboost_jax.augment._options import Number
+from mixboost_jax.augment._steps import ENHANCERS, GEOMETRIC, SHEARS, SHIFTS, Op, Steps, index
 
 OPS = (
   Op.IDENTITY, Op.AUTOCONTRAST, Op.EQUALIZE, Op.ROTATE, Op.SOLARIZE, Op.COLOR, Op.POSTERIZE,
@@ -69,7 +69,7 @@ def trivial_table(shape: tuple[int, int], *, ranges: str) -> Steps:
   """Returns the steps of TrivialAugmentWide, of shape [14, 31, 2]."""
   strengths = [wide_magnitudes(strength, ranges) for strength in range(31)]
   grid = [[with_signs(op, magnitudes, ranges) for magnitudes in strengths] for op in OPS]
-  return _ops.tabulate(np.array(OPS)[:, None, None], grid, height=shape[0], width=shape[1])
+  return _steps.tabulate(np.array(OPS)[:, None, None], grid, height=shape[0], width=shape[1])
 
 
 @jax.jit
@@ -78,7 +78,7 @@ def draw_trivial(each: PRNGKeys, table: Steps) -> Steps:
   shape = table.op.shape
   u = jax.vmap(lambda k: jax.random.uniform(k, (3,)))(each)
   op, strength, sign = (index(u[:, axis], size) for axis, size in enumerate(shape))
-  return _ops.pick(table, ((op * shape[1] + strength) * shape[2] + sign)[:, None])
+  return _steps.pick(table, ((op * shape[1] + strength) * shape[2] + sign)[:, None])
 
 
 @checks.inputs()
@@ -98,7 +98,7 @@ def trivial_augment_wide(
   """
   _options.check("trivial_augment_wide", _RULES, ranges=ranges, fill=fill, formulation=formulation)
   table = trivial_table(images.shape[1:3], ranges=ranges)
-  return _ops.run_table(key, images, table, draw_trivial, fill=fill, formulation=formulation)
+  return _steps.run_table(key, images, table, draw_trivial, fill=fill, formulation=formulation)
 
 
 @functools.lru_cache(maxsize=32)
@@ -106,14 +106,14 @@ def rand_table(shape: tuple[int, int], *, magnitude: Number, bins: int, ranges: 
   """Returns the steps of RandAugment, of shape [14, 2]; magnitude bins - 1 is the strongest."""
   magnitudes = rand_magnitudes(magnitude / (bins - 1), ranges, shape)
   grid = [with_signs(op, magnitudes, ranges) for op in OPS]
-  return _ops.tabulate(np.array(OPS)[:, None], grid, height=shape[0], width=shape[1])
+  return _steps.tabulate(np.array(OPS)[:, None], grid, height=shape[0], width=shape[1])
 
 
 @functools.partial(jax.jit, static_argnames="num_ops")
 def draw_rand(each: PRNGKeys, table: Steps, *, num_ops: int) -> Steps:
   """Draws `num_ops` steps per example, `[N, num_ops]`: operation and sign uniform."""
   u = jax.vmap(lambda k: jax.random.uniform(k, (num_ops, 2)))(each)
-  return _ops.pick(table, index(u[..., 0], len(OPS)) * 2 + index(u[..., 1], 2))
+  return _steps.pick(table, index(u[..., 0], len(OPS)) * 2 + index(u[..., 1], 2))
 
 
 @checks.inputs()
@@ -143,18 +143,18 @@ def randaugment(
     )
   table = rand_table(images.shape[1:3], magnitude=magnitude, bins=bins, ranges=ranges)
   how: dict[str, Any] = {"fill": fill, "formulation": formulation, "num_ops": num_ops}
-  return _ops.run_table(key, images, table, draw_rand, **how)
+  return _steps.run_table(key, images, table, draw_rand, **how)
 
 
 def _describe_trivial(scene: Scene, *, ranges: str, **_: Any) -> Account:
-  return _ops.describe(draw_trivial(scene.own, trivial_table(scene.shape, ranges=ranges)))
+  return _steps.describe(draw_trivial(scene.own, trivial_table(scene.shape, ranges=ranges)))
 
 
 def _describe_rand(
   scene: Scene, *, num_ops: int, magnitude: Number, bins: int, ranges: str, **_: Any
 ) -> Account:
   table = rand_table(scene.shape, magnitude=magnitude, bins=bins, ranges=ranges)
-  return _ops.describe(draw_rand(scene.own, table, num_ops=num_ops))
+  return _steps.describe(draw_rand(scene.own, table, num_ops=num_ops))
 
 
 ENTRIES = {

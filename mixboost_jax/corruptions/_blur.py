@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blurs of -C: defocus, Gaussian, zoom and motion are one linear map, glass moves pixels about.
+"""Blurs of -C: defocus, zoom and motion are one linear map, glass moves pixels about.
+
+The Gaussian one is a kernel of `image/linear.py`.
 
 The original glass blur sweeps rows and columns downwards and writes `x[h, w], x[h', w'] =
 x[h', w'], x[h, w]` on views of one array, so both sides read memory that the first assignment has

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clean images on the device, sorted by label, from which mix partners are drawn.
 
+How many are drawn for a picture says the defense (`mixup.py`); an audit's pool is made in
+`jobs/audit.py`.
+
 Symbols (Pang et al. 2020, arXiv:1909.11515): x_s -> partner, y_s -> its label, y-hat -> predicted.
 """
 

@@ -3,7 +3,7 @@
 
 All draws hang on the ids of the examples and on the unit. The units of a family show the same
 examples, so one bootstrap resamples examples and takes each of them along through all corruptions
-and severities.
+and severities. The interval beside mCE is made of these replicates by `_kind.bootstrapped`.
 """
 
 from collections.abc import Mapping, Sequence

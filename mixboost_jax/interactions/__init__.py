@@ -80,18 +80,16 @@ from mixboost_jax.interactions._pairs import (
   uniform_population,
   window_population,
 )
-from mixboost_jax.interactions._shapley import shapley
-from mixboost_jax.interactions._strength import Strength, estimate_strength
-from mixboost_jax.interactions._summary import (
-  ProxySearch,
+from mixboost_jax.interactions._proxy import ProxySearch, proxy, search
+from mixboost_jax.interactions._rows import (
   change_rows,
   curve_rows,
   measures,
   outlier_rows,
-  proxy,
-  search,
   utility_rows,
 )
+from mixboost_jax.interactions._shapley import shapley
+from mixboost_jax.interactions._strength import Strength, estimate_strength
 from mixboost_jax.interactions._trees import (
   PartitionExtremes,
   Tree,

@@ -175,12 +175,6 @@ def number(value: float | None, unit: str = "", *, sign: bool = False) -> str:
   return text if is_zero else (MINUS if value < 0 else "+" if sign else "") + text
 
 
-def with_unit(value: float | None, unit: str) -> str:
-  """Writes a number with its unit behind."""
-  text = number(value, unit)
-  return f"{text}{NO_BREAK}{unit}" if unit and text != "undefined" else text
-
-
 def interval(low: float | None, high: float | None, unit: str = "", *, sign: bool = False) -> str:
   """Writes an interval, or nothing."""
   if low is None or high is None:

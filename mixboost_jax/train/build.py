@@ -21,7 +21,7 @@ from mixboost_jax.array_types import Images, Logits, LogitsFn
 from mixboost_jax.data.dataset import middle_square
 from mixboost_jax.runtime import mesh as meshes
 from mixboost_jax.schema import Optimizer, Settings
-from mixboost_jax.train import adversary, augmentation, hidden, objectives, views
+from mixboost_jax.train import adversary, augmentation, forward, hidden, objectives
 from mixboost_jax.train import feed as feeds
 from mixboost_jax.train import state as states
 from mixboost_jax.train import step as steps
@@ -111,7 +111,7 @@ def build(settings: Settings, dataset: data.Dataset, mesh: Mesh) -> Trainer:
     fill=pixel_fill(settings.mask.fill, settings, dataset),
     dropout=settings.model.dropout > 0,
     share_dropout=settings.train.share_dropout,
-    fused=target.traced_for(mesh, views.is_fused)(
+    fused=target.traced_for(mesh, forward.is_fused)(
       settings.train.view_forward, settings.train.batchnorm_views
     ),
     batchnorm_views=settings.train.batchnorm_views,
@@ -198,12 +198,12 @@ def pixel_fill(name: str, settings: Settings, dataset: data.Dataset) -> Array:
   return jnp.asarray(_per_channel(values, dataset.image_shape[-1]), jnp.float32)
 
 
-def _evaluation_logits(apply: views.Apply, params: Any, stats: Any, images: Images) -> Logits:
+def _evaluation_logits(apply: forward.Apply, params: Any, stats: Any, images: Images) -> Logits:
   return apply(params, stats, images, train=False)[0]
 
 
 def _evaluation_layers(
-  apply: views.Apply, stages: Sequence[str], params: Any, stats: Any, images: Images
+  apply: forward.Apply, stages: Sequence[str], params: Any, stats: Any, images: Images
 ) -> list[Array]:
   seen: dict[str, Array] = {}
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from mixboost_jax import data, loops, losses, masks
 from mixboost_jax.array_types import PRNGKey, PRNGKeys, Scalar
 from mixboost_jax.keys import Stream, example_keys, stream_key
-from mixboost_jax.train import views
+from mixboost_jax.train import forward
 from mixboost_jax.train.adversary import Perturb
 from mixboost_jax.train.hidden import HiddenMix, Reduce
 from mixboost_jax.train.objectives import ViewObjective, pick
@@ -33,7 +33,7 @@ Augment = Callable[..., tuple[Array, Array]]
 class StepParts(NamedTuple):
   """What a step is made of; see `train/build.py`."""
 
-  apply: views.Apply
+  apply: forward.Apply
   augment: Augment
   perturb: Perturb | None
   mix_hidden: HiddenMix | None
@@ -143,7 +143,7 @@ def gradients(
 
   def mean_loss(params: Any) -> tuple[Scalar, tuple[Any, Metrics]]:
     fill = jnp.clip(params["fill"], 0, 1) if "fill" in params else parts.fill
-    logits, new_stats = views.forward(
+    logits, new_stats = forward.of_views(
       apply,
       params["network"],
       stats,

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from mixboost_jax.augment import _augmix, _autoaugment, _pixmix, _randaugment
-from mixboost_jax.augment import _ops as uniform_policies
-from mixboost_jax.augment._ops import ENHANCERS, GEOMETRIC, Op
+from mixboost_jax.augment import _steps as steps
+from mixboost_jax.augment._steps import ENHANCERS, GEOMETRIC, Op
 
 NUM = 20_000
 P_VALUE = 1e-4
@@ -216,4 +216,4 @@ def test_draws_differ_between_the_rounds(rounds):
 
 def test_uniform_index_covers_its_range():
   u = jnp.array([0.0, 0.1, 0.5, 1 - 2.0**-24])
-  np.testing.assert_array_equal(uniform_policies.index(u, 3), [0, 0, 1, 2])
+  np.testing.assert_array_equal(steps.index(u, 3), [0, 0, 1, 2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import augment, keys
-from mixboost_jax.augment._ops import Op
+from mixboost_jax.augment._steps import Op
 from tests.augment import pil_reference
 
 PIXELS = pil_reference.pictures(16, 16)[0]

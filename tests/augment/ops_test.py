@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mixboost_jax import image as kernels
-from mixboost_jax.augment import _autoaugment, _ops, _randaugment, ops
-from mixboost_jax.augment._ops import Op
+from mixboost_jax.augment import _autoaugment, _randaugment, _steps, ops
+from mixboost_jax.augment._steps import Op
 from mixboost_jax.data import shapes
 from tests.augment import pil_reference
 
@@ -46,14 +46,14 @@ def scenes(height, width):
   return np.concatenate([pictures, drawn])
 
 
-def run(pictures, op, magnitude, *, interpolation="nearest", form=_ops.apply_serial):
+def run(pictures, op, magnitude, *, interpolation="nearest", form=_steps.apply_serial):
   """Applies every step to every picture: uint8[S, P, H, W, 3]."""
   num_pictures, height, width, _ = pictures.shape
-  table = _ops.tabulate(op, magnitude, height=height, width=width, interpolation=interpolation)
+  table = _steps.tabulate(op, magnitude, height=height, width=width, interpolation=interpolation)
   drawn = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_pictures, axis=0)[:, None], table)
   levels = jnp.tile(jnp.asarray(pictures), (len(op), 1, 1, 1))
   fn = jax.jit(
-    lambda x, s: form(x, s, ops=_ops.ops_of(table), interpolation=interpolation, fill=BLACK)
+    lambda x, s: form(x, s, ops=_steps.ops_of(table), interpolation=interpolation, fill=BLACK)
   )
   return np.asarray(fn(levels, drawn)).reshape(len(op), *pictures.shape)
 
@@ -107,8 +107,8 @@ def test_merged_and_serial_give_the_same_bits():
   op = np.repeat(list(Op), 4)
   magnitude = np.tile([0.3, 1.6, 3.0, 7.0], len(Op))
   np.testing.assert_array_equal(
-    run(pictures, op, magnitude, interpolation="bilinear", form=_ops.apply_merged),
-    run(pictures, op, magnitude, interpolation="bilinear", form=_ops.apply_serial),
+    run(pictures, op, magnitude, interpolation="bilinear", form=_steps.apply_merged),
+    run(pictures, op, magnitude, interpolation="bilinear", form=_steps.apply_serial),
   )
 
 

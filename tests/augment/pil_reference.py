@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations done by Pillow itself, by the names of `augment._ops.Op`."""
+"""The operations done by Pillow itself, by the names of `augment._steps.Op`."""
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from mixboost_jax.augment._ops import Op
+from mixboost_jax.augment._steps import Op
 
 _ENHANCERS = {
   Op.COLOR: ImageEnhance.Color,

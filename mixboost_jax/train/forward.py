@@ -32,7 +32,7 @@ def is_fused(view_forward: str, batchnorm_views: str) -> bool:
   return batchnorm_views == "joint" or not target.is_cpu()
 
 
-def forward(
+def of_views(
   apply: Apply,
   params: Any,
   stats: Any,
