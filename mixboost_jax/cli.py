@@ -300,6 +300,13 @@ def overview() -> str:
   return "\n\n".join(parts)
 
 
+RUNS = (
+  "config.runs: several runs by one command: name -> what changes for it, as in configs/demo.py:\n"
+  "  config.runs = ConfigDict({'seed0': {'seed': 0}, 'seed1': {'seed': 1}})\n"
+  "They are trained one after the other, each in its folder below --workdir, and share a report."
+)
+
+
 def _about(name: str) -> str:
   """Returns all that is known of a key, or the keys of a section."""
   meanings = schema.meanings()
@@ -308,6 +315,8 @@ def _about(name: str) -> str:
       key: f"{meanings[key]} ({_default(key)!r})" for key in KEYS if key.startswith(f"{name}.")
     }
     return f"config.{name}: {meanings[name]}\n{_columns(keys)}"
+  if name == "runs":
+    return RUNS
   if name not in meanings:
     hint = _nearest_option(name).replace("--config.", "")
     raise ValueError(f"help: no config key {name!r}{hint or '; sections: ' + ', '.join(SECTIONS)}")
@@ -379,10 +388,12 @@ def _tables() -> dict[str, Mapping[str, str]]:
   from mixboost_jax import augment, corruptions, defenses, evaluate, models
   from mixboost_jax.audit import plan
   from mixboost_jax.runtime.targets import CHIPS, GIB
+  from mixboost_jax.train.augmentation import POLICIES
 
   memory = {name: f"{chip.memory / GIB:.0f} GiB for a program" for name, chip in CHIPS.items()}
   return {
-    "augmentations": {k: _first_line(one.fn.__doc__) for k, one in augment.AUGMENTATIONS.items()},
+    "augmentations": {k: _first_line(one.fn.__doc__) for k, one in POLICIES.items()}
+    | {name: f"takes {', '.join(keys) or 'nothing'}" for name, keys in augment.COMPOSITES.items()},
     "corruptions": {name: ", ".join(members) for name, members in corruptions.NAMES.items()},
     "suites": evaluate.SUITES,
     "models": models.NAMES,

@@ -12,7 +12,9 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import os
 import pathlib
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_type_hints
@@ -81,6 +83,9 @@ def load(text: str) -> Any:
 def load_module(name: str) -> Any:
   """Executes the file of a config, by path or shipped name; errors as of `load`."""
   path = _config_file(name)
+  folder = str(path.parent.resolve())
+  if folder not in sys.path:  # as for a script: what lies beside the file can be imported
+    sys.path.append(folder)
   spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
   assert spec is not None
   assert spec.loader is not None
@@ -103,7 +108,7 @@ def _naming_the_line(file: str) -> Iterator[None]:
     lines = [
       frame.lineno
       for frame in traceback.extract_tb(error.__traceback__, limit=-50)
-      if frame.filename == file
+      if os.path.abspath(frame.filename) == os.path.abspath(file)
     ]
     line = error.lineno if isinstance(error, SyntaxError) else (lines or ["?"])[-1]
     raise ValueError(f"{file}, line {line}: {type(error).__name__}: {error}") from error

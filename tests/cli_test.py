@@ -102,6 +102,8 @@ def test_help_of_a_key_and_of_a_section(capsys):
   ]
   assert main.main(["help", "train"]) == 0
   assert "train.epochs" in capsys.readouterr().out
+  assert main.main(["help", "runs"]) == 0
+  assert "config.runs = ConfigDict(" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_help_of_a_key_and_of_a_section(capsys):
   [
     ("configs", {"demo", "cifar10", "table1"}),
     ("words", {"boost", "pixmix", "smoke"}),
-    ("augmentations", {"pixmix", "augmix"}),
+    ("augmentations", {"pixmix", "augmix", "corrupt", "with_probability"}),
     ("corruptions", {"c", "c_bar", "p"}),
     ("suites", {"standard", "quick"}),
     ("models", {"wrn-D-K"}),

@@ -3,6 +3,7 @@
 
 import importlib
 import pathlib
+import sys
 
 import pytest
 
@@ -180,6 +181,23 @@ def test_studies_are_found_from_any_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for text in ("configs/studies/table1.py:smoke", "studies/table1.py:smoke", "table1:smoke"):
     assert settings.load(text).name == "table1"
+
+
+def test_a_config_finds_what_lies_beside_it_and_errors_name_the_line(tmp_path, monkeypatch):
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine" / "beside_it.py").write_text("RATE = 0.25\n")
+  file = tmp_path / "mine" / "own.py"
+  file.write_text(
+    "from mixboost_jax.configs import base\nimport beside_it\n\n"
+    "def get_config(arg=''):\n"
+    "  return base.override(base.get_config(), {'optimizer.learning_rate': beside_it.RATE})\n"
+  )
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "path", list(sys.path))
+  assert settings.load("mine/own.py").optimizer.learning_rate == 0.25
+  file.write_text("import os\nimport nothing_beside_it\n")
+  with pytest.raises(ValueError, match=r"mine/own\.py, line 2: ModuleNotFoundError"):
+    settings.load("mine/own.py")
 
 
 def test_a_file_of_the_folder_comes_before_a_shipped_one(tmp_path, monkeypatch):

@@ -87,3 +87,17 @@ def test_launch_scripts_are_sound():
   scripts = [*ROOT.glob("launch/*.sh"), ROOT / "launch" / "slurm.sbatch"]
   done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, timeout=60)
   assert done.returncode == 0, done.stdout
+
+
+def test_seeds_are_swept_from_any_folder(tmp_path):
+  executable(tmp_path / "bin" / "python", 'echo "$PWD $@"')
+  done = run(
+    tmp_path, "sweep_seeds.sh", "mine.py:boost", "2", "--config.train.epochs=1", VIRTUAL_ENV="on"
+  )
+  *seeds, report = done.stdout.splitlines()
+  assert seeds == [
+    f"{tmp_path} -m mixboost_jax.main --config=mine.py:boost --config.seed={seed} "
+    f"--workdir=runs/mine_boost/seed{seed} --config.train.epochs=1"
+    for seed in (0, 1)
+  ]
+  assert report.endswith("--out=runs/mine_boost/report.html"), done.stderr

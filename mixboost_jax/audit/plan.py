@@ -67,32 +67,47 @@ class OwnDefense(NamedTuple):
   """A defense that is not built in."""
 
   predict: Callable[..., Any]
-  """`(keys[N], images[N, H, W, C]) -> probabilities[N, K]` with draws of its own, `images ->
-  probabilities`, or an `attacks.Randomized`. It is compiled."""
+  """`images[N, H, W, C] -> probabilities[N, K]` or, with draws of its own, `(keys[N], images) ->
+  probabilities`, one key per picture, or an `attacks.Randomized`. It is compiled."""
   surrogate: Callable[..., Any] | None = None
-  """A differentiable stand-in of the same kind, whose gradient attacks take where that of `predict`
-  misleads; None: `predict` with rounding as the identity."""
+  """A differentiable stand-in of the same kind: the gradient of the attacks marked `-bpda`, which
+  follow where that of `predict` misleads. None: `predict` with rounding as the identity."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How much the attacks may spend, and how the defended predictions are scored."""
+  """How much the attacks may spend, and how the defended predictions are scored.
 
-  epsilon: float = 8 / 255  # radius of the ball, in pixel units of [0, 1]
-  norm: str = "linf"  # or "l2"; step sizes are lengths in the same norm
-  step_size: float = 2 / 255  # of the oblivious, transfer and adaptive attacks
-  num_steps: int = 10  # of these, where the word gives none
-  eot_step_size: float = 1 / 255  # of the attacks through the defense
-  eot_steps: int = 50  # of these, where the word gives none; also of Auto-PGD on a random defense
-  apgd_steps: int = 100  # of Auto-PGD where nothing is random, so that a step takes one draw
-  num_targets: int = 3  # classes of apgd-t on a random defense; all (at most 9) elsewhere
-  samples: int = 15  # draws of the defense per gradient (eot), of the pool per step (adaptive)
-  restarts: int = 1  # independent starts of the attacks through the defense (eot, apgd)
-  num_queries: int = 1000  # of Square, where the word gives none
-  redraws: int = 3  # independent draws of the whole defense that score each image
+  Attributes:
+    epsilon: radius of the ball, in pixel units of [0, 1].
+    norm: "linf" or "l2"; step sizes are lengths in the same norm.
+    step_size: of the oblivious, transfer and adaptive attacks.
+    num_steps: of these, where the word gives none.
+    eot_step_size: of the attacks through the defense.
+    eot_steps: of these, where the word gives none; also of Auto-PGD on a random defense.
+    apgd_steps: of Auto-PGD where nothing is random, so that a step takes one draw.
+    num_targets: classes of apgd-t on a random defense; all (at most 9) elsewhere.
+    samples: draws of the defense per gradient (eot), of the pool per step (adaptive).
+    restarts: independent starts of the attacks through the defense (eot, apgd).
+    num_queries: of Square, where the word gives none.
+    redraws: independent draws of the whole defense that score each image.
+    survivors_only: an image that an attack broke in every re-draw is left alone by later attacks.
+      An attack's number is then the accuracy after it and all before it.
+  """
+
+  epsilon: float = 8 / 255
+  norm: str = "linf"
+  step_size: float = 2 / 255
+  num_steps: int = 10
+  eot_step_size: float = 1 / 255
+  eot_steps: int = 50
+  apgd_steps: int = 100
+  num_targets: int = 3
+  samples: int = 15
+  restarts: int = 1
+  num_queries: int = 1000
+  redraws: int = 3
   survivors_only: bool = False
-  """Whether an image that an attack broke in every re-draw is left alone by later attacks. An
-  attack's number is then the accuracy after it and all before it."""
 
   def __post_init__(self):
     if self.norm not in attacks.NORMS:

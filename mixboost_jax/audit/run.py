@@ -64,6 +64,7 @@ _TOLERANCE = 1e-5
 PREFIX = "audit"
 """First part of the names of metrics and curves: `audit/DEFENSE/ATTACK`."""
 CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
+REPLACED = "Attacks marked -bpda have replaced the gradient; the claim includes them."
 
 
 def audit(
@@ -90,8 +91,9 @@ def audit(
     logits_fn: the undefended network, `images -> logits`, in evaluation mode.
     dataset: as for `evaluate`; every image of the split is attacked.
     policies: what to call a defense -> its policy (an entry of `defenses.PRESETS`, or
-      `{"name": "none"}` for the bare network), or a defense of your own: `(keys, images) ->
-      probabilities`, or an `OwnDefense`, which says by what its gradient is replaced.
+      `{"name": "none"}` for the bare network), or a defense of your own: `images -> probabilities`;
+      with draws, `(keys, images) -> probabilities` with a key per picture; or an `OwnDefense`,
+      which also says what attacks through BPDA follow.
     pool: clean images of the training split, for mixup inference; disjoint from the dataset.
     attacks: words `KIND[-STEPS][-targeted][-bpda]` with a kind of `KINDS`.
     plan: what the attacks may spend, and how often the defense is drawn anew to score an image.
@@ -134,6 +136,8 @@ def audit(
     store=Store(folder),
   )
   known = {label: policy_from(defense) for label, defense in policies.items()}
+  for label, policy in known.items():
+    runner.refuse(label, policy)
   plan_row = {**dataclasses.asdict(plan), "is_l2": plan.norm == "l2"}
   found, curves = [], {f"{PREFIX}/plan": _point(plan_row)}
   flags: list[Flag] = []
@@ -205,6 +209,29 @@ class Runner:
     self._seed = seed
     self.should_stop: Callable[[], bool] = lambda: False
     """Asked before every batch."""
+
+  def refuse(self, label: str, policy: Mapping[str, Any]) -> None:
+    """Raises ValueError if a defense of one's own cannot be compiled, or returns something else."""
+    shape = (2, *self.images.shape[1:])
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    for part in ("predict", "surrogate"):
+      if policy["name"] != OWN or policy[part] is None:
+        continue
+      name = f"audit: defense {label!r}" + (" (surrogate)" if part == "surrogate" else "")
+      predict = attacks_lib.keyed(policy[part])
+      try:
+        found = jax.eval_shape(predict, self._keys_of_rows(2), images)
+      except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise ValueError(
+          f"{name} must be made of JAX operations (it is compiled); wrap other code in "
+          "jax.pure_callback."
+        ) from error
+      got = [list(leaf.shape) for leaf in jax.tree.leaves(found)]
+      if len(got) != 1 or len(got[0]) != 2 or got[0][0] != 2:
+        raise ValueError(
+          f"{name} must return probabilities [N, K] = [2, K] for images {list(shape)}, got "
+          f"{', '.join(map(str, got))}; it calls the network itself."
+        )
 
   def flags(self, policy: Mapping[str, Any]) -> list[Flag]:
     """Returns what is wrong with the gradient that attacks through a defense follow.
@@ -425,6 +452,11 @@ def _all_outcomes(
       for flag in runner.flags(policy)
     ]
     attacks[label] = _attacks(runner, policy, chosen, raised[label])
+    if any(attack.bpda for attack in attacks[label]):
+      raised[label] = [
+        dataclasses.replace(flag, remedy=REPLACED) if _hides(flag) else flag
+        for flag in raised[label]
+      ]
   steps, done = sum(1 + len(words) for words in attacks.values()), 0
   asking, bar = interrupt.asking(should_stop), Progress(f"audit {name}", steps, unit="attacks")
   with asking as runner.should_stop, bar:
@@ -438,13 +470,16 @@ def _all_outcomes(
       yield label, outcomes, raised[label]
 
 
+def _hides(flag: Flag) -> bool:
+  return flag.name.rpartition("/")[2] in evaluate.MASKED_GRADIENTS
+
+
 def _attacks(
   runner: Runner, policy: Mapping[str, Any], chosen: Sequence[Attack], raised: Sequence[Flag]
 ) -> list[Attack]:
   """Returns the attacks that make sense, and those through BPDA where the gradient is masked."""
   sensible = [attack for attack in chosen if applies(attack, policy, norm=runner.plan.norm)]
-  masked = any(flag.name.rpartition("/")[2] in evaluate.MASKED_GRADIENTS for flag in raised)
-  if not masked or not runner.hides_rounding(policy):
+  if not any(map(_hides, raised)) or not runner.hides_rounding(policy):
     return sensible
   return with_twins(sensible)
 

@@ -24,6 +24,7 @@ class Scene:
     row: of the example.
     shape: (height, width) of the picture as it comes in.
     batch: makes the pictures as they come in, and the soft labels; None if nobody gave them.
+    own: the example's key, as an array of one; what `keys.per_example` gave this example.
   """
 
   each: PRNGKeys
@@ -33,7 +34,7 @@ class Scene:
 
   @property
   def own(self) -> PRNGKeys:
-    """The example's key, as those of a batch of one."""
+    """The example's key, as an array of one."""
     return self.each[self.row : self.row + 1]
 
 
@@ -45,7 +46,8 @@ class Entry:
     fn: `(key, images, *resources, **keywords) -> images`, or, if it mixes examples,
       `(key, images, soft_labels, **keywords) -> (images, soft_labels)`.
     describe: `(scene, **everything) -> account` of what happened to `scene.row`; it gets every
-      keyword of `fn` in its order, defaults included, and the resources.
+      keyword of `fn` in its order, defaults included, and the resources. Without it only the
+      keywords are told.
     rules: of keywords that mean something else here than elsewhere, or occur nowhere else.
     side: keyword that is the side of the pictures that come out; "" if they keep their size.
     examples: `side of a picture -> {title: keywords}` for the contact sheet; without it, the
@@ -53,7 +55,7 @@ class Entry:
   """
 
   fn: Callable[..., Any]
-  describe: Callable[..., Account]
+  describe: Callable[..., Account] | None = None
   rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict)
   side: str = ""
   examples: Callable[[int], Mapping[str, Mapping[str, Any]]] | None = None

@@ -82,7 +82,10 @@ class _Teller:
       return [{"op": name, **keywords_of(policy), **depends}]
     if entry:
       arrays = arrays_for(name, entry, self.resources)
-      return entry.describe(scene, **{**entry.keywords, **keywords_of(policy), **arrays})
+      given = {**entry.keywords, **keywords_of(policy)}
+      if entry.describe is None:
+        return [{"op": policy["name"], **given}]
+      return entry.describe(scene, **given, **arrays)
     draw, rest = keys.split_each(scene.each, 2)
     deciding = keys.for_batch(draw) if shared else draw[scene.row]
     if name == "with_probability":

@@ -38,14 +38,20 @@ Augmentation = Callable[..., Any]
 Policy = Mapping[str, Any]
 Table = Mapping[str, Entry]
 
-AUGMENTATIONS: dict[str, Entry] = {
-  **_classical.ENTRIES,
-  **_mixup.ENTRIES,
-  **_autoaugment.ENTRIES,
-  **_randaugment.ENTRIES,
-  **_augmix.ENTRIES,
-  **_pixmix.ENTRIES,
-}
+
+class _Table(dict[str, Entry]):
+  def __repr__(self) -> str:  # in signatures
+    return "AUGMENTATIONS"
+
+
+AUGMENTATIONS: dict[str, Entry] = _Table(
+  _classical.ENTRIES
+  | _mixup.ENTRIES
+  | _autoaugment.ENTRIES
+  | _randaugment.ENTRIES
+  | _augmix.ENTRIES
+  | _pixmix.ENTRIES
+)
 """Every augmentation by the name that policies give it."""
 
 MIXES_LABELS = frozenset(name for name, entry in AUGMENTATIONS.items() if entry.mixes)

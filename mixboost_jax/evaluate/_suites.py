@@ -102,8 +102,15 @@ def _units_of(text: str, known: Mapping[str, Word]) -> list[Unit]:
     form = ":".join([name, *parts])
     raise ValueError(f"suite: {text!r} has too many parts; write {form!r}.")
   member, level = (*rest, "*", "*")[:2] if word.members else ("", "*")
-  if member not in ("", "*"):
-    registry.lookup(dict.fromkeys(word.members), member, field=f"suite: member of {name!r}")
+  if member not in ("", "*", *word.members):
+    own = f"{name}:{member}"
+    other = next((f"{family}:{member}" for family, w in known.items() if member in w.members), "")
+    wrong = f"suite: {own!r}: {member!r} is a member of another word; write {other!r}."
+    raise ValueError(
+      wrong
+      if other
+      else registry.unknown_name(member, word.members, field=f"suite: member of {name!r}")
+    )
   if level != "*" and level not in map(str, SEVERITIES):
     raise ValueError(f"suite: {text!r}: severity must be 1 to 5, or * for all.")
   members = word.members if member == "*" else (member,)

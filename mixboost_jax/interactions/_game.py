@@ -208,7 +208,15 @@ class _MaskedReward:
     network = self.logits_fn or logits_fn
     assert network is not None
     present = jnp.where(players == ALWAYS_PRESENT, True, coalitions[:, players])
-    return REWARDS[self.reward](network(jnp.where(present, features[None], fill[None])), label)
+    try:
+      logits = network(jnp.where(present, features[None], fill[None]))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+      raise ValueError(
+        "image_game: logits_fn must be made of JAX operations (it is compiled); wrap other code in "
+        "jax.pure_callback."
+      ) from error
+    is_class = (label >= 0) & (label < logits.shape[-1])
+    return jnp.where(is_class, REWARDS[self.reward](logits, label), jnp.nan)
 
 
 @checks.inputs()
@@ -229,7 +237,8 @@ def feature_game(
       a `jax.tree_util.Partial(apply, params)` hands its parameters over as arguments, so networks
       of one shape share a program (a network in training, say).
     features: input of any shape.
-    label: class whose reward is taken: the true one, or an attack's target.
+    label: class whose reward is taken: the true one, or an attack's target. Rewards are NaN if it
+      is none of the network's classes.
     players: player number per entry, or -1 where a feature is always present; same number of
       dimensions as `features`, sizes 1 are repeated.
     num_players: number of players.

@@ -36,8 +36,22 @@ def interaction_map(
 
   The index is the mean of I^(m) over all orders (Deng et al. 2022, arXiv:2111.06236, Sec. 2); here
   the mean of a few orders, fractions of n - 2, by the trapezoid rule.
+
+  Args:
+    key: draws the contexts.
+    game: of one picture (`image_game`), or any other.
+    player: `strongest_player`, say.
+    ratios: the orders, as fractions of n - 2.
+    num_contexts: sets of other players per pair and order; four evaluations each.
+    chunk_size: evaluations per call of the network; bounds memory.
+
+  Returns:
+    `mean` and `stderr` with one number per player: cells row by row, so `mean.reshape(grid, grid)`
+    lies over the picture.
   """
   n = game.num_players
+  if not 0 <= player < n:
+    raise ValueError(f"interaction_map: player must be in [0, {n - 1}], got {player}.")
   others = np.delete(np.arange(n), player)
   orders = orders_of(n, ratios=ratios)
   pairs = np.stack([np.full(n - 1, player), others], 1)

@@ -54,6 +54,7 @@ Line = tuple[str, Sequence[Mapping[str, Any]], str, str]
 """Label, points, and which of their fields is x and which y."""
 _RATES, _ACCURACIES = ("false_positive_rate", "true_positive_rate"), ("clean", "adversarial")
 MASKED = "not to be trusted: gradient masked"
+PASSED = "gradient masked; attacks through BPDA are included"
 
 NOTE = (
   "Oblivious and transfer attacks do not know the defense, all others do. A random defense is "
@@ -128,22 +129,25 @@ def cards(groups: Sequence[Group]) -> list[Table]:
       value, clean = group.value(key), group.value((*key[:2], f"{AUDIT}/{name}/{CLEAN}"))
       if attack != CLAIM or value is None or clean is None:
         continue
-      note = MASKED if _is_masked(group, name) else ""
+      note = _masked(group, name)
       arrow = f"{titles.number(clean.mean, '%')} → {titles.number(value.mean, '%')}"
-      rows.append((Cell(defense_title(name)), Cell(arrow, note, "worse" if note else "")))
+      rows.append((Cell(defense_title(name)), Cell(arrow, note, "worse" if note == MASKED else "")))
     if rows:
       title = f"{group.label}: accuracy, clean → under the worst attack"
       found.append(Table(title, ("Defense", "In %"), tuple(rows)))
   return found
 
 
-def _is_masked(group: Group, defense: str) -> bool:
-  """Returns whether a red flag says that the gradient of a defense proves nothing."""
-  return any(
-    flag.level == "red" and flag.name.rpartition("/")[0] == f"{AUDIT}/{defense}"
-    for run in group.runs
-    for flag in run.results.flags
-  )
+def _masked(group: Group, defense: str) -> str:
+  """Returns what to say where a red flag says that the gradient of a defense proves nothing."""
+  place = f"{AUDIT}/{defense}"
+  results = [run.results for run in group.runs]
+  flags = [flag for one in results for flag in one.flags]
+  if not any(flag.level == "red" and flag.name.rpartition("/")[0] == place for flag in flags):
+    return ""
+  names = [metric.name for one in results for metric in one.metrics]
+  replaced = any(name.startswith(f"{place}/") and name.endswith("-bpda") for name in names)
+  return PASSED if replaced else MASKED
 
 
 def _audited(group: Group) -> list[MetricId]:
@@ -182,8 +186,8 @@ def _cell(group: Group, key: MetricId, keys: Sequence[MetricId]) -> Cell:
     return Cell("not applicable", tone="missing") if published else MISSING
   defense, attack = _parts(key)
   cell = value_cell(group, key, best=attack == CLAIM)
-  if attack == CLAIM and _is_masked(group, defense):
-    return dataclasses.replace(cell, note=f"{cell.note}; {MASKED}", tone="unclear")
+  if attack == CLAIM and (said := _masked(group, defense)):
+    return dataclasses.replace(cell, note=f"{cell.note}; {said}", tone="unclear")
   return cell
 
 

@@ -169,6 +169,9 @@ def test_a_masked_gradient_is_flagged_and_the_claim_is_no_higher_than_under_bpda
   names = {flag.name: flag.level for flag in masked.flags}
   assert names["audit/bare/zero_gradients"] == "red"
   assert all("Defense bare: " in flag.message for flag in masked.flags)
+  assert {flag.remedy for flag in masked.flags if flag.name == "audit/bare/zero_gradients"} == {
+    "Attacks marked -bpda have replaced the gradient; the claim includes them."
+  }
   assert values["audit/bare/adaptive"] > 70  # what the audit would claim without a look
   one = 100 / 24  # picture: the two attacks start elsewhere
   assert values["audit/bare/claim"] <= under_bpda(behind_rounding, key) + one < 20
@@ -177,8 +180,13 @@ def test_a_masked_gradient_is_flagged_and_the_claim_is_no_higher_than_under_bpda
 def test_the_report_marks_a_claim_under_a_masked_gradient(masked):
   found = defenses_report.table(groups.group(groups.load([masked])))
   (row,) = [row for row in found.rows if len(row) > 1]
-  marks = ["gradient masked" in cell.note for cell in row]
+  marks = ["gradient masked; attacks through BPDA are included" in cell.note for cell in row]
   assert marks == [title == "Claim" for title in found.header]
+  metrics = tuple(metric for metric in masked.metrics if not metric.name.endswith("-bpda"))
+  blind = dataclasses.replace(masked, metrics=metrics)
+  found = defenses_report.table(groups.group(groups.load([blind])))
+  (row,) = [row for row in found.rows if len(row) > 1]
+  assert "not to be trusted: gradient masked" in row[-1].note
 
 
 def craft_own(behind_rounding, own, key, word):

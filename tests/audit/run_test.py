@@ -180,3 +180,13 @@ def test_wrong_arguments_give_one_clear_line():
   logits_fn, _, images, labels = make()
   with pytest.raises(ValueError, match="needs a pool"):
     audit_run.audit(logits_fn, (images, labels), {"mi-ol": MI_OL}, attacks=("square-1",))
+  own = {
+    "must be made of JAX operations": lambda x: np.asarray(x).mean((1, 2)),
+    r"must return probabilities \[N, K\] = \[2, K\] for .* it calls the network itself": jnp.round,
+  }
+  for message, defense in own.items():
+    with pytest.raises(ValueError, match=f"audit: defense 'mine' {message}"):
+      audit_run.audit(logits_fn, (images, labels), {"mine": defense}, attacks=("square-1",))
+  own = audit_run.OwnDefense(lambda x: jax.nn.softmax(logits_fn(x)), jnp.round)
+  with pytest.raises(ValueError, match=r"defense 'mine' \(surrogate\) must return probabilities"):
+    audit_run.audit(logits_fn, (images, labels), {"mine": own}, attacks=("square-1",))

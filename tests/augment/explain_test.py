@@ -170,6 +170,12 @@ def test_what_cannot_be_built_is_not_explained(key, policy, problem):
     augment.explain(key, policy, shape=(8, 8))
 
 
+def test_without_an_account_the_keywords_are_told(key):
+  table = {"dim": augment.Entry(lambda key, images, *, by=0.5, at=1: images * by)}
+  told = augment.explain(key, {"name": "dim", "by": 0.2}, shape=(8, 8), table=table)
+  assert told == [{"op": "dim", "by": 0.2, "at": 1}]
+
+
 @pytest.mark.parametrize("name", sorted(augment.AUGMENTATIONS))
 def test_every_augmentation_can_be_explained(name):
   """With every keyword at its default, which is read from the signature."""

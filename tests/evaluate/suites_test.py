@@ -85,6 +85,7 @@ def test_words():
   [
     ("claen", "Did you mean 'clean'"),
     ("clean,c:fgo", "Did you mean 'fog'"),
+    ("c:ripple:3", "'ripple' is a member of another word; write 'c_bar:ripple'"),
     ("c:fog:6", "severity must be 1 to 5"),
     ("p:tilt:3", "too many parts"),
     ("pgd:3", "too many parts"),

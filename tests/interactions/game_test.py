@@ -168,7 +168,18 @@ def test_one_and_eight_devices_agree(key, picture):
   np.testing.assert_allclose(jax.jit(spread.values)(rows), game.values(rows), atol=1e-5)
 
 
+@pytest.mark.parametrize("reward", sorted(interactions.REWARDS))
+def test_a_label_that_is_no_class_gives_nan(picture, reward):
+  coalitions = jnp.ones((1, 4), bool)
+  for label in (-1, 4):
+    made = interactions.image_game(logits_fn, picture, label, grid=2, reward=reward)
+    assert jnp.isnan(made.values(coalitions)).all()
+
+
 def test_errors_say_what_to_do(picture):
+  outside = interactions.image_game(lambda x: np.asarray(x).mean((1, 2)), picture, LABEL, grid=2)
+  with pytest.raises(ValueError, match=r"must be made of JAX operations .* jax\.pure_callback"):
+    interactions.strongest_player(outside)
   with pytest.raises(ValueError, match="either grid"):
     interactions.image_game(logits_fn, picture, LABEL)
   with pytest.raises(ValueError, match=r"\[1, 8\]"):

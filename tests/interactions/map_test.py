@@ -4,6 +4,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mixboost_jax import interactions
 from mixboost_jax.interactions import _exact, _multi_order
@@ -27,6 +28,12 @@ def test_map_estimates_the_shapley_interaction_index(key):
   assert np.all(np.abs(mean - expected)[others] <= 4 * error[others] + 1e-5)
   assert mean[2] == error[2] == 0
   assert np.all(error[others] > 0)
+
+
+def test_a_player_that_there_is_not(key):
+  for player in (-1, N):
+    with pytest.raises(ValueError, match=rf"player must be in \[0, {N - 1}\], got {player}"):
+      interactions.interaction_map(key, game(), player)
 
 
 def test_strongest_player():
