@@ -182,7 +182,7 @@ def resolve_runs(
   by_none = set.intersection(*(set(found.unread) for found in tried.values()))
   problems = {
     name: found.problems
-    + [line for key, line in found.unread.items() if key in by_none | _flatten(runs[name]).keys()]
+    + [line for key, line in found.unread.items() if key in by_none | flatten(runs[name]).keys()]
     for name, found in tried.items()
   }
   if any(problems.values()):
@@ -313,7 +313,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
 
 def unrecorded(before: Mapping[str, Any]) -> list[str]:
   """Lists the options that a stored config does not name: its run was made without them."""
-  old = _flatten(before)
+  old = flatten(before)
   return [f"{key}={out!r}" for key, (out, _) in _OPTIONS.items() if key not in old]
 
 
@@ -344,7 +344,7 @@ def training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     tree: stored settings, `Settings.to_json()`.
   """
   kept = {key: value for key, value in tree.items() if key not in (*_FREE_SECTIONS, "name")}
-  flat = _flatten(json.loads(json.dumps(kept)))
+  flat = flatten(json.loads(json.dumps(kept)))
   places = ("data.dir", "data.download") if flat.get("data.name") in _KNOWN_SETS else ()
   for key in (*_FREE_KEYS, *places):
     flat.pop(key, None)
@@ -355,11 +355,12 @@ def training_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
   return flat
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns dotted key -> leaf of nested settings."""
   flat: dict[str, Any] = {}
   for key, value in tree.items():
     if isinstance(value, dict):
-      flat |= _flatten(value, f"{prefix}{key}.")
+      flat |= flatten(value, f"{prefix}{key}.")
     else:
       flat[f"{prefix}{key}"] = value
   return flat

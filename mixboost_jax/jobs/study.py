@@ -32,7 +32,7 @@ FILES = {
 }
 """Job -> the results file that it leaves in the run folder."""
 _ALSO_READ = ("evaluate.split", "evaluate.confidence", "data.note")
-_DEFAULTS = groups.flatten(Settings().to_json())
+_DEFAULTS = settings_lib.flatten(Settings().to_json())
 _PACE = ("batch_size", "chunk_size")
 """Keys of how fast something is measured, not of what."""
 
@@ -136,7 +136,7 @@ def why_open(path: pathlib.Path, settings: Settings, jobs: Sequence[str]) -> str
     return f"{path}: nothing of {', '.join(absent)}"
   if settings_lib.difference(found.settings, settings.to_json()):
     return f"{path}: of another training"
-  old, new = groups.flatten(found.settings), groups.flatten(settings.to_json())
+  old, new = settings_lib.flatten(found.settings), settings_lib.flatten(settings.to_json())
   read = [key for key in new if key.split(".")[0] in jobs and key.split(".")[1] not in _PACE]
   for key in (*read, *_ALSO_READ):
     before = old.get(key, _DEFAULTS[key])

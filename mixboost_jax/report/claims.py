@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mixboost_jax import files, interactions, metrics
+from mixboost_jax import settings as settings_lib
 from mixboost_jax.report import groups, markdown, page, titles
 from mixboost_jax.report.content import Content
 from mixboost_jax.report.tables import RELEASED, Cell, Column, Table
@@ -334,7 +335,7 @@ def networks_of(runs: Iterable[Results]) -> list[Network]:
   networks = []
   for one in groups.group([groups.Run(one, None) for one in runs if one.settings]):
     results = [run.results for run in one.runs]
-    given = groups.flatten(results[0].settings)
+    given = settings_lib.flatten(results[0].settings)
     settings = {key: given.get(key, field.default) for key, field in KEYS.items()}
     policy = results[0].settings.get("augment", {}).get("policy", {})
     settings["augment.policy"] = _policy_name(policy)

@@ -313,14 +313,3 @@ def _identity(results: Results, index: int) -> str:
 
 def _note(settings: Mapping[str, Any]) -> str:
   return settings["data"].get("note", "") if "data" in settings else ""
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-  """Returns dotted key -> leaf of nested settings."""
-  flat: dict[str, Any] = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f"{prefix}{key}.")
-    else:
-      flat[f"{prefix}{key}"] = value
-  return flat

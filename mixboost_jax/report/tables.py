@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mixboost_jax import settings as settings_lib
 from mixboost_jax.report import titles
 from mixboost_jax.report.compare import Difference, difference
-from mixboost_jax.report.groups import Group, MetricId, best_groups, flatten, metric_ids, own_plain
+from mixboost_jax.report.groups import Group, MetricId, best_groups, metric_ids, own_plain
 from mixboost_jax.runtime.results import LEVELS, Flag, Results
 
 NOT_RUN = "not run"
@@ -125,7 +126,7 @@ def difference_cells(item: Difference) -> tuple[Cell, Cell]:
 
 def config_table(groups: Sequence[Group]) -> Table:
   """Returns the settings that differ between groups; for one group, an empty table."""
-  flat = [flatten(group.runs[0].results.settings) for group in groups]
+  flat = [settings_lib.flatten(group.runs[0].results.settings) for group in groups]
   rows = []
   for key in dict.fromkeys(key for settings in flat for key in settings):
     values = [_setting(settings[key]) if key in settings else "absent" for settings in flat]
