@@ -161,6 +161,7 @@ def test_a_finished_run_is_not_trained_again(capfd, reference):
   before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
   assert run(folder) == 0
   assert "already trained" in capfd.readouterr().err
+  assert "Total:" in (folder / "parameters.txt").read_text()
   assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 

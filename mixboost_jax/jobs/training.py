@@ -43,7 +43,7 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
     if restored:
       log.info(f"{settings.name}: resuming from step {step} of {trainer.num_steps}.")
     else:
-      _describe(item)
+      _describe(item, place)
       _write_samples(item, place)
     events = place.tensorboard if settings.runtime.tensorboard else None
     writer = stack.enter_context(
@@ -141,12 +141,14 @@ def _monitors(item: Run) -> dict[str, train.Evaluator]:
   }
 
 
-def _describe(item: Run) -> None:
-  """Says what is about to be trained, with a table of the parameters."""
+def _describe(item: Run, place: workdir.Workdir) -> None:
+  """Says what is about to be trained; the table of its parameters is left in the run folder."""
   from clu import parameter_overview
 
   network = item.trainer.state.params["network"]
-  log.info(parameter_overview.get_parameter_overview(network, include_stats=False))
+  if log.is_primary():
+    table = parameter_overview.get_parameter_overview(network, include_stats=False)
+    files.write_text(place.path / "parameters.txt", f"{table}\n")
   count = sum(leaf.size for leaf in jax.tree.leaves(network))
   log.info(
     f"{item.settings.name}: {item.settings.model.name}, {count:,} parameters; "

@@ -3,7 +3,7 @@
 
 ```text
 config.json    resolved settings, their hash, versions: what the folder is a run of
-metrics.jsonl  tensorboard/  checkpoints/  samples/*.png  results.json
+parameters.txt  metrics.jsonl  tensorboard/  checkpoints/  samples/  results.json
 .lock          the process that is writing here
 ```
 
