@@ -54,7 +54,7 @@ Line = tuple[str, Sequence[Mapping[str, Any]], str, str]
 """Label, points, and which of their fields is x and which y."""
 _RATES, _ACCURACIES = ("false_positive_rate", "true_positive_rate"), ("clean", "adversarial")
 MASKED = "not to be trusted: gradient masked"
-PASSED = "gradient masked; attacks through BPDA are included"
+PASSED = "gradient masked; attacks through BPDA got around it"
 
 NOTE = (
   "Oblivious and transfer attacks do not know the defense, all others do. A random defense is "
@@ -145,9 +145,13 @@ def _masked(group: Group, defense: str) -> str:
   flags = [flag for one in results for flag in one.flags]
   if not any(flag.level == "red" and flag.name.rpartition("/")[0] == place for flag in flags):
     return ""
-  names = [metric.name for one in results for metric in one.metrics]
-  replaced = any(name.startswith(f"{place}/") and name.endswith("-bpda") for name in names)
-  return PASSED if replaced else MASKED
+  values = {metric.name: metric.value for one in results for metric in one.metrics}
+  passed = any(
+    values[twin] < values[name]
+    for name in values
+    if name.startswith(f"{place}/") and (twin := f"{name}-bpda") in values
+  )
+  return PASSED if passed else MASKED
 
 
 def _audited(group: Group) -> list[MetricId]:

@@ -180,7 +180,7 @@ def test_a_masked_gradient_is_flagged_and_the_claim_is_no_higher_than_under_bpda
 def test_the_report_marks_a_claim_under_a_masked_gradient(masked):
   found = defenses_report.table(groups.group(groups.load([masked])))
   (row,) = [row for row in found.rows if len(row) > 1]
-  marks = ["gradient masked; attacks through BPDA are included" in cell.note for cell in row]
+  marks = ["gradient masked; attacks through BPDA got around it" in cell.note for cell in row]
   assert marks == [title == "Claim" for title in found.header]
   metrics = tuple(metric for metric in masked.metrics if not metric.name.endswith("-bpda"))
   blind = dataclasses.replace(masked, metrics=metrics)

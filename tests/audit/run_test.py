@@ -2,13 +2,14 @@
 """The defense auditor on a small smooth network."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_audit import MI_OL, PLAN, POLICIES, make
 
 from mixboost_jax import evaluate
 from mixboost_jax.audit import run as audit_run
-from mixboost_jax.audit.plan import Plan, parse_attack
+from mixboost_jax.audit.plan import OwnDefense, Plan, parse_attack
 from mixboost_jax.audit.run import CLAIM, CLEAN, WORST, Outcome
 from mixboost_jax.evaluate._store import Store
 from mixboost_jax.runtime import mesh as meshes
@@ -187,6 +188,6 @@ def test_wrong_arguments_give_one_clear_line():
   for message, defense in own.items():
     with pytest.raises(ValueError, match=f"audit: defense 'mine' {message}"):
       audit_run.audit(logits_fn, (images, labels), {"mine": defense}, attacks=("square-1",))
-  own = audit_run.OwnDefense(lambda x: jax.nn.softmax(logits_fn(x)), jnp.round)
+  own = OwnDefense(lambda x: jax.nn.softmax(logits_fn(x)), jnp.round)
   with pytest.raises(ValueError, match=r"defense 'mine' \(surrogate\) must return probabilities"):
     audit_run.audit(logits_fn, (images, labels), {"mine": own}, attacks=("square-1",))
