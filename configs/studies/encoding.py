@@ -74,11 +74,11 @@ SMOKE = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  rows = {row: ("", keys) for row, keys in (CUES | TRAINING).items()}
+  blocks = [{row: ("", keys) for row, keys in table.items()} for table in (CUES, TRAINING)]
   return studies.build(
     "encoding",
     arg,
-    blocks=[(rows, (0, 1, 2))],
+    blocks=[(rows, (0, 1, 2)) for rows in blocks],
     jobs=["evaluate", "interactions"],
     keys=KEYS,
     smoke=SMOKE,
