@@ -148,7 +148,13 @@ CIFAR, TFDS = equals("data.name", "cifar10", "cifar100"), equals("data.name", "t
 FILES = equals("data.name", "folder", "tfds")
 STREAMED = (FILES, differs("data.stream", "off"))
 POLICY = When("augment.policy", lambda policy: policy.get("name") != "none", " with a name")
-PIXMIX = When("augment.policy", lambda policy: "'pixmix'" in repr(policy), " with pixmix")
+TAKES_PICTURES = {"pixmix"}
+"""Augmentations that mix with a set of pictures; `augment.AUGMENTATIONS` adds those of users."""
+PIXMIX = When(
+  "augment.policy",
+  lambda policy: any(f"'{name}'" in repr(policy) for name in TAKES_PICTURES),
+  " with pixmix",
+)
 MADE = When(
   "augment.policy",
   lambda policy: any(f"'{name}'" in repr(policy) for name in ("gan", "pixmix")),

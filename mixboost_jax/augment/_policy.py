@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from mixboost_jax import checks, keys, registry
+from mixboost_jax import checks, keys, registry, schema
 from mixboost_jax.array_types import AnyKey, Images
 from mixboost_jax.augment import (
   _augmix,
@@ -40,6 +40,11 @@ Table = Mapping[str, Entry]
 
 
 class _Table(dict[str, Entry]):
+  def __setitem__(self, name: str, entry: Entry) -> None:
+    super().__setitem__(name, entry)
+    if "mixing_images" in entry.needs:
+      schema.TAKES_PICTURES.add(name)
+
   def __repr__(self) -> str:  # in signatures
     return "AUGMENTATIONS"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from mixboost_jax import augment, jobs, keys, settings
+from mixboost_jax import augment, jobs, keys, schema, settings
 from mixboost_jax.augment._options import number
 from mixboost_jax.jobs import contact_sheet, prepared, show_augmentation
 
@@ -61,6 +61,8 @@ def extended(monkeypatch):
   }
   for name, entry in entries.items():
     monkeypatch.setitem(augment.AUGMENTATIONS, name, entry)
+  yield
+  schema.TAKES_PICTURES.discard("tint")
 
 
 def config(policy):
@@ -81,6 +83,17 @@ def test_configs_know_its_name_and_its_keywords(extended, policy, problem):
   assert resolved.augment.policy["name"] == "tint"
   with pytest.raises(ValueError, match=problem):
     settings.resolve_runs(config(policy), checks=jobs.CHECKS)
+
+
+def test_the_size_of_the_mixing_set_is_read_with_it(extended):
+  own = config({"name": "compose", "steps": ({"name": "tint", "share": 0.5},)})
+  own.augment.num_mixing_images = 7
+  (resolved,) = settings.resolve_runs(own, checks=jobs.CHECKS)
+  assert resolved.augment.num_mixing_images == 7
+  other = config({"name": "swap", "size": 4})
+  other.augment.num_mixing_images = 7
+  with pytest.raises(ValueError, match=r"augment\.num_mixing_images=7 is set but not read"):
+    settings.resolve_runs(other, checks=jobs.CHECKS)
 
 
 def test_it_is_built_and_explained_inside_a_composite(extended):
