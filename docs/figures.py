@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery: the figures under results/ and the pictures that the executed notebooks hold."""
+"""The gallery: figures under results/ and of its studies, and the pictures of executed notebooks."""
 
 import base64
 import json
 import pathlib
 import re
 from typing import Any
+
+from mixboost_jax.report import analysis, groups, interactions, svg
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs/gallery"
@@ -44,9 +46,23 @@ def write() -> None:
     name = str(place.relative_to(ROOT / "results"))
     _keep(FOLDER / place.name, place.read_bytes())
     lines += [f"![{name}]({place.name})", "", CAPTIONS.get(name, f"`results/{name}`"), ""]
+  for place in sorted((ROOT / "results/studies").iterdir()):
+    lines += study(place)
   for place in sorted((ROOT / "colabs").glob("*.ipynb")):
     lines += notebook(place)
   _keep(FOLDER / "index.md", "\n".join(lines).encode())
+
+
+def study(place: pathlib.Path) -> list[str]:
+  """Returns a section with the figures of augmentations and interactions that a study allows."""
+  found = groups.group(groups.load(sorted(place.glob("*.json"))), prefix=f"{place.name}_")
+  lines = []
+  for number, figure in enumerate([*analysis.collect(found), *interactions.collect(found)], 1):
+    file = f"study_{place.name}_{number}.svg"
+    _keep(FOLDER / file, svg.alone(figure.chart, figure.title, figure.legend).encode())
+    lines += [f"![{figure.title}]({file})", ""]
+  source = f"Study `configs/studies/{place.name}.py`, results in `results/studies/{place.name}`."
+  return [f"## Study {place.name}", "", source, "", *lines] if lines else []
 
 
 def notebook(place: pathlib.Path) -> list[str]:
