@@ -220,6 +220,28 @@ def bands() -> Rows:
   return ("orders", "mean change of J with the boost", "pairs in which it rises"), rows
 
 
+def confidence() -> Rows:
+  """How sure the networks of Table I are of clean test pictures, against how right they are."""
+  found = groups.group([run for run in _runs() if run.results.name.startswith("table1_")])
+  rows = []
+  for group in found:
+    for run in group.runs:
+      curves = run.results.curves
+      (name,) = (name for name in curves if name.startswith("reliability/"))
+      bins = [one for one in curves[name] if one["count"]]
+      count = sum(one["count"] for one in bins)
+      sure, right = (
+        sum(one["count"] * one[field] for one in bins) / count
+        for field in ("confidence", "accuracy")
+      )
+      learnt = curves["train"][-1]["accuracy"]
+      numbers = [f"{100 * one:.1f}" for one in (learnt, right, sure)]
+      label = group.label + (f", seed {run.seed}" if len(group.runs) > 1 else "")
+      rows.append([label, *numbers, f"{100 * (sure - right):+.1f}"])
+  header = ("run", "right on changed training pictures", "right on test pictures", "sure of", "gap")
+  return header, rows
+
+
 def proxy() -> Rows:
   """How M goes with the errors over the networks of the short runs."""
   found = read("../interactions/summary")["correlations"]
@@ -289,7 +311,7 @@ def headline() -> Rows:
 TABLES: dict[str, Callable[[], Rows]] = {
   function.__name__: function
   for function in (
-    step_time, augmentation, peers, machines, saved, bands, proxy, learned_baselines, autoattack,
+    step_time, augmentation, peers, machines, saved, bands, confidence, proxy, learned_baselines, autoattack,
     agreement, headline
   )
 }  # fmt: skip
