@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery: figures under results/ and of its studies, and the pictures of executed notebooks."""
+"""The gallery: figures under results/, those of studies, and pictures of executed notebooks."""
 
 import base64
 import json

@@ -311,8 +311,8 @@ def headline() -> Rows:
 TABLES: dict[str, Callable[[], Rows]] = {
   function.__name__: function
   for function in (
-    step_time, augmentation, peers, machines, saved, bands, confidence, proxy, learned_baselines, autoattack,
-    agreement, headline
+    step_time, augmentation, peers, machines, saved, bands, confidence, proxy, learned_baselines,
+    autoattack, agreement, headline
   )
 }  # fmt: skip
 
