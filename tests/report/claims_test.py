@@ -300,6 +300,8 @@ def written():
   utilities = interactions.utility_rows(np.ones((2, 3, 4)), orders=(0, 1, 2), num_players=4)
   fields["interaction_attack"] = set(utilities[0])
   rows = curve_of([1.0])["interactions"]
+  made = interactions.Strength((0, 4), 6, np.ones((2, 5, 2)), np.zeros((5, 2, 5, 2)), 1, 1, 1)
+  fields["interaction_outliers"] = set(interactions.outlier_rows(made, made)[0])
   fields["interaction_change"] = set(interactions.change_rows(rows, rows)[0])
   return names, fields
 
