@@ -154,7 +154,9 @@ def _group_of(name: str, row: str, groups: Sequence[Group]) -> Group | None:
 def _column(groups: Sequence[Group], key: MetricId) -> str:
   first = next((v.metric for group in groups if (v := group.value(key)) is not None), None)
   place = titles.dataset(*key[:2]) if key[0] else ""
-  title = f"{place}: {titles.metric(key[2]).lower()}" if place else titles.metric(key[2])
+  title = titles.metric(key[2])
+  if place:  # within a sentence, but for RMS and the like
+    title = f"{place}: {title[0].lower() if title[1:2].islower() else title[0]}{title[1:]}"
   if first is None:
     return title
   return f"{title} {f'({first.unit}) ' if first.unit else ''}{titles.ARROWS[first.better]}".rstrip()

@@ -196,7 +196,8 @@ def hardware_title(hardware: Mapping[str, object]) -> str:
   """Writes what a run computed on in one line; nothing if that is not known."""
   count, kind = hardware.get("device_count", 1), hardware.get("device_kind", "")
   if hardware.get("platform") == "cpu":
-    return f"{hardware.get('cores', '?')} CPU cores ({hardware.get('cpu', kind)})"
+    cores = hardware.get("cores", "?")
+    return f"{cores} CPU core{'' if cores == 1 else 's'} ({hardware.get('cpu', kind)})"
   return f"{count} x {kind}" if hardware else ""
 
 

@@ -28,6 +28,13 @@ def test_a_table_takes_the_place_between_the_markers(make):
   assert first[3:] == ["1", "1 min 30 s on 2 CPU cores (Some CPU)", "0123456"]
 
 
+def test_titles_within_a_sentence_keep_their_symbols(make):
+  metrics = [make.metric(name, 1.0) for name in ("rms_calibration_error", "interaction_low")]
+  header, *_ = rows(filled("", make.results(metrics=tuple(metrics))))
+  assert header[1].startswith("Shapes: RMS calibration error")
+  assert header[2].startswith("Shapes: interactions: J of low orders")
+
+
 def test_filling_twice_changes_nothing(make):
   results = [make.results("erm"), make.results("mixboost")]
   once = filled("", *results)

@@ -68,6 +68,18 @@ def test_environment_says_equal_things_once(make):
   assert rows["Hardware"][0].span == 2
   assert texts(rows["Commit"]) == ["0123456789ab"]
   assert texts(rows["Versions"]) == ["jax 0.10.2"]
+  one = tables.hardware_title({"platform": "cpu", "cores": 1, "cpu": "Some CPU"})
+  assert one == "1 CPU core (Some CPU)"
+
+
+def test_environment_names_the_augmentation(make):
+  settings = make.settings("erm")
+  steps = [{"name": "random_flip"}, {"name": "cutout", "length": 16, "fill": 0.5}]
+  settings["augment"]["policy"] = {"name": "compose", "steps": steps}
+  table = tables.environment_table(groups_of(make.results(settings=settings)))
+  rows = {row[0].text: row[1:] for row in table.rows}
+  said = "compose(steps=[random_flip(), cutout(length=16, fill=0.5)])"
+  assert texts(rows["Augmentation"]) == [said]
 
 
 def test_environment_of_many_seeds_stays_short(make):
