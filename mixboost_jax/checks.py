@@ -13,13 +13,14 @@ compiled programs, if the environment has `MIXBOOST_CHECKS=1`. A compiled progra
 `jax.errors.JaxRuntimeError` that ends in the same sentence.
 """
 
+import contextlib
 import functools
 import inspect
 import math
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -41,6 +42,18 @@ _COUNTED = {"N": "examples", "K": "classes", "C": "channels", "H": "rows", "W": 
 _ROLES = {"image": "picture", "images": "picture", "labels": "labels"}
 _ROLES |= {"probabilities": "rows", "soft_labels": "rows"}
 """What the house calls things, and so what their values must be."""
+
+
+@contextlib.contextmanager
+def tracing(name: str) -> Iterator[None]:
+  """Says of a function of the caller's that it cannot be traced, as one ValueError."""
+  try:
+    yield
+  except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+    raise ValueError(
+      f"{name} must be made of JAX operations (it is compiled); wrap other code in "
+      "jax.pure_callback."
+    ) from error
 
 
 class Form(NamedTuple):

@@ -371,16 +371,10 @@ def _words(config: str = "base") -> dict[str, str]:
   module = settings_lib.load_module(config)
   table = getattr(module, "WORDS", settings_lib.load_module("base").VARIANTS)
   found = {
-    word: ", ".join(f"{k}={_plain(v)}" for k, v in keys.items()) for word, keys in table.items()
+    word: ", ".join(f"{k}={settings_lib.in_words(v)}" for k, v in keys.items())
+    for word, keys in table.items()
   }
   return {**found, "smoke": "about a minute on two CPU cores, procedural unless data.dir is given"}
-
-
-def _plain(value: Any) -> str:
-  if isinstance(value, dict):
-    options = ", ".join(f"{k}={_plain(v)}" for k, v in value.items() if k != "name")
-    return f"{value.get('name', '')}({options})"
-  return str(value)
 
 
 def _tables() -> dict[str, Mapping[str, str]]:

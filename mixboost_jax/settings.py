@@ -463,6 +463,16 @@ def _unwritable(value: Any) -> str | None:
   return None
 
 
+def in_words(value: Any) -> str:
+  """Writes a value of a config; policies as calls: `pixmix(k=4)`."""
+  if isinstance(value, Mapping):
+    options = (f"{key}={in_words(each)}" for key, each in value.items() if key != "name")
+    return f"{value.get('name', '')}({', '.join(options)})"
+  if isinstance(value, list | tuple):
+    return f"[{', '.join(map(in_words, value))}]"
+  return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _shown(value: Any) -> str:
   """Returns `repr`, but short."""
   try:

@@ -12,8 +12,6 @@ from mixboost_jax.audit import run
 from mixboost_jax.jobs import audit
 from mixboost_jax.runtime import interrupt, results
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-
 TINY = {
   "name": "tiny",
   "data.train_examples": 100,

@@ -151,6 +151,12 @@ def test_other_runs_do_not(monkeypatch):
   monkeypatch.setattr(checks, "DEBUG", False)
   compiled = jax.jit(lambda *arguments: augment.random_flip(*arguments))
   compiled(jax.random.key(0), PICTURES * 255).block_until_ready()
+  jax.effects_barrier()
+  program = str(jax.make_jaxpr(compiled)(jax.random.key(0), PICTURES * 255))
+  assert "callback" not in program
+  monkeypatch.setattr(checks, "DEBUG", True)
+  checked = jax.jit(lambda *arguments: augment.random_flip(*arguments))
+  assert "callback" in str(jax.make_jaxpr(checked)(jax.random.key(0), PICTURES))
 
 
 def test_lists_and_numpy_arrays_become_arrays():

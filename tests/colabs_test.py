@@ -10,8 +10,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-
 COLABS = pathlib.Path(__file__).parents[1] / "colabs"
 RESULTS = COLABS.parent / "results"
 TRAINING = {

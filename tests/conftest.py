@@ -90,7 +90,7 @@ def key() -> jax.Array:
 
 @pytest.fixture(scope="module")
 def unchecked():
-  """Whole jobs as users run them: values inside of compiled programs are not looked at."""
+  """Jobs that are stopped and resumed, as users run them: no look at values inside of programs."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(checks, "DEBUG", False)
     patch.setenv("MIXBOOST_CHECKS", "0")

@@ -17,8 +17,6 @@ from mixboost_jax.runtime import interrupt, results, writers
 from mixboost_jax.runtime.checkpoint import Checkpointer
 from mixboost_jax.runtime.workdir import Parts
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-
 TINY = {
   "name": "tiny",
   "data.train_examples": 160,

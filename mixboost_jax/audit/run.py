@@ -33,7 +33,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mixboost_jax import attacks as attacks_lib
-from mixboost_jax import defenses, evaluate, keys, metrics
+from mixboost_jax import checks, defenses, evaluate, keys, metrics
 from mixboost_jax.array_types import LogitsFn
 from mixboost_jax.audit.attacks import Target, attackable, craft, defended, hides_rounding
 from mixboost_jax.audit.plan import (
@@ -65,6 +65,7 @@ PREFIX = "audit"
 """First part of the names of metrics and curves: `audit/DEFENSE/ATTACK`."""
 CLEAN, WORST, CLAIM = "clean", "worst-case", "claim"
 REPLACED = "Attacks marked -bpda have replaced the gradient; the claim includes them."
+"""The remedy of a masked gradient where these attacks got further than those without."""
 
 
 def audit(
@@ -219,13 +220,8 @@ class Runner:
         continue
       name = f"audit: defense {label!r}" + (" (surrogate)" if part == "surrogate" else "")
       predict = attacks_lib.keyed(policy[part])
-      try:
+      with checks.tracing(name):
         found = jax.eval_shape(predict, self._keys_of_rows(2), images)
-      except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        raise ValueError(
-          f"{name} must be made of JAX operations (it is compiled); wrap other code in "
-          "jax.pure_callback."
-        ) from error
       got = [list(leaf.shape) for leaf in jax.tree.leaves(found)]
       if len(got) != 1 or len(got[0]) != 2 or got[0][0] != 2:
         raise ValueError(
@@ -452,11 +448,6 @@ def _all_outcomes(
       for flag in runner.flags(policy)
     ]
     attacks[label] = _attacks(runner, policy, chosen, raised[label])
-    if any(attack.bpda for attack in attacks[label]):
-      raised[label] = [
-        dataclasses.replace(flag, remedy=REPLACED) if _hides(flag) else flag
-        for flag in raised[label]
-      ]
   steps, done = sum(1 + len(words) for words in attacks.values()), 0
   asking, bar = interrupt.asking(should_stop), Progress(f"audit {name}", steps, unit="attacks")
   with asking as runner.should_stop, bar:
@@ -466,8 +457,22 @@ def _all_outcomes(
         outcomes[word] = outcome
         done += 1
         bar.update(done, units=1, metrics={f"{label} {word} %": 100 * outcome.accuracy}, force=True)
+      flags = _answered(raised[label], outcomes)
       outcomes[WORST] = runner.worst_case(policy, outcomes)
-      yield label, outcomes, raised[label]
+      yield label, outcomes, flags
+
+
+def _answered(flags: Sequence[Flag], outcomes: Mapping[str, Outcome]) -> list[Flag]:
+  """Returns flags of a masked gradient with what was done if attacks through BPDA got further."""
+  further = any(
+    outcomes[twin].accuracy < outcome.accuracy
+    for word, outcome in outcomes.items()
+    if (twin := f"{word}-bpda") in outcomes
+  )
+  return [
+    dataclasses.replace(flag, remedy=REPLACED) if further and _hides(flag) else flag
+    for flag in flags
+  ]
 
 
 def _hides(flag: Flag) -> bool:

@@ -180,13 +180,8 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
   inner = inside_jit(logits_fn)
   # A function of its own: JAX caches traces by function, and a module's parameters may change.
   trace = jax.make_jaxpr(lambda images: inner(images))
-  try:
+  with checks.tracing("evaluate: logits_fn"):
     programs = {image_shape: trace(jax.ShapeDtypeStruct(image_shape, jnp.float32))}
-  except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-    raise ValueError(
-      "evaluate: logits_fn must be made of JAX operations (it is compiled); wrap other code in "
-      "jax.pure_callback."
-    ) from error
   outputs = programs[image_shape].out_avals
   if len(outputs) != 1:
     raise ValueError(f"evaluate: logits_fn must return one array, got {len(outputs)}.")

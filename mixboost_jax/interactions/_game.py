@@ -208,13 +208,8 @@ class _MaskedReward:
     network = self.logits_fn or logits_fn
     assert network is not None
     present = jnp.where(players == ALWAYS_PRESENT, True, coalitions[:, players])
-    try:
+    with checks.tracing("game: logits_fn"):
       logits = network(jnp.where(present, features[None], fill[None]))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-      raise ValueError(
-        "image_game: logits_fn must be made of JAX operations (it is compiled); wrap other code in "
-        "jax.pure_callback."
-      ) from error
     is_class = (label >= 0) & (label < logits.shape[-1])
     return jnp.where(is_class, REWARDS[self.reward](logits, label), jnp.nan)
 

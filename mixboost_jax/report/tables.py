@@ -3,7 +3,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from mixboost_jax import settings as settings_lib
 from mixboost_jax.report import titles
@@ -170,7 +169,7 @@ def _environment(results: Results) -> dict[str, str]:
   dirty = " with uncommitted changes" if git.get("dirty") else ""
   policy = results.settings.get("augment", {}).get("policy", {})
   rows = {
-    "Augmentation": _policy(policy) if policy.get("name", "none") != "none" else "",
+    "Augmentation": settings_lib.in_words(policy) if policy.get("name", "none") != "none" else "",
     "Evaluated": results.started.replace("T", " ").replace("+00:00", " UTC"),
     **{f"Time: {phase}": titles.duration(spent) for phase, spent in results.seconds.items()},
     "Hardware": hardware_title(environment.get("hardware") or {}),
@@ -180,16 +179,6 @@ def _environment(results: Results) -> dict[str, str]:
     "Command": results.command,
   }
   return {title: text for title, text in rows.items() if text}
-
-
-def _policy(value: Any) -> str:
-  """Writes a policy as calls: `pixmix(k=4)`."""
-  if isinstance(value, Mapping):
-    keywords = (f"{key}={_policy(each)}" for key, each in value.items() if key != "name")
-    return f"{value.get('name', '')}({', '.join(keywords)})"
-  if isinstance(value, list | tuple):
-    return f"[{', '.join(map(_policy, value))}]"
-  return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def hardware_title(hardware: Mapping[str, object]) -> str:

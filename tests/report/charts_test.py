@@ -48,7 +48,8 @@ def test_colours_repeat_after_the_last():
 
 @pytest.mark.parametrize("points", [(), ((3, None),), ((0, 1.0),)])
 def test_almost_no_points(points):
-  ElementTree.fromstring(charts.lines("Loss", [charts.Series("run", points, 0)]))
+  chart = ElementTree.fromstring(charts.lines("Loss", [charts.Series("run", points, 0)]))
+  assert chart.tag.endswith("svg")
 
 
 def test_reliability_shows_filled_bins_only():
