@@ -12,7 +12,6 @@ from mixboost_jax.configs import base
 from mixboost_jax.jobs import influence
 from mixboost_jax.runtime import interrupt, results
 
-pytestmark = pytest.mark.usefixtures("unchecked")
 TINY = {
   "name": "tiny",
   "data.train_examples": 96,
