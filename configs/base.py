@@ -173,7 +173,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
   config.data.train_examples = 2_000
   config.data.test_examples = 500
   config.augment.resized_crop = 32 if config.augment.resized_crop else 0
-  config.model.name = "wrn-10-1"
+  config.model.name = "speedrun-0.25" if "speedrun" in config.model.name else "wrn-10-1"
   if config.adversary.name != "none":
     config.adversary.num_steps = min(config.adversary.num_steps, 3)
   config.train.batch_size = 50

@@ -67,7 +67,4 @@ def get_config(arg: str = "") -> ConfigDict:
   config.train.epochs = 8.0
   config.runtime.cpu_devices = 2  # every device repeats the update
   config.train.evaluate_every_epochs = 1.0
-  config = base.vary(config, arg, table=WORDS)
-  if config.model.name.startswith("wrn"):  # `smoke`
-    config.model.name = "speedrun-0.25"
-  return config
+  return base.vary(config, arg, table=WORDS)

@@ -20,15 +20,17 @@ from mixboost_jax.report import svg, titles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs/_static"
-RUNS = {"erm": "ERM", "mixboost": "MixBoost"}
+RUNS = {"baseline": "plain", "pixmix_boost": "PixMix + boost"}
+ERRORS = ("error", "mean_error_severity_3")
 SETS = {
   "shapes": "test pictures",
+  "shapes-c": "15 corruptions",
   "shapes-occluded": "30 % painted over",
-  "shapes-neutral": "neutral texture",
-  "shapes-conflicting": "conflicting texture",
+  "shapes-pgd": "attacked by PGD",
+  "shapes-conflicting": "cues in conflict",
 }
 TILES, SIDE = 6, 36
-LEFT, WIDTH, HEIGHT = 122, 340, 190  # two stand side by side in README and docs
+LEFT, WIDTH, HEIGHT = 122, 340, 196  # two stand side by side in README and docs
 
 
 def rows() -> dict[str, np.ndarray]:
@@ -63,10 +65,10 @@ def outgoing() -> svg.Markup:
   body = [svg.text(LEFT, 14, "what comes out: error in %", "start", "strong")]
   for colour, (run, title) in enumerate(RUNS.items()):
     found = json.loads((ROOT / f"results/demo_{run}.json").read_text(encoding="utf-8"))
-    errors = {m["dataset"]: m for m in found["metrics"] if m["name"] == "error"}
+    errors = {m["dataset"]: m for m in found["metrics"] if m["name"] in ERRORS}
     body.append(svg.text(bars.start + 80 * colour, 32, title, "start", f"label c{colour}"))
     for place, name in enumerate(SETS):
-      top, one = 42 + 36 * place + 15 * colour, errors[name]
+      top, one = 42 + 31 * place + 14 * colour, errors[name]
       if colour == 0:
         body.append(svg.text(bars.start - 8, top + 17, SETS[name], "end"))
       body.append(svg.bar(bars.start, top, bars(one["value"]) - bars.start, 12, colour))

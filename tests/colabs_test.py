@@ -20,6 +20,7 @@ TRAINING = {
   "train.epochs": 0.0,
   "train.steps": 2,
   "train.evaluate_every_epochs": 1.0,
+  "evaluate.suite": "clean,occluded",
   "runtime.tensorboard": False,
   "report.num_samples": 0,
 }

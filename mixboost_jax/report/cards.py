@@ -17,7 +17,7 @@ from mixboost_jax.report.tables import Cell, Table
 MAX_NUMBERS = 8
 MAX_LINES = 6
 """In the card of one comparison."""
-ERRORS = ("error", "clean_error", "mce", "mfr")
+ERRORS = ("error", "clean_error", "mean_error", "mce", "mfr")
 _SHORT = {**tables.VERDICTS, "unclear": "noise", "untested": "untested"}
 
 
@@ -44,16 +44,21 @@ def headline(keys: Sequence[MetricId]) -> dict[str, MetricId]:
       for column in tables.STANDARD
       if (key := tables.column_key(column, dataset, split, keys)) is not None
     }
-  names = ("error", "clean_error", "rms_calibration_error")
-  chosen = [key for name in names for key in keys if key[2] == name] or list(keys[:MAX_NUMBERS])
+  names = ("error", "clean_error", "mean_error", "rms_calibration_error")
+  chosen = [key for name in names for key in keys if _stem(key) == name] or list(keys[:MAX_NUMBERS])
   return {f"{titles.metric(key[2])}, {titles.dataset(*key[:2])}": key for key in chosen}
+
+
+def _stem(key: MetricId) -> str:
+  """Returns the name of a metric without the severities it was measured at."""
+  return key[2].partition("_severity_")[0]
 
 
 def collect(groups: Sequence[Group], keys: Sequence[MetricId]) -> tuple[Card | Table, ...]:
   """Returns the cards, those of audits last."""
   first = headline(keys)
   if len(groups) > 2:
-    errors = {title: key for title, key in first.items() if key[2] in ERRORS} or first
+    errors = {title: key for title, key in first.items() if _stem(key) in ERRORS} or first
     cards = [table for chain in _chains(groups) if (table := _comparison(chain, errors)).rows]
   else:
     made = (_card(groups, title, key) for title, key in first.items())
