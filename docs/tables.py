@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks import versions
 from mixboost_jax import corruptions, files
 from mixboost_jax.report import groups, readme
+from mixboost_jax.report import tables as standard
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MADE = ("_build", "api", "gallery")
@@ -242,6 +243,22 @@ def confidence() -> Rows:
   return header, rows
 
 
+def table1() -> Rows:
+  """Table I of MixBoost without its intervals."""
+  found = groups.group([run for run in _runs() if run.results.name.startswith("table1_")])
+  keys = groups.metric_ids(found)
+  ((dataset, split),) = standard.bases(keys)
+  columns = {
+    standard.column_title(column, dataset): standard.column_key(column, dataset, split, keys)
+    for column in standard.STANDARD
+  }
+  rows = []
+  for group in found:
+    values = [key and group.value(key) for key in columns.values()]
+    rows.append([group.label, *(f"{one.mean:.1f}" if one else standard.NOT_RUN for one in values)])
+  return ("%", *columns), sorted(rows)
+
+
 def proxy() -> Rows:
   """How M goes with the errors over the networks of the short runs."""
   found = read("../interactions/summary")["correlations"]
@@ -311,8 +328,8 @@ def headline() -> Rows:
 TABLES: dict[str, Callable[[], Rows]] = {
   function.__name__: function
   for function in (
-    step_time, augmentation, peers, machines, saved, bands, confidence, proxy, learned_baselines,
-    autoattack, agreement, headline
+    step_time, augmentation, peers, machines, saved, bands, confidence, table1, proxy,
+    learned_baselines, autoattack, agreement, headline
   )
 }  # fmt: skip
 
