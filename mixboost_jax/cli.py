@@ -391,7 +391,7 @@ def _tables() -> dict[str, Mapping[str, str]]:
     "corruptions": {name: ", ".join(members) for name, members in corruptions.NAMES.items()},
     "suites": evaluate.SUITES,
     "models": models.NAMES,
-    "attacks": plan.KINDS,
+    "attacks": plan.ATTACKS,
     "defenses": dict.fromkeys(plan.EXTRA, "with every preset")
     | {name: ", ".join(entries) for name, entries in defenses.PRESETS.items()},
     "targets": memory | {"cpu": "this host's kind"},

@@ -96,7 +96,8 @@ def keep_lowest(
 def sample_patch_mask(key: AnyKey, *, grid: int, keep_rate: float) -> Bool[Array, "*n grid grid"]:
   """Keeps a uniformly random set of exactly `int(keep_rate * grid**2)` cells.
 
-  Paper: Liu et al. (MixBoost), Sec. III-B, "random patch masks".
+  Paper: Liu et al. (MixBoost), Sec. III-B, "random patch masks". A training step draws
+  `cell_ranks`, so that its views nest if there are several.
 
   Args:
     key: one key gives `bool[grid, grid]`; one key per example gives `bool[N, grid, grid]`.

@@ -282,7 +282,10 @@ def _unread(
 
 
 def config_hash(settings: Settings) -> str:
-  """Returns 12 hex digits that change when anything that shapes training changes."""
+  """Returns 12 hex digits that change when anything that shapes training changes.
+
+  For the record: whether a run may go on, `runtime/workdir.py` asks `difference`.
+  """
   text = json.dumps(training_keys(settings.to_json()), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 

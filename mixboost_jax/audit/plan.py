@@ -20,7 +20,7 @@ EXTRA: dict[str, dict[str, Any]] = {
 
 TRANSFERS = {f"transfer-{name}": name for name in attacks.TRANSFER_PRESETS if name != "pgd"}
 """Word -> preset of `attacks.transfer`."""
-KINDS = {
+ATTACKS = {
   "oblivious": "PGD on the undefended network, labels as it predicts them (Tables 2 and 3)",
   "transfer": "momentum and diverse inputs on a surrogate network",
   **{word: f"{name} on a surrogate network" for word, name in TRANSFERS.items()},
@@ -127,8 +127,8 @@ def parse_attack(word: str) -> Attack:
   """Reads `KIND[-STEPS][-targeted][-bpda]`."""
   match = _WORD.match(word)
   kind = match["kind"] if match else word
-  if match is None or kind not in KINDS:
-    raise ValueError(registry.unknown_name(kind, KINDS, field="audit: attack"))
+  if match is None or kind not in ATTACKS:
+    raise ValueError(registry.unknown_name(kind, ATTACKS, field="audit: attack"))
   steps = int(match["steps"]) if match["steps"] else None
   if steps == 0 or (match["targeted"] and kind not in _TARGETED):
     raise ValueError(

@@ -96,7 +96,7 @@ def audit(
       with draws, `(keys, images) -> probabilities` with a key per picture; or an `OwnDefense`,
       which also says what attacks through BPDA follow.
     pool: clean images of the training split, for mixup inference; disjoint from the dataset.
-    attacks: words `KIND[-STEPS][-targeted][-bpda]` with a kind of `KINDS`.
+    attacks: words `KIND[-STEPS][-targeted][-bpda]` with a kind of `ATTACKS`.
     plan: what the attacks may spend, and how often the defense is drawn anew to score an image.
     surrogate_fn: the network that `transfer` attacks; the undefended one if None.
     split: as for `evaluate`.

@@ -4,7 +4,7 @@
 Paper: Hendrycks et al. 2022, arXiv:2112.05135, Sec. 3 and Fig. 4. Of the ways to combine two
 pictures, add and multiply are the paper's, the others are the experimental ones of the released
 code; all act on pixels in [0, 1], and the result is clipped. Symbols: a, b are their factors or
-exponents.
+exponents. The operations on a picture are those of AugMix (`ALL_OPS` of `_augmix.py`).
 """
 
 import functools

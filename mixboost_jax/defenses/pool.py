@@ -20,7 +20,7 @@ from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, ExampleIds, Images, Labels, PRNGKeys
 
 MODES = ("pl", "ol", "any")
-"""Label of a partner: the predicted one, a uniformly drawn other one, or a uniformly drawn one of
+"""Label of a partner: the predicted one (MI-PL), a uniformly drawn other one (MI-OL), or one of
 all: every class is as likely, however many images of it the pool has."""
 
 

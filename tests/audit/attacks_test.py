@@ -14,7 +14,7 @@ from mixboost_jax import attacks, defenses, evaluate, rewrite
 from mixboost_jax.audit import attacks as audit_attacks
 from mixboost_jax.audit import plan as plan_lib
 from mixboost_jax.audit.plan import (
-  KINDS,
+  ATTACKS,
   SHARED,
   OwnDefense,
   Plan,
@@ -40,7 +40,7 @@ def with_a_branch(logits_fn):
   return lambda images: rewrite.mark_residual(logits_fn(images))
 
 
-@pytest.mark.parametrize("word", sorted(KINDS))
+@pytest.mark.parametrize("word", sorted(ATTACKS))
 def test_every_kind_of_attack_stays_in_the_ball(word, key):
   logits_fn, pool, images, labels = make()
   logits_fn = with_a_branch(logits_fn)
@@ -56,7 +56,7 @@ def test_every_kind_of_attack_stays_in_the_ball(word, key):
   assert float(found.max()) <= 1
 
 
-@pytest.mark.parametrize("word", sorted(KINDS))
+@pytest.mark.parametrize("word", sorted(ATTACKS))
 def test_what_each_kind_of_attack_looks_at(word, key):
   """Traced only: which networks are called, and whether the pool of the defense is needed."""
   logits_fn, pool, images, labels = make()
