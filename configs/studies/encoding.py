@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mixboost_jax.configs import demo, studies
+from mixboost_jax.configs import base, studies
 
 NOISE = {"augment.policy": {"name": "gaussian_noise", "sigma": 0.1}}
 TEXTURES, SHAPES = {"data.texture_agreement": 1.0}, {"data.texture_agreement": 0.1}
@@ -48,8 +48,17 @@ TRAINING: dict[str, dict[str, Any]] = {
   "reduced100": {"objective.reduction_weight": 1.0},
 }
 KEYS = {
-  "objective.name": "erm",
-  "mask.grid": 16,  # nothing is masked: what the demo says of it goes
+  "data.name": "shapes",
+  "data.train_examples": 6_000,
+  "data.test_examples": 2_000,
+  "model.name": "wrn-10-1",
+  "model.dropout": 0.0,
+  "augment.crop_padding": 2,
+  "optimizer.learning_rate": 0.1,
+  "train.batch_size": 64,
+  "train.epochs": 6.0,
+  "train.log_every_steps": 20,
+  "train.evaluate_every_epochs": 1.0,
   "evaluate.suite": "clean,pgd-10",
   "evaluate.max_clean": -1,
   "evaluate.max_examples": 500,
@@ -84,5 +93,5 @@ def get_config(arg: str = "") -> ConfigDict:
     jobs=["evaluate", "interactions"],
     keys=KEYS,
     smoke=SMOKE,
-    recipe=demo.get_config,
+    recipe=base.get_config,
   )
