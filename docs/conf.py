@@ -27,6 +27,7 @@ html_theme = "sphinx_book_theme"
 html_title = "mixboost_jax"
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
+html_js_files = ["docs.js"]
 html_theme_options = {"show_toc_level": 2, "use_download_button": False}
 html_math_renderer = "mathml"
 html_copy_source = False
