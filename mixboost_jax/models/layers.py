@@ -1,32 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layers of all networks: float32 parameters, computed in the dtype of their inputs.
 
-On CPU the gradients of a convolution are our own (`_conv2d`), so that attacks and other loops
-around a network run at full speed; on accelerators JAX's are used. XLA:CPU has a fast kernel for
-one layout only (NHWC input, HWIO kernel). The gradients that JAX derives use others; outside loops
-a compiler pass rewrites them, inside `lax.scan` and `lax.fori_loop` they run several times slower
-(`benchmarks/loops.py`). The loops of this library rewrite any network (`rewrite.py`); these
-gradients are fast in anybody's loops.
-
 The mask of dropout belongs to the example, not to the batch. A threefry generator costs more than
 the convolution it regularises on some backends, and asking it for 16 bits costs as much as asking
 for 32. So threefry gives 64 bits per row and forward pass, and a keyed mixing function of the
 position turns them into the bits of every mask.
 """
 
-import contextlib
-import contextvars
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float, UInt32
 
 from mixboost_jax import target
@@ -123,29 +112,13 @@ class Linear(nnx.Module):
     return inputs @ kernel + self.bias[...].astype(inputs.dtype)[None]
 
 
-_forward_mode = contextvars.ContextVar("forward_mode", default=False)
-
-
-@contextlib.contextmanager
-def forward_mode() -> Iterator[None]:
-  """Within it, networks can be traced by `jax.jvp`, `jax.jacfwd`, `jax.hessian`, `jax.linearize`.
-
-  Reverse mode (`jax.grad`, also twice) works without it. What was compiled before keeps its rule.
-  """
-  token = _forward_mode.set(True)
-  try:
-    yield
-  finally:
-    _forward_mode.reset(token)
-
-
-Features = Float[Array, "N H W C"]
-Kernel = Float[Array, "R S C D"]
-Outputs = Float[Array, "N P Q D"]
-
-
-def conv2d(inputs: Features, kernel: Kernel, *, stride: int, padding: int) -> Outputs:
+def conv2d(
+  inputs: Float[Array, "N H W C"], kernel: Float[Array, "R S C D"], *, stride: int, padding: int
+) -> Float[Array, "N P Q D"]:
   """Cross-correlates `inputs` with `kernel`, as deep-learning libraries do; no bias, no groups.
+
+  On a CPU its gradient is several times slower inside `lax.scan` or `lax.fori_loop` than outside:
+  use `mixboost_jax.loops` there, or wrap the body in `mixboost_jax.rewrite.fast_on_cpu`.
 
   Args:
     inputs: batch, channels last.
@@ -161,151 +134,13 @@ def conv2d(inputs: Features, kernel: Kernel, *, stride: int, padding: int) -> Ou
       f"conv2d: expected stride >= 1 and 0 <= padding < {min(kernel.shape[:2])} (side of the "
       f"kernel), got stride={stride}, padding={padding}."
     )
-  if not target.is_cpu() or _forward_mode.get():
-    return _convolve(inputs, kernel, stride, padding)
-  return _conv2d(inputs, kernel, stride, padding)
-
-
-def _convolve(inputs: Features, kernel: Kernel, stride: int, padding: int) -> Outputs:
   return jax.lax.conv_general_dilated(
     inputs,
     kernel,
     window_strides=(stride, stride),
     padding=((padding, padding), (padding, padding)),
-    dimension_numbers=LAYOUT,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv2d(inputs: Features, kernel: Kernel, stride: int, padding: int) -> Outputs:
-  if is_matmul(kernel.shape):
-    return jnp.tensordot(inputs[:, ::stride, ::stride], kernel[0, 0], axes=1)
-  return _convolve(inputs, kernel, stride, padding)
-
-
-def _conv2d_fwd(
-  inputs: Features, kernel: Kernel, stride: int, padding: int
-) -> tuple[Outputs, tuple[Features, Kernel]]:
-  return _conv2d(inputs, kernel, stride, padding), (inputs, kernel)
-
-
-def _conv2d_bwd(
-  stride: int, padding: int, residuals: tuple[Features, Kernel], cotangent: Outputs
-) -> tuple[Features, Kernel]:
-  inputs, kernel = residuals
-  options = {"stride": stride, "padding": padding}
-  return (
-    input_gradient(cotangent, kernel, inputs.shape, **options),
-    kernel_gradient(inputs, cotangent, kernel.shape, **options),
-  )
-
-
-Pads = tuple[tuple[int, int], ...]
-
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-def is_matmul(kernel_shape: tuple[int, ...]) -> bool:
-  """Returns whether the kernel covers one pixel."""
-  return kernel_shape[0] == kernel_shape[1] == 1
-
-
-def _gradient_pads(
-  sizes: tuple[int, ...], sides: tuple[int, ...], outs: tuple[int, ...], stride: int, padding: int
-) -> Pads:
-  """Pads of the transposed convolution, so that its output has the size of the input."""
-  return tuple(
-    (side - 1 - padding, size - ((out - 1) * stride + 1) + padding)
-    for size, side, out in zip(sizes, sides, outs, strict=True)
-  )
-
-
-def input_gradient(
-  cotangent: Outputs,
-  kernel: Kernel,
-  input_shape: tuple[int, ...],
-  *,
-  stride: int,
-  padding: int,
-) -> Features:
-  """Gradient of `conv2d` for its inputs, as one forward convolution with the flipped kernel.
-
-  Args:
-    cotangent: gradient for the output.
-    kernel: HWIO weights.
-    input_shape: shape of the inputs.
-    stride: of the forward convolution.
-    padding: of the forward convolution.
-
-  Returns:
-    Array of shape `input_shape`.
-  """
-  if is_matmul(kernel.shape):
-    small = jnp.tensordot(cotangent, kernel[0, 0].T, axes=1)
-    if stride == 1:
-      return small
-    gaps = [
-      (0, size - ((out - 1) * stride + 1), stride - 1)
-      for size, out in zip(input_shape[1:3], cotangent.shape[1:3], strict=True)
-    ]
-    return lax.pad(small, jnp.zeros((), small.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
-  flipped = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
-  pads = _gradient_pads(input_shape[1:3], kernel.shape[:2], cotangent.shape[1:3], stride, padding)
-  return lax.conv_general_dilated(
-    cotangent,
-    flipped,
-    (1, 1),
-    pads,
-    lhs_dilation=(stride, stride),
-    dimension_numbers=LAYOUT,
-  )
-
-
-def kernel_gradient(
-  inputs: Features,
-  cotangent: Outputs,
-  kernel_shape: tuple[int, ...],
-  *,
-  stride: int,
-  padding: int,
-) -> Kernel:
-  """Gradient of `conv2d` for its kernel.
-
-  The roles of the axes are exchanged by hand: input channels become the batch, the batch becomes
-  the channels, and the cotangent becomes the (large) kernel, so the sum over examples and positions
-  is one convolution in the fast layout.
-
-  Args:
-    inputs: NHWC inputs of the forward convolution.
-    cotangent: gradient for the output.
-    kernel_shape: shape of the kernel.
-    stride: of the forward convolution.
-    padding: of the forward convolution.
-
-  Returns:
-    Array of shape `kernel_shape`.
-  """
-  if is_matmul(kernel_shape):
-    rows = inputs[:, ::stride, ::stride].reshape(-1, kernel_shape[2])
-    return (rows.T @ cotangent.reshape(-1, kernel_shape[3])).reshape(kernel_shape)
-  pads = tuple(
-    (padding, (out - 1) * stride + side - size - padding)
-    for size, side, out in zip(
-      inputs.shape[1:3], kernel_shape[:2], cotangent.shape[1:3], strict=True
-    )
-  )
-  gradient = lax.conv_general_dilated(
-    inputs.transpose(3, 1, 2, 0),
-    cotangent.transpose(1, 2, 0, 3),
-    (1, 1),
-    pads,
-    rhs_dilation=(stride, stride),
-    dimension_numbers=LAYOUT,
-  )
-  return gradient.transpose(1, 2, 0, 3)
-
-
-_conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
 def max_pool(
