@@ -177,6 +177,17 @@ def sixteen(make):
   return found
 
 
+def test_cards_show_errors_then_means_over_corruptions_then_calibration(make):
+  names = ("rms_calibration_error", "mean_error_severity_3", "error", "error:fog_severity_3")
+  found = tuple(make.metric(name, 9.0, dataset="shapes-c") for name in names)
+  cards = content.gather([make.results(metrics=found)]).cards
+  assert [card.title.partition(",")[0] for card in cards] == [
+    "Error",
+    "Mean error at severity 3",
+    "RMS calibration error",
+  ]
+
+
 def test_sixteen_runs_fit_on_a_page(make):
   gathered = content.gather(sixteen(make))
   text = page.render(gathered)
