@@ -267,7 +267,7 @@ def test_what_is_in_a_file_decides_not_its_name(
   (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {called}\nexit 1\n")
   (tmp_path / "gs").chmod(0o755)
   monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-  monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+  monkeypatch.setattr(EpsImagePlugin, "gs_binary", None, raising=False)
   root = write_pictures("train/a", "train/b", "test/a", count=1)
   Image.new("RGB", (8, 8)).save(root / "train/a/x.png", kind)
   with pytest.raises(ValueError, match=r"x.png: not a readable picture \(no PNG, JPEG, BMP, WEBP"):
