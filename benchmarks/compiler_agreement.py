@@ -240,7 +240,9 @@ def main() -> None:
   path = pathlib.Path(args.out)
   report = json.loads(path.read_text()) if path.exists() else {}
   entry = report.setdefault(environment.versions()["jaxlib"], {})
-  entry |= {"command": shlex.join(["python", *sys.argv]), "environment": environment.describe()}
+  entry["environment"] = environment.describe()
+  command, known = shlex.join(["python", *sys.argv]), entry.setdefault("commands", [])
+  known.extend([command] if command not in known else [])
   rows = entry.setdefault("cases", {})
   for group in args.only:
     for name, function, arguments in GROUPS[group]():

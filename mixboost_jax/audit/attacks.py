@@ -121,13 +121,14 @@ class Task(NamedTuple):
   labels: Labels
 
   def options(self) -> dict[str, Any]:
-    """Returns what PGD outside of the defense may spend."""
+    """Returns what PGD may spend."""
     plan, attack = self.plan, self.attack
+    num_steps, step_size = plan.steps(attack)
     return {
       "epsilon": plan.epsilon,
       "norm": plan.norm,
-      "step_size": plan.step_size,
-      "num_steps": attack.steps or plan.num_steps,
+      "step_size": step_size,
+      "num_steps": num_steps,
       "targeted": attack.targeted,
     }
 
@@ -213,8 +214,6 @@ def _end_to_end(task: Task) -> Images:
   key, target, attack, plan, images, labels = task
   options = task.options() | {
     "loss": attack.kind.removeprefix("eot-"),
-    "step_size": plan.eot_step_size,
-    "num_steps": attack.steps or plan.eot_steps,
     "restarts": plan.restarts,
   }
   predictor = attackable(target, samples=plan.samples)

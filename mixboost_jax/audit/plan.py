@@ -64,11 +64,19 @@ class Attack:
 
 
 class OwnDefense(NamedTuple):
-  """A defense that is not built in."""
+  """A defense that is not built in, where `predict` alone does not say enough.
+
+  ```python
+  own = audit.OwnDefense(predict=lambda x: jax.nn.softmax(logits_fn(denoise(x))),
+                         surrogate=lambda x: jax.nn.softmax(logits_fn(x)))
+  audit.audit(logits_fn, (images, labels), {"denoised": own})
+  ```
+  """
 
   predict: Callable[..., Any]
-  """`images[N, H, W, C] -> probabilities[N, K]` or, with draws of its own, `(keys[N], images) ->
-  probabilities`, one key per picture, or an `attacks.Randomized`. It is compiled."""
+  """`images[N, H, W, C] -> probabilities[N, K]`, or for a random defense `(keys[N], images) ->
+  probabilities` with one key per picture (`jax.vmap(draw)(keys, images)`), or an
+  `attacks.Randomized`. It is compiled, so every draw must come from the keys."""
   surrogate: Callable[..., Any] | None = None
   """A differentiable stand-in of the same kind: the gradient of the attacks marked `-bpda`, which
   follow where that of `predict` misleads. None: `predict` with rounding as the identity."""
@@ -121,6 +129,19 @@ class Plan:
     for name in counts:
       if getattr(self, name) < 1:
         raise ValueError(f"audit: {name} must be >= 1, got {getattr(self, name)}.")
+
+  def steps(self, attack: Attack) -> tuple[int, float]:
+    """Returns number and size of the steps of PGD, outside or through a defense."""
+    if attack.kind.startswith("eot-"):
+      return attack.steps or self.eot_steps, self.eot_step_size
+    return attack.steps or self.num_steps, self.step_size
+
+  def reach(self, attack: Attack) -> float | None:
+    """Returns how far the steps may lead; None if the attack chooses their sizes itself."""
+    if attack.kind in ("apgd-ce", "apgd-t", "square"):
+      return None
+    count, size = self.steps(attack)
+    return count * size
 
 
 def parse_attack(word: str) -> Attack:

@@ -16,8 +16,10 @@ lowest of all these accuracies.
 
 Before a defense is attacked its gradient is checked (`evaluate/_sanity.py`). Where it is masked the
 flags are part of the results, and every attack that follows it runs a second time through BPDA.
+Afterwards the attacks are (`strength.py`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -48,6 +50,7 @@ from mixboost_jax.audit.plan import (
   policy_from,
   with_twins,
 )
+from mixboost_jax.audit.strength import doubts
 from mixboost_jax.evaluate import Examples, Store, digest, network_digest
 from mixboost_jax.runtime import interrupt
 from mixboost_jax.runtime import mesh as mesh_lib
@@ -154,6 +157,21 @@ def audit(
   return clock.results(name, found, curves, flags=flags)
 
 
+@contextlib.contextmanager
+def _asking_for_keys(name: str, predict: Callable) -> Iterator[None]:
+  """Says of a random defense that fails how its keys arrive."""
+  try:
+    yield
+  except (TypeError, ValueError, AttributeError) as error:
+    if not attacks_lib.is_random(predict):
+      raise
+    raise ValueError(
+      f"{name} failed on (keys[2], images[2, H, W, C]): {str(error).splitlines()[0]} A random "
+      "defense takes its keys first, one per picture (jax.vmap(draw)(keys, images)); one that "
+      "wants a single key is passed as attacks.Randomized(predict, shares_key=True)."
+    ) from error
+
+
 def _point(tree: Mapping[str, Any]) -> list[dict[str, float]]:
   """Returns a curve of one point, of what such a point can hold."""
   return [{"step": 0, **{k: +v for k, v in tree.items() if isinstance(v, int | float)}}]
@@ -220,13 +238,21 @@ class Runner:
         continue
       name = f"audit: defense {label!r}" + (" (surrogate)" if part == "surrogate" else "")
       predict = attacks_lib.keyed(policy[part])
-      with checks.tracing(name):
+      with checks.tracing(name), _asking_for_keys(name, policy[part]):
         found = jax.eval_shape(predict, self._keys_of_rows(2), images)
       got = [list(leaf.shape) for leaf in jax.tree.leaves(found)]
       if len(got) != 1 or len(got[0]) != 2 or got[0][0] != 2:
         raise ValueError(
           f"{name} must return probabilities [N, K] = [2, K] for images {list(shape)}, got "
           f"{', '.join(map(str, got))}; it calls the network itself."
+        )
+      one_row = self._keys_of_rows(1), self.images.shape[1:]
+      # A lambda each time: JAX remembers what it has traced.
+      if len({network_digest(lambda *a: predict(*a), *one_row) for _ in range(2)}) > 1:  # noqa: B023
+        raise ValueError(
+          f"{name} draws its own random numbers (NumPy, random), which compiling freezes, so "
+          "every attack would know them. Take keys, (keys[N], images) -> probabilities, and draw "
+          "from them (jax.random)."
         )
 
   def flags(self, policy: Mapping[str, Any]) -> list[Flag]:
@@ -441,12 +467,7 @@ def _all_outcomes(
   """Yields every defense, what each attack and the worst of them did to it, and its flags."""
   raised, attacks = {}, {}
   for label, policy in policies.items():
-    raised[label] = [
-      dataclasses.replace(
-        flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
-      )
-      for flag in runner.flags(policy)
-    ]
+    raised[label] = _of_defense(label, runner.flags(policy))
     attacks[label] = _attacks(runner, policy, chosen, raised[label])
   steps, done = sum(1 + len(words) for words in attacks.values()), 0
   asking, bar = interrupt.asking(should_stop), Progress(f"audit {name}", steps, unit="attacks")
@@ -457,9 +478,22 @@ def _all_outcomes(
         outcomes[word] = outcome
         done += 1
         bar.update(done, units=1, metrics={f"{label} {word} %": 100 * outcome.accuracy}, force=True)
-      flags = _answered(raised[label], outcomes)
+      accuracies = {word: outcome.accuracy for word, outcome in outcomes.items()}
+      is_defended = policy["name"] != UNDEFENDED["name"]
+      weak = doubts(attacks[label], runner.plan, accuracies, is_defended=is_defended)
+      flags = [*_answered(raised[label], outcomes), *_of_defense(label, weak)]
       outcomes[WORST] = runner.worst_case(policy, outcomes)
       yield label, outcomes, flags
+
+
+def _of_defense(label: str, flags: Sequence[Flag]) -> list[Flag]:
+  """Returns flags that name the defense."""
+  return [
+    dataclasses.replace(
+      flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
+    )
+    for flag in flags
+  ]
 
 
 def _answered(flags: Sequence[Flag], outcomes: Mapping[str, Outcome]) -> list[Flag]:

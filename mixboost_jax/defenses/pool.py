@@ -20,8 +20,8 @@ from mixboost_jax import keys as keys_lib
 from mixboost_jax.array_types import AnyKey, ExampleIds, Images, Labels, PRNGKeys
 
 MODES = ("pl", "ol", "any")
-"""Label of a partner: the predicted one (MI-PL), a uniformly drawn other one (MI-OL), or one of
-all: every class is as likely, however many images of it the pool has."""
+"""Label of a partner: the predicted one (MI-PL), a uniformly drawn other one (MI-OL), or a
+uniformly drawn one of all, however many images of it the pool has."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,7 +118,7 @@ def load_trained(
   """Opens a run folder to use its network; writes nothing.
 
   ```python
-  trained = jobs.load_trained("runs/demo/mixboost")
+  trained = jobs.load_trained("runs/demo/pixmix_boost")
   trained.logits_fn(jnp.float32(trained.dataset.test.images[:8]) / 255)
   ```
 

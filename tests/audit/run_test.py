@@ -11,6 +11,7 @@ from mixboost_jax import evaluate
 from mixboost_jax.audit import run as audit_run
 from mixboost_jax.audit.plan import OwnDefense, Plan, parse_attack
 from mixboost_jax.audit.run import CLAIM, CLEAN, WORST, Outcome
+from mixboost_jax.audit.strength import doubts
 from mixboost_jax.evaluate._store import Store
 from mixboost_jax.runtime import mesh as meshes
 
@@ -191,3 +192,59 @@ def test_wrong_arguments_give_one_clear_line():
   own = OwnDefense(lambda x: jax.nn.softmax(logits_fn(x)), jnp.round)
   with pytest.raises(ValueError, match=r"defense 'mine' \(surrogate\) must return probabilities"):
     audit_run.audit(logits_fn, (images, labels), {"mine": own}, attacks=("square-1",))
+
+
+def test_a_defense_whose_draws_would_be_frozen_is_refused():
+  logits_fn, _, images, labels = make()
+  rng = np.random.default_rng(0)
+
+  def frozen(x):
+    return jax.nn.softmax(logits_fn(x + np.float32(rng.normal(size=x.shape))))
+
+  with pytest.raises(ValueError, match=r"defense 'mine' draws its own random numbers .* Take keys"):
+    audit_run.audit(logits_fn, (images, labels), {"mine": frozen}, attacks=("square-1",))
+
+
+@pytest.mark.parametrize(
+  "defense",
+  [
+    lambda key, x: jax.nn.softmax(x.mean((1, 2)) + jax.random.normal(key, (2, 2))),
+    lambda x, keys: jax.nn.softmax(x.mean((1, 2))),
+  ],
+  ids=["one key", "swapped"],
+)
+def test_a_random_defense_that_fails_is_told_how_its_keys_arrive(defense):
+  logits_fn, _, images, labels = make()
+  with pytest.raises(ValueError, match=r"takes its keys first, one per picture .* shares_key=True"):
+    audit_run.audit(logits_fn, (images, labels), {"mine": defense}, attacks=("square-1",))
+
+
+def names(flags):
+  return {flag.name: flag.level for flag in flags}
+
+
+@pytest.mark.parametrize(
+  ("words", "accuracies", "expected"),
+  [
+    (["oblivious", "eot-ce"], [0.2, 0.2], {}),
+    (["oblivious-2", "eot-ce"], [0.2, 0.2], {"short_attacks": "amber"}),
+    (["oblivious-2", "eot-ce-3", "apgd-ce-1"], [0.2] * 3, {"short_attacks": "red"}),
+    (["oblivious", "eot-ce", "square"], [0.2, 0.26, 0.3], {"knowledge_does_not_help": "red"}),
+    (["oblivious", "eot-ce", "square"], [0.2, 0.4, 0.24], {}),
+    (["oblivious", "transfer"], [0.2, 0.3], {"nobody_knows_the_defense": "amber"}),
+  ],
+)
+def test_weak_attacks_are_told(words, accuracies, expected):
+  attacks = [parse_attack(word) for word in words]
+  plan = Plan(epsilon=8 / 255)
+  found = doubts(attacks, plan, dict(zip(words, accuracies, strict=True)), is_defended=True)
+  assert names(found) == expected
+  bare = doubts(attacks, plan, dict(zip(words, accuracies, strict=True)), is_defended=False)
+  assert names(bare) == {k: v for k, v in expected.items() if k == "short_attacks"}
+
+
+def test_an_audit_of_short_attacks_says_so():
+  found = run(attacks=("oblivious", "eot-ce-2"), policies={"mi-ol": MI_OL})
+  (flag,) = [flag for flag in found.flags if "short_attacks" in flag.name]
+  assert flag.name == "audit/mi-ol/short_attacks"
+  assert "Defense mi-ol: eot-ce-2: steps x step size is at most 0.06" in flag.message

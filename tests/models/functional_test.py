@@ -116,6 +116,32 @@ def test_grad_vmap_and_scan_around_apply(pure, images):
   assert not np.allclose(ensemble[0], ensemble[1])
 
 
+def test_forward_mode_agrees_with_the_gradient(pure, images):
+  """Tangents need no switch: `jax.jvp`, `jax.linearize` and the Hessian times a vector."""
+  labels = jax.nn.one_hot(jnp.arange(8) % 5, 5)
+
+  def loss(params, images):
+    logits = pure.apply(params, pure.stats, images, train=False)[0]
+    return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=1))
+
+  direction = jax.tree.map(jnp.cos, pure.params)
+
+  @jax.jit
+  def everything(params):
+    here = lambda p: loss(p, images)  # noqa: E731
+    slope_at = lambda p: jax.jvp(here, (p,), (direction,))[1]  # noqa: E731
+    gradient, curved = jax.jvp(jax.grad(here), (params,), (direction,))
+    linear = jax.linearize(here, params)[1](direction)
+    return slope_at(params), linear, gradient, curved, jax.grad(slope_at)(params)
+
+  slope, linear, gradient, curved, other_order = everything(pure.params)
+  assert abs(slope) > 1e-3
+  np.testing.assert_allclose(slope, jnp.vdot(flat(gradient), flat(direction)), rtol=1e-4)
+  np.testing.assert_allclose(linear, slope, rtol=1e-5)
+  largest = float(jnp.abs(flat(curved)).max())
+  np.testing.assert_allclose(flat(other_order), flat(curved), atol=1e-4 * largest)
+
+
 def _at(tree, path):
   for part in path:
     tree = tree[part.key]
