@@ -22,14 +22,14 @@ def doubts(
     is_defended: whether there is a defense that an attack may know or not.
   """
   found = []
-  climbing = [one for one in attacks if plan.reach(one) is not None]
-  short = [one for one in climbing if plan.reach(one) < plan.epsilon * (1 - 1e-6)]
+  reaches = {one.word: reach for one in attacks if (reach := plan.reach(one)) is not None}
+  short = [word for word, reach in reaches.items() if reach < plan.epsilon * (1 - 1e-6)]
   if short:
-    far, names = max(plan.reach(one) for one in short), ", ".join(one.word for one in short)
+    far, names = max(map(reaches.__getitem__, short)), ", ".join(short)
     found.append(
       Flag(
         "short_attacks",
-        "red" if len(short) == len(climbing) else "amber",
+        "red" if len(short) == len(reaches) else "amber",
         f"{names}: steps x step size is at most {far:.3g}, less than epsilon = {plan.epsilon:.3g}; "
         "most of the ball was never reached.",
         "Raise num_steps and eot_steps (or the step sizes) until their product is twice epsilon.",

@@ -44,7 +44,9 @@ def headline(keys: Sequence[MetricId]) -> dict[str, MetricId]:
       for column in tables.STANDARD
       if (key := tables.column_key(column, dataset, split, keys)) is not None
     }
-  names = ("error", "clean_error", "mean_error", "rms_calibration_error")
+  names = ["error", "clean_error", "mean_error", "rms_calibration_error"]
+  if not any(_stem(key) == "mean_error" for key in keys):  # single corruptions stand for themselves
+    names[2:2] = dict.fromkeys(_stem(key) for key in keys if key[2].startswith("error:"))
   chosen = [key for name in names for key in keys if _stem(key) == name] or list(keys[:MAX_NUMBERS])
   return {f"{titles.metric(key[2])}, {titles.dataset(*key[:2])}": key for key in chosen}
 

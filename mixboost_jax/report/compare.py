@@ -11,6 +11,7 @@ was run, all others with the baseline.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -181,6 +182,8 @@ def colours(groups: Sequence[Group]) -> dict[str, int]:
 
 # What a reader must know before believing the numbers.
 
+_FEWEST = metrics.STATISTICS["rms_calibration_error"].fewest
+_SMOKE = re.compile(r"[:+]smoke\b")
 _INTERVALS = {
   "wilson": "Wilson's score interval",
   "clopper-pearson": "Clopper and Pearson's exact interval",
@@ -196,25 +199,37 @@ def collect(
   groups: Sequence[Group], keys: Sequence[MetricId], items: Sequence[Difference]
 ) -> list[str]:
   """Returns the notes that apply to these runs, most important first."""
-  metrics = [m for group in groups for run in group.runs for m in run.results.metrics]
+  values = [m for group in groups for run in group.runs for m in run.results.metrics]
   found = [_seeds(groups)]
-  if any(metric.source == "procedural" for metric in metrics):
+  if any(_SMOKE.search(run.results.command) for group in groups for run in group.runs):
+    found.insert(
+      0,
+      "The word smoke makes a run of seconds, which shows that everything works; its numbers say "
+      "nothing about how good a method is.",
+    )
+  if any(metric.source == "procedural" for metric in values):
     found.append(
       "The pictures are procedural: the program draws them itself. They show that everything works "
       "and how the methods behave on a task with known cues; they are no benchmark result."
     )
-  if any(metric.source == "generated" for metric in metrics):
+  if any(metric.source == "generated" for metric in values):
     found.append(
       "Some sets were generated here and not taken from the released files: such numbers are not "
       "comparable with published ones."
     )
-  if any(metric.source == "synthetic" for metric in metrics):
+  if any(metric.source == "synthetic" for metric in values):
     found.append(
       "Foreign pictures called synthetic were drawn here; they say little about photographs of "
       "unknown things."
     )
-  found += _methods(metrics)
+  found += _methods(values)
   found += _comparisons(items)
+  few = [m.count for m in values if m.name == "ece" and m.count < _FEWEST]
+  if few:
+    found.append(
+      f"The RMS calibration error needs at least {_FEWEST} pictures (two bins of "
+      f"{metrics.BIN_SIZE}); {max(few)} are too few, so it is left out."
+    )
   if any(name == "rms_calibration_error" for *_, name in keys):
     found.append(
       "RMS calibration error: as in published tables, the bin of highest confidence is left out; "

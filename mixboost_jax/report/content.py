@@ -192,14 +192,15 @@ def _present(parts: Iterable[Part | None]) -> list[Part]:
 
 
 def _title(groups: list[Group]) -> str:
-  names = [run.results.name for group in groups for run in group.runs]
-  shared = common_prefix(names).strip("_")
+  runs = [run.results for group in groups for run in group.runs]
+  shared = common_prefix([groups_lib.without_seed(one.name) for one in runs]).strip("_")
   everyone = titles.listing([group.label for group in groups])
   name = titles.run(shared)
   if len(groups) > MAX_NAMES:
     everyone = f"{len(groups)} configs"
   title = f"{name}: {everyone}" if name else everyone
-  return f"{title[0].upper()}{title[1:]}"
+  is_given = not runs[0].settings  # by a caller, who writes it as it is to be read
+  return title if is_given else f"{title[0].upper()}{title[1:]}"
 
 
 def _subtitle(groups: list[Group]) -> str:

@@ -125,7 +125,8 @@ def heat_maps(groups: Sequence[Group], prefix: str) -> list[Figure]:
 def _range(rows: Mapping[str, Sequence[Mapping[float, float]]]) -> str:
   """Says what the faintest and the strongest cell of a map mean."""
   every = [v for row in rows.values() for known in row for v in known.values()] or [math.nan]
-  return f"{min(every):.0f} (faintest) to {max(every):.0f} (strongest)"
+  low, high = f"{min(every):.0f}", f"{max(every):.0f}"
+  return low if low == high else f"{low} (faintest) to {high} (strongest)"
 
 
 def _by_step(group: Group, name: str) -> Mapping[float, float]:

@@ -266,9 +266,9 @@ def group(runs: Sequence[Run], *, prefix: str | None = None) -> list[Group]:
   for i, run in enumerate(runs):
     members.setdefault(_identity(run.results, i), []).append(run)
   members = {identity: _one_per_run(runs) for identity, runs in members.items()}
-  names = [list(dict.fromkeys(run.results.name for run in group)) for group in members.values()]
-  shared = common_prefix([name for group in names for name in group]) if prefix is None else prefix
-  labels = [titles.run(_without_seed(group[0].removeprefix(shared))) for group in names]
+  names = [without_seed(group[0].results.name) for group in members.values()]
+  shared = common_prefix(names) if prefix is None else prefix
+  labels = [titles.run(name.removeprefix(shared)) for name in names]
   unique: list[str] = []
   for label in labels:
     repeats = sum(other == label or other.startswith(f"{label} (") for other in unique)
@@ -299,7 +299,8 @@ def common_prefix(names: Sequence[str]) -> str:
   return "".join(f"{column[0]}_" for column in shared)
 
 
-def _without_seed(name: str) -> str:
+def without_seed(name: str) -> str:
+  """Returns the name of a run without the `_seed3` at its end."""
   head, _, tail = name.rpartition("_")
   return head if head and tail.startswith("seed") and tail[4:].isdigit() else name
 

@@ -58,12 +58,16 @@ def metric_table(groups: Sequence[Group], keys: Sequence[MetricId]) -> Table:
       place = key[:2]
       rows.append((Cell(_place_title(groups, key)),))
     best = best_groups(groups, key)
-    values = [value_cell(group, key, best=group.label in best) for group in groups]
+    values = [_with_seeds(value_cell(one, key, best=one.label in best), one, key) for one in groups]
     rows.append((Cell(_metric_title(groups, key)), *values))
   note = "↓ lower is better, ↑ higher is better; intervals in brackets."
   if len(groups) > 1:
     note += " Best value of each row in bold: the comparisons say whether it beats the noise."
   return Table(note, ("Metric", *(group.label for group in groups)), tuple(rows))
+
+
+MAX_SEEDS = 5
+"""Whose values stand beside their mean."""
 
 
 def value_cell(group: Group, key: MetricId, *, best: bool = False) -> Cell:
@@ -79,6 +83,15 @@ def value_cell(group: Group, key: MetricId, *, best: bool = False) -> Cell:
   else:
     note = titles.interval(value.low, value.high, unit)
   return Cell(text, note, "best" if best else "")
+
+
+def _with_seeds(cell: Cell, group: Group, key: MetricId) -> Cell:
+  """Adds the value of every seed, if there are a few."""
+  value = group.value(key)
+  if value is None or not 1 < len(value.by_seed) <= MAX_SEEDS:
+    return cell
+  each = ", ".join(titles.number(one, value.metric.unit) for _, one in value.by_seed)
+  return dataclasses.replace(cell, note=f"{cell.note}: {each}")
 
 
 def _place_title(groups: Sequence[Group], key: MetricId) -> str:
@@ -169,11 +182,11 @@ def _environment(results: Results) -> dict[str, str]:
   dirty = " with uncommitted changes" if git.get("dirty") else ""
   policy = results.settings.get("augment", {}).get("policy", {})
   rows = {
-    "Augmentation": settings_lib.in_words(policy) if policy.get("name", "none") != "none" else "",
+    "Augmentation": settings_lib.in_words(policy) if policy else "",
     "Evaluated": results.started.replace("T", " ").replace("+00:00", " UTC"),
     **{f"Time: {phase}": titles.duration(spent) for phase, spent in results.seconds.items()},
     "Hardware": hardware_title(environment.get("hardware") or {}),
-    "Commit": f"{git['commit'][:12]}{dirty}" if git.get("commit") else "",
+    "Commit of mixboost_jax": f"{git['commit'][:12]}{dirty}" if git.get("commit") else "",
     "Config hash": results.config_hash,
     "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     "Command": results.command,

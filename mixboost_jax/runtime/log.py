@@ -94,10 +94,12 @@ def format_number(value: float) -> str:
 
 
 def format_rate(per_second: float, unit: str) -> str:
-  """Returns e.g. `45.6 images per second`; empty if it is unknown."""
+  """Returns e.g. `45.6 images per second`, `5.00 attacks per minute`; empty if it is unknown."""
   if not math.isfinite(per_second) or per_second <= 0:
     return ""
   shown = f"{per_second:,.0f}" if per_second >= 1000 else format_number(per_second)
+  if per_second < 0.2:
+    return f"{format_number(60 * per_second)} {unit} per minute"
   return f"{shown} {unit} per second"
 
 

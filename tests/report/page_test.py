@@ -188,6 +188,31 @@ def test_cards_show_errors_then_means_over_corruptions_then_calibration(make):
   ]
 
 
+def test_a_single_corruption_has_a_card(make):
+  fog = make.metric("error:fog_severity_3", 31.0, dataset="shapes-c")
+  shown = content.gather(make.results(metrics=(make.metric(), fog)))
+  assert [card.title for card in shown.cards] == [
+    "Error, Shapes",
+    "Error, fog at severity 3, Shapes-C",
+  ]
+
+
+def test_seeds_are_titled_by_their_config_and_every_value_is_shown(make):
+  runs = [
+    dataclasses.replace(make.results(error=error, seed=seed), name=f"mine_seed{seed}")
+    for seed, error in enumerate((9.0, 11.5))
+  ]
+  shown = content.gather(runs)
+  assert shown.title == "Mine"
+  (fold,) = (part for part in shown.sections["All numbers"] if part.title == "Every metric")
+  assert fold.parts[0].rows[1][1].note == "2 seeds: 9.00, 11.50"
+
+
+def test_the_name_of_a_given_model_stays_as_it_is(make):
+  given = make.results(settings={})
+  assert content.gather(dataclasses.replace(given, name="my CNN")).title == "my CNN"
+
+
 def test_sixteen_runs_fit_on_a_page(make):
   gathered = content.gather(sixteen(make))
   text = page.render(gathered)
@@ -382,6 +407,19 @@ def test_unreadable_pictures_are_named(make, tmp_path):
 
 def test_the_same_results_give_the_same_page(make):
   assert rendered(make.results()) == rendered(make.results())
+
+
+def test_notes_on_trial_runs_and_on_few_pictures(make):
+  few = make.metric("ece", 4.0, count=150)
+  command = "mixboost --config=cifar10:boost+smoke"
+  shown = content.gather(make.results(metrics=(make.metric(), few), command=command))
+  first, *_ = shown.sections[content.BELIEVE][0]
+  assert "smoke makes a run of seconds" in first
+  text = page.render(shown)
+  assert "needs at least 200 pictures (two bins of 100); 150 are too few" in text
+  usual = page.render(content.gather(make.results()))
+  assert "smoke" not in usual
+  assert "too few" not in usual
 
 
 def test_notes_that_apply(make):

@@ -66,7 +66,7 @@ def test_environment_says_equal_things_once(make):
   assert texts(rows["Time: train"]) == ["1 min 30 s", "1 h 1 min"]
   assert texts(rows["Hardware"]) == ["2 CPU cores (Some CPU)"]
   assert rows["Hardware"][0].span == 2
-  assert texts(rows["Commit"]) == ["0123456789ab"]
+  assert texts(rows["Commit of mixboost_jax"]) == ["0123456789ab"]
   assert texts(rows["Versions"]) == ["jax 0.10.2"]
   one = tables.hardware_title({"platform": "cpu", "cores": 1, "cpu": "Some CPU"})
   assert one == "1 CPU core (Some CPU)"
@@ -99,7 +99,7 @@ def test_dirty_commits_and_accelerators(make):
   table = tables.environment_table(groups_of(make.results(environment=environment)))
   rows = {row[0].text: row[1].text for row in table.rows}
   assert rows["Hardware"] == "4 x H200"
-  assert rows["Commit"] == "ffffffffffff with uncommitted changes"
+  assert rows["Commit of mixboost_jax"] == "ffffffffffff with uncommitted changes"
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_numbers(value, text):
   [
     (45.64, "45.6 images per second"),
     (12345, "12,345 images per second"),
+    (0.05, "3.00 images per minute"),
     (0, ""),
     (math.nan, ""),
   ],
