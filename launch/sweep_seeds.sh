@@ -9,6 +9,10 @@ num=${2:?usage: launch/sweep_seeds.sh CONFIG[:words] NUM_SEEDS [options]}
 shift 2
 own=$(dirname "$0")/../.venv/bin/python
 if [[ -z ${VIRTUAL_ENV:-} && -x $own ]]; then python=$own; else python=python; fi
+"$python" -c "import mixboost_jax" >/dev/null 2>&1 || {
+  echo "sweep_seeds.sh: $python does not find mixboost_jax; activate its environment first" >&2
+  exit 2
+}
 name=$(basename "${config/.py/}" | tr ':+' '__')
 for seed in $(seq 0 $((num - 1))); do
   set -x

@@ -349,7 +349,11 @@ def _kind_in_words(key: str) -> str:
 
 def show_list(arguments: Sequence[str]) -> int:
   """Prints the names of one kind: `list configs`; `list words CONFIG` those of one config."""
-  kind, *rest = arguments or [""]
+  if not arguments:
+    return _tell(
+      _columns({f"mixboost list {name}": what for name, what in LISTS.items()}, width=30)
+    )
+  kind, *rest = arguments
   if kind not in LISTS or rest[1:] or (rest and kind != "words"):
     known = ", ".join(LISTS)
     raise ValueError(
@@ -357,7 +361,7 @@ def show_list(arguments: Sequence[str]) -> int:
     )
   if kind in ("configs", "words"):
     return _tell(_columns(_configs() if kind == "configs" else _words(*rest)))
-  return _tell(_columns(_tables()[kind]))
+  return _tell(_columns(_TABLES[kind]()))
 
 
 def _configs() -> dict[str, str]:
@@ -377,29 +381,81 @@ def _words(config: str = "base") -> dict[str, str]:
   return {**found, "smoke": "about a minute on two CPU cores, procedural unless data.dir is given"}
 
 
-def _tables() -> dict[str, Mapping[str, str]]:
-  """Returns the names that a registry knows, by kind; imports JAX."""
-  from mixboost_jax import augment, corruptions, defenses, evaluate, models
-  from mixboost_jax.audit import plan
-  from mixboost_jax.runtime.targets import CHIPS, GIB
+# What a registry knows; each imports JAX.
+
+
+def _augmentations() -> dict[str, str]:
+  from mixboost_jax import augment
   from mixboost_jax.train.augmentation import POLICIES
 
-  memory = {name: f"{chip.memory / GIB:.0f} GiB for a program" for name, chip in CHIPS.items()}
-  return {
-    "augmentations": {k: _first_line(one.fn.__doc__) for k, one in POLICIES.items()}
-    | {name: f"takes {', '.join(keys) or 'nothing'}" for name, keys in augment.COMPOSITES.items()},
-    "corruptions": {name: ", ".join(members) for name, members in corruptions.NAMES.items()},
-    "suites": evaluate.SUITES,
-    "models": models.NAMES,
-    "attacks": plan.ATTACKS,
-    "defenses": dict.fromkeys(plan.EXTRA, "with every preset")
-    | {name: ", ".join(entries) for name, entries in defenses.PRESETS.items()},
-    "targets": memory | {"cpu": "this host's kind"},
+  found = {name: _first_line(one.fn.__doc__) for name, one in POLICIES.items()}
+  takes = {name: f"takes {', '.join(k) or 'nothing'}" for name, k in augment.COMPOSITES.items()}
+  return found | takes
+
+
+def _corruptions() -> dict[str, str]:
+  from mixboost_jax import corruptions
+
+  return {name: ", ".join(members) for name, members in corruptions.NAMES.items()}
+
+
+def _suites() -> Mapping[str, str]:
+  from mixboost_jax import evaluate
+
+  return evaluate.SUITES
+
+
+def _models() -> Mapping[str, str]:
+  from mixboost_jax import models
+
+  return models.NAMES
+
+
+def _attacks() -> Mapping[str, str]:
+  from mixboost_jax.audit import plan
+
+  return plan.ATTACKS
+
+
+def _defenses() -> dict[str, str]:
+  from mixboost_jax import defenses
+  from mixboost_jax.audit import plan
+
+  of_presets = {
+    name: f"preset (config.audit.preset) of {', '.join(entries)}"
+    for name, entries in defenses.PRESETS.items()
   }
+  always = {"none": "the network without a defense", "mi-pl": "Mixup Inference, predicted label"}
+  return {name: f"{always[name]}; with every preset" for name in plan.EXTRA} | of_presets
 
 
-LISTS = ("configs", "words", "augmentations", "corruptions", "suites", "models", "attacks")
-LISTS += ("defenses", "targets")
+def _targets() -> dict[str, str]:
+  from mixboost_jax.runtime.targets import CHIPS, GIB
+
+  memory = {name: f"{chip.memory / GIB:.0f} GiB for a program" for name, chip in CHIPS.items()}
+  return memory | {"cpu": "this host's kind"}
+
+
+_TABLES: Mapping[str, Callable[[], Mapping[str, str]]] = {
+  "augmentations": _augmentations,
+  "corruptions": _corruptions,
+  "suites": _suites,
+  "models": _models,
+  "attacks": _attacks,
+  "defenses": _defenses,
+  "targets": _targets,
+}
+LISTS: Mapping[str, str] = {
+  "configs": "experiments, for --config=NAME",
+  "words": "what changes an experiment, for --config=NAME:word+word",
+  "augmentations": "for config.augment.policy.name",
+  "corruptions": "for parts of config.evaluate.suite: c:fog:3",
+  "suites": "for config.evaluate.suite",
+  "models": "for config.model.name",
+  "attacks": "for config.audit.attacks",
+  "defenses": "for config.audit.defenses",
+  "targets": "chips, for --job=compile --config.runtime.target=CHIP",
+}
 
 
 def show_data(arguments: Sequence[str]) -> int:

@@ -80,8 +80,8 @@ def _model(model: Model) -> Iterator[str]:
 def _train(train: Train) -> Iterator[str]:
   if (train.epochs > 0) == (train.steps > 0):
     yield (
-      f"config.train.epochs and config.train.steps: exactly one must be > 0; "
-      f"got epochs={train.epochs:g}, steps={train.steps}"
+      f"config.train.epochs and config.train.steps: exactly one sets the length, "
+      f"the other is 0; got epochs={train.epochs:g}, steps={train.steps}"
     )
   if train.batch_size % train.accumulate:
     yield (

@@ -106,6 +106,12 @@ def test_help_of_a_key_and_of_a_section(capsys):
   assert "config.runs = ConfigDict(" in capsys.readouterr().out
 
 
+def test_list_alone_says_what_can_be_listed(capsys):
+  assert main.main(["list"]) == 0
+  shown = capsys.readouterr().out.splitlines()
+  assert [line.split()[2] for line in shown] == list(cli.LISTS)
+
+
 @pytest.mark.parametrize(
   ("kind", "names"),
   [

@@ -89,6 +89,13 @@ def test_launch_scripts_are_sound():
   assert done.returncode == 0, done.stdout
 
 
+def test_a_sweep_without_the_package_says_so(tmp_path):
+  executable(tmp_path / "bin" / "python", "exit 1")
+  done = run(tmp_path, "sweep_seeds.sh", "mine.py", "2", VIRTUAL_ENV="on")
+  assert done.returncode == 2
+  assert "python does not find mixboost_jax; activate its environment first" in done.stderr
+
+
 def test_seeds_are_swept_from_any_folder(tmp_path):
   executable(tmp_path / "bin" / "python", 'echo "$PWD $@"')
   done = run(

@@ -18,12 +18,25 @@ EXTRA: dict[str, dict[str, Any]] = {
 }
 """Known beside the entries of every preset; the paper uses MI-PL to detect, not to classify."""
 
+_OPTIONS = {
+  "momentum": "momentum",
+  "num_copies": "averaged gradients (VR)",
+  "kernel_size": "translation",
+  "diversity_prob": "diverse inputs",
+  "residual_decay": "skip gradients",
+  "interaction_weight": "interaction reduction",
+}
+"""Keyword of `attacks.transfer` -> what it stands for."""
 TRANSFERS = {f"transfer-{name}": name for name in attacks.TRANSFER_PRESETS if name != "pgd"}
 """Word -> preset of `attacks.transfer`."""
 ATTACKS = {
   "oblivious": "PGD on the undefended network, labels as it predicts them (Tables 2 and 3)",
   "transfer": "momentum and diverse inputs on a surrogate network",
-  **{word: f"{name} on a surrogate network" for word, name in TRANSFERS.items()},
+  **{
+    word: "the same with "
+    + ", ".join(_OPTIONS[key] for key in attacks.TRANSFER_PRESETS[name] if key in _OPTIONS)
+    for word, name in TRANSFERS.items()
+  },
   "adaptive": "PGD on the mean gradient over draws (eq. 24)",
   "published": "the averaged perturbation of the published code",
   "eot-ce": "PGD through the whole defense, cross-entropy of its averaged output",

@@ -154,8 +154,19 @@ def _describe(item: Run, place: workdir.Workdir) -> None:
     f"{item.settings.name}: {item.settings.model.name}, {count:,} parameters; "
     f"{item.dataset.title}, {len(item.dataset.train):,} training examples"
     f"{' (streamed)' if item.dataset.is_streamed else ''}; "
+    f"{_method(item.settings)}; "
     f"{item.trainer.num_steps:,} steps on {environment.in_words(item.mesh.devices.flat)}"
   )
+
+
+def _method(settings: Settings) -> str:
+  """Returns augmentation and objective in a few words."""
+  policy, objective = settings.augment.policy, settings.objective.name
+  steps = [policy["name"], *(step["name"] for step in policy.get("steps", ()))]
+  said = f"augmentation {' + '.join(step for step in steps if step != 'compose')}"
+  if objective == "mixboost":
+    return f"{said}, with the boost (its loss may fall below 0)"
+  return said if objective == "erm" else f"{said}, objective {objective}"
 
 
 def _write_samples(item: Run, place: workdir.Workdir) -> None:
