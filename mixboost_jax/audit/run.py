@@ -52,7 +52,7 @@ from mixboost_jax.audit.plan import (
 )
 from mixboost_jax.audit.strength import doubts
 from mixboost_jax.evaluate import Examples, Store, digest, network_digest
-from mixboost_jax.runtime import interrupt
+from mixboost_jax.runtime import interrupt, log
 from mixboost_jax.runtime import mesh as mesh_lib
 from mixboost_jax.runtime.interrupt import Stopped
 from mixboost_jax.runtime.log import Progress
@@ -487,13 +487,16 @@ def _all_outcomes(
 
 
 def _of_defense(label: str, flags: Sequence[Flag]) -> list[Flag]:
-  """Returns flags that name the defense."""
-  return [
+  """Returns flags that name the defense, after printing them."""
+  found = [
     dataclasses.replace(
       flag, name=f"{PREFIX}/{label}/{flag.name}", message=f"Defense {label}: {flag.message}"
     )
     for flag in flags
   ]
+  for flag in found:
+    log.info(str(flag))
+  return found
 
 
 def _answered(flags: Sequence[Flag], outcomes: Mapping[str, Outcome]) -> list[Flag]:

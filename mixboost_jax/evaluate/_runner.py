@@ -126,6 +126,8 @@ def evaluate(
   kept = _store.Store(folder)
   check = target.traced_for(session.scorer.mesh, _sanity.check)
   warnings, radii = check(session, kept, network, attacked=_sanity.needed(units))
+  for flag in warnings:
+    log.info(str(flag))
   sizes, notes = _budget.sizes(
     session,
     units,

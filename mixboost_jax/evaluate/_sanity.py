@@ -92,7 +92,7 @@ def sanity_flags(
   store: Store,
   network: str,
 ) -> list[Flag]:
-  """Returns what is wrong with the outputs and gradients of a network, after printing it.
+  """Returns what is wrong with the outputs and gradients of a network.
 
   The store keeps the findings under the hash of the network.
 
@@ -116,7 +116,7 @@ def check(
     part = session.part(0, min(NUM_EXAMPLES, len(session.examples)))
     (batch,) = padded_batches(part, session.scorer.rounded(len(part)))
     found = judge_outputs(*_outputs(session, session.scorer.place(batch.images), batch.real))
-    return _printed(found), {}
+    return found, {}
   part = session.part(0, min(SEARCHED, len(session.examples)))
   name = digest([VERSION, "sanity", network], part.images, part.labels, part.ids)
   kept = store.read(name)
@@ -127,7 +127,7 @@ def check(
     if log.is_primary():
       values = np.array(dataclasses.astuple(found), np.float64)
       store.write(name, {"findings": values}, {"unit": "sanity"})
-  return _printed(judge(found, searched=len(part))), _radii(found, session.examples.dataset)
+  return judge(found, searched=len(part)), _radii(found, session.examples.dataset)
 
 
 def _radii(found: Findings, dataset: str) -> Curves:
@@ -140,12 +140,6 @@ def _radii(found: Findings, dataset: str) -> Curves:
     for i, (radius, share) in enumerate(left.items())
   ]
   return {f"attack/{dataset}": points}
-
-
-def _printed(raised: list[Flag]) -> list[Flag]:
-  for flag in raised:
-    log.info(f"[{flag.level}] {flag.message} {flag.remedy}")
-  return raised
 
 
 def _outputs(session: Session, images: jax.Array, real: np.ndarray) -> tuple[float, bool]:

@@ -95,6 +95,9 @@ class Flag:
   remedy: str
   """What to do about it."""
 
+  def __str__(self) -> str:
+    return f"[{self.level}] {self.message} {self.remedy}"
+
 
 _DERIVED = re.compile(r"^[^-(]*(\([^)]*\))?-?")
 """What stands before the suffix of a derived set: the name of the set, with its note."""
