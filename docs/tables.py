@@ -308,19 +308,17 @@ def headline() -> Rows:
   shap = max(max(g["shapley_values"], g["shapley_interaction_index"])
              for g in read("interaction_agreement")["largest_absolute_difference"])  # fmt: skip
   rows = [
-    ["corruptions of -C and C̄", "the authors' code",
-     f"{agree} of {compared} agree (32 and 224 px), "
+    ["-C and C̄", "the authors' code", f"{agree} of {compared} corruptions agree, "
      f"{corrupted['ratio_of_sums']:.0f} times as fast on two CPU cores"],
-    ["AutoAttack standard", "the original package",
-     f"{100 * ten['ours']['square']:.2f} against {100 * ten['peer']['robust']:.2f} % robust (ten "
-     f"classes); {apart} of {pictures} pictures differ (10, 4, 3 and 2 classes)"],
-    ["J^(m), interactions of all orders", "the public protocol",
-     f"{saved[0]:.1f} (neighbour pairs) and {saved[1]:.1f} times (uniform) fewer evaluations at "
-     "equal error"],
-    ["Shapley values and interaction indices", "shapiq", f"differ by at most {shap:.0e}"],
-    ["a training step, WRN-40-4, two views", "PyTorch eager",
+    ["AutoAttack", "the original package",
+     f"{100 * ten['ours']['square']:.2f} against {100 * ten['peer']['robust']:.2f} % robust; "
+     f"{apart} of {pictures} pictures differ"],
+    ["J^(m), all orders", "the public protocol",
+     f"{saved[0]:.1f} to {saved[1]:.1f} times fewer evaluations at equal error"],
+    ["Shapley values", "shapiq", f"differ by at most {shap:.0e}"],
+    ["step, WRN-40-4", "PyTorch eager",
      f"{read('train_step_cpu')['derived'][3]['ours_over_torch']:.2f} times as long on two CPU "
-     "cores; not measured on a GPU or TPU yet"],
+     "cores; GPU and TPU: not measured"],
   ]  # fmt: skip
   return ("what", "compared with", "measured"), rows
 
