@@ -15,6 +15,7 @@ RESULTS = COLABS.parent / "results"
 TRAINING = {
   "data.train_examples": 32,
   "data.test_examples": 16,
+  "augment.num_mixing_images": 16,
   "model.name": "tiny-cnn",
   "train.batch_size": 16,
   "train.epochs": 0.0,
