@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every public function shows how it is called, and that call works."""
+
+import importlib
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+PACKAGES = (
+  "analysis",
+  "attacks",
+  "audit",
+  "augment",
+  "corruptions",
+  "data",
+  "defenses",
+  "evaluate",
+)
+PACKAGES += ("gan", "image", "interactions", "losses", "masks", "metrics", "models", "report")
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
+
+
+def public():
+  for package in PACKAGES:
+    door = importlib.import_module(f"mixboost_jax.{package}")
+    for name in door.__all__:
+      found = getattr(door, name)
+      if callable(found) and not inspect.isclass(found):
+        yield f"{package}.{name}", found
+
+
+FUNCTIONS = dict(public())
+
+
+def space():
+  """The names that examples use without saying what they are."""
+  key = jax.random.key(0)
+  weights = jax.random.normal(jax.random.key(1), (16 * 16 * 3, 4))
+  images = jnp.round(jax.random.uniform(jax.random.key(2), (8, 16, 16, 3)) * 255) / 255
+
+  def logits_fn(pictures):
+    return pictures.reshape(len(pictures), -1) @ weights
+
+  labels = logits_fn(images).argmax(1)
+  doors = {name: importlib.import_module(f"mixboost_jax.{name}") for name in PACKAGES}
+  return doors | {
+    "jax": jax,
+    "jnp": jnp,
+    "np": np,
+    "key": key,
+    "images": images,  # float32[8, 16, 16, 3] in [0, 1]
+    "labels": labels,  # of four classes
+    "soft_labels": jax.nn.one_hot(labels, 4),
+    "logits_fn": logits_fn,  # images -> logits[N, 4]
+    "logits": logits_fn(images),
+    "game": doors["interactions"].table_game(jax.random.normal(key, (2**5,))),  # five players
+  }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_works(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  blocks = BLOCK.findall(inspect.getdoc(FUNCTIONS[name]) or "")
+  assert blocks, f"{name}: no example in its docstring"
+  names = space()
+  for block in blocks:
+    assert name.rpartition(".")[2] in block, f"{name}: the example calls something else"
+    exec(compile(block, name, "exec"), names)
