@@ -278,19 +278,27 @@ def _is_module(name: str) -> bool:
 
 def cleaned(text: str, module: types.ModuleType | None = None) -> str:
   """Returns a docstring as reStructuredText; names of the module in backticks become links."""
-  text = _FENCE.sub(_as_block, _BESIDES.sub(r"\1\2:\n\n\1Args:\n", text))
+  text = _BESIDES.sub(r"\1\2:\n\n\1Args:\n", text)
+  found, start = [], 0
+  for fence in _FENCE.finditer(text):
+    found += [_prose(text[start : fence.start()], module), _as_block(fence)]
+    start = fence.end()
+  return "".join([*found, _prose(text[start:], module)])
+
+
+def _prose(text: str, module: types.ModuleType | None) -> str:
   return "".join(_cleaned(part, module) for part in re.split(r"(\n\n+)", text))
 
 
 def _as_block(match: re.Match[str]) -> str:
-  """Turns a fenced block into a literal one, a blank line before each of its lines' paragraphs."""
+  """Turns a fenced block into a literal one, whose code stays as it is."""
   body = textwrap.indent(textwrap.dedent(match[3]), f"{match[1]}   ")
   return f"{match[1]}.. code-block:: {match[2]}\n\n{body}"
 
 
 def _cleaned(block: str, module: types.ModuleType | None) -> str:
   start = block.lstrip()
-  if start.startswith((">>>", ".. code-block")) or not start:
+  if start.startswith(">>>") or not start:
     return block
   names = set(public(module)) if module else set()
   parts = []

@@ -37,7 +37,13 @@ def __dir__() -> list[str]:
 
 @checks.inputs()
 def one_hot(labels: Labels, num_classes: int) -> SoftLabels:
-  """Returns `float32[N, K]` rows with a single 1; all 0 for a traced label that is no class."""
+  """Returns `float32[N, K]` rows with a single 1; all 0 for a traced label that is no class.
+
+  ```python
+  soft_labels = losses.one_hot(labels, 4)
+  assert (soft_labels.argmax(axis=1) == labels).all()
+  ```
+  """
   checks.class_numbers("one_hot", "labels", labels, num_classes)
   return jax.nn.one_hot(labels, num_classes)
 
@@ -47,6 +53,11 @@ def smooth(soft_labels: SoftLabels, *, label_smoothing: float) -> SoftLabels:
   """Mixes each row with the uniform distribution.
 
   Paper: Szegedy et al. 2016, arXiv:1512.00567, Sec. 7.
+
+  ```python
+  targets = losses.smooth(soft_labels, label_smoothing=0.1)
+  assert jnp.allclose(targets.max(axis=1), 0.9 + 0.1 / 4)
+  ```
   """
   if not 0 <= label_smoothing < 1:
     raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}.")
@@ -61,6 +72,10 @@ def cross_entropy(
 
   A class of probability 0 adds nothing, whatever its logit (-inf included). The value is NaN where
   a label is no class, so that a wrong label under `jit` is not taken for a perfect prediction.
+
+  ```python
+  loss = losses.cross_entropy(logits, labels, label_smoothing=0.1).mean()
+  ```
 
   Args:
     logits: `[N, K]`.
@@ -80,7 +95,12 @@ def cross_entropy(
 
 @checks.inputs()
 def entropy(logits: Logits) -> PerExample:
-  """Returns the Shannon entropy of `softmax(logits)` in nats, in [0, log K]."""
+  """Returns the Shannon entropy of `softmax(logits)` in nats, in [0, log K].
+
+  ```python
+  assert jnp.allclose(losses.entropy(jnp.zeros((1, 4))), jnp.log(4))
+  ```
+  """
   log_probabilities = jax.nn.log_softmax(logits)
   finite = jnp.where(log_probabilities == -jnp.inf, 0, log_probabilities)  # p log p is 0 at p = 0
   return -jnp.sum(jnp.exp(log_probabilities) * finite, axis=-1)
@@ -108,6 +128,12 @@ def boost_entropy(
   Deviation: none with the defaults. `align = 1 / keep_rate` is the aligned difference of Deng et
   al. 2022, arXiv:2111.06236, whose first-order terms cancel; `difference="probabilities"` is the
   other reading of eq. 4.
+
+  ```python
+  mask = masks.sample_patch_mask(key, grid=8, keep_rate=0.7)
+  gain = losses.boost_entropy(logits, logits_fn(masks.apply(images, mask)))
+  assert jnp.allclose(losses.boost_entropy(logits, logits), jnp.log(4))
+  ```
 
   Args:
     logits: output on the whole image.
@@ -145,6 +171,12 @@ def mixboost(
 
   The whole image may be augmented, its masked view then is too; an augmentation that mixes labels
   gives soft ones. `label_smoothing` is of the cross-entropy, the rest as in `boost_entropy`.
+
+  ```python
+  mask = masks.sample_patch_mask(key, grid=8, keep_rate=0.7)
+  masked_logits = logits_fn(masks.apply(images, mask))
+  loss = losses.mixboost(logits, masked_logits, labels, weight=1.0).mean()
+  ```
   """
   options: Any = {"difference": difference, "stop_gradient_clean": stop_gradient_clean}
   boost = boost_entropy(logits, masked_logits, align=align, **options)
@@ -160,6 +192,11 @@ def jensen_shannon(list_of_logits: Sequence[Logits]) -> PerExample:
 
   Paper: Hendrycks et al. 2020 (AugMix), arXiv:1912.02781, Sec. 3, "Jensen-Shannon divergence
   consistency loss": the mean of KL(p_i || M), M the mean prediction clipped to [1e-7, 1].
+
+  ```python
+  noisy = augment.gaussian_noise(key, images, sigma=0.1)
+  loss = losses.jensen_shannon([logits, logits_fn(noisy)]).mean()
+  ```
   """
   if len(list_of_logits) < 2:
     raise ValueError(f"jensen_shannon: expected at least 2 views, got {len(list_of_logits)}.")
@@ -171,7 +208,13 @@ def jensen_shannon(list_of_logits: Sequence[Logits]) -> PerExample:
 
 @checks.inputs()
 def kl_divergence(logits: Logits, other: Logits) -> PerExample:
-  """Returns KL(p || q) of `p = softmax(logits)` from `q = softmax(other)`, in nats."""
+  """Returns KL(p || q) of `p = softmax(logits)` from `q = softmax(other)`, in nats.
+
+  ```python
+  noisy = augment.gaussian_noise(key, images, sigma=0.1)
+  shift = losses.kl_divergence(logits, logits_fn(noisy)).mean()
+  ```
+  """
   log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(other)
   return jnp.sum(jnp.exp(log_p) * jnp.where(log_p == -jnp.inf, 0, log_p - log_q), axis=-1)
 
@@ -197,6 +240,11 @@ def aligned_difference(
   """Returns `v(S2) - (r2 / r1) v(S1)`; the factor is 1 if `r1` is 0.
 
   With this factor the first-order terms cancel in expectation, so only interactions remain.
+
+  ```python
+  rest = losses.aligned_difference(logits, 0.3 * logits, r1=0.3, r2=1.0)
+  assert jnp.allclose(rest, 0, atol=1e-4)  # proportional to the kept cells: no interaction
+  ```
   """
   if not 0 <= r1 < r2 <= 1:
     raise ValueError(f"interaction: expected 0 <= r1 < r2 <= 1, got r1={r1}, r2={r2}.")
@@ -217,6 +265,12 @@ def interaction(
 
   Paper: Deng et al. 2022, arXiv:2111.06236, Sec. 4. L+ is the cross-entropy of the aligned
   difference with the label; L- is minus its entropy, so minimising it raises the entropy.
+
+  ```python
+  smaller, larger = masks.nested_patch_masks(key, grid=8, r1=0.3, r2=0.7)
+  small, large = (logits_fn(masks.apply(images, mask)) for mask in (smaller, larger))
+  loss = losses.interaction(large, small, labels, r1=0.3, r2=0.7).mean()
+  ```
 
   Args:
     logits_large: output on the input that keeps the fraction `r2` of the cells.

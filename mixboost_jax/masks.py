@@ -20,7 +20,13 @@ from mixboost_jax.array_types import AnyKey, Images
 def upsample(
   mask: Bool[Array, "*n grid grid"], *, height: int, width: int
 ) -> Bool[Array, "*n height width"]:
-  """Repeats each cell over its pixels: pixel (i, j) reads cell (i*grid//height, j*grid//width)."""
+  """Repeats each cell over its pixels: pixel (i, j) reads cell (i*grid//height, j*grid//width).
+
+  ```python
+  mask = masks.sample_patch_mask(key, grid=8, keep_rate=0.7)
+  assert masks.upsample(mask, height=32, width=32).shape == (32, 32)
+  ```
+  """
   grid = mask.shape[-1]
   if grid > min(height, width):
     raise ValueError(
@@ -40,6 +46,11 @@ def apply(
   fill: float | Float[Array, "..."] = 0.5,
 ) -> Images:
   """Writes `fill` into the cells that are not kept; differentiable in `images` and `fill`.
+
+  ```python
+  mask = masks.sample_patch_mask(key, grid=8, keep_rate=0.7)
+  masked = masks.apply(images, mask, fill=0.5)
+  ```
 
   Args:
     images: values in [0, 1].
@@ -63,7 +74,12 @@ def apply(
 
 @checks.inputs()
 def num_kept(*, grid: int, keep_rate: float) -> int:
-  """Returns `int(keep_rate * grid**2)`, the exact number of kept cells (179 of 256 for 0.7)."""
+  """Returns `int(keep_rate * grid**2)`, the exact number of kept cells (179 of 256 for 0.7).
+
+  ```python
+  assert masks.num_kept(grid=16, keep_rate=0.7) == 179
+  ```
+  """
   _check_grid(grid)
   if not 0 <= keep_rate <= 1:
     raise ValueError(f"masks: keep_rate must be in [0, 1], got {keep_rate}.")
@@ -77,7 +93,13 @@ def _check_grid(grid: int) -> None:
 
 @checks.inputs()
 def cell_ranks(key: AnyKey, *, grid: int) -> Int[Array, "*n grid grid"]:
-  """Draws a uniformly random order of the cells, or one per key: ranks 0 .. grid**2 - 1."""
+  """Draws a uniformly random order of the cells, or one per key: ranks 0 .. grid**2 - 1.
+
+  ```python
+  ranks = masks.cell_ranks(key, grid=4)
+  assert sorted(ranks.ravel().tolist()) == list(range(16))
+  ```
+  """
   _check_grid(grid)
   if key.ndim:
     return jax.vmap(lambda k: cell_ranks(k, grid=grid))(key)
@@ -88,7 +110,14 @@ def cell_ranks(key: AnyKey, *, grid: int) -> Int[Array, "*n grid grid"]:
 def keep_lowest(
   ranks: Int[Array, "*n grid grid"], *, keep_rate: float
 ) -> Bool[Array, "*n grid grid"]:
-  """Keeps the `num_kept` cells of lowest rank, so masks of one order are nested."""
+  """Keeps the `num_kept` cells of lowest rank, so masks of one order are nested.
+
+  ```python
+  ranks = masks.cell_ranks(key, grid=8)
+  few, many = (masks.keep_lowest(ranks, keep_rate=rate) for rate in (0.3, 0.7))
+  assert (few <= many).all()
+  ```
+  """
   return ranks < num_kept(grid=ranks.shape[-1], keep_rate=keep_rate)
 
 
@@ -98,6 +127,11 @@ def sample_patch_mask(key: AnyKey, *, grid: int, keep_rate: float) -> Bool[Array
 
   Paper: Liu et al. (MixBoost), Sec. III-B, "random patch masks". A training step draws
   `cell_ranks`, so that its views nest if there are several.
+
+  ```python
+  mask = masks.sample_patch_mask(key, grid=16, keep_rate=0.7)
+  assert mask.sum() == masks.num_kept(grid=16, keep_rate=0.7)
+  ```
 
   Args:
     key: one key gives `bool[grid, grid]`; one key per example gives `bool[N, grid, grid]`.
@@ -114,6 +148,11 @@ def nested_patch_masks(
   """Draws S1 within S2 from one random order (per key); returns `(smaller, larger)`.
 
   Paper: Deng et al. 2022, arXiv:2111.06236, Sec. 4 (nested random subsets).
+
+  ```python
+  smaller, larger = masks.nested_patch_masks(key, grid=8, r1=0.3, r2=0.7)
+  assert (smaller <= larger).all()
+  ```
 
   Args:
     key: one key, or one key per example.

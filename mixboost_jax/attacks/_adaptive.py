@@ -42,6 +42,13 @@ def adaptive_mixup(
   Paper: Pang et al. 2020, arXiv:1909.11515, eq. 24. It writes the gradient of F; the loss whose
   gradient is meant is an option here.
 
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  partners_fn = defenses.partner_sampler(pool, labels, mode="ol")
+  options = {"mix_weight": 0.6, "num_samples": 2, **attacks.PRESETS["mixup-inference-10"]}
+  adversarial = attacks.adaptive_mixup(key, logits_fn, partners_fn, images, labels, **options)
+  ```
+
   Besides the arguments of `pgd`:
     logits_fn: the undefended, deterministic model.
     partners_fn: `keys[N] -> images[N, H, W, C]`, one pool draw per example; build it with
@@ -107,6 +114,12 @@ def averaged_perturbation(
   It searches the Linf ball around the *mixed* points, and adds what it finds to the image, where
   the defense shrinks it by `mix_weight`. It is weak by construction and kept to show that.
 
+  ```python
+  partners = jnp.stack([images[::-1], jnp.roll(images, 1, axis=0)])  # two for each image
+  options = {"mix_weight": 0.6, "epsilon": 8 / 255, "step_size": 2 / 255, "num_steps": 10}
+  adversarial = attacks.averaged_perturbation(key, logits_fn, images, partners, labels, **options)
+  ```
+
   Besides the arguments of `pgd`:
     partners: the pool draws of each example, fixed for the whole attack.
     clip: whether the result is clipped to [0, 1]; the published code does not.
@@ -148,6 +161,12 @@ def end_to_end(
 
   Paper: Tramer et al. 2020, arXiv:2002.08347, Sec. 16 (Mixup Inference): the loss is that of the
   averaged probabilities. `PRESETS["tramer-2020"]` holds their budget.
+
+  ```python
+  policy = {"name": "gaussian_noise", "noise_std": 0.1, "num_draws": 5, "has_gradient": True}
+  defended = defenses.build(policy, logits_fn)
+  adversarial = attacks.end_to_end(key, defended, images, labels, **attacks.PRESETS["tramer-2020"])
+  ```
 
   Besides the arguments of `pgd`:
     probabilities_fn: `(key, images) -> probabilities`, the defended prediction with its own draws

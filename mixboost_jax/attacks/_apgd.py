@@ -204,6 +204,10 @@ def apgd(
   Deviation: the count of increases at the first review compares with the loss of the start; the
   authors' code compares with an unset entry (zero).
 
+  ```python
+  adversarial = attacks.apgd(key, logits_fn, images, labels, epsilon=8 / 255, num_steps=20)
+  ```
+
   Besides the arguments of `pgd`:
     loss: "ce", "dlr", "margin", or "dlr-targeted" and "ce-targeted", which go through the
       likeliest wrong classes. Few classes: see `_balls` (K = 2, 3).

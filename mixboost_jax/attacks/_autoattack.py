@@ -309,6 +309,12 @@ def autoattack(
   denominator of the targeted DLR is z_(1) - z_(3); `num_targets` is at most K - 1. An example's
   result depends on its own key only.
 
+  ```python
+  budget = attacks.Budget(num_steps=10, num_queries=100)  # for a first look
+  result = attacks.autoattack(key, logits_fn, images, labels, epsilon=8 / 255, budget=budget)
+  print(result.accuracy_after())
+  ```
+
   Besides the arguments of `pgd`:
     logits_fn: `images -> logits`. A random `(key, images) -> logits` needs `version="rand"`, where
       `budget.num_samples` draws are averaged; the result still depends on the draws, so evaluate

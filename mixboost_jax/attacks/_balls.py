@@ -39,7 +39,13 @@ def per_image(values: Shaped[Array, " N"]) -> Shaped[Array, "N 1 1 1"]:
 
 @checks.inputs(values="never")
 def norms(delta: Images, *, norm: str) -> PerExample:
-  """Returns the norm of each perturbation, in pixel units of [0, 1]."""
+  """Returns the norm of each perturbation, in pixel units of [0, 1].
+
+  ```python
+  adversarial = attacks.fgsm(key, logits_fn, images, labels, epsilon=8 / 255)
+  assert jnp.allclose(attacks.norms(adversarial - images, norm="linf"), 8 / 255)
+  ```
+  """
   check_norm(norm)
   flat = delta.reshape(delta.shape[0], -1)
   if norm == "linf":
@@ -49,7 +55,14 @@ def norms(delta: Images, *, norm: str) -> PerExample:
 
 @checks.inputs(values="never")
 def project_linf(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
-  """Moves each image into the cube of half-width `epsilon` around its centre, then into [0, 1]."""
+  """Moves each image into the cube of half-width `epsilon` around its centre, then into [0, 1].
+
+  ```python
+  noisy = images + 0.1 * jax.random.normal(key, images.shape)
+  nearby = attacks.project_linf(noisy, images, epsilon=8 / 255)
+  assert (attacks.norms(nearby - images, norm="linf") < 8 / 255 + 1e-6).all()
+  ```
+  """
   return jnp.clip(jnp.clip(images, centers - epsilon, centers + epsilon), 0.0, 1.0)
 
 
@@ -58,6 +71,12 @@ def project_l2(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
   """Moves each image into the ball of radius `epsilon` around its centre, then into [0, 1].
 
   Clipping moves towards the centre, so the result is in the ball as well.
+
+  ```python
+  noisy = images + 0.1 * jax.random.normal(key, images.shape)
+  nearby = attacks.project_l2(noisy, images, epsilon=0.5)
+  assert (attacks.norms(nearby - images, norm="l2") < 0.5 + 1e-5).all()
+  ```
   """
   delta = images - centers
   scale = jnp.minimum(1.0, epsilon / jnp.maximum(norms(delta, norm="l2"), _TINY))
@@ -66,7 +85,13 @@ def project_l2(images: Images, centers: Images, *, epsilon: Epsilon) -> Images:
 
 @checks.inputs(values="never")
 def project(images: Images, centers: Images, *, epsilon: Epsilon, norm: str) -> Images:
-  """Returns the feasible image; `centers` are the clean images, in [0, 1]."""
+  """Returns the feasible image; `centers` are the clean images, in [0, 1].
+
+  ```python
+  noisy = images + 0.1 * jax.random.normal(key, images.shape)
+  nearby = attacks.project(noisy, images, epsilon=0.5, norm="l2")
+  ```
+  """
   check_norm(norm)
   function = project_linf if norm == "linf" else project_l2
   return function(images, centers, epsilon=epsilon)
@@ -98,7 +123,13 @@ def random_directions(keys: PRNGKeys, shape: Sequence[int], *, norm: str) -> Ima
 
 @checks.inputs(values="never")
 def largest_violation(images: Images, centers: Images, *, epsilon: Epsilon, norm: str) -> Scalar:
-  """Returns by how much the worst image leaves its ball or the box; <= 0 if none does."""
+  """Returns by how much the worst image leaves its ball or the box; <= 0 if none does.
+
+  ```python
+  adversarial = attacks.fgsm(key, logits_fn, images, labels, epsilon=8 / 255)
+  assert attacks.largest_violation(adversarial, images, epsilon=8 / 255, norm="linf") < 1e-6
+  ```
+  """
   outside = jnp.max(norms(images - centers, norm=norm)) - epsilon
   return jnp.maximum(outside, jnp.maximum(jnp.max(images) - 1.0, -jnp.min(images)))
 
@@ -177,6 +208,12 @@ def objective(loss: str | Callable, labels: Labels, *, targeted: bool) -> Callab
 
 @checks.inputs(values="always")
 def fooled(logits: Logits, labels: Labels, *, targeted: bool = False) -> jax.Array:
-  """Returns whether the attack reached its aim: another label, or the target."""
+  """Returns whether the attack reached its aim: another label, or the target.
+
+  ```python
+  adversarial = attacks.fgsm(key, logits_fn, images, labels, epsilon=8 / 255)
+  success_rate = attacks.fooled(logits_fn(adversarial), labels).mean()
+  ```
+  """
   hit = jnp.argmax(logits, axis=-1) == labels
   return hit if targeted else ~hit

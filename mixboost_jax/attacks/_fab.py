@@ -171,6 +171,11 @@ def fab(
 
   Paper: Croce & Hein 2020, arXiv:1907.02044 and (FAB-T) arXiv:2003.01690.
 
+  ```python
+  found = attacks.fab(key, logits_fn, images, labels, num_steps=10)
+  robust = found.distances > 8 / 255
+  ```
+
   Besides the arguments of `pgd`:
     epsilon: radius within which the later restarts begin; the search itself is not bounded.
     num_steps: steps of each run.

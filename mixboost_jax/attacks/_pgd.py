@@ -83,6 +83,12 @@ def pgd(
   Paper: Madry et al. 2018, arXiv:1706.06083; Mixup Inference (Pang et al. 2020, arXiv:1909.11515)
   eq. 18. An example's result depends on its own key only, not on the batch around it.
 
+  ```python
+  adversarial = attacks.pgd(
+    key, logits_fn, images, labels, epsilon=8 / 255, step_size=2 / 255, num_steps=10
+  )
+  ```
+
   Args:
     key: one key, or one per example.
     logits_fn: `images -> logits`, or `(key, images) -> logits` if random: it then gets fresh keys
@@ -197,6 +203,10 @@ def fgsm(
   Paper: Goodfellow et al. 2015, arXiv:1412.6572; the random start with `step_size = 1.25 epsilon`
   is Wong et al. 2020, arXiv:2001.03994.
 
+  ```python
+  adversarial = attacks.fgsm(key, logits_fn, images, labels, epsilon=8 / 255)
+  ```
+
   Besides the arguments of `pgd`:
     key: one key, or one per example (used by the start and by random predictors).
     step_size: length of the step; `epsilon` if None.
@@ -231,6 +241,10 @@ def momentum_pgd(
   """Runs `pgd` with momentum: step `epsilon / num_steps`, no random start.
 
   Paper: Dong et al. 2018, arXiv:1710.06081, Alg. 1 (MI-FGSM).
+
+  ```python
+  adversarial = attacks.momentum_pgd(key, logits_fn, images, labels, epsilon=8 / 255)
+  ```
   """
   if num_steps < 1:
     raise ValueError(f"attacks.momentum_pgd: num_steps must be >= 1, got {num_steps}.")

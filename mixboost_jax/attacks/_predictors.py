@@ -45,7 +45,13 @@ class Randomized:
 
 @checks.inputs()
 def is_random(logits_fn: Callable) -> bool:
-  """Returns whether a predictor asks for a key: `Randomized`, or two required arguments."""
+  """Returns whether a predictor asks for a key: `Randomized`, or two required arguments.
+
+  ```python
+  assert attacks.is_random(lambda key, images: logits_fn(images))
+  assert not attacks.is_random(logits_fn)
+  ```
+  """
   if isinstance(logits_fn, Randomized):
     return True
   try:
@@ -59,7 +65,13 @@ def is_random(logits_fn: Callable) -> bool:
 
 @checks.inputs()
 def keyed(logits_fn: Callable) -> KeyedLogitsFn:
-  """Returns `(keys, images) -> logits` for either kind of predictor."""
+  """Returns `(keys, images) -> logits` for either kind of predictor.
+
+  ```python
+  predict = attacks.keyed(logits_fn)
+  assert jnp.allclose(predict(jax.random.split(key, len(images)), images), logits)
+  ```
+  """
   if is_random(logits_fn):
     return logits_fn
   return lambda keys, images: logits_fn(images)
@@ -71,6 +83,11 @@ def from_probabilities(probabilities_fn: Callable) -> Callable:
 
   The cross-entropy of the result is `-log p_y`, so a defense that averages softmax outputs is
   attacked through its own average, not through a second softmax.
+
+  ```python
+  log_fn = attacks.from_probabilities(lambda x: jax.nn.softmax(logits_fn(x)))
+  assert jnp.allclose(jax.nn.softmax(log_fn(images)), jax.nn.softmax(logits), atol=1e-5)
+  ```
   """
 
   def log(probabilities: Array) -> Array:
@@ -92,6 +109,12 @@ def expectation(
   """Averages a random predictor over fresh draws (expectation over transformation).
 
   Paper: Athalye et al. 2018, arXiv:1707.07397 (EOT).
+
+  ```python
+  noisy_fn = lambda key, x: logits_fn(x + 0.1 * jax.random.normal(key, x.shape))
+  averaged_fn = attacks.expectation(attacks.Randomized(noisy_fn, shares_key=True), 10)
+  adversarial = attacks.fgsm(key, averaged_fn, images, labels, epsilon=8 / 255)
+  ```
 
   Args:
     logits_fn: `(key, images) -> logits`.
@@ -132,6 +155,11 @@ def bpda(function: Callable, *, surrogate: Callable = lambda images: images) -> 
   Paper: Athalye et al. 2018, arXiv:1802.00420, Sec. 4.1 (backward pass differentiable
   approximation); the default surrogate, the identity, is the straight-through estimator. Where the
   rounding is hidden inside a function, `straight_through` finds it.
+
+  ```python
+  quantize = attacks.bpda(lambda x: jnp.round(x * 7) / 7)
+  adversarial = attacks.fgsm(key, lambda x: logits_fn(quantize(x)), images, labels, epsilon=8 / 255)
+  ```
   """
 
   @jax.custom_vjp
@@ -155,13 +183,25 @@ def step_keys(keys: PRNGKeys, step: int | Array) -> PRNGKeys:
 
 @checks.inputs()
 def predicted_labels(logits_fn: Callable, images: Images) -> Labels:
-  """Returns the classes a deterministic predictor gives; an attack on them leaks no label."""
+  """Returns the classes a deterministic predictor gives; an attack on them leaks no label.
+
+  ```python
+  labels = attacks.predicted_labels(logits_fn, images)
+  adversarial = attacks.fgsm(key, logits_fn, images, labels, epsilon=8 / 255)
+  ```
+  """
   return jnp.argmax(logits_fn(images), axis=-1)
 
 
 @checks.inputs()
 def random_targets(key: AnyKey, labels: Labels, *, num_classes: int) -> Labels:
-  """Draws, for each example, a class other than its label, uniformly."""
+  """Draws, for each example, a class other than its label, uniformly.
+
+  ```python
+  targets = attacks.random_targets(key, labels, num_classes=4)
+  adversarial = attacks.fgsm(key, logits_fn, images, targets, epsilon=8 / 255, targeted=True)
+  ```
+  """
   if num_classes < 2:
     raise ValueError(f"attacks.random_targets: needs >= 2 classes, got {num_classes}.")
   checks.class_numbers("random_targets", "labels", labels, num_classes)

@@ -275,6 +275,10 @@ def square(
 
   Paper: Andriushchenko et al. 2020, arXiv:1912.00049.
 
+  ```python
+  adversarial = attacks.square(key, logits_fn, images, labels, epsilon=8 / 255, num_queries=100)
+  ```
+
   Besides the arguments of `pgd`:
     logits_fn: as in `pgd`; only its outputs are used.
     num_queries: evaluations of the network per example and restart, the start included.

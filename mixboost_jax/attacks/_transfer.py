@@ -192,6 +192,11 @@ def transfer(
   al. 2019, arXiv:1904.02884; DI, Xie et al. 2019, arXiv:1803.06978; SGM, Wu et al. 2020,
   arXiv:2002.05990; IR and the defaults of its experiments, Wang et al. 2021, arXiv:2010.04055.
 
+  ```python
+  options = {"num_steps": 10, **attacks.TRANSFER_PRESETS["mi-ti-di"]}
+  adversarial = attacks.transfer(key, logits_fn, images, labels, **options)
+  ```
+
   Besides the arguments of `pgd`:
     logits_fn: the source model.
     momentum: MI, decay of the accumulated gradient (0 = off).
@@ -314,6 +319,11 @@ def leave_one_out(fooled: Bool[Array, "T N"]) -> Bool[Array, " N"]:
 
   Paper: Wang et al. 2021, arXiv:2010.04055, Sec. 5 (transferability without a fixed number of
   steps). Of equally good steps the first counts, as in the public code.
+
+  ```python
+  fooled = jnp.array([[True, False], [True, True], [False, True]])  # [steps, images]
+  assert attacks.leave_one_out(fooled).tolist() == [True, False]  # after steps 2 and 1
+  ```
 
   Args:
     fooled: whether image n fools the target after step t; see `every` of `transfer`.

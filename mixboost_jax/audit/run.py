@@ -91,6 +91,12 @@ def audit(
 ) -> Results:
   """Attacks every defense in every way and reports all accuracies; the claim is the lowest.
 
+  ```python
+  policies = {"mirrored": lambda x: jax.nn.softmax(logits_fn(x) + logits_fn(x[:, :, ::-1]))}
+  results = audit.audit(logits_fn, (images, labels), policies, attacks=["eot-ce"])
+  print(results["audit/mirrored/claim"])  # the accuracy that is left, with its interval
+  ```
+
   Args:
     logits_fn: the undefended network, `images -> logits`, in evaluation mode.
     dataset: as for `evaluate`; every image of the split is attacked.

@@ -168,6 +168,10 @@ def augmix(
   Deviation: rotation and shear sample bilinearly within one level of the reference on under 2 % of
     the pixels (fixed-point coordinates).
 
+  ```python
+  images = augment.augmix(key, images, severity=3)
+  ```
+
   Args:
     key: one key, or one per example.
     images: values in [0, 1]; the chains work on 8-bit levels.
@@ -204,6 +208,11 @@ def augmix_views(
 
   Paper: Hendrycks et al. 2020, Sec. 3: the consistency loss compares the clean picture with two.
   All versions are made by one call of `augmix`, whose keywords are `options`.
+
+  ```python
+  views = augment.augmix_views(key, images)
+  loss = losses.jensen_shannon([logits_fn(x) for x in (images, *views)]).mean()
+  ```
   """
   each = keys.split_each(keys.per_example(key, len(images)), num_views)
   views = augmix(jnp.concatenate(each), jnp.concatenate([images] * num_views), **options)

@@ -177,6 +177,10 @@ def autoaugment(
   `policy` is "cifar10", "imagenet" or "imagenet_v0"; `ranges` is "torchvision", "original"
   (TensorFlow code), or "default": original for imagenet_v0, whose levels reach 10, torchvision for
   the others.
+
+  ```python
+  images = augment.autoaugment(key, images, policy="cifar10")
+  ```
   """
   _options.check(
     "autoaugment", _RULES, policy=policy, ranges=ranges, fill=fill, formulation=formulation

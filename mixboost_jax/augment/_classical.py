@@ -28,13 +28,23 @@ from mixboost_jax.image.levels import rounded, to_nearest
 
 @jax.jit
 def draw_flips(each: PRNGKeys) -> Bool[Array, " N"]:
-  """Draws which examples are mirrored."""
+  """Draws which examples are mirrored.
+
+  ```python
+  each = jax.random.split(key, len(images))
+  mirrored = augment.draw_flips(each)  # which ones random_flip(each, images) mirrors
+  ```
+  """
   return jax.vmap(jax.random.bernoulli)(each)
 
 
 @checks.inputs()
 def random_flip(key: AnyKey, images: Images) -> Images:
   """Mirrors each picture left to right with probability one half.
+
+  ```python
+  images = augment.random_flip(key, images)
+  ```
 
   Args:
     key: one key, or one per example.
@@ -49,6 +59,11 @@ def alternating_flip(key: AnyKey, images: Images, *, epoch: int | Int[Array, ""]
   """Mirrors each picture in every other epoch; the same key says in which it starts.
 
   Paper: Jordan 2024, arXiv:2404.00498, Sec. 3.6.
+
+  ```python
+  even, odd = (augment.alternating_flip(key, images, epoch=epoch) for epoch in (0, 1))
+  assert (odd == even[:, :, ::-1]).all()
+  ```
 
   Args:
     key: one key, or one per example, the same in all epochs.
@@ -76,6 +91,10 @@ def random_crop(
   """Pads each picture by `padding` pixels and cuts out a window of the old size.
 
   All (2 padding + 1)^2 offsets are equally likely; the border is black by default, in pixel units.
+
+  ```python
+  images = augment.random_crop(key, images, padding=4)
+  ```
 
   Args:
     key: one key, or one per example.
@@ -119,6 +138,10 @@ def cutout(
     20 (SVHN). The square is [c - length // 2, c + length // 2) in each direction, clipped at the
     border, so an odd `length` loses one pixel. `fill` is one pixel value, or one per channel; the
     mean with which the model normalises is 0 there.
+
+  ```python
+  images = augment.cutout(key, images, length=8)
+  ```
   """
   _options.check("cutout", length=length, fill=fill)
   number, height, width, _ = images.shape
@@ -153,6 +176,11 @@ def random_resized_crop(
 
   `scale` is the least and greatest area of the window relative to the picture, `ratio` the least
   and greatest width / height, log-uniform.
+
+  ```python
+  small = augment.random_resized_crop(key, images, size=12)
+  assert small.shape == (8, 12, 12, 3)
+  ```
   """
   _options.check("random_resized_crop", size=size, scale=scale, ratio=ratio)
   number, height, width, _ = images.shape
@@ -172,7 +200,13 @@ def draw_windows(each: PRNGKeys, **how: Any) -> Float[Array, "N 4"]:
 
 @checks.inputs()
 def draw_attempts(key: PRNGKey) -> Float[Array, "4 A"]:
-  """Draws what `place_window` makes one window of: all of its randomness, whatever the picture."""
+  """Draws what `place_window` makes one window of: all of its randomness, whatever the picture.
+
+  ```python
+  u = augment.draw_attempts(key)
+  top, left, rows, columns = augment.place_window(u, height=32, width=48)
+  ```
+  """
   return jax.random.uniform(key, (4, _ATTEMPTS))
 
 
@@ -190,6 +224,12 @@ def place_window(
 
   `u[4, attempts]` are uniform numbers: area, shape, top, left of every window that is tried;
   `scale` and `ratio` as for `random_resized_crop`. With `xp=numpy` the host cuts while it decodes.
+
+  ```python
+  u = np.asarray(augment.draw_attempts(key))
+  top, left, rows, columns = augment.place_window(u, height=32, width=48, xp=np)
+  assert top + rows <= 32 and left + columns <= 48
+  ```
   """
   area = height * width * (scale[0] + (scale[1] - scale[0]) * u[0])
   low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -288,6 +328,10 @@ def color_jitter(
 
   Factors are uniform on [max(0, 1 - b), 1 + b] for `brightness` b, `contrast` and `saturation`
   likewise; turns on [-hue, hue], hue in [0, 0.5].
+
+  ```python
+  images = augment.color_jitter(key, images, brightness=0.4, contrast=0.4)
+  ```
   """
   strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
   _options.check("color_jitter", **strengths, hue=hue)
@@ -323,7 +367,12 @@ def draw_jitter(
 
 @checks.inputs()
 def random_grayscale(key: AnyKey, images: Images, *, prob: Number = 0.1) -> Images:
-  """Makes each picture grey, in three channels, with probability `prob`."""
+  """Makes each picture grey, in three channels, with probability `prob`.
+
+  ```python
+  images = augment.random_grayscale(key, images, prob=0.2)
+  ```
+  """
   _options.check("random_grayscale", prob=prob)
   chosen = draw_grey(keys.per_example(key, len(images)), prob=prob)
   grey = jnp.broadcast_to(to_grey(images), images.shape)
@@ -337,7 +386,12 @@ def draw_grey(each: PRNGKeys, *, prob: Number) -> Bool[Array, " N"]:
 
 @checks.inputs()
 def gaussian_noise(key: AnyKey, images: Images, *, sigma: Number) -> Images:
-  """Adds independent Gaussian noise of standard deviation `sigma` (pixel units), then clips."""
+  """Adds independent Gaussian noise of standard deviation `sigma` (pixel units), then clips.
+
+  ```python
+  images = augment.gaussian_noise(key, images, sigma=0.1)
+  ```
+  """
   _options.check("gaussian_noise", sigma=sigma)
   if sigma == 0:
     return images
@@ -353,6 +407,10 @@ def gaussian_blur(
   """Blurs each picture with its own standard deviation, uniform on `sigmas` pixels, > 0.
 
   The kernel is cut at `radius` pixels, which must be smaller than the picture.
+
+  ```python
+  images = augment.gaussian_blur(key, images, sigmas=(0.1, 2.0), radius=3)
+  ```
   """
   _options.check("gaussian_blur", sigmas=sigmas, radius=radius)
 

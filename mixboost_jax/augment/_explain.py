@@ -38,6 +38,11 @@ def explain(
 ) -> list[dict[str, Any]]:
   """Lists what `build(policy, **resources)` does to one example.
 
+  ```python
+  account = augment.explain(key, {"name": "random_crop", "padding": 4}, shape=(32, 32))
+  print(account)  # e.g. [{'op': 'crop', 'down': -3, 'right': 1, 'unit': 'pixels'}]
+  ```
+
   Args:
     key: the example's own key, as `keys.example_keys` makes it; or those of its whole batch.
     policy: as `table` and `resources`, what `build` got.

@@ -28,6 +28,11 @@ def swap_in_class(
 
   Deviation: from a pool that is drawn once, not from the generator at every step.
 
+  ```python
+  made = jnp.zeros((4, 10, 16, 16, 3), jnp.uint8)  # ten pictures of each class, from a GAN
+  images, soft_labels = augment.swap_in_class(key, images, soft_labels, made, p=0.5)
+  ```
+
   Args:
     key: one key, or one per example.
     images: values in [0, 1].
@@ -49,7 +54,12 @@ def swap_in_class(
 def draw_swaps(
   key: PRNGKeys, *, p: Number, num_pictures: int
 ) -> tuple[Bool[Array, " N"], Int[Array, " N"]]:
-  """Draws whether each example is replaced, and by which picture of its class."""
+  """Draws whether each example is replaced, and by which picture of its class.
+
+  ```python
+  swapped, chosen = augment.draw_swaps(jax.random.split(key, 8), p=0.5, num_pictures=10)
+  ```
+  """
   _options.check("draw_swaps", p=p)
   key_gate, key_picture = keys.split_each(key, 2)
   swapped = jax.vmap(jax.random.uniform)(key_gate) < p

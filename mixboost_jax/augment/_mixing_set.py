@@ -198,7 +198,14 @@ def dead_leaves(key: PRNGKey, *, size: int, num_leaves: int = 160) -> Image:
 
 @checks.inputs()
 def spectral_noise(key: PRNGKey, *, size: int) -> Image:
-  """Draws noise whose amplitudes fall as 1 / f^a, a in [0.5, 2.5], stretched in one direction."""
+  """Draws noise whose amplitudes fall as 1 / f^a, a in [0.5, 2.5], stretched in one direction.
+
+  ```python
+  draw = jax.jit(augment.spectral_noise, static_argnames="size")
+  picture = draw(key, size=20)
+  assert picture.shape == (20, 20, 3)
+  ```
+  """
   key_noise, key_shape, key_mix, key_colour = jax.random.split(key, 4)
   u = jax.random.uniform(key_shape, (4,))
   line = jnp.fft.fftfreq(size) * size
@@ -297,6 +304,11 @@ def mixing_images(
 
   A `size` (side in pixels) a little above that of the training pictures leaves room for random
   windows.
+
+  ```python
+  pictures = augment.mixing_images(key, 2, size=20)
+  assert pictures.shape == (2, 20, 20, 3)
+  ```
   """
   _options.check("mixing_images", size=size)
   unknown = [name for name in families if name not in FAMILIES]

@@ -65,6 +65,10 @@ def mixup(
 
   Weights are Beta(alpha, alpha), one for the batch or `per` "example"; alpha 0 leaves the batch as
   it is. `partner` is "roll", "permutation", or "two_permutations" (own is a permuted example too).
+
+  ```python
+  images, soft_labels = augment.mixup(key, images, soft_labels, alpha=0.2)
+  ```
   """
   _options.check("mixup", alpha=alpha, per=per, partner=partner)
   weight_key, pair_key = jax.random.split(key) if key.ndim == 0 else keys.split_each(key, 2)
@@ -92,6 +96,10 @@ def cutmix(
 
   One box and one gate, open with probability `prob`, for the batch, or `per` "example"; alpha 0
   leaves the batch as it is.
+
+  ```python
+  images, soft_labels = augment.cutmix(key, images, soft_labels, prob=0.5)
+  ```
   """
   _options.check("cutmix", alpha=alpha, prob=prob, per=per)
   number, height, width, _ = images.shape
@@ -151,6 +159,10 @@ def sample_pairing(
   Paper: Inoue 2018, arXiv:1801.02929, Sec. 3: the mean of two pictures with the label of the first.
   It is switched on and off over the epochs, see `sample_pairing_active`. `weight` is that of the
   own picture; the key is used with partner="permutation" only, the alternative to "roll".
+
+  ```python
+  images, soft_labels = augment.sample_pairing(key, images, soft_labels)
+  ```
   """
   _options.check("sample_pairing", _PAIRING_RULES, weight=weight, partner=partner)
   own, other = pair_functions(key, len(images), partner)
@@ -171,6 +183,11 @@ def sample_pairing_active(
   """Tells whether SamplePairing is on: not at first, then `on` epochs of `on + off`, not at last.
 
   Epochs count from 0; it is off before the fraction `start` of the run and after `end`.
+
+  ```python
+  if augment.sample_pairing_active(20, num_epochs=100):
+    images, soft_labels = augment.sample_pairing(key, images, soft_labels)
+  ```
   """
   first, last = round(start * num_epochs), round(end * num_epochs)
   epoch = jnp.asarray(epoch)
@@ -190,6 +207,10 @@ def smote(
 
   Distances are Euclidean in pixels; the class is the largest of the soft labels, which stay; the
   nearest `num_neighbors` are equally likely.
+
+  ```python
+  images, soft_labels = augment.smote(key, images, soft_labels, num_neighbors=3)
+  ```
   """
   _options.check("smote", num_neighbors=num_neighbors)
   each = keys.per_example(key, len(images))
@@ -234,6 +255,11 @@ def draw_manifold_mix(
   """Draws one layer and one Beta(alpha, alpha) weight for a batch.
 
   Paper: Verma et al. 2019, arXiv:1806.05236, Sec. 2: layer 0 is the input; alpha 2, layers 0-2.
+
+  ```python
+  mix = augment.draw_manifold_mix(key, layers=(0, 1))
+  soft_labels = augment.mix_with_partner(soft_labels, mix.weight)
+  ```
   """
   _options.check("draw_manifold_mix", alpha=alpha)
   key_layer, key_weight = jax.random.split(keys.for_batch(key))
@@ -243,7 +269,13 @@ def draw_manifold_mix(
 
 @checks.inputs()
 def mix_with_partner(batch: Float[Array, "N *d"], weight: Scalar) -> Float[Array, "N *d"]:
-  """Mixes images, hidden activations or soft labels with those of the partners."""
+  """Mixes images, hidden activations or soft labels with those of the partners.
+
+  ```python
+  mixed = augment.mix_with_partner(soft_labels, 0.7)
+  assert jnp.allclose(mixed[1], 0.7 * soft_labels[1] + 0.3 * soft_labels[0])
+  ```
+  """
   weights = jnp.broadcast_to(weight, (len(batch),))
   return blend(batch, jnp.roll(batch, 1, axis=0), weights)
 
@@ -253,6 +285,11 @@ def manifold_tap(mix: ManifoldMix, *, layer: int) -> Callable[[Array], Array]:
   """Returns the function to call on the activations of `layer`; it mixes if the layer was drawn.
 
   Apply `mix_with_partner` to the soft labels with the same weight, once.
+
+  ```python
+  mix = augment.draw_manifold_mix(key, layers=(0, 1))
+  images = augment.manifold_tap(mix, layer=0)(images)  # and layer=1 on hidden activations
+  ```
   """
 
   def tap(hidden: Array) -> Array:

@@ -240,6 +240,11 @@ def pixmix(
   Each round adds or multiplies a processed version of the original, or (equally likely) a random
   window of the one mixing picture drawn for this example. There is no gradient.
 
+  ```python
+  pictures = augment.mixing_images(key, 2, size=20)
+  images = augment.pixmix(key, images, pictures)
+  ```
+
   Args:
     key: one key, or one per example.
     images: values in [0, 1], cut to 8-bit levels.

@@ -75,7 +75,13 @@ _MEMBERS = {"choice": "options", "compose": "steps", "with_probability": "policy
 
 @checks.inputs()
 def policy_problem(policy: Policy, *, table: Table = AUGMENTATIONS) -> str | None:
-  """Returns what is wrong with a policy of `build` (name, keywords, their values), or None."""
+  """Returns what is wrong with a policy of `build` (name, keywords, their values), or None.
+
+  ```python
+  assert augment.policy_problem({"name": "cutout", "length": 8}) is None
+  assert augment.policy_problem({"name": "cutout"}) == "'cutout' also needs length"
+  ```
+  """
   return _problem(policy, table)
 
 
@@ -124,7 +130,14 @@ def _members(policy: Policy) -> list[tuple[str, Any]]:
 
 @checks.inputs()
 def entries_in(policy: Policy, *, table: Table = AUGMENTATIONS) -> list[tuple[Entry, Policy]]:
-  """Lists the augmentations that a policy of `build` may apply, each with its own policy."""
+  """Lists the augmentations that a policy of `build` may apply, each with its own policy.
+
+  ```python
+  policy = {"name": "with_probability", "p": 0.5, "policy": {"name": "cutout", "length": 8}}
+  [(entry, own)] = augment.entries_in(policy)
+  assert own == {"name": "cutout", "length": 8} and not entry.mixes
+  ```
+  """
   refuse(policy, table)
   if policy["name"] in COMPOSITES:
     return [pair for _, member in _members(policy) for pair in entries_in(member, table=table)]
@@ -134,6 +147,11 @@ def entries_in(policy: Policy, *, table: Table = AUGMENTATIONS) -> list[tuple[En
 @checks.inputs()
 def build(policy: Policy, *, table: Table = AUGMENTATIONS, **resources: Any) -> Augmentation:
   """Turns a policy into `fn(key, images, soft_labels) -> (images, soft_labels)`.
+
+  ```python
+  fn = augment.build({"name": "mixup", "alpha": 0.2})
+  images, soft_labels = fn(key, images, soft_labels)
+  ```
 
   Args:
     policy: `name` and exactly the keywords of that augmentation. Name "none" is the identity;
@@ -197,14 +215,25 @@ def uniform(fn: Augmentation) -> Augmentation:
 
 @checks.inputs()
 def identity(key: jax.Array, images: jax.Array, *soft_labels: jax.Array) -> Any:
-  """Returns the batch as it is, whatever the key."""
+  """Returns the batch as it is, whatever the key.
+
+  ```python
+  assert augment.identity(key, images) is images
+  ```
+  """
   del key
   return (images, *soft_labels) if soft_labels else images
 
 
 @checks.inputs()
 def compose(*fns: Augmentation) -> Augmentation:
-  """Applies `fns` from left to right, each with its own keys."""
+  """Applies `fns` from left to right, each with its own keys.
+
+  ```python
+  fn = augment.compose(augment.random_flip, augment.mixup)
+  images, soft_labels = fn(key, images, soft_labels)
+  ```
+  """
   members = [uniform(fn) for fn in fns]
 
   def composed(key: jax.Array, images: jax.Array, soft_labels: jax.Array | None = None) -> Any:
@@ -222,6 +251,11 @@ def compose(*fns: Augmentation) -> Augmentation:
 @checks.inputs()
 def with_probability(p: Number, fn: Augmentation, *, per: str = "example") -> Augmentation:
   """Applies `fn` with probability `p`, else nothing; `p=0` is the bitwise identity.
+
+  ```python
+  fn = augment.with_probability(0.5, augment.mixup)
+  images, soft_labels = fn(key, images, soft_labels)
+  ```
 
   Args:
     p: in [0, 1].
@@ -247,7 +281,13 @@ def with_probability(p: Number, fn: Augmentation, *, per: str = "example") -> Au
 
 @checks.inputs()
 def choice(*fns: Augmentation, per: str = "example") -> Augmentation:
-  """Applies one of `fns`, each equally likely, drawn per example or per batch."""
+  """Applies one of `fns`, each equally likely, drawn per example or per batch.
+
+  ```python
+  fn = augment.choice(augment.mixup, augment.cutmix, per="batch")
+  images, soft_labels = fn(key, images, soft_labels)
+  ```
+  """
   _options.check("choice", per=per)
   if not fns:
     raise ValueError("choice: expected at least one augmentation, got none.")
@@ -290,6 +330,11 @@ def over_mesh(
 
   The compiler cannot partition the loop over examples of the serial formulation: without this, each
   device would gather the batch and process all of it.
+
+  ```python
+  mesh = jax.sharding.Mesh(jax.devices(), ("data",))
+  images = augment.over_mesh(augment.random_flip, mesh=mesh)(key, images)
+  ```
 
   Args:
     fn: `fn(key, images, **resources) -> images`, where an example depends on its own key only.

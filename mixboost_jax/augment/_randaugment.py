@@ -95,6 +95,10 @@ def trivial_augment_wide(
   Paper: Müller & Hutter 2021, arXiv:2103.10158, Sec. 3 and Table 1 (wide).
 
   `ranges` is "torchvision" (enhancers 1 +- 0.99 s) or "official" (0.01 .. 2, integer magnitudes).
+
+  ```python
+  images = augment.trivial_augment_wide(key, images)
+  ```
   """
   _options.check("trivial_augment_wide", _RULES, ranges=ranges, fill=fill, formulation=formulation)
   table = trivial_table(images.shape[1:3], ranges=ranges)
@@ -134,6 +138,10 @@ def randaugment(
     magnitude, in 0..bins - 1; CIFAR-10 WRN-28-10: N=3, M=5.
 
   `ranges` is "torchvision" or "official" (translations up to 14.4 pixels, integer magnitudes).
+
+  ```python
+  images = augment.randaugment(key, images, num_ops=2, magnitude=9)
+  ```
   """
   given: dict[str, Any] = {"num_ops": num_ops, "magnitude": magnitude, "bins": bins}
   _options.check("randaugment", _RULES, **given, ranges=ranges, fill=fill, formulation=formulation)

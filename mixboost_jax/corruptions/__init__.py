@@ -68,7 +68,13 @@ HELD_OUT = frozenset(CORRUPTIONS)
 
 @checks.inputs()
 def training_warning(name: str) -> str | None:
-  """Returns what to tell someone who trains on this corruption, or None if nothing is wrong."""
+  """Returns what to tell someone who trains on this corruption, or None if nothing is wrong.
+
+  ```python
+  assert corruptions.training_warning("posterize") is None
+  print(corruptions.training_warning("fog"))  # training on 'fog', which belongs to ...
+  ```
+  """
   if name not in HELD_OUT:
     return None
   suites = ", ".join(suite for suite, names in NAMES.items() if name in names)

@@ -197,6 +197,11 @@ def glass_blur(
 ) -> Image:
   """Blurs, moves every pixel by up to `delta`, and blurs again.
 
+  ```python
+  keywords = corruptions.parameters("glass_blur", severity=3, table="cifar")
+  blurred = corruptions.glass_blur(key, images[0], **keywords)
+  ```
+
   Args:
     key: of this example.
     image: cut to 8-bit levels after the first blur.

@@ -243,6 +243,11 @@ SEQUENCES: dict[str, Sequence] = {
 def perturb_sequence(key: PRNGKey, image: Image, *, name: str, table: str = "auto") -> Images:
   """Makes the film of one picture; lift with `jax.vmap` over keys and pictures.
 
+  ```python
+  film = corruptions.perturb_sequence(key, images[0], name="brightness")
+  assert film.shape == (31, 16, 16, 3)
+  ```
+
   Args:
     key: of this picture.
     image: values in [0, 1], at most 1024 pixels a side.

@@ -180,7 +180,12 @@ LARGEST_CIFAR_SIDE = 96
 
 @checks.inputs()
 def choose_table(table: str, *, height: int, width: int) -> str:
-  """Resolves "auto": "cifar" up to 96 pixels a side, "imagenet" above."""
+  """Resolves "auto": "cifar" up to 96 pixels a side, "imagenet" above.
+
+  ```python
+  assert corruptions.choose_table("auto", height=32, width=32) == "cifar"
+  ```
+  """
   if table == "auto":
     return "cifar" if max(height, width) <= LARGEST_CIFAR_SIDE else "imagenet"
   lookup(SEVERITIES, table, field="corruptions.table")
@@ -190,6 +195,11 @@ def choose_table(table: str, *, height: int, width: int) -> str:
 @checks.inputs()
 def parameters(name: str, *, severity: int, table: str) -> dict[str, Any]:
   """Returns the keywords of a corruption at a severity of 1..5 of a table ("cifar", "imagenet").
+
+  ```python
+  keywords = corruptions.parameters("gaussian_noise", severity=3, table="cifar")
+  assert keywords == {"sigma": 0.08}
+  ```
 
   Raises:
     ValueError: if the name is unknown, has no severities in this table, or the severity is wrong.
@@ -223,6 +233,10 @@ def corrupt(
   arXiv:2102.11273 (C-bar).
   Deviation: the released sets were drawn by other generators, so a generated set has their law and
   not their pixels; `frost_procedural` and `spatter_approximate` differ in kind (see their files).
+
+  ```python
+  noisy = corruptions.corrupt(key, images, name="gaussian_noise", severity=3)
+  ```
 
   Args:
     key: one key, or one per example.

@@ -49,6 +49,12 @@ def draw_probabilities(
 ) -> Float[Array, "D N K"]:
   """Returns the softmax output of every draw.
 
+  ```python
+  dim = lambda keys, x: x * jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+  view_fn = lambda keys, example: dim(keys, images[example])
+  draws = defenses.draw_probabilities(key, logits_fn, view_fn, num_examples=8, num_draws=5)
+  ```
+
   Args:
     key: one key, or one per example.
     logits_fn: the model.
@@ -87,6 +93,11 @@ def average_over(
 
   The result of `transform_fn` for an image depends on its key only; see `draw_probabilities` for
   the other arguments.
+
+  ```python
+  dim = lambda keys, x: x * jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+  probabilities = defenses.average_over(key, logits_fn, images, dim, num_draws=5)
+  ```
   """
 
   def view(keys: Array, example: Array) -> Array:
@@ -107,7 +118,12 @@ def gaussian_noise(
   max_rows: int | None = None,
   has_gradient: bool = False,
 ) -> Probabilities:
-  """Averages over Gaussian noise of standard deviation `noise_std` (pixels in [0, 1])."""
+  """Averages over Gaussian noise of standard deviation `noise_std` (pixels in [0, 1]).
+
+  ```python
+  probabilities = defenses.gaussian_noise(key, logits_fn, images, noise_std=0.1, num_draws=5)
+  ```
+  """
   transform = functools.partial(add_noise, noise_std=noise_std)
   options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
   return average_over(key, logits_fn, images, transform, **options)
@@ -124,7 +140,12 @@ def rotation(
   max_rows: int | None = None,
   has_gradient: bool = False,
 ) -> Probabilities:
-  """Averages over rotations by up to `max_degrees` either way."""
+  """Averages over rotations by up to `max_degrees` either way.
+
+  ```python
+  probabilities = defenses.rotation(key, logits_fn, images, max_degrees=30.0, num_draws=5)
+  ```
+  """
   transform = functools.partial(random_rotation, max_degrees=max_degrees)
   options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
   return average_over(key, logits_fn, images, transform, **options)
@@ -142,7 +163,12 @@ def crop_pad(
   max_rows: int | None = None,
   has_gradient: bool = False,
 ) -> Probabilities:
-  """Averages over random crops, padded back at random places (Xie et al. 2018)."""
+  """Averages over random crops, padded back at random places (Xie et al. 2018).
+
+  ```python
+  probabilities = defenses.crop_pad(key, logits_fn, images, min_size=10, max_size=14, num_draws=5)
+  ```
+  """
   transform = functools.partial(crop_and_pad, min_size=min_size, max_size=max_size)
   options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
   return average_over(key, logits_fn, images, transform, **options)
@@ -160,7 +186,13 @@ def crop_resize(
   max_rows: int | None = None,
   has_gradient: bool = False,
 ) -> Probabilities:
-  """Averages over random crops, enlarged to full size (Guo et al. 2018)."""
+  """Averages over random crops, enlarged to full size (Guo et al. 2018).
+
+  ```python
+  options = {"min_size": 10, "max_size": 14, "num_draws": 5}
+  probabilities = defenses.crop_resize(key, logits_fn, images, **options)
+  ```
+  """
   transform = functools.partial(crop_and_resize, min_size=min_size, max_size=max_size)
   options = {"num_draws": num_draws, "max_rows": max_rows, "has_gradient": has_gradient}
   return average_over(key, logits_fn, images, transform, **options)

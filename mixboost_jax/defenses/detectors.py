@@ -43,6 +43,11 @@ def dispersions(
   Deviation: features are the cells of a grid, not pixels; the neurons of a layer are the means of
   its channels over positions, and their ranges are averaged over the channels.
 
+  ```python
+  features = defenses.dispersions(logits_fn, images, grid=4)
+  assert features.shape == (8, 1)  # the output alone
+  ```
+
   Args:
     logits_fn: the network.
     images: in [0, 1].
@@ -86,6 +91,11 @@ def truncate(images: Images, *, rank: int) -> Float[Array, "N H W C"]:
 
   The directions are taken for constants by a gradient, since theirs is infinite where two singular
   values meet; the values are exact.
+
+  ```python
+  smooth = defenses.truncate(images, rank=4)
+  assert jnp.allclose(defenses.truncate(images, rank=16), images, atol=1e-5)  # full rank
+  ```
   """
   if not 1 <= rank <= min(images.shape[1:3]):
     limit = min(images.shape[1:3])
@@ -107,6 +117,10 @@ def rank_score(logits_fn: LogitsFn, images: Images, *, ranks: Sequence[int] = RA
   on interactions: it looks for the highest-order, most sensitive component.
   Deviation: neither prints a formula of the detector; this one is that of `detection_score` with
   truncation as the defense.
+
+  ```python
+  scores = defenses.rank_score(logits_fn, images)
+  ```
   """
   outputs = jax.nn.softmax(logits_fn(images))
   predicted = jnp.argmax(outputs, axis=-1)[:, None]
@@ -130,6 +144,12 @@ def fit_detector(
 
   Features are standardised before they are fitted, by Newton's method with an l2 penalty (of the
   mean loss) on the weights; the result applies to the features as they are.
+
+  ```python
+  features = np.array([[0.1, 3.0], [0.2, 1.0], [0.8, 2.0], [0.9, 2.5]])
+  weights, offset = defenses.fit_detector(features, np.array([False, False, True, True]))
+  assert (features @ weights + offset > 0).tolist() == [False, False, True, True]
+  ```
   """
   center, scale = features.mean(0), features.std(0) + _TINY
   rows = np.column_stack([(features - center) / scale, np.ones(len(features))]).astype(np.float64)

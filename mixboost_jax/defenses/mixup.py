@@ -54,7 +54,12 @@ def sample_weights(keys: PRNGKeys, mix_weight: MixWeight) -> Float[Array, " R"]:
 
 @checks.inputs()
 def mix(images: Images, partners: Images, weights: Float[Array, " N"]) -> Float[Array, "N H W C"]:
-  """Returns `weight * image + (1 - weight) * partner`."""
+  """Returns `weight * image + (1 - weight) * partner`.
+
+  ```python
+  mixed = defenses.mix(images, partners=images[::-1], weights=jnp.full(8, 0.6))
+  ```
+  """
   weights = weights[:, None, None, None]
   return weights * images + (1 - weights) * partners
 
@@ -77,6 +82,12 @@ def mixup_draws(
   """Returns the softmax output on each mix; see `mixup_inference` for the arguments.
 
   Paper: Alg. 1 before the average.
+
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  options = {"mode": "ol", "mix_weight": 0.6, "num_draws": 5}
+  draws = defenses.mixup_draws(key, logits_fn, images, pool, **options)
+  ```
   """
   pools.check_mode(mode)
   check_mix_weight(mix_weight)
@@ -129,6 +140,11 @@ def mixup_inference(
 
   Paper: Pang et al. 2020, arXiv:1909.11515, Alg. 1; "pl" and "ol" are MI-PL and MI-OL of Sec. 3.2,
   "combined" is MI-Combined of Sec. 4.3.
+
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  probabilities = defenses.mixup_inference(key, logits_fn, images, pool, mode="ol", mix_weight=0.6)
+  ```
 
   Args:
     key: one key, or one per example. The same key draws the same partners: a frozen pool.

@@ -66,6 +66,11 @@ def build_pool(
   (MI-OL) images of the *test* split, augmented, so an image can be its own partner; to repeat that,
   pass those images and no `ids`.
 
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  assert pool.counts.tolist() == [2, 2, 2, 2]  # images of each class
+  ```
+
   Args:
     images: in [0, 1].
     labels: in 0 .. num_classes - 1.
@@ -163,6 +168,12 @@ def partner_sampler(
 ) -> Callable[[Array], Array]:
   """Returns `keys[N] -> partners[N, H, W, C]`, what the adaptive attacks ask for.
 
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  partners_fn = defenses.partner_sampler(pool, labels, mode="ol")
+  partners = partners_fn(jax.random.split(key, len(images)))
+  ```
+
   Args:
     pool: the pool.
     predicted: label of each attacked image that `mode` refers to (the paper: the prediction on the
@@ -189,7 +200,14 @@ def draw_partners(
   num_draws: int,
   ids: ExampleIds | None = None,
 ) -> Float[Array, "D N H W C"]:
-  """Draws `num_draws` partners for each image; other arguments as of `partner_sampler`."""
+  """Draws `num_draws` partners for each image; other arguments as of `partner_sampler`.
+
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  partners = defenses.draw_partners(key, pool, labels, mode="ol", num_draws=5)
+  assert partners.shape == (5, *images.shape)
+  ```
+  """
   sample = partner_sampler(pool, predicted, mode=mode, ids=ids)
   each = keys_lib.per_example(key, predicted.shape[0])
   draws = jnp.arange(num_draws)

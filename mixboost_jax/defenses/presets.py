@@ -74,6 +74,11 @@ def build(
   """Returns `(key, images) -> probabilities`, ready to be evaluated or attacked.
 
   The policy has a `name`, one of `DEFENSES`, and its keywords: an entry of `PRESETS` for example.
+
+  ```python
+  defended = defenses.build(defenses.PRESETS["cifar10/mixup"]["rotation"], logits_fn)
+  probabilities = defended(key, images)
+  ```
   """
   options = dict(policy)
   name = options.pop("name", None)

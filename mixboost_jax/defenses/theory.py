@@ -49,7 +49,13 @@ class Sweep(NamedTuple):
 
 @checks.inputs()
 def change(plain: Probabilities, defended: Probabilities, labels: Labels) -> Change:
-  """Returns DF_y and DF_yhat (eq. 9)."""
+  """Returns DF_y and DF_yhat (eq. 9).
+
+  ```python
+  defended = defenses.gaussian_noise(key, logits_fn, images, noise_std=0.1, num_draws=5)
+  moved = defenses.change(jax.nn.softmax(logits), defended, labels)
+  ```
+  """
   difference = defended - plain
   predicted = jnp.argmax(plain, axis=-1)
   return Change(
@@ -59,7 +65,14 @@ def change(plain: Probabilities, defended: Probabilities, labels: Labels) -> Cha
 
 @checks.inputs()
 def improves_robustness(moved: Change) -> Bool[Array, " N"]:
-  """Returns where the robustness improving condition holds: DF_y > 0 and DF_yhat < 0 (eq. 10)."""
+  """Returns where the robustness improving condition holds: DF_y > 0 and DF_yhat < 0 (eq. 10).
+
+  ```python
+  defended = defenses.gaussian_noise(key, logits_fn, images, noise_std=0.1, num_draws=5)
+  moved = defenses.change(jax.nn.softmax(logits), defended, labels)
+  share = defenses.improves_robustness(moved).mean()
+  ```
+  """
   return (moved.true_class > 0) & (moved.predicted_class < 0)
 
 
@@ -77,6 +90,12 @@ def ideal_prediction(
 
   Paper: Table 1, with the expectation over y_s taken: 1[y = y_s] has mean 1/(L-1) for MI-OL. The
   gains are G_y and G_yhat(lambda delta; x~0), `adversarial` is z.
+
+  ```python
+  options = {"mode": "ol", "mix_weight": 0.5, "num_classes": 11}
+  assert defenses.ideal_prediction(**options, adversarial=False) == (0.5, 0.5)
+  assert defenses.ideal_prediction(**options, adversarial=True) == (0.55, 0.0)  # y wins
+  ```
   """
   if mode not in ("pl", "ol"):
     raise ValueError(f"defenses.ideal_prediction: mode must be 'pl' or 'ol', got {mode!r}.")
@@ -94,6 +113,10 @@ def improvement_bounds(*, mode: str, mix_weight: float, num_classes: int) -> tup
   """Returns `(upper, lower)`: the condition holds if G_y's shrinkage < upper, G_yhat's > lower.
 
   Paper: eqs. 12 and 15; shrinkage is `E[G_k(delta) - G_k(lambda delta)]`.
+
+  ```python
+  assert defenses.improvement_bounds(mode="pl", mix_weight=0.5, num_classes=10) == (-0.5, 0.5)
+  ```
   """
   if mode == "pl":
     return mix_weight - 1, 1 - mix_weight
@@ -107,6 +130,11 @@ def keeps_clean_decision(*, mix_weight: float, num_classes: int) -> bool:
   """Returns whether MI-OL keeps the decision of an ideal model on clean input: lambda > 1/L.
 
   Paper: eq. 17.
+
+  ```python
+  assert defenses.keeps_clean_decision(mix_weight=0.3, num_classes=4)
+  assert not defenses.keeps_clean_decision(mix_weight=0.2, num_classes=4)
+  ```
   """
   return mix_weight > 1 / num_classes
 
@@ -128,6 +156,11 @@ def sweep(
 
   Paper: Fig. 2 (100 test images, clean and under untargeted PGD-10). All weights share the draws.
   Arguments as of `mixup_inference`, with the true labels.
+
+  ```python
+  pool = defenses.build_pool(images, labels=jnp.arange(8) % 4, num_classes=4)
+  found = defenses.sweep(key, logits_fn, images, labels, pool, mode="ol", mix_weights=(0.5, 0.9))
+  ```
   """
   plain = jax.nn.softmax(logits_fn(images))
   predicted = jnp.argmax(plain, axis=-1)

@@ -43,7 +43,13 @@ def seconds(budget: str) -> float:
 
 
 def problem(budget: str) -> str | None:
-  """Returns what is wrong with a budget, or None; an empty one means no limit."""
+  """Returns what is wrong with a budget, or None; an empty one means no limit.
+
+  ```python
+  assert evaluate.budget_problem("10min") is None
+  print(evaluate.budget_problem("ten minutes"))
+  ```
+  """
   try:
     if budget:
       seconds(budget)

@@ -56,6 +56,10 @@ def from_dataset(dataset: Any, *, split: str) -> Examples:
   Images of a pair are uint8, or float in [0, 1], [N, H, W, C]; labels integers [N]. `split` is the
   part of a `Dataset` that is taken, and the name of anything else.
 
+  ```python
+  examples = evaluate.from_dataset((images, labels), split="test")
+  ```
+
   Raises:
     ValueError: if the split does not exist or the arrays are not what they should be.
   """

@@ -35,6 +35,11 @@ def gallery(
 ) -> tuple[dict[str, np.ndarray], Curves]:
   """Picks pictures to show; what `evaluate` has compiled for the same arguments serves again.
 
+  ```python
+  pictures, curves = evaluate.gallery(logits_fn, (images, labels), attacked=True)
+  assert pictures["adversarial"].shape == (8, 3 * 16, 16, 3)
+  ```
+
   Args:
     logits_fn: as of `evaluate`.
     dataset: as of `evaluate`.

@@ -111,7 +111,13 @@ def metric(
   unit: str = "%",
   better: str = "lower",
 ) -> Metric:
-  """Returns a metric with the interval between `ends` that was made as `interval` says, if any."""
+  """Returns a metric with the interval between `ends` that was made as `interval` says, if any.
+
+  ```python
+  place = evaluate.Place("cifar10", "test", "tfds", confidence=0.95)
+  error = evaluate.metric(place, "error", 4.2, count=10_000, ends=(3.8, 4.6), interval="wilson")
+  ```
+  """
   low, high = ends or (None, None)
   confidence = None if ends is None else place.confidence
   where = place.dataset, place.split, place.source

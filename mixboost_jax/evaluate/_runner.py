@@ -60,7 +60,7 @@ def evaluate(
 
   ```python
   from mixboost_jax import evaluate, report
-  results = evaluate.evaluate(logits_fn, (images, labels), suite="standard")
+  results = evaluate.evaluate(logits_fn, (images, labels), suite="clean")
   report.write(results, "report.html")
   ```
 
@@ -154,7 +154,13 @@ def run(
   folder: str | os.PathLike | None = None,
   should_stop: Callable[[], bool] | None = None,
 ) -> Results:
-  """`evaluate` as the config says; the results carry the config and its hash."""
+  """`evaluate` as the config says; the results carry the config and its hash.
+
+  ```python
+  from mixboost_jax import schema
+  results = evaluate.run(logits_fn, (images, labels), schema.Settings(name="linear"))
+  ```
+  """
   results = evaluate(
     logits_fn,
     dataset,
@@ -176,6 +182,11 @@ def make_monitor(
 
   Called with a `jax.tree_util.Partial` over the parameters it compiles once, not once per call.
   Arguments as of `evaluate`.
+
+  ```python
+  monitor = evaluate.make_monitor((images, labels), split="test")
+  assert monitor(logits_fn)["clean_error"] == 0  # these labels are its predictions
+  ```
   """
   chosen = examples_lib.from_dataset(dataset, split=split)
   shared = Scorer(call, batch_size=min(batch_size, len(chosen)), mesh=mesh)

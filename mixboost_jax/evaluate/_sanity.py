@@ -96,6 +96,13 @@ def sanity_flags(
 
   The store keeps the findings under the hash of the network.
 
+  ```python
+  from mixboost_jax.runtime import mesh
+  examples = evaluate.from_dataset((images, labels), split="test")
+  setup = {"batch_size": 8, "mesh": mesh.create(), "store": evaluate.Store(None), "network": "mine"}
+  flags = evaluate.sanity_flags(*evaluate.open_up(logits_fn, images.shape), examples, **setup)
+  ```
+
   Raises:
     ValueError: if a label has no column among the outputs.
   """

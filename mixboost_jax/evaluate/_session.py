@@ -172,6 +172,11 @@ def open_up(logits_fn: LogitsFn, image_shape: tuple[int, ...]) -> tuple[ApplyFn,
   `jax.tree_util.Partial` is such a pair already. The function is tried on [B, H, W, C] =
   `image_shape`; other numbers of rows are traced on use.
 
+  ```python
+  apply_fn, variables = evaluate.open_up(logits_fn, images.shape)
+  assert jnp.allclose(apply_fn(variables, images), logits_fn(images))
+  ```
+
   Raises:
     ValueError: if `logits_fn` cannot be traced or does not return one array.
   """

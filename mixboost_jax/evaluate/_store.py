@@ -34,7 +34,13 @@ _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 def digest(*parts: Any) -> str:
-  """Returns 16 hex digits of arrays, text, and trees of plain values."""
+  """Returns 16 hex digits of arrays, text, and trees of plain values.
+
+  ```python
+  assert evaluate.digest(np.zeros(3), "pgd") == evaluate.digest(np.zeros(3), "pgd")
+  assert evaluate.digest(np.zeros(3), "pgd") != evaluate.digest(np.ones(3), "pgd")
+  ```
+  """
   state = hashlib.blake2b(digest_size=8)
   for part in parts:
     if isinstance(part, np.ndarray):
@@ -48,7 +54,13 @@ def digest(*parts: Any) -> str:
 
 
 def network_digest(apply_fn: Any, variables: Any, image_shape: tuple[int, ...]) -> str:
-  """Returns a hash of what a network computes: its program for one picture, and its parameters."""
+  """Returns a hash of what a network computes: its program for one picture, and its parameters.
+
+  ```python
+  apply_fn, variables = evaluate.open_up(logits_fn, images.shape)
+  network = evaluate.network_digest(apply_fn, variables, images.shape[1:])
+  ```
+  """
   picture = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
   program = jax.make_jaxpr(apply_fn)(variables, picture)
   arrays = [*jax.tree.leaves(variables), *constants_of(program)]

@@ -71,6 +71,11 @@ def expand(
 ) -> tuple[Unit, ...]:
   """Returns the units of a suite, in order and without repeats.
 
+  ```python
+  units = evaluate.expand("clean,c:gaussian_noise")
+  assert len(units) == 1 + 5  # the clean pictures, and the corruption at five severities
+  ```
+
   Args:
     suite: a name in `SUITES`, or words with commas between them.
     large: whether the pictures take the lists of ImageNet.
@@ -144,7 +149,13 @@ def replace_units(units: Sequence[Unit], released: Released | None) -> tuple[Uni
 
 
 def asks_for(suite: str, *, kinds: Sequence[str]) -> bool:
-  """Returns whether a word of a suite is of one of the kinds; `c_generated` reads no files."""
+  """Returns whether a word of a suite is of one of the kinds; `c_generated` reads no files.
+
+  ```python
+  assert evaluate.asks_for("clean,pgd", kinds=["attack"])
+  assert not evaluate.asks_for("clean", kinds=["attack"])
+  ```
+  """
   known = words(large=False)
   asked = [text.partition(":")[0] for text in _split(suite)]
   return any(word in known and known[word].kind in kinds for word in asked)
@@ -155,6 +166,11 @@ def suite_problem(suite: str) -> str | None:
 
   Members of `ood` that come from folders, and lists that depend on the size of the pictures, are
   only known later, so any of them passes.
+
+  ```python
+  assert evaluate.suite_problem("clean,pgd") is None
+  print(evaluate.suite_problem("claen"))
+  ```
   """
   known_now = [text for text in _split(suite) if not text.startswith("ood:")]
   problems = []

@@ -37,6 +37,11 @@ _VIEWS = {"mirror": _mirror, "translate": _translate}
 def multi_view(logits_fn: LogitsFn, views: str) -> LogitsFn:
   """Returns a function that averages the logits of several views.
 
+  ```python
+  mirrored_fn = evaluate.multi_view(logits_fn, "mirror")
+  assert jnp.allclose(mirrored_fn(images), mirrored_fn(images[:, :, ::-1]), rtol=1e-4)
+  ```
+
   Args:
     logits_fn: images -> logits.
     views: `one`; `mirror`: the picture and its mirror image, 2 passes; `translate`: half of that

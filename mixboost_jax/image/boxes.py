@@ -16,7 +16,13 @@ Fill = float | int | Float[Array, " C"] | tuple[float, ...]
 def box_mask(
   top: Index, left: Index, bottom: Index, right: Index, *, height: int, width: int
 ) -> Bool[Array, "{height} {width}"]:
-  """Returns True inside rows [top, bottom) and columns [left, right), clipped at the border."""
+  """Returns True inside rows [top, bottom) and columns [left, right), clipped at the border.
+
+  ```python
+  inside = image.box_mask(2, 3, 6, 8, height=16, width=16)
+  assert inside.sum() == (6 - 2) * (8 - 3)
+  ```
+  """
   rows = jnp.arange(height)[:, None]
   columns = jnp.arange(width)[None, :]
   inside_rows = (rows >= top) & (rows < bottom)
@@ -26,7 +32,13 @@ def box_mask(
 
 @checks.inputs(values="never")
 def fill_where(image: Image, inside: Bool[Array, "H W"], *, fill: Fill) -> Image:
-  """Writes `fill` (one number, or one per channel) where `inside` is True."""
+  """Writes `fill` (one number, or one per channel) where `inside` is True.
+
+  ```python
+  inside = image.box_mask(2, 3, 6, 8, height=16, width=16)
+  picture = image.fill_where(images[0], inside, fill=0.5)
+  ```
+  """
   value = jnp.broadcast_to(jnp.asarray(fill, image.dtype), image.shape)
   return jnp.where(inside[:, :, None], value, image)
 
@@ -35,7 +47,12 @@ def fill_where(image: Image, inside: Bool[Array, "H W"], *, fill: Fill) -> Image
 def pad(
   image: Shaped[Array, "H W C"], *, padding: int, fill: float | int | Float[Array, " C"] = 0.0
 ) -> Shaped[Array, "H+2*{padding} W+2*{padding} C"]:
-  """Adds a border of `padding` pixels of value `fill` (one number, or one per channel)."""
+  """Adds a border of `padding` pixels of value `fill` (one number, or one per channel).
+
+  ```python
+  assert image.pad(images[0], padding=2).shape == (20, 20, 3)
+  ```
+  """
   if padding < 0:
     raise ValueError(f"pad: padding must be >= 0 pixels, got {padding}.")
   height, width, channels = image.shape
@@ -52,6 +69,11 @@ def crop(
   """Cuts out the `height` x `width` window whose corner is (`top`, `left`).
 
   A window that would leave the picture is moved inside, as `jax.lax.dynamic_slice` does.
+
+  ```python
+  window = image.crop(images[0], 2, 3, height=8, width=6)
+  assert (window == images[0, 2:10, 3:9]).all()
+  ```
 
   Raises:
     ValueError: if the window is larger than the picture.

@@ -26,13 +26,24 @@ _SLACK = 2.0**-10  # a level k that was stored as k / 255 must come back as k, n
 
 @checks.inputs(values="never")
 def to_levels(images: Float[Array, "*n C"]) -> UInt8[Array, "*n C"]:
-  """Returns floor(255 x) clipped to 0..255, as converting a float picture to 8 bits does."""
+  """Returns floor(255 x) clipped to 0..255, as converting a float picture to 8 bits does.
+
+  ```python
+  levels = image.to_levels(jnp.array([[0.0, 0.5, 1.0]]))
+  assert levels.tolist() == [[0, 127, 255]]
+  ```
+  """
   return jnp.floor(jnp.clip(images * LEVELS, 0, LEVELS) + _SLACK).astype(jnp.uint8)
 
 
 @checks.inputs(values="never")
 def from_levels(levels: UInt8[Array, "*n C"]) -> Float[Array, "*n C"]:
-  """Returns level / 255 as float32."""
+  """Returns level / 255 as float32.
+
+  ```python
+  assert (image.from_levels(image.to_levels(images)) == images).all()  # of 8-bit pictures
+  ```
+  """
   return levels.astype(jnp.float32) / LEVELS
 
 

@@ -178,7 +178,13 @@ def triangle_weights(
 def resize_window(
   image: Image, top: Length, left: Length, height: Length, width: Length, *, size: tuple[int, int]
 ) -> Float[Array, "P Q C"]:
-  """Cuts out a window of whole pixels and resizes it to `size` (rows, columns)."""
+  """Cuts out a window of whole pixels and resizes it to `size` (rows, columns).
+
+  ```python
+  window = image.resize_window(images[0], 2, 3, 8, 12, size=(6, 6))
+  assert window.shape == (6, 6, 3)
+  ```
+  """
   rows = triangle_weights(top, height, num_inputs=image.shape[0], num_outputs=size[0])
   columns = triangle_weights(left, width, num_inputs=image.shape[1], num_outputs=size[1])
   return along_axes(image, rows=rows, columns=columns)
@@ -186,7 +192,13 @@ def resize_window(
 
 @checks.inputs(values="never")
 def gaussian_kernel(sigma: Float[Array, ""] | float | int, *, radius: int) -> Float[Array, " K"]:
-  """Returns 2 radius + 1 normalised weights; sigma in pixels, > 0."""
+  """Returns 2 radius + 1 normalised weights; sigma in pixels, > 0.
+
+  ```python
+  weights = image.gaussian_kernel(1.0, radius=3)
+  assert weights.shape == (7,) and jnp.isclose(weights.sum(), 1)
+  ```
+  """
   offsets = jnp.arange(-radius, radius + 1)
   weights = jnp.exp(-0.5 * (offsets / sigma) ** 2)
   return weights / weights.sum()
@@ -197,6 +209,10 @@ def gaussian_blur(
   image: Image, sigma: Float[Array, ""] | float | int, *, radius: int, mode: str = "reflect"
 ) -> Image:
   """Blurs both directions with the same Gaussian.
+
+  ```python
+  blurred = jax.vmap(lambda picture: image.gaussian_blur(picture, 1.0, radius=3))(images)
+  ```
 
   Args:
     image: values in [0, 1].

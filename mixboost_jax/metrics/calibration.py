@@ -41,7 +41,14 @@ class Bins(NamedTuple):
 
 @checks.inputs(values="known")
 def equal_width_bins(confidence: PerExample, is_correct: PerExample, *, num_bins: int) -> Bins:
-  """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence."""
+  """Sorts the examples into the bins (i / num_bins, (i + 1) / num_bins] of confidence.
+
+  ```python
+  confidence, is_correct = jnp.array([0.3, 0.8, 0.9, 0.9]), jnp.array([0.0, 1.0, 1.0, 0.0])
+  bins = metrics.equal_width_bins(confidence, is_correct, num_bins=2)
+  assert bins.count.tolist() == [1, 3] and bins.correct_sum.tolist() == [0, 2]
+  ```
+  """
   place = jnp.clip(jnp.ceil(confidence * num_bins) - 1, 0, num_bins - 1)
   inside = place[None, :] == jnp.arange(num_bins, dtype=place.dtype)[:, None]
   columns = jnp.stack([jnp.ones_like(confidence), confidence, is_correct], axis=1)
@@ -54,6 +61,11 @@ def tied_means(sorted_confidence: Sorted, is_correct: Sorted) -> Any:
   """Replaces each value by its mean over the examples of equal confidence.
 
   It is what an example at this place is worth on average when ties are put in random order.
+
+  ```python
+  shared = metrics.tied_means(jnp.array([0.5, 0.9, 0.9]), jnp.array([1.0, 1.0, 0.0]))
+  assert shared.tolist() == [1, 0.5, 0.5]
+  ```
   """
   xp = classification.namespace(sorted_confidence, is_correct)
   changes = sorted_confidence[1:] != sorted_confidence[:-1]
@@ -70,6 +82,12 @@ def equal_mass_bins(
   """Cuts the examples, already in order of confidence, into `num_bins` runs of equal size +-1.
 
   Examples of equal confidence count with `tied_means`, on whichever side of an edge they fall.
+
+  ```python
+  confidence, is_correct = jnp.array([0.3, 0.8, 0.9, 1.0]), jnp.array([0.0, 1.0, 1.0, 1.0])
+  bins = metrics.equal_mass_bins(confidence, is_correct, num_bins=2)
+  assert bins.count.tolist() == [2, 2] and bins.correct_sum.tolist() == [1, 2]
+  ```
   """
   num_examples = len(sorted_confidence)
   place = jnp.asarray(np.arange(num_examples) * num_bins // max(num_examples, 1))
@@ -86,6 +104,12 @@ def fixed_size_bins(sorted_confidence: Sorted, is_correct: Sorted, *, bin_size: 
 
   The remainder joins the last run. Examples of equal confidence count with `tied_means`, on
   whichever side of an edge they fall.
+
+  ```python
+  confidence, is_correct = np.array([0.3, 0.6, 0.8, 0.9, 1.0]), np.array([0.0, 1.0, 0.0, 1.0, 1.0])
+  bins = metrics.fixed_size_bins(confidence, is_correct, bin_size=2)
+  assert bins.count.tolist() == [2, 3]
+  ```
 
   Raises:
     ValueError: if there are fewer than `bin_size` examples.
@@ -123,7 +147,14 @@ def _sorted(probabilities: Probabilities, labels: Labels) -> tuple[PerExample, P
 
 @checks.inputs(values="known")
 def mean_gap(bins: Bins, *, skip_last_bin: bool = False) -> Any:
-  """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]; options as of `rms_gap`."""
+  """Returns sum_b n_b / N |mean confidence - accuracy|, in [0, 1]; options as of `rms_gap`.
+
+  ```python
+  confidence, is_correct = jnp.array([0.75, 0.75]), jnp.array([1.0, 0.0])
+  bins = metrics.equal_width_bins(confidence, is_correct, num_bins=10)
+  assert metrics.mean_gap(bins) == 0.25  # says 75 %, is right in 50 %
+  ```
+  """
   gaps = bins.count * bins.gap()
   kept = _without_last(gaps) if skip_last_bin else gaps
   return kept.sum() / bins.count.sum()
@@ -134,6 +165,12 @@ def rms_gap(bins: Bins, *, skip_last_bin: bool = False) -> Any:
   """Returns sqrt(sum_b n_b / N (mean confidence - accuracy)^2), in [0, 1].
 
   With `skip_last_bin` the bin of highest confidence is left out of the sum; N still counts it.
+
+  ```python
+  sums = np.array([30.0, 45.0]), np.array([25.0, 45.0])  # of confidence, of right answers
+  bins = metrics.Bins(np.array([50, 50]), *sums)
+  assert metrics.rms_gap(bins) >= metrics.mean_gap(bins)  # large gaps weigh more
+  ```
   """
   squares = bins.count * bins.gap() ** 2
   kept = _without_last(squares) if skip_last_bin else squares
@@ -155,6 +192,10 @@ def ece(probabilities: Probabilities, labels: Labels, *, num_bins: int = 15) -> 
 
   Biased upwards: a perfectly calibrated model has a positive value on a finite set.
 
+  ```python
+  error = 100 * metrics.ece(jax.nn.softmax(logits), labels)  # in %
+  ```
+
   Paper: Guo et al. 2017, arXiv:1706.04599.
   """
   confidence = classification.confidence(probabilities)
@@ -167,6 +208,10 @@ def adaptive_ece(probabilities: Probabilities, labels: Labels, *, num_bins: int 
   """Returns the expected calibration error over bins of equal mass (+-1 example), in [0, 1].
 
   Equal confidences on both sides of an edge count with their mean correctness, see `tied_means`.
+
+  ```python
+  error = 100 * metrics.adaptive_ece(jax.nn.softmax(logits), labels, num_bins=4)  # in %
+  ```
   """
   return mean_gap(equal_mass_bins(*_sorted(probabilities, labels), num_bins=num_bins))
 
@@ -179,6 +224,11 @@ def rms_calibration_error(
 
   The examples are sorted by confidence and cut into runs; the remainder joins the last run. The
   noise floor of a calibrated model with accuracy p is about sqrt(p (1 - p) / bin_size).
+
+  ```python
+  probabilities = jax.nn.softmax(logits)
+  error = metrics.rms_calibration_error(probabilities, labels, bin_size=4, skip_last_bin=False)
+  ```
 
   Paper: Hendrycks et al. 2022, arXiv:2112.05135 (RMS calibration error, adaptive bins).
   Deviation: `skip_last_bin=True` repeats the published code, whose loop leaves the
@@ -197,7 +247,12 @@ def rms_calibration_error(
 def mad_calibration_error(
   probabilities: Probabilities, labels: Labels, *, bin_size: int = 100, skip_last_bin: bool = True
 ) -> Scalar:
-  """Returns the mean absolute calibration error over the bins of `rms_calibration_error`."""
+  """Returns the mean absolute calibration error over the bins of `rms_calibration_error`.
+
+  ```python
+  error = metrics.mad_calibration_error(jax.nn.softmax(logits), labels, bin_size=4)
+  ```
+  """
   bins = fixed_size_bins(*_sorted(probabilities, labels), bin_size=bin_size)
   return mean_gap(bins, skip_last_bin=skip_last_bin)
 
@@ -207,6 +262,10 @@ def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the area under the response rate accuracy curve, in [0, 1].
 
   The mean over k = 1..N of the accuracy on the k most confident examples.
+
+  ```python
+  area = 100 * metrics.aurra(jax.nn.softmax(logits), labels)  # in %; 100 without a mistake
+  ```
 
   Paper: Hendrycks et al. 2021, arXiv:1907.07174 (AURRA).
   Deviation: equal confidences count with their mean correctness, which gives the expected value
@@ -218,7 +277,13 @@ def aurra(probabilities: Probabilities, labels: Labels) -> Scalar:
 
 @checks.inputs(values="known")
 def sorted_aurra(sorted_confidence: PerExample, is_correct: PerExample) -> Scalar:
-  """Returns `aurra` of examples in ascending order of confidence."""
+  """Returns `aurra` of examples in ascending order of confidence.
+
+  ```python
+  area = metrics.sorted_aurra(jnp.array([0.6, 0.9]), jnp.array([0.0, 1.0]))
+  assert area == 0.75  # the mean of 1 (the most confident) and 1/2 (both)
+  ```
+  """
   hits = jnp.cumsum(tied_means(sorted_confidence, is_correct)[::-1])
   return (hits / jnp.arange(1, len(hits) + 1)).mean()
 
@@ -228,6 +293,11 @@ def soft_f1(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the soft F1 score of "doubt detects mistakes", in [0, 1]; higher is better.
 
   2 sum((1 - c) w) / sum(1 - c + w) with c the confidence and w = 1 for wrong predictions.
+
+  ```python
+  probabilities = jnp.array([[1.0, 0.0], [0.5, 0.5]])
+  score = metrics.soft_f1(probabilities, jnp.array([0, 1]))  # 2/3: only the mistake is in doubt
+  ```
   """
   doubt = 1.0 - classification.confidence(probabilities)
   wrong = 1.0 - classification.hits(probabilities, labels)
@@ -275,6 +345,11 @@ def bisect_temperature(
 ) -> Scalar:
   """Returns the temperature in [low, high] of least negative log-likelihood, by bisection.
 
+  ```python
+  temperature = metrics.bisect_temperature(logits, labels)  # of held-out pictures
+  probabilities = jax.nn.softmax(logits_fn(images) / temperature)
+  ```
+
   Paper: Hendrycks et al. 2022, arXiv:2112.05135: the published code bisects T in [0.2, 5] until the
   bracket is 1e-4 wide (`tolerance`).
   """
@@ -290,6 +365,11 @@ def fit_temperature(logits: Logits, labels: Labels, *, num_steps: int = 60) -> S
 
   Halves the logarithm of T over [1e-4, 1e4]; 60 times reach float32 precision. If all predictions
   are right, colder is always better and the lower end comes back.
+
+  ```python
+  temperature = metrics.fit_temperature(logits, labels)  # of held-out pictures
+  probabilities = jax.nn.softmax(logits_fn(images) / temperature)
+  ```
   """
   limit = math.log(_WIDEST)
   return _bisect(logits, labels, -limit, limit, turns=num_steps, temperature_of=jnp.exp)

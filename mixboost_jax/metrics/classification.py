@@ -21,6 +21,10 @@ def correct(scores: Probabilities, labels: Labels) -> Bool[Array, " N"]:
   """Returns whether the largest score is that of the label (first of equal scores wins).
 
   False where a score is NaN or the label is no class.
+
+  ```python
+  mistakes = images[~metrics.correct(logits, labels)]
+  ```
   """
   return (jnp.argmax(scores, axis=-1) == labels) & usable(scores, labels)
 
@@ -43,25 +47,45 @@ def namespace(*arrays: Any) -> Any:
 
 @checks.inputs(values="known")
 def confidence(probabilities: Probabilities) -> PerExample:
-  """Returns the largest probability of each row, in [1/K, 1]."""
+  """Returns the largest probability of each row, in [1/K, 1].
+
+  ```python
+  doubtful = images[metrics.confidence(jax.nn.softmax(logits)) < 0.5]
+  ```
+  """
   return probabilities.max(axis=-1)
 
 
 @checks.inputs(values="known")
 def accuracy(scores: Probabilities, labels: Labels) -> Scalar:
-  """Returns the fraction of correct predictions, in [0, 1]."""
+  """Returns the fraction of correct predictions, in [0, 1].
+
+  ```python
+  error = 1 - metrics.accuracy(logits, labels)
+  ```
+  """
   return hits(scores, labels).astype(jnp.float32).mean()
 
 
 @checks.inputs(values="known")
 def clean_error(scores: Probabilities, labels: Labels) -> Scalar:
-  """Returns 100 (1 - accuracy), in %."""
+  """Returns 100 (1 - accuracy), in %.
+
+  ```python
+  error = metrics.clean_error(logits, labels)  # 12.5 if one of eight is wrong
+  ```
+  """
   return 100.0 * (1 - hits(scores, labels).astype(jnp.float32)).mean()
 
 
 @checks.inputs(values="known")
 def nll_per_example(logits: Logits, labels: Labels) -> PerExample:
-  """Returns -log softmax(logits)[label] of each example, in nats."""
+  """Returns -log softmax(logits)[label] of each example, in nats.
+
+  ```python
+  hardest = images[metrics.nll_per_example(logits, labels).argmax()]
+  ```
+  """
   log_probabilities = jax.nn.log_softmax(logits, axis=-1)
   own = jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
   return jnp.where(usable(logits, labels), -own, jnp.nan)
@@ -69,13 +93,24 @@ def nll_per_example(logits: Logits, labels: Labels) -> PerExample:
 
 @checks.inputs(values="known")
 def nll(logits: Logits, labels: Labels) -> Scalar:
-  """Returns the mean negative log-likelihood, in nats."""
+  """Returns the mean negative log-likelihood, in nats.
+
+  ```python
+  chance = metrics.nll(jnp.zeros((8, 4)), labels)
+  assert jnp.isclose(chance, jnp.log(4))  # four classes, all equally likely
+  ```
+  """
   return nll_per_example(logits, labels).mean()
 
 
 @checks.inputs(values="known")
 def brier_per_example(probabilities: Probabilities, labels: Labels) -> PerExample:
-  """Returns sum_k (p_k - [k = label])^2 of each example, in [0, 2]."""
+  """Returns sum_k (p_k - [k = label])^2 of each example, in [0, 2].
+
+  ```python
+  hardest = images[metrics.brier_per_example(jax.nn.softmax(logits), labels).argmax()]
+  ```
+  """
   truth = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=probabilities.dtype)
   squares = jnp.square(probabilities - truth).sum(axis=-1)
   return jnp.where(usable(probabilities, labels), squares, jnp.nan)
@@ -84,6 +119,11 @@ def brier_per_example(probabilities: Probabilities, labels: Labels) -> PerExampl
 @checks.inputs(values="known")
 def brier(probabilities: Probabilities, labels: Labels) -> Scalar:
   """Returns the Brier score, the mean over examples of sum_k (p_k - [k = label])^2.
+
+  ```python
+  chance = metrics.brier(jnp.full((8, 4), 1 / 4), labels)
+  assert chance == 0.75  # 1 - 1/K for equal probabilities
+  ```
 
   Paper: Brier 1950 (the multi-class form, in [0, 2]; for K = 2 it is twice the binary one).
   """

@@ -49,6 +49,12 @@ def mean_corruption_error(
   With a reference (mean errors in %, such as `ALEXNET_ERRORS`) it is a ratio of means: each
   corruption's mean over severities is divided by the reference's, and only then is the mean over
   corruptions taken. In %; with a reference, 100 means "as bad as the reference".
+
+  ```python
+  errors = {"fog": [10.0, 20.0, 30.0], "snow": [20.0, 30.0, 40.0]}  # at three severities
+  assert metrics.mean_corruption_error(errors) == 25
+  assert metrics.mean_corruption_error(errors, reference={"fog": 40.0, "snow": 60.0}) == 50
+  ```
   """
   means = _severity_means(errors, reference, "mean_corruption_error")
   return _mean_ratio(means, reference, "mean_corruption_error")
@@ -66,6 +72,11 @@ def relative_corruption_error(
 
   In percentage points; with a reference (as of `mean_corruption_error`, and its clean error in %),
   in % of the reference's growth.
+
+  ```python
+  errors = {"fog": [10.0, 20.0, 30.0], "snow": [20.0, 30.0, 40.0]}  # at three severities
+  assert metrics.relative_corruption_error(errors, clean_error=5.0) == 20
+  ```
   """
   place = "relative_corruption_error"
   means = _severity_means(errors, reference, place)
@@ -124,14 +135,27 @@ the authors' code does not list them: quote a number normalised by these as prov
 
 @checks.inputs()
 def rank_classes(scores: Float[Array, "*frames K"]) -> Int[Array, "*frames K"]:
-  """Returns the place of every class, 1 for the largest score (first of equal scores wins)."""
+  """Returns the place of every class, 1 for the largest score (first of equal scores wins).
+
+  ```python
+  ranks = metrics.rank_classes(jnp.array([0.1, 0.7, 0.2]))
+  assert ranks.tolist() == [3, 1, 2]
+  ```
+  """
   order = jnp.argsort(scores, axis=-1, descending=True)
   return jnp.argsort(order, axis=-1) + 1
 
 
 @checks.inputs()
 def flip_rate(predictions: Predictions, *, noise: bool = False) -> Scalar:
-  """Returns the fraction of frames whose prediction differs from that of its reference frame."""
+  """Returns the fraction of frames whose prediction differs from that of its reference frame.
+
+  ```python
+  predictions = jnp.array([[3, 3, 5, 5, 5]])  # one film of five frames
+  assert metrics.flip_rate(predictions) == 1 / 4  # changes once in four steps
+  assert metrics.flip_rate(predictions, noise=True) == 3 / 4  # against the first frame
+  ```
+  """
   before = _references(predictions, noise=noise, place="flip_rate")
   return (predictions[:, 1:] != before).astype(jnp.float32).mean()
 
@@ -142,6 +166,11 @@ def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
 
   sum_{i=1}^5 |(i - 1) - min(sigma(i) - 1, 5)|, sigma(i) the new place of the class that was at
   place i: 0 for equal rankings, 15 if no class stays among the first five (K >= 10).
+
+  ```python
+  scores = jax.random.normal(key, (2, 31, 10))  # films, frames, classes
+  distance = metrics.top5_distance(metrics.rank_classes(scores))
+  ```
   """
   if ranks.shape[-1] < 5:
     raise ValueError(f"top5_distance: expected at least 5 classes, got {ranks.shape[-1]}.")
@@ -153,7 +182,13 @@ def top5_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
 
 @checks.inputs()
 def zipf_distance(ranks: Ranks, *, noise: bool = False) -> Scalar:
-  """Returns the mean of sum_i |1/i - 1/sigma(i)| / i, `top5_distance` with Zipf's weights."""
+  """Returns the mean of sum_i |1/i - 1/sigma(i)| / i, `top5_distance` with Zipf's weights.
+
+  ```python
+  scores = jax.random.normal(key, (2, 31, 10))  # films, frames, classes
+  distance = metrics.zipf_distance(metrics.rank_classes(scores))
+  ```
+  """
   sigma = _new_places(ranks, noise=noise, place="zipf_distance")
   weight = jnp.broadcast_to(1.0 / jnp.arange(1, ranks.shape[-1] + 1), sigma.shape)
   return (jnp.abs(weight - 1.0 / sigma) * weight).sum(axis=-1).mean()
@@ -166,6 +201,12 @@ def mean_flip_rate(
   """Returns the mean over kinds of perturbation of flip rates in %, the plain one usual on CIFAR.
 
   With a reference (`ALEXNET_FLIP_RATES`) of 100 x the ratio: 100 means "as unstable as that".
+
+  ```python
+  rates = {"snow": 6.0, "tilt": 4.0}
+  assert metrics.mean_flip_rate(rates) == 5
+  normalised = metrics.mean_flip_rate(rates, reference=metrics.ALEXNET_FLIP_RATES)
+  ```
   """
   return _mean_ratio(rates, reference, "mean_flip_rate")
 
@@ -174,7 +215,12 @@ def mean_flip_rate(
 def mean_top5_distance(
   distances: Mapping[str, Number], *, reference: Mapping[str, float] | None = None
 ) -> Number:
-  """Returns the mean over kinds of perturbation of top-5 distances, or of 100 x their ratios."""
+  """Returns the mean over kinds of perturbation of top-5 distances, or of 100 x their ratios.
+
+  ```python
+  assert metrics.mean_top5_distance({"snow": 2.0, "tilt": 1.0}) == 1.5
+  ```
+  """
   return _mean_ratio(distances, reference, "mean_top5_distance")
 
 

@@ -27,6 +27,11 @@ OtherScores = Float[Array, " M"] | Float[np.ndarray, " M"]
 def max_softmax(logits: Logits) -> PerExample:
   """Returns the maximum softmax probability.
 
+  ```python
+  known, foreign = metrics.max_softmax(logits), metrics.max_softmax(logits_fn(1 - images))
+  area = metrics.auroc(known, foreign)
+  ```
+
   Paper: Hendrycks & Gimpel 2017, arXiv:1610.02136.
   """
   return jax.nn.softmax(logits, axis=-1).max(axis=-1)
@@ -35,6 +40,11 @@ def max_softmax(logits: Logits) -> PerExample:
 @checks.inputs()
 def max_logit(logits: Logits) -> PerExample:
   """Returns the largest logit.
+
+  ```python
+  known, foreign = metrics.max_logit(logits), metrics.max_logit(logits_fn(1 - images))
+  area = metrics.auroc(known, foreign)
+  ```
 
   Paper: Hendrycks et al. 2022, arXiv:1911.11132.
   """
@@ -45,6 +55,11 @@ def max_logit(logits: Logits) -> PerExample:
 def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
   """Returns T logsumexp(logits / T), minus the energy.
 
+  ```python
+  score = metrics.negative_energy(logits)
+  assert (score >= metrics.max_logit(logits)).all()  # a smooth maximum
+  ```
+
   Paper: Liu et al. 2020, arXiv:2010.03759.
   """
   return temperature * jax.nn.logsumexp(logits / temperature, axis=-1)
@@ -52,7 +67,13 @@ def negative_energy(logits: Logits, *, temperature: float = 1.0) -> PerExample:
 
 @checks.inputs()
 def auroc(scores_in: Scores, scores_out: OtherScores) -> Scalar | float:
-  """Returns P(in > out) + P(in = out) / 2, the area under the ROC curve, in [0, 1]."""
+  """Returns P(in > out) + P(in = out) / 2, the area under the ROC curve, in [0, 1].
+
+  ```python
+  known, foreign = jnp.array([0.9, 0.8]), jnp.array([0.85, 0.1])
+  assert metrics.auroc(known, foreign) == 0.75  # three of four pairs are in order
+  ```
+  """
   xp = namespace(scores_in, scores_out)
   ordered = xp.sort(scores_out, stable=True)
   below = xp.searchsorted(ordered, scores_in, side="left")
@@ -69,6 +90,11 @@ def aupr(
 
   It depends on how common the positives are: the convention of Hendrycks et al. 2019
   (arXiv:1812.04606) is five known pictures for every foreign one.
+
+  ```python
+  chance = metrics.aupr(jnp.zeros(5), jnp.zeros(1))
+  assert jnp.isclose(chance, 1 / 6)  # scores that tell nothing: the share of positives
+  ```
   """
   found, rest = _oriented(scores_in, scores_out, positive)
   hits, false_alarms = _count_at_least(found, found), _count_at_least(rest, found)
@@ -85,6 +111,11 @@ def fpr_at_tpr(
   for known ones while 95 % of the known ones are kept. `positive="ood"` is that of the outlier
   exposure code (Hendrycks et al. 2019, arXiv:1812.04606): the fraction of known pictures flagged
   while 95 % of the foreign ones are found.
+
+  ```python
+  known, foreign = jnp.array([0.9, 0.8, 0.7]), jnp.array([0.75, 0.1])
+  assert metrics.fpr_at_tpr(known, foreign) == 0.5  # who keeps 0.7 takes 0.75 as well
+  ```
 
   Deviation: thresholds are scores of positives; where several thresholds share the closest recall
     the outlier exposure code takes the lowest of them, which also flags the negatives between two
@@ -153,6 +184,11 @@ def detection_score(plain: Probabilities, defended: Probabilities) -> PerExample
   """Returns `F_yhat(x) - F_MI,yhat(x)`: large for adversarial inputs.
 
   Paper: Sec. 3.1, the change of the predicted class's probability, eq. 9, with the opposite sign.
+
+  ```python
+  defended = defenses.gaussian_noise(key, logits_fn, images, noise_std=0.1, num_draws=5)
+  scores = defenses.detection_score(jax.nn.softmax(logits), defended)
+  ```
   """
   predicted = jnp.argmax(plain, axis=-1)[:, None]
   return jnp.take_along_axis(plain - defended, predicted, axis=-1)[:, 0]
@@ -163,6 +199,11 @@ def confidence_gap(plain: Probabilities, defended: Probabilities) -> PerExample:
   """Returns `max_k F - max_k F_MI`, the statistic of the published code and of MI-Combined.
 
   It differs from `detection_score` where the defense predicts another class.
+
+  ```python
+  defended = defenses.gaussian_noise(key, logits_fn, images, noise_std=0.1, num_draws=5)
+  scores = defenses.confidence_gap(jax.nn.softmax(logits), defended)
+  ```
   """
   return jnp.max(plain, axis=-1) - jnp.max(defended, axis=-1)
 
@@ -173,6 +214,11 @@ def detection_gap(clean_scores: Scores, adversarial_scores: OtherScores) -> Gap:
 
   Deviation: eq. 11 of the paper has the opposite sign; its eqs. 14 and 16 and "a higher value is
   better" have this one.
+
+  ```python
+  gap = defenses.detection_gap(np.array([0.0, 0.1]), np.array([0.3, 0.5]))
+  print(f"{gap.value:.2f} +- {gap.stderr:.2f}")
+  ```
   """
   clean, adversarial = np.asarray(clean_scores), np.asarray(adversarial_scores)
   variance = sum(s.var(ddof=1) / len(s) if len(s) > 1 else np.nan for s in (clean, adversarial))
@@ -184,6 +230,11 @@ def roc(clean_scores: Scores, adversarial_scores: OtherScores) -> Roc:
   """Returns the curve over all thresholds.
 
   Paper: Fig. 3a, 1,000 clean and 1,000 adversarial inputs.
+
+  ```python
+  curve = defenses.roc(np.array([0.0, 0.1, 0.4]), np.array([0.3, 0.5]))
+  assert np.isclose(curve.auc, 5 / 6)  # one of six pairs is in the wrong order
+  ```
   """
   clean, adversarial = np.asarray(clean_scores), np.asarray(adversarial_scores)
   if not len(clean) or not len(adversarial):
@@ -205,6 +256,11 @@ def choose_threshold(clean_scores: Scores, *, false_positive_rate: float) -> Thr
 
   Their scores must not be used for any other number. Flagging none is always possible, so unless
   the rate is 0, so few scores that not one false positive is allowed are an error.
+
+  ```python
+  threshold = defenses.choose_threshold(np.arange(100) / 100, false_positive_rate=0.05)
+  assert threshold.value == 0.94  # 0.95 to 0.99 lie above it
+  ```
   """
   scores = np.sort(np.asarray(clean_scores))[::-1]
   if not 0 <= false_positive_rate < 1 or not len(scores):
@@ -224,5 +280,11 @@ def choose_threshold(clean_scores: Scores, *, false_positive_rate: float) -> Thr
 
 @checks.inputs()
 def flag(scores: Scores, threshold: float) -> np.ndarray:
-  """Returns which inputs are taken for adversarial."""
+  """Returns which inputs are taken for adversarial.
+
+  ```python
+  threshold = defenses.choose_threshold(np.arange(100) / 100, false_positive_rate=0.05)
+  assert defenses.flag(np.array([0.5, 0.99]), threshold.value).tolist() == [False, True]
+  ```
+  """
   return np.asarray(scores) > threshold

@@ -37,7 +37,13 @@ class KernelDistance(NamedTuple):
 
 @checks.inputs()
 def feature_moments(features: Features) -> Moments:
-  """Returns mean and (unbiased) covariance of the rows, at least two."""
+  """Returns mean and (unbiased) covariance of the rows, at least two.
+
+  ```python
+  features = np.asarray(logits_fn(images))  # or another layer, of any network
+  moments = metrics.feature_moments(features)
+  ```
+  """
   if len(features) < 2:
     raise ValueError(f"feature_moments: features: expected at least 2 rows, got {len(features)}.")
   rows = np.asarray(features, np.float64)
@@ -47,6 +53,11 @@ def feature_moments(features: Features) -> Moments:
 @checks.inputs()
 def frechet_distance(first: Moments, second: Moments) -> float:
   """Returns ||m1 - m2||^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)), FID if the features are Inception's.
+
+  ```python
+  real, made = (metrics.feature_moments(np.asarray(logits_fn(x))) for x in (images, 1 - images))
+  distance = metrics.frechet_distance(real, made)
+  ```
 
   Paper: Heusel et al. 2017, arXiv:1706.08500.
   Deviation: the trace of (S1 S2)^(1/2) is that of (R S2 R)^(1/2) with R = S1^(1/2), by two
@@ -77,6 +88,11 @@ def kernel_distance(
   first: Features, second: OtherFeatures, *, num_blocks: int = 10
 ) -> KernelDistance:
   """Returns KID: the unbiased squared MMD of the kernel (x y / D + 1)^3, over blocks.
+
+  ```python
+  real, made = (np.asarray(logits_fn(x)) for x in (images, 1 - images))
+  distance = metrics.kernel_distance(real, made, num_blocks=2)
+  ```
 
   Paper: Bińkowski et al. 2018, arXiv:1801.01401.
   Deviation: the blocks are disjoint parts of both sets in their order, not overlapping draws, so

@@ -75,6 +75,11 @@ def gather(
 
   `sample_folder` holds the sample pictures of results that were not read from a file.
 
+  ```python
+  content = report.gather(evaluate.evaluate(logits_fn, (images, labels), suite="clean"))
+  print(content.title, content.subtitle, list(content.sections))
+  ```
+
   Raises:
     ValueError: if there is nothing to report, or a file is not a results file.
   """

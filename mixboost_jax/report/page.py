@@ -319,6 +319,11 @@ def write(results: Source | Iterable[Source], path: str | os.PathLike) -> pathli
   Runs that differ in their seed only are shown as mean ± standard deviation. The first run trained
   without extras, or else the first run, is the baseline of all comparisons.
 
+  ```python
+  results = evaluate.evaluate(logits_fn, (images, labels), suite="clean")
+  report.write(results, "report.html")
+  ```
+
   Args:
     results: `Results` in memory, results files, run folders, folders of run folders, or a list of
       them. Sample pictures of `Results` in memory are looked for beside the report.
@@ -359,6 +364,10 @@ class Shown(str):
 def show(results: Source | Iterable[Source]) -> Shown:
   """Returns the page that `write` would write, for a notebook to show.
 
+  ```python
+  report.show(evaluate.evaluate(logits_fn, (images, labels), suite="clean"))
+  ```
+
   Raises:
     ValueError: if there is nothing to report, or a file is not a results file.
   """
@@ -367,6 +376,11 @@ def show(results: Source | Iterable[Source]) -> Shown:
 
 def robustness_table(results: Source | Iterable[Source]) -> str | None:
   """Returns the columns of the MixBoost paper as a Markdown table, or None if they were not run.
+
+  ```python
+  results = evaluate.evaluate(logits_fn, (images, labels), suite="clean")
+  assert report.robustness_table(results) is None  # what it shows is measured by suite="standard"
+  ```
 
   Raises:
     ValueError: if there is nothing to read, or a file is not a results file.

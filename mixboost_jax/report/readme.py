@@ -38,6 +38,12 @@ _OPTIONS = ("runs", "metrics", "datasets", "table")
 def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
   """Fills every marked place of a Markdown file; returns whether that changed it.
 
+  ```python
+  with open("scores.md", "w") as file:
+    file.write("<!-- results:demo metrics=error --><!-- /results -->")
+  report.update_readme("scores.md", [evaluate.evaluate(logits_fn, (images, labels), name="demo")])
+  ```
+
   Raises:
     ValueError: if a marker is malformed or not closed, or there is none.
     WriteError: if the file cannot be written.
