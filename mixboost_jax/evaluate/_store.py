@@ -43,7 +43,8 @@ def digest(*parts: Any) -> str:
   """
   state = hashlib.blake2b(digest_size=8)
   for part in parts:
-    if isinstance(part, np.ndarray):
+    if isinstance(part, np.ndarray | jax.Array):
+      part = np.asarray(part)
       state.update(f"{part.dtype}{part.shape}".encode())
       state.update(np.ascontiguousarray(part).data)
     else:

@@ -35,13 +35,13 @@ _ANY_MARKER = re.compile(r"<!-- */?results\b.*?-->")
 _OPTIONS = ("runs", "metrics", "datasets", "table")
 
 
-def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
+def update(path: str | os.PathLike, results: Source | Iterable[Source]) -> bool:
   """Fills every marked place of a Markdown file; returns whether that changed it.
 
   ```python
   with open("scores.md", "w") as file:
     file.write("<!-- results:demo metrics=error --><!-- /results -->")
-  report.update_readme("scores.md", [evaluate.evaluate(logits_fn, (images, labels), name="demo")])
+  report.update_readme("scores.md", evaluate.evaluate(logits_fn, (images, labels), name="demo"))
   ```
 
   Raises:
@@ -50,7 +50,7 @@ def update(path: str | os.PathLike, results: Iterable[Source]) -> bool:
   """
   place = pathlib.Path(path)
   text = place.read_text(encoding="utf-8")
-  sources = list(results)
+  sources = [results] if isinstance(results, Source) else list(results)
   changed = fill(text, groups_lib.load(sources) if sources else [], place=str(place))
   if changed == text:
     return False

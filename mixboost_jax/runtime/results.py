@@ -76,10 +76,19 @@ class Metric:
 
   @property
   def key(self) -> str:
-    """What it is called in `results[...]`: of what, then what, e.g. `pgd error`."""
+    """What it is called in `results[...]`: of what, then what, e.g. `pgd error`.
+
+    Names of several parts, such as `audit/DEFENSE/ATTACK`, say it all.
+    """
+    if "/" in self.name:
+      return self.name
     suffix = _DERIVED.sub("", self.dataset) or "clean"
     split = "" if self.split == "test" else f" {self.split}"
-    return f"{suffix}{split} {self.name}".replace("_", " ").replace("-", " ")
+    return _plain(f"{suffix}{split} {self.name}")
+
+
+def _plain(text: str) -> str:
+  return text.replace("_", " ").replace("-", " ").lower()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,12 +144,13 @@ class Results:
 
   def __getitem__(self, name: str) -> Metric:
     """Returns a metric by its key, e.g. "clean error", "c mce", "c error:fog", or unique name."""
-    asked = name.replace("_", " ").replace("-", " ").lower()
-    keys = self._named()
-    named = [metric for metric in self.metrics if metric.name.replace("_", " ") == asked]
+    asked = _plain(name)
+    keys = {_plain(key): metric for key, metric in self._named().items()}
+    named = [metric for metric in self.metrics if _plain(metric.name) == asked]
     if asked in keys or len(named) == 1:
       return keys.get(asked) or named[0]
     close = difflib.get_close_matches(asked, keys, n=3) or list(keys)
+    close = [key for key in self._named() if _plain(key) in close]
     raise KeyError(f"{name!r}: no such metric; there is {', '.join(map(repr, close[:20]))}")
 
   def __iter__(self) -> Iterator[str]:

@@ -313,3 +313,11 @@ def test_columns_survive_the_store_bit_for_bit(tmp_path):
     np.testing.assert_array_equal(read[name], values)
     assert read[name].dtype == values.dtype
   assert _store.Store(tmp_path).read("y") is None
+
+
+def test_arrays_of_both_kinds_are_told_apart_by_every_value():
+  zeros = np.zeros(5000, np.float32)
+  other = zeros.copy()
+  other[2500] = 1
+  assert evaluate.digest(jax.numpy.asarray(zeros)) != evaluate.digest(jax.numpy.asarray(other))
+  assert evaluate.digest(jax.numpy.asarray(other)) == evaluate.digest(other)

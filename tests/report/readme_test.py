@@ -28,6 +28,13 @@ def test_a_table_takes_the_place_between_the_markers(make):
   assert first[3:] == ["1", "1 min 30 s on 2 CPU cores (Some CPU)", "0123456"]
 
 
+def test_one_source_alone_fills_a_file(make, tmp_path):
+  page = tmp_path / "page.md"
+  page.write_text(MARKED.format(""))
+  assert readme.update(page, make.results("erm", 20.0))
+  assert rows(page.read_text())[-1][1] == "20.00 \\[19.00, 21.00]"
+
+
 def test_titles_within_a_sentence_keep_their_symbols(make):
   metrics = [make.metric(name, 1.0) for name in ("rms_calibration_error", "interaction_low")]
   header, *_ = rows(filled("", make.results(metrics=tuple(metrics))))

@@ -199,6 +199,7 @@ MANY = (
   metric(name="error:fog", value=40.0, dataset="cifar10-c"),
   metric(name="auroc_msp", value=0.875, low=0.8, high=0.9, unit="", dataset="cifar10-ood-blobs"),
 )
+AUDITED = metric(name="audit/mi-OL/worst-case", value=12.0)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,12 @@ def test_a_metric_by_its_key(name, value):
   found = example(metrics=MANY)
   assert found[name].value == value
   assert len(dict(found)) == len(MANY)
+
+
+def test_a_metric_of_an_audit_by_its_name():
+  found = example(metrics=(*MANY, AUDITED))
+  assert found["audit/mi-OL/worst-case"].value == 12
+  assert list(found)[-1] == "audit/mi-OL/worst-case"
 
 
 def test_an_unknown_key_names_the_nearest():
