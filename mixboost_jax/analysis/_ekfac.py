@@ -248,6 +248,13 @@ class EkFac:
 def fit_ekfac(problem: Problem) -> EkFac:
   """Fits the factors on all examples, which it passes twice.
 
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  tests = analysis.gradients(problem, images[:2], labels[:2])
+  solved = analysis.fit_ekfac(problem).solve(tests, damping=0.1)
+  ```
+
   Raises:
     ValueError: if the network has no such layer, or one that shares its parameters with another.
   """
@@ -360,6 +367,13 @@ def last_layer(problem: Problem) -> LastLayer:
   """Takes the parameters before the last matrix product as given.
 
   What is left is small enough for `direct`: a dict of `kernel` and, if the layer has one, `bias`.
+
+  ```python
+  params = jnp.ones((3, 5)), jnp.ones((5, 4))
+  predict = lambda params, x: jnp.tanh(x.mean((1, 2)) @ params[0]) @ params[1]
+  problem = analysis.Problem(predict, losses.cross_entropy, params, images, labels)
+  assert analysis.last_layer(problem).features(images).shape == (8, 5)
+  ```
 
   Raises:
     ValueError: if there is no matrix product at the end, or more than it leads to the outputs.

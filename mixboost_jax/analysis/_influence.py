@@ -88,7 +88,14 @@ class Factors(NamedTuple):
 
 
 def gradients(problem: Problem, inputs: Inputs, targets: Targets) -> Float[Array, "N P"]:
-  """Returns the gradient of the loss of each example, whatever examples they are."""
+  """Returns the gradient of the loss of each example, whatever examples they are.
+
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  assert analysis.gradients(problem, images, labels).shape == (8, 12)
+  ```
+  """
 
   def of_example(one: Any, target: Any) -> Vector:
     def loss(params: Any) -> Any:
@@ -106,7 +113,15 @@ def gradients(problem: Problem, inputs: Inputs, targets: Targets) -> Float[Array
 def inner_products(
   problem: Problem, vectors: Vectors, inputs: Inputs, targets: Targets
 ) -> Products:
-  """Multiplies vectors with the gradients of examples, which are never all in memory."""
+  """Multiplies vectors with the gradients of examples, which are never all in memory.
+
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  tests = analysis.gradients(problem, images[:2], labels[:2])
+  products = analysis.inner_products(problem, tests, images, labels)  # values[2, 8], norms[8]
+  ```
+  """
 
   def of_rows(rows: Int[Array, " R"]) -> tuple[Float[Array, "R T"], Float[Array, " R"]]:
     own = gradients(problem, inputs[rows], targets[rows])
@@ -122,6 +137,12 @@ def removal_effects(products: Float[Array, "T N"], *, num_train: int) -> Float[A
   """Returns by how much the loss on each test example rises where one training example is missing.
 
   Paper: Koh & Liang 2017, Sec. 2.1 (removal is an up-weighting by -1/n).
+
+  ```python
+  products = jnp.array([[8.0, -8.0]])  # one test example, two training examples
+  effects = analysis.removal_effects(products, num_train=8)
+  assert effects.tolist() == [[1.0, -1.0]]  # the first one helps, the second one harms
+  ```
 
   Args:
     products: of H^-1 g_test (`conjugate_gradients`, `lissa`, `direct`, `EkFac.solve`) with the
@@ -139,6 +160,13 @@ def factorise(
 
   Paper: lecture of Eghbal-zadeh 2020, slides "Gradient-norm" (H^-1 crossed out).
 
+  ```python
+  own = jnp.array([[3.0, 4.0], [0.0, 2.0]])  # gradients of two examples
+  norms = jnp.linalg.norm(own, axis=1)
+  factors = analysis.factorise(own @ own.T, norms, norms)
+  assert jnp.allclose(factors.cosines, jnp.array([[1.0, 0.8], [0.8, 1.0]]))
+  ```
+
   Args:
     products: `inner_products(problem, g_test, ...).values`.
     test_norms: of the gradients of the test examples.
@@ -154,6 +182,12 @@ def curvature_product(
   """Multiplies a vector with the curvature of the mean training loss.
 
   Only reverse mode is used, which every network of this library has.
+
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  product = analysis.curvature_product(problem, jnp.ones(12), damping=0.1)
+  ```
 
   Args:
     problem: network and training examples.
@@ -223,6 +257,13 @@ def conjugate_gradients(
   Paper: Koh & Liang 2017, Sec. 3 (Martens 2010).
   Deviation: the start is 0, where the published code starts at v.
 
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  tests = analysis.gradients(problem, images[:2], labels[:2])
+  solved = analysis.conjugate_gradients(problem, tests, damping=0.1)
+  ```
+
   Args:
     problem: network and training examples.
     vectors: gradients of test examples.
@@ -255,6 +296,13 @@ def lissa(
   """Solves H x = v by a series over random batches: x <- v + x - H_batch x / scale, then x / scale.
 
   Paper: Agarwal et al. 2017, arXiv:1602.03943; Koh & Liang 2017, Sec. 3 (stochastic estimation).
+
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  tests = analysis.gradients(problem, images[:2], labels[:2])
+  solved = analysis.lissa(key, problem, tests, damping=0.1, scale=2.0, num_steps=50)
+  ```
 
   Args:
     key: draws the batches, of `problem.batch_size` examples; the same ones for every vector.
@@ -290,6 +338,13 @@ def direct(
 ) -> Vectors:
   """Solves H x = v with the whole matrix H, for a last layer (`last_layer`) or a tiny network.
 
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  tests = analysis.gradients(problem, images[:2], labels[:2])
+  solved = analysis.direct(problem, tests, damping=0.1)
+  ```
+
   Raises:
     ValueError: if the matrix is too large.
   """
@@ -320,6 +375,13 @@ def tracin(
   """Returns sum_k rate_k g_test(k)^T g(k) over checkpoints k: positive for a helpful example.
 
   Paper: Pruthi et al. 2020, Sec. 3.2 (TracInCP). No curvature is needed.
+
+  ```python
+  predict = lambda params, x: x.mean((1, 2)) @ params  # outputs[N, 4]
+  problem = analysis.Problem(predict, losses.cross_entropy, jnp.zeros((3, 4)), images, labels)
+  checkpoints, rates = [jnp.zeros((3, 4)), jnp.ones((3, 4))], [0.1, 0.01]
+  scores = analysis.tracin(problem, checkpoints, rates, (images[:2], labels[:2]), (images, labels))
+  ```
 
   Args:
     problem: network, whose own parameters are not used.

@@ -52,6 +52,11 @@ def sphere_directions(key: AnyKey, images: Images, *, norm: str = "l2") -> Image
 
   `linf`: one entry, any, is -1 or 1, and the others are uniform in [-1, 1].
 
+  ```python
+  neighbours = images + 0.5 * analysis.sphere_directions(key, images)
+  assert jnp.allclose(jnp.sum((neighbours - images) ** 2, axis=(1, 2, 3)), 0.25, rtol=1e-4)
+  ```
+
   Args:
     key: one key, or one per picture.
     images: pictures, of which only the shape matters.
@@ -89,6 +94,11 @@ def prediction_changes(
   """Counts the neighbours of each picture that get another label than the picture.
 
   The directions of a picture are the same at every radius, scaled, and hang on its own key alone.
+
+  ```python
+  options = {"epsilons": (0.1, 1.0), "num_neighbours": 10}
+  changes = analysis.prediction_changes(key, logits_fn, images, **options)  # [8, 2]
+  ```
 
   Args:
     key: one key, or one per picture.
@@ -129,6 +139,12 @@ def prediction_change_stress(
   changes: Int[np.ndarray, "N E"], *, num_neighbours: int, confidence: float = 0.95
 ) -> Stress:
   """Sums `prediction_changes` up.
+
+  ```python
+  changes = np.array([[0, 5], [1, 7]])  # two pictures, two radii
+  stress = analysis.prediction_change_stress(changes, num_neighbours=10)
+  assert np.allclose(stress.value, [0.05, 0.6])
+  ```
 
   Args:
     changes: counts, from `prediction_changes`; those of several batches one below the other.

@@ -73,7 +73,14 @@ PADDING_ID = -1
 
 
 def to_device(split: Split, sharding: jax.sharding.Sharding) -> DeviceSplit:
-  """Copies a split to the devices of `sharding` (replicated: every device can take any example)."""
+  """Copies a split to the devices of `sharding` (replicated: every device can take any example).
+
+  ```python
+  split = data.Split(np.uint8((255 * images).round()), np.int32(labels), np.int32(range(8)))
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  held = data.to_device(split, here)
+  ```
+  """
   number, *shape = split.images.shape
   flat: Any = jax.ShapeDtypeStruct((number, math.prod(shape)), np.uint8)
   if not target.is_on_paper():
@@ -86,6 +93,11 @@ def place(values: Any, sharding: jax.sharding.Sharding) -> Any:
   """Copies an array that every process has to the devices of `sharding`, of any process.
 
   `target.on_paper` it is a shape; `values` may be one, too.
+
+  ```python
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  weights = data.place(np.ones((3, 4), np.float32), here)
+  ```
   """
   if target.is_on_paper():
     return jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=sharding)
@@ -100,12 +112,26 @@ def place(values: Any, sharding: jax.sharding.Sharding) -> Any:
 
 @functools.partial(jax.jit, static_argnames="num_examples")
 def epoch_order(key: PRNGKey, num_examples: int) -> Int32[Array, " N"]:
-  """Returns the order in which one epoch visits the examples: a permutation of their indices."""
+  """Returns the order in which one epoch visits the examples: a permutation of their indices.
+
+  ```python
+  order = data.epoch_order(key, 8)
+  shuffled = images[order], labels[order]
+  ```
+  """
   return jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
 
 
 def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
-  """Returns the examples at these positions, each in [0, N), pictures as float32 in [0, 1]."""
+  """Returns the examples at these positions, each in [0, N), pictures as float32 in [0, 1].
+
+  ```python
+  split = data.Split(np.uint8((255 * images).round()), np.int32(labels), np.int32(range(8)))
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  batch = data.take(data.to_device(split, here), jnp.array([2, 5]))
+  assert batch.images.shape == (2, 16, 16, 3) and batch.ids.tolist() == [2, 5]
+  ```
+  """
   stored = (split.images.rows, split.labels, split.ids)
   rows, labels, ids = (jnp.take(values, indices, axis=0, mode="clip") for values in stored)
   images = rows.reshape(*indices.shape, *split.images.picture_shape)
@@ -113,7 +139,14 @@ def take(split: DeviceSplit, indices: Int[Array, " B"]) -> Batch:
 
 
 def to_unit(split: DeviceSplit) -> Batch:
-  """Returns all examples, pictures as float32 in [0, 1]."""
+  """Returns all examples, pictures as float32 in [0, 1].
+
+  ```python
+  pixel = jnp.array([[[[0, 51, 255]]]], jnp.uint8)
+  batch = data.to_unit(data.DeviceSplit(pixel, jnp.array([3]), jnp.array([0])))
+  assert jnp.allclose(batch.images[0, 0, 0], jnp.array([0.0, 0.2, 1.0]))
+  ```
+  """
   return Batch(split.images.astype(jnp.float32) * _UNIT, split.labels, split.ids)
 
 
@@ -121,6 +154,12 @@ def padded_batches(
   split: Split, batch_size: int, *, multiple_of: int = 1
 ) -> Iterator[tuple[Batch, Float[np.ndarray, " B"]]]:
   """Yields all examples once, in order, in batches of one shape, in host memory.
+
+  ```python
+  split = data.Split(np.uint8((255 * images).round()), np.int32(labels), np.int32(range(8)))
+  shown = [weights.sum() for batch, weights in data.padded_batches(split, batch_size=3)]
+  assert shown == [3, 3, 2]  # one row of the last batch only fills it up
+  ```
 
   Args:
     split: whose examples may stay in their files.

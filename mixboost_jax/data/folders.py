@@ -218,6 +218,13 @@ def read_mixing_images(
   Deviation: of a picture that is not square only the middle square is used; the paper's code
   resizes the shorter side and crops from the whole. The pictures of its set are square.
 
+  ```python
+  import pathlib
+  from PIL import Image
+  Image.fromarray(np.uint8((255 * images[0]).round())).save("fern.png")
+  mixing = data.read_mixing_folder(".", size=32, cache=pathlib.Path("decoded"))
+  ```
+
   Args:
     folder: searched with all folders inside it; hidden files are skipped.
     size: side in px that the pictures are resized to.

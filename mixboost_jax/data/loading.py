@@ -37,7 +37,10 @@ def load(settings: schema.Data | str | os.PathLike) -> Dataset:
   """Reads (or draws) the data set of the resolved `data` section, of a name, or at a place.
 
   ```python
-  data.load("shapes"), data.load("cifar10"), data.load("~/pictures")
+  pictures, classes = np.uint8((255 * images).round()), np.asarray(labels)
+  train, test = ({f"{s}_images": pictures, f"{s}_labels": classes} for s in ("train", "test"))
+  np.savez("mine.npz", **train, **test)
+  dataset = data.load("mine.npz")  # or "shapes", "cifar10", "~/pictures"
   ```
 
   Raises:
@@ -65,6 +68,11 @@ def load_shapes_variant(settings: schema.Data, variant: str) -> Split:
   """Draws the test split of `shapes` with another relation of texture and class.
 
   The pictures have the ids of the ordinary test split and differ from it in the fill pattern only.
+
+  ```python
+  from mixboost_jax import schema
+  split = data.load_shapes_variant(schema.Data(test_examples=20), "conflicting")
+  ```
 
   Args:
     settings: of which `texture_agreement` and `test_examples` count.

@@ -16,7 +16,12 @@ class MissingDataError(ValueError):
 
 
 def default_places() -> tuple[pathlib.Path, ...]:
-  """Returns the folders looked in when `config.data.dir` is empty, in this order."""
+  """Returns the folders looked in when `config.data.dir` is empty, in this order.
+
+  ```python
+  first = data.default_places()[0]  # .data in this folder, or what $MIXBOOST_DATA_DIR names
+  ```
+  """
   chosen = os.environ.get(VARIABLE, "")
   home = pathlib.Path.home()
   places = [pathlib.Path(chosen).expanduser()] if chosen else []

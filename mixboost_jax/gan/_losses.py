@@ -53,6 +53,12 @@ def gradient_penalty(
   Paper: Gulrajani et al. 2017, arXiv:1704.00028; x = u real + (1 - u) fake, u ~ U(0, 1) per
     example. It is weighted by 10 there, on pixels in [-1, 1].
 
+  ```python
+  scores_fn = lambda x: x.mean((1, 2, 3)) * x[0].size ** 0.5  # its slope is 1
+  penalty = gan.gradient_penalty(key, scores_fn, images, 1 - images)
+  assert jnp.allclose(penalty, 0, atol=1e-4)
+  ```
+
   Args:
     key: of the random points.
     scores_fn: the critic, `pictures -> scores`; the score of a picture depends on it alone.

@@ -83,7 +83,13 @@ class Shape:
 
 
 def init_generator(key: PRNGKey, shape: Shape) -> Params:
-  """Draws the first weights of a generator."""
+  """Draws the first weights of a generator.
+
+  ```python
+  shape = gan.Shape(num_classes=4, image_size=16, width=4, latent=8)
+  params = gan.init_generator(key, shape)
+  ```
+  """
   keys = iter(jax.random.split(key, 3 * shape.num_blocks + 2))
   channels = shape.channels(SMALLEST)
   params: Params = {
@@ -112,6 +118,13 @@ def generate(
   stats: Stats | None = None,
 ) -> tuple[Images, Stats]:
   """Returns pictures in [0, 1], and the statistics that every layer was normalised by.
+
+  ```python
+  shape = gan.Shape(num_classes=4, image_size=16, width=4, latent=8)
+  latents = jax.random.normal(key, (8, shape.latent))
+  pictures, stats = gan.generate(gan.init_generator(key, shape), latents, labels)
+  assert pictures.shape == (8, 16, 16, 3)
+  ```
 
   Args:
     params: from `init_generator`.
@@ -144,6 +157,12 @@ def sampler(key: PRNGKey, params: Params, *, num: int = 256) -> Callable[..., Im
   """Returns `(key, labels) -> pictures`, with the statistics of `num` draws of all classes.
 
   It is a pytree: as an argument of a compiled function it compiles nothing anew.
+
+  ```python
+  params = gan.init_generator(key, gan.Shape(num_classes=4, image_size=16, width=4, latent=8))
+  draw = gan.sampler(key, params, num=32)
+  pictures = draw(jax.random.key(1), labels)
+  ```
   """
   num_classes = len(params["block0"]["norm1"]["scale"])
   labels = jnp.arange(num) % num_classes
@@ -160,7 +179,13 @@ def _latents(key: PRNGKey, params: Params, num: int) -> Float[Array, "N L"]:
 
 
 def init_critic(key: PRNGKey, shape: Shape) -> Params:
-  """Draws the first weights of a critic."""
+  """Draws the first weights of a critic.
+
+  ```python
+  shape = gan.Shape(num_classes=4, image_size=16, width=4, latent=8)
+  critic = gan.init_critic(key, shape)
+  ```
+  """
   keys = iter(jax.random.split(key, 3 * len(shape.critic_channels) + 2))
   params: Params = {}
   channels = shape.num_channels
@@ -179,6 +204,11 @@ def init_critic(key: PRNGKey, shape: Shape) -> Params:
 
 def criticise(params: Params, images: Images, labels: Labels) -> PerExample:
   """Returns how real each picture looks as one of its class.
+
+  ```python
+  shape = gan.Shape(num_classes=4, image_size=16, width=4, latent=8)
+  scores = gan.criticise(gan.init_critic(key, shape), images, labels)
+  ```
 
   Args:
     params: from `init_critic`, or `spectrally_normalised`.
@@ -199,7 +229,14 @@ def criticise(params: Params, images: Images, labels: Labels) -> PerExample:
 
 
 def start_vectors(key: PRNGKey, critic: Params) -> Params:
-  """Draws a unit vector per kernel, from which `power_iteration` starts."""
+  """Draws a unit vector per kernel, from which `power_iteration` starts.
+
+  ```python
+  shape = gan.Shape(num_classes=4, image_size=16, width=4, latent=8)
+  critic = gan.init_critic(key, shape)
+  vectors = gan.start_vectors(key, critic)
+  ```
+  """
   kernels = _kernels(critic)
   drawn = jax.random.split(key, len(kernels))
   return {
@@ -209,7 +246,16 @@ def start_vectors(key: PRNGKey, critic: Params) -> Params:
 
 
 def power_iteration(critic: Params, vectors: Params) -> Params:
-  """Brings each vector closer to the right singular vector of the largest singular value."""
+  """Brings each vector closer to the right singular vector of the largest singular value.
+
+  ```python
+  critic = {"kernel": jnp.diag(jnp.array([3.0, 1.0]))}
+  vectors = gan.start_vectors(key, critic)
+  for _ in range(20):
+    vectors = gan.power_iteration(critic, vectors)
+  assert jnp.allclose(abs(vectors["kernel"]), jnp.array([1.0, 0.0]), atol=1e-4)
+  ```
+  """
   return {
     name: _unit(_matrix(kernel).T @ (_matrix(kernel) @ vectors[name]))
     for name, kernel in _kernels(critic).items()
@@ -221,6 +267,12 @@ def spectrally_normalised(critic: Params, vectors: Params) -> Params:
 
   Paper: Miyato et al. 2018, arXiv:1802.05957: W / sigma(W), sigma = u^T W v with u and v held
     fixed in the gradient; a convolution counts as the matrix [its inputs, its outputs].
+
+  ```python
+  critic = {"kernel": jnp.diag(jnp.array([4.0, 1.0]))}  # singular values 4 and 1
+  shown = gan.spectrally_normalised(critic, {"kernel": jnp.array([1.0, 0.0])})
+  assert jnp.allclose(jnp.diag(shown["kernel"]), jnp.array([1.0, 0.25]))
+  ```
   """
 
   def one(path: Any, leaf: Array) -> Array:

@@ -63,7 +63,15 @@ class GanState:
 
 
 def create(key: PRNGKey, rules: Rules) -> GanState:
-  """Returns the state before the first update."""
+  """Returns the state before the first update.
+
+  ```python
+  import optax
+  shape, step = gan.Shape(num_classes=4, image_size=16, width=4, latent=8), optax.adam(2e-4)
+  rules = gan.Rules(shape, gan.LOSSES["non_saturating"], 10.0, step, step, ema_decay=0.99)
+  state = gan.create(key, rules)
+  ```
+  """
   key_generator, key_critic, key_vectors = jax.random.split(key, 3)
   generator = _networks.init_generator(key_generator, rules.shape)
   critic = _networks.init_critic(key_critic, rules.shape)
@@ -87,6 +95,14 @@ def update(
   rules: Rules,
 ) -> tuple[GanState, Metrics]:
   """Does S critic steps on N pictures each, and one generator step on N draws.
+
+  ```python
+  import optax
+  shape, step = gan.Shape(num_classes=4, image_size=16, width=4, latent=8), optax.adam(2e-4)
+  rules = gan.Rules(shape, gan.LOSSES["non_saturating"], 10.0, step, step, ema_decay=0.99)
+  state, update = gan.create(key, rules), jax.jit(gan.update, static_argnames="rules")
+  state, means = update(key, state, images[None], labels[None], rules=rules)
+  ```
 
   Args:
     key: of this update.

@@ -52,6 +52,12 @@ def and_or(
   Deviation: the convex problem is solved by the primal-dual method of Chambolle & Pock with
   diagonal steps (Pock & Chambolle 2011) in place of gradient descent with momentum; q(empty) = 0.
 
+  ```python
+  tables = np.array([[0.0, 1.0, 1.0, 1.0]])  # one of two players is enough
+  found = interactions.and_or(tables, num_steps=1000)
+  assert round(found.or_effects[0, 3]) == 1  # a single OR pattern
+  ```
+
   Args:
     tables: v(S) of all 2**n coalitions of each picture, as of `exact.values`; n <= 12.
     with_or: whether there are OR patterns; without them and without noise the result is the
@@ -159,6 +165,12 @@ def _solve(
 def reconstruct(found: AndOr, *, keep: Bool[np.ndarray, "X both"] | None = None) -> Tables:
   """Returns the rewards of all coalitions that the patterns give; v + q where all are kept.
 
+  ```python
+  tables = interactions.exact.values(game)[None]  # of one picture
+  found = interactions.and_or(tables, num_steps=1000)
+  assert np.allclose(interactions.reconstruct(found), tables + found.noise)
+  ```
+
   Args:
     found: of `and_or`.
     keep: which AND patterns and, behind them, which OR patterns count; v(empty) always does.
@@ -194,6 +206,12 @@ def faithfulness(found: AndOr, tables: Tables, *, num_patterns: int) -> Float[np
 
   The root of the mean squared error over the standard deviation of v(S): 0 is exact, 1 no better
   than the mean.
+
+  ```python
+  tables = interactions.exact.values(game)[None]  # of one picture
+  found = interactions.and_or(tables, num_steps=1000)
+  error = interactions.faithfulness(found, tables, num_patterns=10)  # one number per picture
+  ```
   """
   keep = np.zeros((len(tables), 2 * tables.shape[1]), bool)
   np.put_along_axis(keep, _strongest(found)[:, :num_patterns], True, axis=1)
@@ -210,6 +228,12 @@ def faithfulness_rows(
 
   "error" is that of the AND-OR patterns, "harsanyi" that of as many Harsanyi dividends; intervals
   are Student t over pictures, None with one picture.
+
+  ```python
+  tables = interactions.exact.values(game)[None]  # of one picture
+  found = interactions.and_or(tables, num_steps=1000)
+  rows = interactions.faithfulness_rows(found, tables)
+  ```
   """
   plain = and_or(tables, with_or=False, noise_share=0.0)
   num, most = tables.shape
@@ -229,7 +253,14 @@ def faithfulness_rows(
 
 @checks.inputs()
 def pattern_rows(found: AndOr, *, picture: int = 0, num: int = 12) -> list[dict[str, Any]]:
-  """Returns the strongest patterns of one picture: kind, players (a binary code), size, effect."""
+  """Returns the strongest patterns of one picture: kind, players (a binary code), size, effect.
+
+  ```python
+  tables = interactions.exact.values(game)[None]  # of one picture
+  found = interactions.and_or(tables, num_steps=1000)
+  strongest = interactions.pattern_rows(found, num=1)[0]  # bit i of "players" is player i
+  ```
+  """
   size = found.and_effects.shape[1]
   both = np.concatenate([found.and_effects[picture], found.or_effects[picture]])
   return [
@@ -246,13 +277,24 @@ def pattern_rows(found: AndOr, *, picture: int = 0, num: int = 12) -> list[dict[
 
 @checks.inputs()
 def rectangle(num_players: int) -> tuple[int, int]:
-  """Returns rows and columns of the squarest grid of so many cells, rows <= columns."""
+  """Returns rows and columns of the squarest grid of so many cells, rows <= columns.
+
+  ```python
+  assert interactions.rectangle(12) == (3, 4)
+  ```
+  """
   rows = next(r for r in range(int(num_players**0.5), 0, -1) if num_players % r == 0)
   return rows, num_players // rows
 
 
 @checks.inputs()
 def cell_labels(height: int, width: int, *, shape: Sequence[int]) -> np.ndarray:
-  """Returns the player of each pixel of a picture cut into `shape` = (rows, columns) cells."""
+  """Returns the player of each pixel of a picture cut into `shape` = (rows, columns) cells.
+
+  ```python
+  cells = interactions.cell_labels(16, 16, shape=(2, 4))
+  game = interactions.image_game(logits_fn, images[0], labels[0], players=cells)
+  ```
+  """
   rows, columns = np.arange(height) * shape[0] // height, np.arange(width) * shape[1] // width
   return rows[:, None] * shape[1] + columns[None, :]

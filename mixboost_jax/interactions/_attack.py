@@ -39,6 +39,10 @@ def comparable_attack(
   Paper: Ren et al. 2021, arXiv:2111.03536, as in its public code: start at x + 0.001 N(0, 1); a
   step that overshoots is taken back and halved, and given up below 1e-6.
 
+  ```python
+  attacked, reached = interactions.comparable_attack(key, logits_fn, images, labels, num_steps=20)
+  ```
+
   Besides the arguments of `attacks.pgd`:
     step_size: first step, in pixel units.
     drop: wanted fall of the true class's logit, (smallest, largest).
@@ -85,13 +89,25 @@ def relative_strength(strength: Float[Array, "*b M"]) -> Float[Array, "*b M"]:
   """Returns J^(m) = F^(m): the strength E_x E_ij |I^(m)| over its mean over the sampled orders.
 
   Paper: Deng et al. 2022, arXiv:2111.06236, eq. 3; also MixBoost, Sec. III-C.
+
+  ```python
+  strength = jnp.array([1.0, 2.0, 3.0])  # of three orders
+  assert interactions.relative_strength(strength).tolist() == [0.5, 1.0, 1.5]
+  ```
   """
   return strength / strength.mean(-1, keepdims=True)
 
 
 @checks.inputs()
 def average_interaction(interactions: Float[Array, "X M P"]) -> Curve:
-  """Returns I_avg^(m) = E_x E_ij I^(m)(i, j | x)."""
+  """Returns I_avg^(m) = E_x E_ij I^(m)(i, j | x).
+
+  ```python
+  pairs = np.array([[0, 1], [2, 4]])
+  found = interactions.multi_order(key, game, orders=(0, 1, 3), pairs=pairs, num_contexts=8)
+  average = interactions.average_interaction(found.mean[None])  # of one picture
+  ```
+  """
   return interactions.mean((0, 2))
 
 
@@ -101,6 +117,11 @@ def positive_ratio(interactions: Float[Array, "X M P"]) -> Curve:
 
   The differences of I_avg and P between outliers and normal samples show what outliers rely on:
   they are positive for m > 0.8 n in Cheng et al. 2021, arXiv:2106.10938.
+
+  ```python
+  found = jnp.array([[[3.0, -1.0]]])  # one picture, one order, two pairs
+  assert interactions.positive_ratio(found).tolist() == [0.75]
+  ```
   """
   return jnp.maximum(interactions, 0).mean((0, 2)) / jnp.abs(interactions).mean((0, 2))
 
@@ -118,6 +139,11 @@ def disentanglement(
 
   "ratios" is the mean over pairs of |sum| / sum of absolute values (the definition; a pair that
   never interacts counts as 0), "means" the ratio of means of the public code.
+
+  ```python
+  differences = jnp.array([[[[1.0, 1.0], [1.0, -1.0]]]])  # two pairs of two contexts
+  assert interactions.disentanglement(differences).tolist() == [0.5]  # one pair keeps its sign
+  ```
   """
   total, spread = jnp.abs(differences.mean(-1)), jnp.abs(differences).mean(-1)
   if form == "means":
@@ -133,6 +159,12 @@ def attacking_utility(
 
   Paper: Ren et al. 2021, arXiv:2111.03536, eq. 3. Summed over ordered pairs and all orders, and
   with the change of phi^(0), it gives v(N | x) - v(N | x attacked).
+
+  ```python
+  clean, attacked = jnp.array([[2.0], [1.0]]), jnp.array([[0.5], [1.0]])  # two orders, one pair
+  utility = interactions.attacking_utility(clean, attacked, orders=(0, 3), n=5)
+  assert utility[1, 0] == 0  # the attack has left order 3 as it was
+  ```
   """
   weights = jnp.asarray(efficiency_weights(n)[np.array(orders)], clean.dtype)
   return weights[:, None] * (clean - attacked)
@@ -149,6 +181,12 @@ def under_attack(
 
   The attack is `(images, labels) -> attacked images`; `comparable_attack` lowers the true class's
   logit by the same amount for every network.
+
+  ```python
+  attack = lambda x, y: attacks.fgsm(key, logits_fn, x, y, epsilon=8 / 255)
+  game_of = lambda x, y: interactions.image_game(logits_fn, x, y, grid=4)
+  clean, attacked = interactions.under_attack(attack, images, labels, game_of)[0]
+  ```
   """
   attacked = attack(images, labels)
   return [
@@ -175,6 +213,11 @@ def perturbation_game(
   """Makes the game whose players are the `grid` x `grid` cells of a perturbation.
 
   Paper: Wang et al. 2021, arXiv:2010.04055, Sec. 3: v(S) = max_{y' != y} z_y'(x + delta_S) - z_y.
+
+  ```python
+  change = attacks.fgsm(key, logits_fn, images, labels, epsilon=8 / 255) - images
+  game = interactions.perturbation_game(logits_fn, images[0], change[0], labels[0], grid=4)
+  ```
   """
   height, width, _ = image.shape
   players, attacked = grid_labels(height, width, grid=grid)[..., None], image + perturbation
@@ -189,6 +232,11 @@ def mean_interaction(game: Game, *, chunk_size: int = 256) -> Float[Array, ""]:
 
   Paper: Wang et al. 2021, arXiv:2010.04055: E_{a,b} I_ab =
   E_a [v(N) - v(N without a) - v(a) + v(empty)] / (n - 1).
+
+  ```python
+  every = interactions.exact.shapley_interaction(game)  # [i, j], 0 where i = j
+  assert np.isclose(interactions.mean_interaction(game), every.sum() / (5 * 4), atol=1e-5)
+  ```
   """
   n = game.num_players
   alone, without = values_of_singles(game, chunk_size=chunk_size)

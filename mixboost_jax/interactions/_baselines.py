@@ -98,6 +98,12 @@ def baseline_loss(
   Paper: Ren et al. 2021, arXiv:2105.10719, eq. 7 and 8. Low-order Shapley values contain low-order
   patterns only, so a small loss leaves the patterns that are rarely active.
 
+  ```python
+  product = lambda x: x[..., 0] * x[..., 1]
+  loss = interactions.baseline_loss(key, product, jnp.ones((8, 2)), jnp.zeros(2))
+  assert loss == 0  # from a baseline of 0, no factor has an effect alone
+  ```
+
   Args:
     key: draws the contexts, shared by all inputs.
     function: `features[..., D] -> values[...]`; for a classifier, `clamped_log_odds` of p.
@@ -149,6 +155,13 @@ def learn_baseline(
   plus or minus 0.3 standard deviations for images, to [0, 1] for the synthetic functions).
 
   The first baseline is `initial`; `options` are keywords of `baseline_loss`.
+
+  ```python
+  product, start = lambda x: x[..., 0] * x[..., 1], jnp.full(2, 0.4)
+  ends = {"low": jnp.zeros(2), "high": jnp.ones(2)}
+  found = interactions.learn_baseline(key, product, jnp.ones((8, 2)), start, **ends)
+  assert found.baseline.tolist() == [0, 0]  # from there, no factor has an effect alone
+  ```
   """
 
   def objective(baseline: Array, step_key: PRNGKey) -> Array:

@@ -73,7 +73,13 @@ jax.tree_util.register_dataclass(
 
 @checks.inputs()
 def table_game(table: Float[Array, " coalitions"]) -> Game:
-  """Makes a game of its 2**n rewards; coalition S is entry `sum_{i in S} 2**i`."""
+  """Makes a game of its 2**n rewards; coalition S is entry `sum_{i in S} 2**i`.
+
+  ```python
+  both = interactions.table_game(jnp.array([0.0, 0.0, 0.0, 1.0]))  # worth 1 together
+  assert interactions.exact.shapley(both).tolist() == [0.5, 0.5]
+  ```
+  """
   size = table.shape[0]
   num_players = size.bit_length() - 1
   if size != 1 << num_players:
@@ -88,7 +94,13 @@ def _look_up(coalitions: Coalitions, table: Float[Array, " coalitions"]) -> Valu
 
 @checks.inputs()
 def coalitions_of(codes: Int[Array, " S"], num_players: int) -> Coalitions:
-  """Turns binary codes into coalitions: player i is present where bit i is set."""
+  """Turns binary codes into coalitions: player i is present where bit i is set.
+
+  ```python
+  coalitions = interactions.coalitions_of(jnp.array([0b101]), 3)
+  assert coalitions.tolist() == [[True, False, True]]
+  ```
+  """
   return (codes[:, None] >> jnp.arange(num_players)[None, :]) % 2 == 1
 
 
@@ -171,6 +183,10 @@ def fill_image(image: Image, fill: Fill, *, blur_sigma: float = 4.0) -> Image:
   `fill` is a pixel value in [0, 1]: a number, `[C]` (the mean of the data set is the choice of the
   public code, 0 after normalisation), `[H, W, C]` (a learned baseline, say); "mean" is the mean of
   this picture per channel, "black" is 0, "blur" the picture blurred by `blur_sigma` pixels.
+
+  ```python
+  empty = interactions.fill_image(images[0], "mean")
+  ```
   """
   if isinstance(fill, str):
     named = {
@@ -227,6 +243,12 @@ def feature_game(
 ) -> Game:
   """Makes a game of any array: entry x of `features` belongs to player `players[x]`.
 
+  ```python
+  linear = lambda rows: rows @ jnp.eye(3)  # features[N, 3] -> logits[N, 3]
+  players, fill = np.arange(3), jnp.zeros(3)
+  game = interactions.feature_game(linear, jnp.ones(3), 2, players, num_players=3, fill=fill)
+  ```
+
   Args:
     logits_fn: `inputs[N, ...] -> logits[N, K]`. A plain function is part of the compiled program;
       a `jax.tree_util.Partial(apply, params)` hands its parameters over as arguments, so networks
@@ -270,6 +292,10 @@ def image_game(
   Paper: Deng et al. 2022, arXiv:2111.06236, Sec. 2 (16 x 16 patches, reward log p / (1 - p), absent
   patches 0 after normalisation, i.e. the mean of the data set).
 
+  ```python
+  game = interactions.image_game(logits_fn, images[0], labels[0], grid=4)
+  ```
+
   Besides the arguments of `feature_game` and `fill_image`:
     grid: cells per side, players row by row (the same cells as `masks.apply`). Or give `players`.
     players: player number per pixel (superpixels, groups), -1 where a pixel is always present.
@@ -310,6 +336,12 @@ def token_game(
   reward: str = "modified",
 ) -> Game:
   """Makes the game of one sequence: an absent token is replaced by `fill_token`.
+
+  ```python
+  table = jax.random.normal(key, (100, 4))  # word -> logits of a sentiment
+  words = jnp.array([17, 5, 42])
+  game = interactions.token_game(lambda tokens: table[tokens].sum(1), words, 0, fill_token=0)
+  ```
 
   Besides the arguments of `feature_game`:
     fill_token: number of the mask (or padding) token.

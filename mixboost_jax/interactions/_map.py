@@ -16,7 +16,13 @@ MAP_RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @checks.inputs()
 def strongest_player(game: Game, *, chunk_size: int = 256) -> int:
-  """Returns the player whose gain alone and whose loss from the full set are largest together."""
+  """Returns the player whose gain alone and whose loss from the full set are largest together.
+
+  ```python
+  second = interactions.table_game(jnp.array([0.0, 0.0, 1.0, 1.0]))  # only player 1 counts
+  assert interactions.strongest_player(second) == 1
+  ```
+  """
   n = game.num_players
   alone, without = np.asarray(values_of_singles(game, chunk_size=chunk_size))
   return int(np.argmax(np.abs(alone[:n] - alone[n]) + np.abs(without[n] - without[:n])))
@@ -36,6 +42,12 @@ def interaction_map(
 
   The index is the mean of I^(m) over all orders (Deng et al. 2022, arXiv:2111.06236, Sec. 2); here
   the mean of a few orders, fractions of n - 2, by the trapezoid rule.
+
+  ```python
+  game = interactions.image_game(logits_fn, images[0], labels[0], grid=4)
+  found = interactions.interaction_map(key, game, interactions.strongest_player(game))
+  over_picture = found.mean.reshape(4, 4)
+  ```
 
   Args:
     key: draws the contexts.

@@ -29,6 +29,10 @@ def orders_of(num_players: int, *, ratios: Sequence[float] = PAPER_RATIOS) -> tu
   """Returns `int((n - 2) * ratio)`: 0, 12, 25, 50, ..., 254 for 256 players.
 
   With few players some ratios fall on one order, which is listed once.
+
+  ```python
+  assert interactions.orders_of(256, ratios=(0.0, 0.5, 1.0)) == (0, 127, 254)
+  ```
   """
   return tuple(sorted({int((num_players - 2) * ratio) for ratio in ratios}))
 
@@ -283,6 +287,12 @@ def multi_order(
   share coalitions; one random order of the players serves all orders m, which leaves each
   estimate unbiased.
 
+  ```python
+  pairs = np.array([[0, 1], [2, 4]])
+  found = interactions.multi_order(key, game, orders=(0, 1, 3), pairs=pairs, num_contexts=8)
+  assert found.mean.shape == (3, 2)  # I^(m)(i, j) of each order and pair
+  ```
+
   Args:
     key: consumed.
     game: the game.
@@ -406,7 +416,14 @@ def _sub_sample(
 
 @checks.inputs()
 def to_json(result: MultiOrder) -> dict[str, Any]:
-  """Returns plain lists: orders, pairs, mean, stderr, evaluations."""
+  """Returns plain lists: orders, pairs, mean, stderr, evaluations.
+
+  ```python
+  pairs = np.array([[0, 1], [2, 4]])
+  found = interactions.multi_order(key, game, orders=(0, 1, 3), pairs=pairs, num_contexts=8)
+  assert interactions.to_json(found)["orders"] == [0, 1, 3]
+  ```
+  """
   return {
     "orders": list(result.orders),
     "num_players": result.num_players,

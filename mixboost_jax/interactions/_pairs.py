@@ -44,7 +44,13 @@ class PairPopulation:
 
 @checks.inputs()
 def uniform_population(num_players: int) -> PairPopulation:
-  """All pairs alike, in one stratum."""
+  """All pairs alike, in one stratum.
+
+  ```python
+  population = interactions.uniform_population(5)
+  assert len(population.pairs) == 10
+  ```
+  """
   if num_players < 2:
     raise ValueError(f"uniform_population: num_players must be >= 2, got {num_players}.")
   pairs = np.array(list(itertools.combinations(range(num_players), 2)))
@@ -57,6 +63,11 @@ def grid_population(grid: int) -> PairPopulation:
 
   Strata: larger coordinate difference 1, 2, 3, 4, 5-6, 7-9, 10 and more cells (as far as the grid
   reaches). Cell (row, column) is player `row * grid + column`.
+
+  ```python
+  population = interactions.grid_population(4)
+  assert len(population.pairs) == 120 and population.num_strata == 3
+  ```
   """
   if grid < 2:
     raise ValueError(f"grid_population: grid must be >= 2 cells per side, got {grid}.")
@@ -74,6 +85,11 @@ def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
   Paper: Deng et al. 2022, arXiv:2111.06236, and its public code: j = i + an offset drawn from the
   `(2 stride + 1)**2 - 1` neighbours; coordinates beyond the grid are clamped to it, which favours
   the border; pairs of a cell with itself are rejected. Strata are offsets up to symmetry.
+
+  ```python
+  population = interactions.neighbour_population(16)
+  assert [16, 17] in population.pairs.tolist() and [16, 19] not in population.pairs.tolist()
+  ```
   """
   if grid < 2 or stride < 1:
     raise ValueError(f"neighbour_population: expected grid >= 2 and stride >= 1: {grid}, {stride}.")
@@ -93,7 +109,13 @@ def neighbour_population(grid: int, *, stride: int = 2) -> PairPopulation:
 
 @checks.inputs()
 def window_population(grid: int, *, stride: int = 2) -> PairPopulation:
-  """All pairs of cells at most `stride` apart in both coordinates, all alike."""
+  """All pairs of cells at most `stride` apart in both coordinates, all alike.
+
+  ```python
+  population = interactions.window_population(16, stride=1)
+  assert [0, 17] in population.pairs.tolist()  # a cell touches another by its corner
+  ```
+  """
   population = neighbour_population(grid, stride=stride)
   return dataclasses.replace(
     population, weights=np.full(len(population.pairs), 1 / len(population.pairs))
@@ -107,6 +129,10 @@ def sample_pairs(
   """Draws pairs by their weights.
 
   Without replacement, a repeated pair is rejected and drawn again, as in the public protocol.
+
+  ```python
+  pairs = interactions.sample_pairs(key, interactions.neighbour_population(16), num_pairs=10)
+  ```
   """
   total = len(population.pairs)
   if num_pairs > total and not replace:

@@ -43,6 +43,13 @@ def proxy(
   ratio 0.2, m = 50 < 51, is low but not middle. "ratio" compares m / (n - 2) with a, b, c (rounded
   to the nearest sampled ratio), so it is both. "interpolate" sums a linear interpolation over every
   integer order.
+
+  ```python
+  orders = interactions.orders_of(256)
+  curves = np.stack([np.linspace(3, 1, 13), np.linspace(1.1, 1, 13)])  # a steep and a flat J^(m)
+  steep, flat = interactions.proxy(curves, orders, num_players=256)
+  assert flat > steep
+  ```
   """
   if not 0 <= a <= b <= c <= 1:
     raise ValueError(f"proxy: expected 0 <= a <= b <= c <= 1, got a={a}, b={b}, c={c}.")
@@ -136,6 +143,13 @@ def search(
 
   Paper: Liu et al. (MixBoost), Sec. III-C (grid search of the mean correlation). Metrics are errors
   there, so r is expected to be negative; the largest |mean r| is taken.
+
+  ```python
+  curves = np.random.default_rng(0).uniform(size=(5, 13))  # J^(m) of five models
+  errors = {"clean": [5.0, 4.1, 4.4, 3.9, 4.0], "corrupted": [25.0, 19.0, 17.0, 15.0, 14.0]}
+  found = interactions.search(key, curves, errors, orders=range(13), num_players=15, step=0.2)
+  bounds, p_value = (found.a, found.b, found.c), found.p_value
+  ```
 
   Args:
     key: for the permutations.

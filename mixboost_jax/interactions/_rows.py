@@ -33,6 +33,13 @@ def curve_rows(result: Strength, *, confidence: float = 0.95) -> Rows:
 
   The interval is Student t over pictures: it holds the sampling of pictures, pairs and contexts.
   "stderr" is that of these pictures alone.
+
+  ```python
+  pairs = interactions.uniform_population(5)
+  strength = interactions.estimate_strength(key, [game], pairs, orders=(0, 1, 3), num_pairs=16)
+  rows = interactions.curve_rows(strength)
+  assert [row["step"] for row in rows] == [0, 1, 3]
+  ```
   """
   low, high = _ends(
     result.relative, result.relative_stderr_over_games, len(result.per_game), confidence
@@ -51,6 +58,12 @@ def measures(
 
   The intervals are percentiles over resampled pictures. A measure whose orders are not sampled is
   left out.
+
+  ```python
+  pairs = interactions.uniform_population(5)
+  strength = interactions.estimate_strength(key, [game], pairs, orders=(0, 1, 3), num_pairs=16)
+  value = interactions.measures(strength)["interaction_proxy"].mean
+  ```
   """
   ratios = _ratios(result.orders, result.num_players)
   parts = {
@@ -95,6 +108,11 @@ def utility_rows(
 
   `utilities` are the `attacking_utility` of each picture. Intervals are Student t over pictures;
   None with one picture.
+
+  ```python
+  utilities = np.ones((6, 3, 10))  # pictures, orders, pairs
+  rows = interactions.utility_rows(utilities, orders=(0, 1, 3), num_players=5)
+  ```
   """
   columns = {"ratio": _ratios(orders, num_players)}
   for name, part in {"utility": utilities.mean(2), "size": np.abs(utilities).mean(2)}.items():
@@ -112,6 +130,12 @@ def change_rows(noisy: Sequence[Any], plain: Sequence[Any]) -> Rows:
   The ends are those of the absolute value over the interval of the difference, whose half-width is
   the root of the sum of squares of both half-widths, as for independent pictures: on the same
   pictures it is rather too wide than too narrow.
+
+  ```python
+  noisy = [{"step": 0, "ratio": 0.0, "relative": 1.5, "high": 1.7}]
+  plain = [{"step": 0, "ratio": 0.0, "relative": 1.0, "high": 1.1}]
+  assert interactions.change_rows(noisy, plain)[0]["change"] == 0.5
+  ```
 
   Args:
     noisy: rows of `curve_rows` of the network that was trained with noise.
@@ -143,6 +167,13 @@ def outlier_rows(outliers: Strength, normal: Strength, *, confidence: float = 0.
 
   Both are positive for m > 0.8 n in Cheng et al. 2021, arXiv:2106.10938: outliers are told by
   interactions of high order. Outliers are measured with their assigned labels.
+
+  ```python
+  pairs = interactions.uniform_population(5)
+  strength = interactions.estimate_strength(key, [game], pairs, orders=(0, 1, 3), num_pairs=16)
+  rows = interactions.outlier_rows(strength, strength)  # once measured on outliers, once on others
+  assert rows[0]["average"] == 0
+  ```
   """
   if outliers.orders != normal.orders:
     raise ValueError(

@@ -55,6 +55,11 @@ def shapley(
   monotone in the position (`num_orders` must be even). An order costs n - 1 evaluations. The values
   add up to v(N) - v(empty) exactly (up to rounding); errors are over independent random orders (or
   antithetic pairs of orders).
+
+  ```python
+  found, values = interactions.shapley(key, game, num_orders=10), interactions.exact.values(game)
+  assert np.isclose(found.mean.sum(), values[-1] - values[0], atol=1e-5)
+  ```
   """
   if num_orders < 1 or (antithetic and num_orders % 2):
     raise ValueError(

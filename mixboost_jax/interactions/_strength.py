@@ -298,6 +298,13 @@ def estimate_strength(
 
   Paper: Deng et al. 2022, arXiv:2111.06236, eq. 3, for the quantity; the estimator is ours.
 
+  ```python
+  games = [interactions.image_game(logits_fn, x, y, grid=4) for x, y in zip(images[:2], labels[:2])]
+  pairs, orders = interactions.neighbour_population(4), (0, 3, 7, 10, 14)
+  found = interactions.estimate_strength(key, games, pairs, orders=orders, num_pairs=16)
+  curve, error = found.relative, found.relative_stderr  # J^(m)
+  ```
+
   Args:
     key: consumed.
     games: one per picture, of one network and one shape.

@@ -86,6 +86,12 @@ def partition_extremes(
 
   "contiguous" lets only neighbours in `group` (words of a sentence, say) merge, as in the paper:
   2**(|A|-1) partitions; "any" allows every partition (|A| <= 10).
+
+  ```python
+  dividends = interactions.exact.harsanyi(game)
+  found = interactions.partition_extremes(dividends, [0, 1, 2])
+  assert found.smallest <= 0 <= found.largest  # alone, players earn nothing together
+  ```
   """
   group, size = tuple(group), len(group)
   if blocks == "contiguous":  # a part is the first players, its last block a span
@@ -140,6 +146,11 @@ def tree(dividends: Dividends, players: Sequence[int]) -> Tree:
   Paper: Zhang et al. 2021, arXiv:2010.13564, Sec. 4 (trees of words).
   Deviation: the paper learns the partition by gradient, here T is exact; spans are compared by T
   per player, because T itself never falls when a span grows in the games of interest.
+
+  ```python
+  root = interactions.tree(interactions.exact.harsanyi(game), [0, 1, 2, 3, 4])
+  left, right = root.children
+  ```
   """
   nodes = [Tree((player,), 0.0, 0.0) for player in players]
   while len(nodes) > 1:
@@ -162,6 +173,11 @@ def patch_tree(game: Game, *, grid: int) -> Tree:
 
   Neighbours in the order of reading may merge; every other row is read backwards, so neighbours
   touch.
+
+  ```python
+  game = interactions.image_game(logits_fn, images[0], labels[0], grid=3)
+  root = interactions.patch_tree(game, grid=3)
+  ```
   """
   cells = np.arange(grid * grid).reshape(grid, grid)
   cells[1::2] = cells[1::2, ::-1]
@@ -173,6 +189,11 @@ def tree_rows(tree: Tree) -> list[dict[str, Any]]:
   """Returns the nodes of a tree, children before parents; "left" and "right" are row numbers.
 
   Leaves have "player"; other nodes have B of their span ("interaction") and T ("total").
+
+  ```python
+  root = interactions.tree(interactions.exact.harsanyi(game), [0, 1, 2, 3, 4])
+  assert len(interactions.tree_rows(root)) == 9  # five leaves, four mergers
+  ```
   """
   rows: list[dict[str, Any]] = []
 

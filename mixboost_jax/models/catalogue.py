@@ -48,7 +48,13 @@ _PREACT = re.compile(r"(preact-resnet-(?:10|18|50))-(activated|raw)")
 
 
 def name_problem(name: str) -> str | None:
-  """Returns what is wrong with the name of a network, or None."""
+  """Returns what is wrong with the name of a network, or None.
+
+  ```python
+  assert models.name_problem("wrn-40-4") is None
+  assert "nearest: wrn-40-4" in models.name_problem("wrn-41-4")
+  ```
+  """
   if name in _BUILDERS:
     return None
   if _PREACT.fullmatch(name):
@@ -85,6 +91,11 @@ def create(
   compute_dtype: str = "float32",
 ) -> Network:
   """Returns a new network with random weights.
+
+  ```python
+  model = models.create("tiny-cnn", num_classes=4, key=key, image_size=16)
+  assert model(images).shape == (8, 4)
+  ```
 
   Args:
     name: one of `NAMES`.

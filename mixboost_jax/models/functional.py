@@ -46,6 +46,12 @@ class Functional:
 def functional(model: nnx.Module) -> Functional:
   """Splits a built-in network; `model` is not changed by later calls of `apply`.
 
+  ```python
+  model = models.create("tiny-cnn", num_classes=4, key=key, image_size=16)
+  net = models.functional(model)
+  logits, stats = net.apply(net.params, net.stats, images, train=False)
+  ```
+
   Raises:
     ValueError: if `model` is not one of `models.create` or `models.from_torch`.
   """
@@ -59,7 +65,14 @@ def functional(model: nnx.Module) -> Functional:
 
 
 def merge(model: Network, params: ArrayTree, stats: ArrayTree) -> Network:
-  """Returns a copy of `model` with other numbers, e.g. those that training ended with."""
+  """Returns a copy of `model` with other numbers, e.g. those that training ended with.
+
+  ```python
+  model = models.create("tiny-cnn", num_classes=4, key=key, image_size=16)
+  net = models.functional(model)
+  halved = models.merge(model, jax.tree.map(lambda leaf: leaf / 2, net.params), net.stats)
+  ```
+  """
   graph, _, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
   return nnx.merge(graph, nnx.State(params), nnx.State(stats), copy=True)
 
@@ -100,6 +113,11 @@ def logits_fn(model: Any) -> LogitsFn:
 
   A module that is not ours is called as `model(images)` after `model.eval()`, so that dropout is
   off and batch normalisation uses its running statistics. Anything else is a ValueError.
+
+  ```python
+  model = models.create("tiny-cnn", num_classes=4, key=key, image_size=16)
+  logits = models.logits_fn(model)(images)
+  ```
   """
   if not isinstance(model, nnx.Module):
     raise ValueError(
@@ -116,6 +134,11 @@ def logits_fn(model: Any) -> LogitsFn:
 
 def features_fn(model: Network) -> LogitsFn:
   """Returns `images -> features[N, D]` in evaluation mode: what the classifier's last layer sees.
+
+  ```python
+  model = models.create("tiny-cnn", num_classes=4, key=key, image_size=16)
+  features = models.features_fn(model)(images)
+  ```
 
   Raises:
     ValueError: if the network does not end in one linear layer.
@@ -146,6 +169,13 @@ class _Identity(nnx.Module):
 def logits_fn_from_linen(module: Any, variables: Mapping[str, Any], **call_kwargs: Any) -> LogitsFn:
   """Adapts a Linen module.
 
+  ```python
+  from flax import linen
+  module = linen.Sequential([lambda x: x.reshape(len(x), -1), linen.Dense(4)])
+  variables = module.init(key, images)
+  logits = models.logits_fn_from_linen(module, variables)(images)
+  ```
+
   Args:
     module: a `flax.linen.Module`.
     variables: its variables, e.g. `{"params": ..., "batch_stats": ...}`; never changed.
@@ -155,7 +185,13 @@ def logits_fn_from_linen(module: Any, variables: Mapping[str, Any], **call_kwarg
 
 
 def logits_fn_from_callable(fn: Callable[[Array], Any]) -> LogitsFn:
-  """Adapts any function of a batch of images; what it returns is checked and made float32."""
+  """Adapts any function of a batch of images; what it returns is checked and made float32.
+
+  ```python
+  brightness = models.logits_fn_from_callable(lambda images: images.mean((1, 2)))
+  assert brightness(images).shape == (8, 3)
+  ```
+  """
   return jax.tree_util.Partial(functools.partial(_call, fn))
 
 

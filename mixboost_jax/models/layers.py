@@ -120,6 +120,11 @@ def conv2d(
   On a CPU its gradient is several times slower inside `lax.scan` or `lax.fori_loop` than outside:
   use `mixboost_jax.loops` there, or wrap the body in `mixboost_jax.rewrite.fast_on_cpu`.
 
+  ```python
+  box = jnp.ones((3, 3, 3, 1)) / 27  # the mean of a window, over all channels
+  assert models.conv2d(images, box, stride=2, padding=1).shape == (8, 8, 8, 1)
+  ```
+
   Args:
     inputs: batch, channels last.
     kernel: [height, width, input channels, output channels].

@@ -43,6 +43,12 @@ def from_torch(
   dropped; counters and unused blocks are ignored. A normaliser stored in the file must agree with
   `mean` and `std`.
 
+  ```python
+  model = models.create("wrn-10-1", num_classes=4, key=key)
+  np.savez("weights.npz", **models.to_torch(model))  # or any file of the formats below
+  same = models.from_torch("weights.npz", "wrn-10-1", num_classes=4)
+  ```
+
   Args:
     path: `.safetensors`, `.npz`, or `.pth`/`.pt`/`.tar`/`.ckpt`/`.bin` where torch is installed.
     name: see `models.NAMES`.
@@ -89,6 +95,11 @@ def to_torch(network: Network) -> dict[str, np.ndarray]:
 
   `numpy.savez(path, **to_torch(network))` is a file that `from_torch` reads; with every value
   through `torch.from_numpy` it is a state dict.
+
+  ```python
+  weights = models.to_torch(models.create("wrn-10-1", num_classes=4, key=key))
+  assert weights["fc.weight"].shape == (4, 64)
+  ```
 
   Raises:
     ValueError: if no PyTorch layout is known for the network.
