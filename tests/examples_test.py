@@ -29,7 +29,7 @@ def public():
     door = importlib.import_module(f"mixboost_jax.{package}")
     for name in door.__all__:
       found = getattr(door, name)
-      if callable(found) and not inspect.isclass(found) and not hasattr(found, "__origin__"):
+      if inspect.isroutine(found):
         yield f"{package}.{name}", found
 
 
