@@ -207,7 +207,11 @@ def _class_of(name: str) -> str:
 
 
 def read_mixing_images(
-  folder: str | os.PathLike, *, size: int, num_channels: int = 3, cache: pathlib.Path | None = None
+  folder: str | os.PathLike,
+  *,
+  size: int,
+  num_channels: int = 3,
+  cache: str | os.PathLike | None = None,
 ) -> UInt8[np.ndarray, "M S S C"]:
   """Decodes every picture below `folder`, in the order of their paths, for PixMix to mix with.
 
@@ -219,10 +223,9 @@ def read_mixing_images(
   resizes the shorter side and crops from the whole. The pictures of its set are square.
 
   ```python
-  import pathlib
   from PIL import Image
   Image.fromarray(np.uint8((255 * images[0]).round())).save("fern.png")
-  mixing = data.read_mixing_folder(".", size=32, cache=pathlib.Path("decoded"))
+  mixing = data.read_mixing_folder(".", size=32, cache="decoded")
   ```
 
   Args:
@@ -238,7 +241,7 @@ def read_mixing_images(
   root = pathlib.Path(folder).expanduser()
   place = f"config.augment.mixing_dir={str(folder)!r}"
   found = _list(root, place)
-  stored = (cache or default_cache()) / f"{_digest(found, size, num_channels)}.npy"
+  stored = pathlib.Path(cache or default_cache()) / f"{_digest(found, size, num_channels)}.npy"
   shape = (len(found), size, size, num_channels)
   with contextlib.suppress(ValueError):
     kept = arrays.open_npy(stored)
