@@ -322,6 +322,10 @@ def group_differences(
 ) -> Float[Array, "N K"]:
   """Returns Delta f(S, A, B) = f(S+AB) - f(S+A) - f(S+B) + f(S) of each output, one draw each.
 
+  ```python
+  differences = interactions.group_differences(key, logits_fn, images, fraction=0.1)
+  ```
+
   Args:
     key: one key, or one key per example.
     outputs_fn: `inputs -> outputs[., K]`: the rest of the network after the layer whose units
@@ -367,6 +371,10 @@ def interaction_loss(
   Deviation: as in its training, absolute values are taken per draw, which bounds |I| from above.
 
   Each of the `num_draws` draws of (A, B, S) costs 4 rows; the rest as in `group_differences`.
+
+  ```python
+  penalty = 0.01 * interactions.interaction_loss(key, logits_fn, images, fraction=0.1).mean()
+  ```
   """
   example_keys = keys.per_example(key, inputs.shape[0])
   options: Any = {"fraction": fraction, "mask_shape": mask_shape}

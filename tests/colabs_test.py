@@ -15,7 +15,6 @@ RESULTS = COLABS.parent / "results"
 TRAINING = {
   "data.train_examples": 32,
   "data.test_examples": 16,
-  "augment.num_mixing_images": 16,
   "model.name": "tiny-cnn",
   "train.batch_size": 16,
   "train.epochs": 0.0,
@@ -25,15 +24,16 @@ TRAINING = {
   "runtime.tensorboard": False,
   "report.num_samples": 0,
 }
+MIXED = TRAINING | {"augment.num_mixing_images": 16}
 SMALL = {
-  "train": {"CHANGES": TRAINING},
+  "train": {"CHANGES": MIXED},
   "evaluate_any_model": {
     "STEPS": 2,
     "EXAMPLES": 32,
     "ATTACKED": 16,
     "SUITE": "clean,c:gaussian_noise",
   },
-  "interactions": {"CHANGES": TRAINING, "PICTURES": 2, "PAIRS": 2, "GRID": 4},
+  "interactions": {"CHANGES": MIXED, "PICTURES": 2, "PAIRS": 2, "GRID": 4},
   "mixup_inference": {"CHANGES": TRAINING, "TEST": 8, "SAMPLES": 1, "STEPS": 1},
   "table1": {"RUNS": f"{RESULTS}/studies/table1", "EVERYTHING": str(RESULTS)},
 }

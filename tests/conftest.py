@@ -40,6 +40,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"  # writing costs, too
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
+# Much is alive at a time, little of it in cycles: looking for these often takes a twentieth.
+gc.set_threshold(100_000, 50, 100)
+
 # Every annotated function of the package is checked at run time, in tests only.
 _HOOK = jaxtyping.install_import_hook("mixboost_jax", "typecheck.check")
 

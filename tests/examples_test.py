@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every public function shows how it is called, and that call works."""
 
+import functools
 import importlib
 import inspect
 import re
@@ -36,6 +37,7 @@ def public():
 FUNCTIONS = dict(public())
 
 
+@functools.cache
 def space():
   """The names that examples use without saying what they are."""
   key = jax.random.key(0)
@@ -66,7 +68,7 @@ def test_the_example_works(name, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   blocks = BLOCK.findall(inspect.getdoc(FUNCTIONS[name]) or "")
   assert blocks, f"{name}: no example in its docstring"
-  names = space()
+  names = dict(space())
   for block in blocks:
     assert name.rpartition(".")[2] in block, f"{name}: the example calls something else"
     exec(compile(block, name, "exec"), names)
