@@ -7,24 +7,24 @@ The variables are set before anything imports JAX; subprocess tests inherit them
 import atexit
 import ctypes
 import gc
+import importlib.metadata
 import os
 import pathlib
 import shutil
 import tempfile
 
-for flag, value in {
-  "--xla_force_host_platform_device_count": 8,
-  # Compiling takes most of the time. These two take a third of it away.
-  "--xla_cpu_use_fusion_emitters": "false",
-  "--xla_cpu_parallel_codegen_split_count": 1,
-}.items():
+FLAGS = {"--xla_force_host_platform_device_count": 8}
+# Compiling takes most of the time. `=0` compiles as users do, which takes much longer.
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0":
+  FLAGS["--xla_cpu_parallel_codegen_split_count"] = 1
+  if importlib.metadata.version("jaxlib").split(".")[:2] in (["0", "8"], ["0", "9"], ["0", "10"]):
+    FLAGS["--xla_cpu_use_fusion_emitters"] = "false"  # newer ones end the process over it
+for flag, value in FLAGS.items():
   if flag not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={value}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MIXBOOST_CHECKS", "1")
-# Compiling takes most of the time. `=0` compiles as users do, which takes much longer.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jaxtyping
 
