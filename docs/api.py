@@ -257,6 +257,7 @@ _CODE = re.compile(r"(`[^`]+`)")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _BESIDES = re.compile(r"^( *)(Besides the arguments of .*):\n(?=\1  \w)", re.M)
 _LABEL = re.compile(r"^( *)(Papers?|Deviation):", re.M)
+_CONTINUED = re.compile(r"^( *)((?:Papers?|Deviation):.*)((?:\n\1 +\S.*)+)", re.M)
 _FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.M | re.S)
 
 
@@ -301,6 +302,8 @@ def _cleaned(block: str, module: types.ModuleType | None) -> str:
   if start.startswith(">>>") or not start:
     return block
   names = set(public(module)) if module else set()
+  # Lines that go on further in would be a list of definitions.
+  block = _CONTINUED.sub(lambda m: f"{m[1]}{m[2]}" + re.sub(r"\n +", f"\n{m[1]}", m[3]), block)
   parts = []
   for part in _CODE.split(_LABEL.sub(r"\n\1\2:", block)):
     code = part[1:-1] if part.startswith("`") and len(part) > 2 else ""
