@@ -60,7 +60,7 @@ platform.avoid_wrong_fusions()  # as every job does
 SLOW = (
   *("audit/", "gan_job_test", "study_test", "jobs_test", "audit_job_test", "influence_job_test"),
   *("interactions_job_test", "attacks/", "train/step_test", "augment/contract_test", "analysis/"),
-  *("gan/", "jobs_processes_test", "runtime/processes_test"),
+  *("gan/", "jobs_processes_test", "runtime/processes_test", "examples_test"),
 )
 """Modules that take minutes, the longest first; `-m "not slow"` leaves them out."""
 
