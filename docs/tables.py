@@ -311,8 +311,8 @@ def headline() -> Rows:
     ["-C and C̄", "the authors' code", f"{agree} of {compared} corruptions agree, "
      f"{corrupted['ratio_of_sums']:.0f} times as fast on two CPU cores"],
     ["AutoAttack", "the original package",
-     f"{100 * ten['ours']['square']:.2f} against {100 * ten['peer']['robust']:.2f} % robust; "
-     f"{apart} of {pictures} pictures differ"],
+     f"{100 * ten['ours']['square']:.2f} against {100 * ten['peer']['robust']:.2f} % robust (ten "
+     f"classes); {apart} of {pictures} pictures differ (ten to two)"],
     ["J^(m), all orders", "the public protocol",
      f"{saved[0]:.1f} to {saved[1]:.1f} times fewer evaluations at equal error"],
     ["Shapley values", "shapiq", f"differ by at most {shap:.0e}"],

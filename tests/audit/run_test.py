@@ -205,6 +205,18 @@ def test_a_defense_whose_draws_would_be_frozen_is_refused():
     audit_run.audit(logits_fn, (images, labels), {"mine": frozen}, attacks=("square-1",))
 
 
+def test_code_of_the_host_in_a_callback_is_no_draw():
+  logits_fn, _, images, labels = make()
+
+  def rounded(x):
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    x = jax.pure_callback(lambda y: np.round(np.asarray(y) * 8) / 8, shape, x)
+    return jax.nn.softmax(logits_fn(x))
+
+  found = audit_run.audit(logits_fn, (images, labels), {"mine": rounded}, attacks=("square-2",))
+  assert found["audit/mine/claim"].value <= found["audit/mine/clean"].value
+
+
 @pytest.mark.parametrize(
   "defense",
   [

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import io
 import os
 import pathlib
 import re
@@ -202,6 +203,16 @@ def other_size(root):
   Image.new("RGB", (9, 8)).save(root / "train/a/wide.png")
 
 
+def mode_of_sixteen_bits():
+  """What this Pillow calls them: I;16, or I of older ones."""
+  file = io.BytesIO()
+  Image.fromarray(np.zeros((8, 8), np.uint16)).save(file, "png")
+  return Image.open(file).mode
+
+
+SIXTEEN = mode_of_sixteen_bits()
+
+
 def sixteen_bits(root):
   Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "train/a/deep.png")
 
@@ -212,7 +223,7 @@ def sixteen_bits(root):
     (broken, r"bad.png: not a readable picture"),
     (truncated, r"0.png: not a readable picture"),
     (other_size, r"different shapes: .*x3.*config.data.image_size to resize all"),
-    (sixteen_bits, r"deep.png: I(;16)? pixels; expected 8 bits"),
+    (sixteen_bits, rf"deep.png: {SIXTEEN} pixels; expected 8 bits"),
     (lambda root: shutil.rmtree(root / "test/a"), r"expected two splits, got train/ without"),
     (lambda root: (root / "train/empty").mkdir(), r"train/empty: a class without pictures"),
     (lambda root: shutil.rmtree(root / "train/a"), r"classes a have no training pictures"),
