@@ -4,9 +4,10 @@
   python -m mixboost_jax.main --config=configs/demo.py
 
 About five minutes on two slow CPU cores with installation, no download. The training pictures carry
-two cues, a global shape (the class) and a local texture that mostly agrees with it; the report compares both networks
-on clean, corrupted, half hidden and attacked pictures, on pictures whose cues conflict, and in
-calibration. It shows what the method does, also where it hurts: it is no benchmark result.
+two cues, a global shape (the class) and a local texture that mostly agrees with it; the report
+compares both networks on clean, corrupted, half hidden and attacked pictures, on pictures whose
+cues conflict, and in calibration. It shows what the method does, also where it hurts: it is no
+benchmark result.
 """
 
 from ml_collections import ConfigDict
