@@ -95,7 +95,9 @@ def plan(
   folder: pathlib.Path,
   kept_in: str,
 ) -> Study:
-  """Reads `config.study`: `order`, the names of all runs, and `jobs`, those after the training.
+  """Reads `config.study`: `order`, the runs that are wanted, and `jobs`, those after the training.
+
+  Without an order all runs of the config are wanted; some of their names do only these.
 
   Raises:
     ValueError: if it does not fit the runs.
@@ -103,11 +105,11 @@ def plan(
   tree = config.get("study") or {}
   order, jobs = tree.get("order") or tuple(runs), tree.get("jobs") or ("evaluate",)
   order, jobs = ((one,) if isinstance(one, str) else tuple(one) for one in (order, jobs))
-  if set(order) != set(runs) or len(order) != len(runs):
-    odd = sorted({*order} ^ {*runs}) or sorted({name for name in order if order.count(name) > 1})
+  for name in order:
+    registry.lookup(runs, name, field="config.study.order")
+  if repeated := sorted({name for name in order if order.count(name) > 1}):
     raise ValueError(
-      f"config.study.order: expected each of the {len(runs)} names of config.runs once; "
-      f"{', '.join(map(str, odd[:3]))} is missing, unknown or repeated."
+      f"config.study.order: expected each run once; {', '.join(repeated[:3])} is repeated."
     )
   for job in jobs:
     registry.lookup(FILES, job, field="config.study.jobs")
