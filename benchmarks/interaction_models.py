@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import trained_run
 
-from mixboost_jax import interactions
+from mixboost_jax import interactions, metrics
 from mixboost_jax.files import make_folder, write_json, write_text
 from mixboost_jax.jobs import interactions as job
 from mixboost_jax.report import svg
@@ -67,7 +67,7 @@ def correlations(runs: list[Measured]) -> dict[str, Any]:
   proxies = [run.proxy for run in runs]
   fixed = {}
   for name, column in errors.items():
-    r, p_value = interactions.permutation_p(proxies, column)
+    r, p_value = metrics.permutation_p(proxies, column)
     fixed[name] = {"r": r, "p_value": p_value}
   found = interactions.search(
     jax.random.key(0),

@@ -99,7 +99,6 @@ from mixboost_jax.interactions._trees import (
   tree_rows,
 )
 from mixboost_jax.losses import group_differences, interaction_loss
-from mixboost_jax.metrics import permutation_p
 
 __all__ = [
   "PAPER_RATIOS",
@@ -148,7 +147,6 @@ __all__ = [
   "partition_extremes",
   "patch_tree",
   "pattern_rows",
-  "permutation_p",
   "perturbation_game",
   "positive_ratio",
   "proxy",

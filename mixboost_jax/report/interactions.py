@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixboost_jax import interactions
+from mixboost_jax import interactions, metrics
 from mixboost_jax.files import make_folder, write_text
 from mixboost_jax.report import charts, compare, svg, titles
 from mixboost_jax.report.charts import Figure, Series
@@ -86,12 +86,12 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
     for run in group.runs:
       if not run.results.curves.get(CURVE):
         continue
-      metrics = run.results.metrics
-      proxy = next((metric for metric in reversed(metrics) if metric.name == PROXY), None)
+      measured = run.results.metrics
+      proxy = next((metric for metric in reversed(measured) if metric.name == PROXY), None)
       ends = (proxy.value, proxy.low, proxy.high) if proxy else (math.nan, None, None)
       errors = {
         _title(metric): metric.value
-        for metric in metrics
+        for metric in measured
         if metric.name in ERRORS and math.isfinite(metric.value)
       }
       curves = {name: run.results.curves.get(name, ()) for name in CURVES}
@@ -280,7 +280,7 @@ def _scatter(name: str, runs: Sequence[Measured]) -> Figure:
   title = f"M(0.2, 0.2, 0.8) and the error on {name}"
   proxies, errors = [p.x for p in points], [p.y for p in points]
   if len(set(proxies)) > 1 and len(set(errors)) > 1:
-    r, p_value = interactions.permutation_p(proxies, errors)
+    r, p_value = metrics.permutation_p(proxies, errors)
     title += f": r = {r:.2f}, permutation p = {p_value:.2g}, {len(points)} runs"
   return Figure(title, charts.scatter(title, points, x_label="M", y_label="error in %"))
 
