@@ -138,12 +138,14 @@ def line(one: dict[str, Any]) -> str:
     return f"  does not fit: {one['memory']['total'] / 2**30:.1f} GiB"
   program = one["program"]
   exchanged = ", ".join(f"{v['count']} {k}" for k, v in one["collectives"].items()) or "none"
+  cycles = f"{program['cycles'] / 1e6:.1f} million cycles, " if program.get("cycles") else ""
   return (
     f"  {one['bytes'] / 1e9:.2f} GB, {one['flops'] / 1e9:.0f} GFLOP, {program['kernels']} kernels "
     f"({program['layout_kernels']} only move {program['layout_bytes'] / 1e9:.3f} GB, "
     f"{program['convert_kernels']} only convert), {program['convolutions']}, "
-    f"{program['gathers']} gathers, {program['scatters']} scatters, exchanges: {exchanged}, host: "
-    f"{program['host_transfers']}, {one['memory']['aliased'] / 2**20:.0f} of "
+    f"{cycles}{program['gathers']} gathers, {program['scatters']} scatters, "
+    f"exchanges: {exchanged}, host: {program['host_transfers']}, "
+    f"{one['memory']['aliased'] / 2**20:.0f} of "
     f"{one['memory']['outputs'] / 2**20:.0f} MiB of results in place, compiled in "
     f"{one['compile_seconds']:.0f} s"
   )

@@ -29,6 +29,11 @@ def is_cpu() -> bool:
   return platform() == "cpu"
 
 
+def is_tpu() -> bool:
+  """Returns whether programs are traced for a TPU."""
+  return platform() == "tpu"
+
+
 def compiling_for(place: Mesh | str) -> contextlib.AbstractContextManager[Any]:
   """Makes `platform` answer for a mesh, or for a platform by name, within a `with` block."""
   return _PLATFORM(place if isinstance(place, str) else place.devices.flat[0].platform)

@@ -43,10 +43,11 @@ def swap_in_class(
   _options.check("swap_in_class", p=p)
   if p == 0:
     return images, soft_labels
-  swapped, chosen = draw_swaps(
-    keys.per_example(key, len(images)), p=p, num_pictures=class_pictures.shape[1]
-  )
-  made = from_levels(class_pictures[jnp.argmax(soft_labels, axis=1), chosen])
+  num_classes, count = class_pictures.shape[:2]
+  swapped, chosen = draw_swaps(keys.per_example(key, len(images)), p=p, num_pictures=count)
+  rows = class_pictures.reshape(num_classes * count, -1)  # as they lie, see `data.DevicePictures`
+  rows = rows[jnp.argmax(soft_labels, axis=1) * count + chosen]
+  made = from_levels(rows.reshape(len(rows), *class_pictures.shape[2:]))
   return jnp.where(swapped[:, None, None, None], made, images), soft_labels
 
 

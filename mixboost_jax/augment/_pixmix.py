@@ -22,6 +22,7 @@ from mixboost_jax.augment._augmix import INTERPOLATION, ops_used, steps_at
 from mixboost_jax.augment._entry import Account, Entry, Scene, short
 from mixboost_jax.augment._options import Number
 from mixboost_jax.augment._steps import Op, Steps, index
+from mixboost_jax.image.boxes import crop
 from mixboost_jax.image.levels import from_levels, rounded, to_levels
 
 Pixels = Float[Array, "*n C"]
@@ -169,8 +170,10 @@ def mix_rounds(
 
 
 def _window(mixing_levels: Array, own: Rounds, shape: tuple[int, ...]) -> Array:
-  corner = (own.picture, own.top, own.left, 0)
-  return jax.lax.dynamic_slice(mixing_levels, corner, (1, *shape))[0]
+  rows = mixing_levels.reshape(len(mixing_levels), -1)  # as they lie, see `data.DevicePictures`
+  picture = jax.lax.dynamic_index_in_dim(rows, own.picture, keepdims=False)
+  picture = picture.reshape(mixing_levels.shape[1:])
+  return crop(picture, own.top, own.left, height=shape[0], width=shape[1])
 
 
 def _serial(

@@ -180,8 +180,11 @@ def merged_step(
     chosen = jnp.isin(step.op, jnp.asarray(sorted(int(op) for op in members)))
     out = jnp.where(chosen[:, None, None, None], value, out)
 
-  for op in sorted(_TABLES_OF.keys() & used):
-    choose({op}, look_up(levels, _TABLES_OF[op](levels)))
+  if tabled := sorted(_TABLES_OF.keys() & used):
+    tables = _TABLES_OF[tabled[0]](levels)
+    for op in tabled[1:]:
+      tables = jnp.where((step.op == op)[:, None, None], _TABLES_OF[op](levels), tables)
+    choose(set(tabled), look_up(levels, tables))
   for op in sorted((_POINT.keys() & used) - ENHANCERS - {Op.IDENTITY}):
     choose({op}, jax.vmap(_POINT[op])(levels, step.magnitude))
   if used & ENHANCERS:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boxes of pixels: which ones belong to one, filling them, a frame around them, cutting one out."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from mixboost_jax import checks
+from mixboost_jax import checks, target
 from mixboost_jax.array_types import Image
 
+_MOST_PLACES = 64  # of a window along a side, that a TPU chooses among
 Index = int | Int[Array, ""]
 Fill = float | int | Float[Array, " C"] | tuple[float, ...]
 
@@ -68,7 +71,7 @@ def crop(
 ) -> Shaped[Array, "{height} {width} C"]:
   """Cuts out the `height` x `width` window whose corner is (`top`, `left`).
 
-  A window that would leave the picture is moved inside, as `jax.lax.dynamic_slice` does.
+  A window that would leave the picture is moved inside.
 
   ```python
   window = image.crop(images[0], 2, 3, height=8, width=6)
@@ -83,4 +86,18 @@ def crop(
       f"crop: a {height}x{width} window does not fit a picture of "
       f"{image.shape[0]}x{image.shape[1]}; pad it first."
     )
-  return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, image.shape[2]))
+  down, right = image.shape[0] - height, image.shape[1] - width
+  if not target.is_tpu() or max(down, right) > _MOST_PLACES:
+    sizes = (height, width, image.shape[2])
+    return jax.lax.dynamic_slice(image, (top, left, 0), sizes, allow_negative_indices=False)
+  # On a TPU slices of a batch are cut in a loop over its pictures: choose among all of them.
+  lines = _chosen(top, [image[i : i + height] for i in range(down + 1)])
+  return _chosen(left, [lines[:, j : j + width] for j in range(right + 1)])
+
+
+def _chosen(number: Index, choices: Sequence[Array]) -> Array:
+  """Returns `choices[number]`, the first or the last one if there is none."""
+  found = choices[0]
+  for i, choice in enumerate(choices[1:], start=1):
+    found = jnp.where(number >= i, choice, found)
+  return found

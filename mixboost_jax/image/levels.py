@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from mixboost_jax import checks
+from mixboost_jax import checks, target
 
 LEVELS = 255
+_MOST_ROWS = 70 * 70  # beyond, the matrices of `take` grow too large
 _SLACK = 2.0**-10  # a level k that was stored as k / 255 must come back as k, not as k - 1
 
 
@@ -87,22 +88,57 @@ def histograms(levels: LevelBatch) -> Int[Array, "N C 256"]:
   One flat scatter for the whole batch: a scatter per picture, batched, is many times slower.
   """
   number, _, _, channels = levels.shape
+  if target.is_tpu():
+    high, low = _digits(levels)
+    counts = jnp.einsum("nhpc,nlpc->nchl", high, low, preferred_element_type=jnp.float32)
+    return counts.reshape(number, channels, 256).astype(jnp.int32)
   counts = jnp.zeros(number * channels * 256, jnp.int32)
-  counts = counts.at[_entries(levels).reshape(-1)].add(1, mode="promise_in_bounds")
+  rows = jnp.arange(number * channels).reshape(number, 1, channels)
+  entries = rows * 256 + levels.reshape(number, -1, channels)
+  counts = counts.at[entries.reshape(-1)].add(1, mode="promise_in_bounds")
   return counts.reshape(number, channels, 256)
+
+
+def take(rows: UInt8[Array, "P C"], index: Int[Array, "*q"]) -> UInt8[Array, "*q C"]:
+  """Returns `rows[index]`; the indices are in bounds.
+
+  A TPU gathers value by value, in layouts for 128 channels. There a product with a matrix of zeros
+  and ones picks the rows of small pictures, exactly: bfloat16 holds every level.
+  """
+  if not target.is_tpu() or len(rows) > _MOST_ROWS:
+    return rows.at[index].get(mode="promise_in_bounds")
+  chosen = jnp.arange(len(rows))[:, None] == index.reshape(-1)[None, :]
+  picked = jnp.einsum(
+    "pc,pq->cq",
+    rows.astype(jnp.bfloat16),
+    chosen.astype(jnp.bfloat16),
+    preferred_element_type=jnp.float32,
+  )
+  return picked.astype(jnp.uint8).T.reshape(*index.shape, rows.shape[1])
 
 
 def look_up(levels: LevelBatch, tables: Tables) -> LevelBatch:
   """Replaces each level by the entry of its channel's table."""
-  found = tables.reshape(-1).at[_entries(levels)].get(mode="promise_in_bounds")
-  return found.reshape(levels.shape)
-
-
-def _entries(levels: LevelBatch) -> Int[Array, "N P C"]:
-  """Returns where the entry of each level is in flattened tables [N, C, 256]."""
   number, _, _, channels = levels.shape
-  rows = jnp.arange(number)[:, None, None] * channels + jnp.arange(channels)[None, None, :]
-  return rows * 256 + levels.reshape(number, -1, channels)
+  if target.is_tpu():
+    high, low = _digits(levels)
+    squares = tables.reshape(number, channels, 16, 16).astype(jnp.bfloat16)
+    lines = jnp.einsum("nchl,nlpc->nhpc", squares, low, preferred_element_type=jnp.float32)
+    return (lines * high).sum(axis=1).astype(jnp.uint8).reshape(levels.shape)
+  rows = jnp.arange(number * channels).reshape(number, 1, 1, channels)
+  return tables.reshape(-1).at[rows * 256 + levels].get(mode="promise_in_bounds")
+
+
+def _digits(levels: LevelBatch) -> tuple[Array, Array]:
+  """Returns which hexadecimal digits each level has: two [N, 16, P, C] of zeros and ones.
+
+  A table of 256 entries is a square for them, and products with it are exact in bfloat16: a TPU
+  neither gathers nor scatters single values well.
+  """
+  flat = levels.reshape(len(levels), 1, -1, levels.shape[-1])
+  digits = jnp.arange(16).reshape(1, 16, 1, 1)
+  high, low = (part == digits for part in (flat >> 4, flat & 15))
+  return high.astype(jnp.bfloat16), low.astype(jnp.bfloat16)
 
 
 def equalize_tables(levels: LevelBatch) -> Tables:

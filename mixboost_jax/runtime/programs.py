@@ -27,6 +27,7 @@ _BRANCHES = re.compile(
   r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%[\w.\-]+))"
 )
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 
 _FREE = frozenset(
@@ -110,6 +111,8 @@ class Findings:
     host_transfers: instructions that exchange something with the host.
     aliased: outputs that take the memory of an argument.
     loops: `while` instructions whose number of runs is not known; each counts once.
+    cycles: of all kernels, as XLA:TPU expects them (gathers and exchanges are not among them); 0
+      where the compiler does not say.
   """
 
   bytes: float
@@ -125,6 +128,7 @@ class Findings:
   host_transfers: int
   aliased: int
   loops: int
+  cycles: int
 
 
 def parse(text: str) -> Program:
@@ -191,6 +195,8 @@ def inspect(text: str) -> Findings:
   for one, scope, times in reader.work(program.entry, 1):
     size = reader.traffic(one, scope)
     total.update(kernels=times, bytes=size * times)
+    if expected := _CYCLES.search(one.rest):
+      total["cycles"] += int(expected[1]) * times
     inside = list(reader.inside(one, scope))
     for part, part_scope in inside:
       total[part.opcode] += times
@@ -225,6 +231,7 @@ def inspect(text: str) -> Findings:
     host_transfers=total["host"],
     aliased=program.header.count("may-alias") + program.header.count("must-alias"),
     loops=reader.unknown,
+    cycles=total["cycles"],
   )
 
 

@@ -6,6 +6,7 @@ with the draws that the compiled step would have made; everything else stays in 
 """
 
 import functools
+import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -51,7 +52,8 @@ def training_augmentation(
   whole = meshes.replicated(mesh)
   make = functools.partial(policy_arrays, settings, dataset)
   made = jax.eval_shape(make) if target.is_on_paper() else make()
-  arrays = {name: data.place(array, whole) for name, array in made.items()}
+  arrays = {name: data.place(_rows(array), whole) for name, array in made.items()}
+  shapes = {name: array.shape for name, array in made.items()}
 
   def run(
     arrays: dict[str, Array],
@@ -61,7 +63,8 @@ def training_augmentation(
     epoch: Int[Array, ""] | int = 0,
     first_keys: PRNGKeys | None = None,
   ) -> tuple[Array, Array]:
-    resources = {**arrays, "mesh": mesh, "batch_axes": meshes.AXES}
+    resources = {name: rows.reshape(shapes[name]) for name, rows in arrays.items()}
+    resources |= {"mesh": mesh, "batch_axes": meshes.AXES}
     policy = augment.build(settings.augment.policy, table=POLICIES, **resources)
     active = in_some_epochs(policy, settings.augment, epoch=epoch, num_epochs=num_epochs)
     if settings.objective.jsd_weight > 0:
@@ -77,6 +80,14 @@ def training_augmentation(
     return images, labels
 
   return jax.tree_util.Partial(run, arrays)
+
+
+def _rows(pictures: Any) -> Any:
+  """Returns pictures [..., H, W, C] as rows: a TPU would turn them around in every step."""
+  shape = math.prod(pictures.shape[:-3]), math.prod(pictures.shape[-3:])
+  if target.is_on_paper():
+    return jax.ShapeDtypeStruct(shape, pictures.dtype)
+  return pictures.reshape(shape)
 
 
 def host_windows(settings: Settings, root: PRNGKey) -> Windows | None:

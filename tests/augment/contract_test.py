@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mixboost_jax import augment
+from mixboost_jax import augment, target
 
 SMALL_KEYWORDS = {
   "augmix": {"all_ops": True},
@@ -157,6 +157,14 @@ def test_formulations_give_the_same_bits(name):
   policy = {"name": name, **SMALL_KEYWORDS.get(name, {}), "formulation": "merged"}
   merged = augment.build(policy, mixing_images=mixing_set())
   result = jax.jit(merged)(each, *batch())[0]
+  np.testing.assert_allclose(result, out, rtol=0, atol=LAST_BITS.get(name, 0))
+
+
+@pytest.mark.parametrize("name", [*FORMULATED, "random_crop"])
+def test_what_a_tpu_does_gives_the_same_bits(name):
+  each, (out, _) = reference(name)
+  with target.compiling_for("tpu"):
+    result = jax.jit(built(name))(each, *batch())[0]
   np.testing.assert_allclose(result, out, rtol=0, atol=LAST_BITS.get(name, 0))
 
 

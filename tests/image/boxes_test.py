@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mixboost_jax import image as kernels
+from mixboost_jax import target
 
 
 def test_box_is_half_open_and_clipped():
@@ -38,8 +39,15 @@ def test_pad_equals_numpy(picture, fill):
     np.testing.assert_array_equal(out[..., channel], want)
 
 
-def test_crop_is_the_window(picture):
-  np.testing.assert_array_equal(kernels.crop(picture, 1, 2, height=2, width=2), picture[1:3, 2:4])
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize(
+  ("corner", "moved"), [((1, 2), (1, 2)), ((-1, 9), (0, 2)), ((5, 0), (1, 0))]
+)
+def test_crop_is_the_window(picture, platform, corner, moved):
+  top, left = moved
+  with target.compiling_for(platform):
+    window = kernels.crop(picture, *jnp.asarray(corner), height=2, width=2)
+  np.testing.assert_array_equal(window, picture[top : top + 2, left : left + 2])
 
 
 def test_crop_too_large_and_negative_padding_are_refused(picture):

@@ -28,7 +28,8 @@ HloModule jit_step, is_scheduled=true, input_output_alias={ {0}: (0, {}, may-ali
   %p = (s32[], f32[8,4]{1,0}) parameter(0)
   %i = s32[] get-tuple-element(%p), index=0
   %v = f32[8,4]{1,0} get-tuple-element(%p), index=1
-  %sum.2 = f32[8,4]{1,0} all-reduce(%v), channel_id=1, to_apply=%add
+  %sum.2 = f32[8,4]{1,0} all-reduce(%v), channel_id=1, to_apply=%add, \
+backend_config={"estimated_cycles":"4"}
   ROOT %t = (s32[], f32[8,4]{1,0}) tuple(%i, %sum.2)
 }
 
@@ -43,7 +44,8 @@ ENTRY %main (a: f32[1000,8], b: s32[4], c: bf16[2,4,4,8], d: bf16[3,3,8,8]) -> (
   %c.1 = bf16[2,4,4,8]{3,2,1,0:T(8,128)(2,1)S(1)} parameter(2)
   %d = bf16[3,3,8,8]{3,2,1,0} parameter(3)
   %taken = f32[4,8]{1,0} fusion(%a, %b), kind=kLoop, calls=%rows
-  %flat = f32[8,4]{1,0} fusion(%taken), kind=kInput, calls=%turned
+  %flat = f32[8,4]{1,0} fusion(%taken), kind=kInput, calls=%turned, \
+backend_config={"window_config":{"estimated_cycles":"70"}}
   %conv = (f32[2,4,4,8]{3,2,1,0}, u8[0]{0}) custom-call(%c.1, %d), window={size=3x3 pad=1_1x1_1}, \
 dim_labels=b01f_01io->b01f, custom_call_target="__cudnn$convForward"
   %zero = s32[] constant(0)
@@ -69,6 +71,7 @@ def test_a_program_that_was_worked_by_hand():
   assert (found.layout_kernels, found.layout_bytes) == (1, turned)
   assert (found.gathers, found.scatters, found.host_transfers, found.aliased) == (1, 0, 0, 1)
   assert found.loops == 0
+  assert found.cycles == 70 + 5 * 4
 
 
 def test_a_loop_of_unknown_length_counts_once_and_is_told():
