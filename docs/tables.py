@@ -293,6 +293,60 @@ def agreement() -> Rows:
   return ("what", "compared", "agree", "of these only stand in"), rows
 
 
+def compiled() -> Rows:
+  """What the compilers make of our programs, per chip and step; old -> new where both are known."""
+  rows = []
+  for name, cell in read("compiled_programs")["cells"].items():
+    chip, *program = name.split("/")
+    if chip == "scaling" or "program" not in cell:
+      continue
+    new, old = cell["program"], cell.get("before") or cell["program"]
+
+    def both(of: Callable[[Any], float], form: str, old: Any = old, new: Any = new) -> str:
+      before, after = (format(of(found), form) for found in (old, new))
+      return after if before == after else f"{before} → {after}"
+
+    cycles = lambda found: found.get("cycles", 0) / 1e6  # noqa: E731
+    rows.append(
+      [
+        chip,
+        " ".join(program),
+        f"{cell['images']:,}",
+        both(lambda found: found["bytes"] / 1e9, ".2f"),
+        both(lambda found: found["kernels"], ",d"),
+        both(lambda found: found["gathers"] + found["scatters"], "d"),
+        both(lambda found: found["loops"], "d"),
+        f"{1e3 * cell['seconds']:.2f}",
+        both(cycles, ".1f") if cycles(new) else "",
+      ]
+    )
+  header = ("chip", "program", "pictures", "GB", "kernels", "gathers and scatters")
+  return (*header, "loops", "bound, ms", "million cycles"), rows
+
+
+def scaling() -> Rows:
+  """Training on 1 to N chips, as compiled."""
+  rows = []
+  for row in read("scaling")["rows"]:
+    parts = row["seconds_by_part"]
+    rows.append(
+      [
+        row["chip"],
+        row["model"],
+        f"{row['batch']}, {row['per_chip']:,} a chip",
+        str(row["chips"]),
+        f"{row['memory'] / 2**30:.1f}" + ("" if row["fits"] else " (too much)"),
+        f"{1e3 * row['seconds']:.2f}",
+        f"{1e3 * parts['exchange']:.2f}",
+        f"{row['exchanged_bytes'] / 1e6:.1f}",
+        f"{row['images_per_second']:,.0f}",
+        f"{100 * row['efficiency']:.0f} %",
+      ]
+    )
+  header = ("chip", "network", "batch", "chips", "GiB", "step, ms", "of it exchange, ms")
+  return (*header, "MB exchanged", "images/s", "efficiency"), rows
+
+
 def headline() -> Rows:
   """What README shows on its first screen."""
   made, auto = read("evaluation_cpu2"), read("autoattack_agreement")["classes"]
@@ -327,7 +381,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
   function.__name__: function
   for function in (
     step_time, augmentation, peers, machines, saved, bands, confidence, table1, proxy,
-    learned_baselines, autoattack, agreement, headline
+    learned_baselines, autoattack, agreement, compiled, scaling, headline
   )
 }  # fmt: skip
 
