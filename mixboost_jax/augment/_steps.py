@@ -171,35 +171,39 @@ def apply_serial(levels: LevelBatch, steps: Steps, **how: Any) -> LevelBatch:
 def merged_step(
   levels: LevelBatch, step: Steps, *, ops: Sequence[Op], interpolation: str, fill: Fill
 ) -> LevelBatch:
-  """Applies one step per example (`step[N]`) to a batch, one pass per family of operations."""
+  """Applies one step per example (`step[N]`) to a batch, one pass per family of operations.
+
+  What does not look at neighbours sees pictures of width 1: a TPU fills its registers along rows.
+  """
   used = set(ops)
-  out = levels
+  narrow = out = levels.reshape(len(levels), -1, 1, levels.shape[-1])
 
   def choose(members: set[Op], value: Array) -> None:
     nonlocal out
     chosen = jnp.isin(step.op, jnp.asarray(sorted(int(op) for op in members)))
-    out = jnp.where(chosen[:, None, None, None], value, out)
+    out = jnp.where(chosen[:, None, None, None], value.reshape(narrow.shape), out)
 
   if tabled := sorted(_TABLES_OF.keys() & used):
-    tables = _TABLES_OF[tabled[0]](levels)
+    tables = _TABLES_OF[tabled[0]](narrow)
     for op in tabled[1:]:
-      tables = jnp.where((step.op == op)[:, None, None], _TABLES_OF[op](levels), tables)
-    choose(set(tabled), look_up(levels, tables))
+      tables = jnp.where((step.op == op)[:, None, None], _TABLES_OF[op](narrow), tables)
+    choose(set(tabled), look_up(narrow, tables))
   for op in sorted((_POINT.keys() & used) - ENHANCERS - {Op.IDENTITY}):
-    choose({op}, jax.vmap(_POINT[op])(levels, step.magnitude))
-  if used & ENHANCERS:
-    choose(used & ENHANCERS, _blended(levels, step, used & ENHANCERS))
+    choose({op}, jax.vmap(_POINT[op])(narrow, step.magnitude))
+  if enhancers := used & ENHANCERS:
+    smooth = jax.vmap(levels_lib.smooth)(levels) if Op.SHARPNESS in used else levels
+    choose(enhancers, _blended(narrow, smooth.reshape(narrow.shape), step, enhancers))
   for members, sample in _geometric(ops, interpolation, fill):
     choose(members, jax.vmap(sample)(levels, step.matrix))
-  return out
+  return out.reshape(levels.shape)
 
 
-def _blended(levels: LevelBatch, step: Steps, used: set[Op]) -> LevelBatch:
+def _blended(levels: LevelBatch, smooth: LevelBatch, step: Steps, used: set[Op]) -> LevelBatch:
   """Blends with the degenerate picture that each example's enhancer wants, in one pass."""
   degenerate_of: dict[Op, Callable[[], Array]] = {
     Op.COLOR: lambda: levels_lib.luminance(levels)[..., None],
     Op.CONTRAST: lambda: jax.vmap(levels_lib.mean_luminance)(levels)[:, None, None, None],
-    Op.SHARPNESS: lambda: jax.vmap(levels_lib.smooth)(levels).astype(jnp.int32),
+    Op.SHARPNESS: lambda: smooth.astype(jnp.int32),
   }
   degenerate = jnp.zeros(levels.shape, jnp.int32)  # black, for brightness
   for op in sorted(degenerate_of.keys() & used):
