@@ -62,6 +62,9 @@ def cells() -> dict[str, Cell]:
       for model in ("wrn-16-4", "wrn-40-4"):
         name = f"{chip}/{model}/train/{words}"
         found[name] = Cell(f"cifar10.py:{words}", {**changes, "model.name": model}, "train", one)
+    for words in ("trivial", "randaugment", "autoaugment", "augmix", "pixmix"):
+      changes = {"train.batch_size": 128 * targets.parse(one).count}
+      found[f"{chip}/augment/{words}"] = Cell(f"cifar10.py:{words}", changes, "augment", one)
     for program, changes in (
       ("evaluate", {"evaluate.batch_size": 2000}),
       ("pgd", {"evaluate.batch_size": 512}),

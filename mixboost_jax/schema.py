@@ -562,7 +562,7 @@ class Runtime:
   profile_steps: int = key(0, at_least(0), option=True)
   # --job=compile: chips to compile for, such as v5e-16, h100x8, a100, cpu
   target: str = key("", option=True)
-  # --job=compile: which programs, of train, evaluate, pgd, mi, interactions
+  # --job=compile: which programs, of train, augment, evaluate, pgd, mi, interactions
   programs: str = key("train,evaluate", when=differs("runtime.target", ""), option=True)
   decode_threads: int = key(0, at_least(0), when=STREAMED)  # threads per process; 0: one per core
   # batches decoded before the step asks for them

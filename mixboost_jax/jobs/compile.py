@@ -223,6 +223,21 @@ def step_case(trainer: train.Trainer, mesh: Mesh, image_shape: tuple[int, int, i
   )
 
 
+def _augmentation(settings: Settings, mesh: Mesh, batch: int) -> Case:
+  """Flip, crops and policy alone; they are part of the training step, too."""
+  trainer, dataset = build(settings, mesh), stand_in(settings.data)
+  sides = [(batch,), (batch, *dataset.image_shape), (batch, dataset.num_classes)]
+  rows = list(zip(sides, (trainer.root.dtype, jnp.float32, jnp.float32), strict=True))
+  keys, images, labels = _shapes(rows, meshes.batch_sharding(mesh))
+  [epoch] = _shapes([((), jnp.int32)], meshes.replicated(mesh))
+
+  def change(augment: Any, *given: Any) -> Any:
+    return augment(*given)
+
+  program = jax.jit(target.traced_for(mesh, change))
+  return Case(program, (trainer.parts.augment, keys, images, labels, epoch, keys), batch)
+
+
 def _shapes(rows: Sequence[tuple[Any, Any]], sharding: Any) -> list[Any]:
   return [jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape, dtype in rows]
 
@@ -307,6 +322,7 @@ PROGRAMS: Mapping[
   str, tuple[Callable[[Settings, Mesh, int], Case], Callable[[Settings, int], int], str]
 ] = {
   "train": (_training, lambda s, n: s.train.batch_size, "train.batch_size"),
+  "augment": (_augmentation, lambda s, n: s.train.batch_size, "train.batch_size"),
   "evaluate": (
     _evaluation, lambda s, n: _rounded(s.evaluate.batch_size, n), "evaluate.batch_size"
   ),
