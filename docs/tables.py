@@ -340,7 +340,7 @@ def scaling() -> Rows:
         f"{1e3 * parts['exchange']:.2f}",
         f"{row['exchanged_bytes'] / 1e6:.1f}",
         f"{row['images_per_second']:,.0f}",
-        f"{100 * row['efficiency']:.0f} %",
+        f"{100 * row['efficiency']:.0f} %" if row["fits"] else "",
       ]
     )
   header = ("chip", "network", "batch", "chips", "GiB", "step, ms", "of it exchange, ms")

@@ -7,6 +7,7 @@ seed in common, follows from the two test-set intervals as if these were indepen
 """
 
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
@@ -125,12 +126,13 @@ class Lower:
   def _pair(
     self, networks: Sequence[Network], pair: Sequence[Side], paper: Any, setting: Conditions
   ) -> Finding:
-    a, b = (by_seed(networks, side) for side in pair)
+    used = closest(networks, pair)
+    a, b = (by_seed(nets, side) for nets, side in zip(used, pair, strict=True))
     if not (both := [(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())]):
       return Finding(NOT_RUN)
     gap = difference(both)
     fits = difference(both, factor=self.factor).high < 0
-    if paper and all((net := best(networks, side)) and net.fits(setting) for side in pair):
+    if paper and all(net.fits(setting) for nets in used for net in nets):
       fits = fits and 0.5 <= gap.value / (paper[0] - paper[1]) <= 2
     first, second = (statistics.fmean(m.value for m in side) for side in zip(*both, strict=True))
     return Finding(judged(gap, fits=fits), len(both), f"{first:.3g} against {second:.3g}")
@@ -304,6 +306,28 @@ def best(networks: Sequence[Network], side: Side) -> Network | None:
   return max(fitting, key=lambda n: len(n.by_seed(side.column)), default=None)
 
 
+def closest(
+  networks: Sequence[Network], pair: Sequence[Side]
+) -> tuple[Sequence[Network], Sequence[Network]]:
+  """Returns the network of each of two sides.
+
+  Of several, those with most seeds in common, and whose training differs least. All networks where
+  a side compares with a third one by itself.
+  """
+  if any(side.without for side in pair):
+    return networks, networks
+  (these, x), (those, y) = (
+    ([n for n in networks if n.fits(side.net)], side.column) for side in pair
+  )
+
+  def rank(two: tuple[Network, Network]) -> tuple[int, int]:
+    common = two[0].by_seed(x).keys() & two[1].by_seed(y).keys()
+    return len(common), -len(settings_lib.difference(*(one.results[0].settings for one in two)))
+
+  found = max(itertools.product(these, those), key=rank, default=None)
+  return ([found[0]], [found[1]]) if found else ([], [])
+
+
 def by_seed(networks: Sequence[Network], side: Side) -> dict[int, Measured]:
   """Returns the number of a side for every seed that has it; {} if there is no such network."""
   if side.without is None:
@@ -354,7 +378,10 @@ def _policy_name(policy: Mapping[str, Any]) -> str:
 
 
 def decide(claim: Claim, networks: Sequence[Network], setting: Conditions) -> Finding:
-  """Returns the finding of the regime that says most: from most seeds, then trained longest."""
+  """Returns the finding of the regime that says most.
+
+  From most seeds, on pictures that were not there to choose by, trained longest.
+  """
   regimes: dict[tuple[Any, ...], list[Network]] = {}
   for network in networks:
     regime = tuple(network.settings[key] for key in _REGIME + _LENGTH)
@@ -363,7 +390,7 @@ def decide(claim: Claim, networks: Sequence[Network], setting: Conditions) -> Fi
   found = [(one, regime) for one, regime in found if one.verdict != NOT_RUN]
   if not found:
     return Finding(NOT_RUN)
-  one, regime = max(found, key=lambda pair: (pair[0].seeds, *pair[1][-2:]))
+  one, regime = max(found, key=lambda pair: (pair[0].seeds, not pair[1][3], *pair[1][-2:]))
   data, note, examples, held_out, model, epochs, steps = regime
   parts = [f"{titles.dataset(data)}{f' ({note})' if note else ''}", model]
   parts += [f"{examples:,} pictures"] if examples else []

@@ -63,6 +63,28 @@ def test_only_seeds_in_common_are_compared_and_only_within_a_regime(make):
     assert verdict(Lower((PAIR,)), seeds(make, "mixboost", [5.0]), elsewhere) == "not run"
 
 
+def test_the_networks_that_differ_least_are_compared(make):
+  rested, alike = seeds(make, "erm", [3.0]), seeds(make, "erm", [20.0])
+  rested[0].settings["model"]["dropout"] = 0.7
+  boost = seeds(make, "mixboost", [10.0])
+  for erm in ([*rested, *alike], [*alike, *rested]):
+    assert verdict(Lower((PAIR,)), boost, erm) == "reproduced"
+  several = seeds(make, "erm", [3.0, 4.0])
+  for one in several:
+    one.settings["model"]["dropout"] = 0.7
+  both = seeds(make, "mixboost", [10.0, 10.5])  # two seeds say more than one that is closer
+  assert verdict(Lower((PAIR,)), both, [*several, *alike]) == "contradicted"
+
+
+def test_pictures_to_choose_by_decide_last(make):
+  held = [*seeds(make, "mixboost", [5.0], epochs=9.0), *seeds(make, "erm", [20.0], epochs=9.0)]
+  for one in held:
+    one.settings["data"]["validation_examples"] = 500
+  assert verdict(Lower((PAIR,)), held) == "reproduced"
+  shown = seeds(make, "mixboost", [20.0]), seeds(make, "erm", [10.0])
+  assert verdict(Lower((PAIR,)), held, *shown) == "contradicted"
+
+
 def test_a_number_without_an_interval_is_no_evidence(make):
   runs = seeds(make, "mixboost", [1.0], half=None), seeds(make, "erm", [90.0])
   assert verdict(Lower((PAIR,)), *runs) == "direction only"
