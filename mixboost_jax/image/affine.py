@@ -89,8 +89,8 @@ def bilinear(levels: Levels, matrix: Matrix, *, fill: UInt8[Array, " C"]) -> Lev
   def between(first: Array, second: Array, share: Array) -> Array:
     return first + rounded((second - first) * share)
 
-  corners = [corner.astype(jnp.float32) for corner in _neighbours(levels, top, left)]
-  sampled = between(between(*corners[:2], dx), between(*corners[2:], dx), dy).astype(jnp.uint8)
+  a, b, c, d = (one.astype(jnp.float32) for one in _neighbours(levels, top, left))
+  sampled = between(between(a, b, dx), between(c, d, dx), dy).astype(jnp.uint8)
   return jnp.where(inside[:, :, None], sampled, fill)
 
 
