@@ -17,8 +17,8 @@ CAPTIONS = {
     "(JPEG), bands over pictures; see [](../results.md)."
   ),
   "benchmarks/scaling.svg": (
-    "Images per second from 1 to N chips, predicted from compiled programs, not measured; see "
-    "[](../howto/compile.md)."
+    "Images per second and chip over those of one chip, predicted from compiled programs, not "
+    "measured; see [](../howto/compile.md)."
   ),
 }
 """SVG file under results/ -> what it shows. A file that is not listed here is shown by its name."""
