@@ -186,7 +186,8 @@ def build(policy: Policy, *, table: Table = AUGMENTATIONS, **resources: Any) -> 
 def refuse(policy: Policy, table: Table) -> None:
   """Raises ValueError if the policy is wrong."""
   if wrong := _problem(policy, table):
-    raise ValueError(f"policy {dict(policy)!r}: {wrong}" + "." * (wrong[-1] not in ".?"))
+    end = "" if wrong.endswith((".", "?")) else "."
+    raise ValueError(f"policy {dict(policy)!r}: {wrong}{end}")
 
 
 def arrays_for(name: str, entry: Entry, resources: Mapping[str, Any]) -> dict[str, jax.Array]:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a network and pictures to metrics with intervals, for any JAX model.
+"""From a network and pictures to metrics with intervals, for any JAX model."""
 
-What is imported below and not in `__all__` serves jobs and audits alone.
-"""
+# What is imported but not in `__all__` serves jobs and audits alone.
 
 from mixboost_jax.evaluate._budget import problem as budget_problem  # noqa: F401
 from mixboost_jax.evaluate._examples import Examples, Unit, from_dataset

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from mixboost_jax import checks, target
 
 LEVELS = 255
-_MOST_ROWS = 70 * 70  # beyond, the matrices of `take` grow too large
+_MOST_ROWS = 71 * 71  # 70 x 70 pixels in a frame; beyond, the matrices of `take` grow too large
 _SLACK = 2.0**-10  # a level k that was stored as k / 255 must come back as k, not as k - 1
 
 

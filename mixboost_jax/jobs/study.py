@@ -97,7 +97,7 @@ def plan(
 ) -> Study:
   """Reads `config.study`: `order`, the runs that are wanted, and `jobs`, those after the training.
 
-  Without an order all runs of the config are wanted; some of their names do only these.
+  Without an order all runs of the config are wanted.
 
   Raises:
     ValueError: if it does not fit the runs.

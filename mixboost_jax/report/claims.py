@@ -311,8 +311,8 @@ def closest(
 ) -> tuple[Sequence[Network], Sequence[Network]]:
   """Returns the network of each of two sides.
 
-  Of several, those with most seeds in common, and whose training differs least. All networks where
-  a side compares with a third one by itself.
+  Of several, those with most seeds in common, whose training differs least, and whose measurement
+  does. All networks where a side compares with a third one by itself.
   """
   if any(side.without for side in pair):
     return networks, networks
@@ -320,9 +320,11 @@ def closest(
     ([n for n in networks if n.fits(side.net)], side.column) for side in pair
   )
 
-  def rank(two: tuple[Network, Network]) -> tuple[int, int]:
+  def rank(two: tuple[Network, Network]) -> tuple[int, int, int]:
     common = two[0].by_seed(x).keys() & two[1].by_seed(y).keys()
-    return len(common), -len(settings_lib.difference(*(one.results[0].settings for one in two)))
+    training = settings_lib.difference(*(one.results[0].settings for one in two))
+    alike = sum(two[0].settings[key] == two[1].settings[key] for key in KEYS)
+    return len(common), -len(training), alike
 
   found = max(itertools.product(these, those), key=rank, default=None)
   return ([found[0]], [found[1]]) if found else ([], [])

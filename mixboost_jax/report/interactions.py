@@ -86,12 +86,12 @@ def measured(groups: Sequence[Group]) -> list[Measured]:
     for run in group.runs:
       if not run.results.curves.get(CURVE):
         continue
-      measured = run.results.metrics
-      proxy = next((metric for metric in reversed(measured) if metric.name == PROXY), None)
+      known = run.results.metrics
+      proxy = next((metric for metric in reversed(known) if metric.name == PROXY), None)
       ends = (proxy.value, proxy.low, proxy.high) if proxy else (math.nan, None, None)
       errors = {
         _title(metric): metric.value
-        for metric in measured
+        for metric in known
         if metric.name in ERRORS and math.isfinite(metric.value)
       }
       curves = {name: run.results.curves.get(name, ()) for name in CURVES}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,6 +49,15 @@ def test_crop_is_the_window(picture, platform, corner, moved):
   with target.compiling_for(platform):
     window = kernels.crop(picture, *jnp.asarray(corner), height=2, width=2)
   np.testing.assert_array_equal(window, picture[top : top + 2, left : left + 2])
+
+
+@pytest.mark.parametrize("side", [65, 66])
+def test_a_tpu_chooses_among_few_windows_only(side):
+  row = jnp.arange(side, dtype=jnp.float32).reshape(1, side, 1)
+  with target.compiling_for("tpu"):
+    cut = lambda left: kernels.crop(row, 0, left, height=1, width=1)  # noqa: E731
+    assert ("dynamic_slice" in str(jax.make_jaxpr(cut)(0))) == (side > 65)
+    assert [cut(left).item() for left in (0, 1, side - 1)] == [0, 1, side - 1]
 
 
 def test_crop_too_large_and_negative_padding_are_refused(picture):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mixboost_jax import target
 from mixboost_jax.image import affine
 from mixboost_jax.image.levels import (
   autocontrast_tables,
@@ -110,3 +111,22 @@ def test_triangle_weights_are_averages():
   halved = np.asarray(triangle_weights(0, 8, num_inputs=8, num_outputs=4))
   np.testing.assert_allclose(halved.sum(1), 1, rtol=1e-6)
   np.testing.assert_allclose(halved[1], np.array([0, 1, 3, 3, 1, 0, 0, 0]) / 8, atol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", sorted(affine.SAMPLERS))
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 9, 2), (70, 70, 3), (71, 71, 3)])
+def test_a_tpu_warps_to_the_same_bits(shape, interpolation):
+  """Without gathers up to the size that is documented."""
+  picture = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape), jnp.uint8)
+  matrix = affine.rotation(17.0, height=shape[0], width=shape[1]) + np.array(
+    [0, 0, 0.3, 0, 0.2, -1.7]
+  )
+  fill = jnp.arange(shape[2], dtype=jnp.uint8)
+
+  def warp():
+    return affine.warp(picture, matrix, interpolation=interpolation, fill=fill)
+
+  wanted = warp()
+  with target.compiling_for("tpu"):
+    assert ("gather" in str(jax.make_jaxpr(warp)())) == (shape[0] > 70)
+    np.testing.assert_array_equal(warp(), wanted)

@@ -41,7 +41,7 @@ def test_all_programs_of_a_run_without_data(tmp_path, capsys):
   assert found["command"] == "typed"
   for name, one in found["programs"].items():
     assert one["fits"], name
-    assert one["flops"] > 0 or name == "augment", name
+    assert (one["flops"] > 0) == (name != "augment"), name  # no products on a CPU
     assert one["memory"]["total"] > 0, name
   # Two views, forward and backward, against one forward.
   per_picture = {name: one["flops"] / one["images"] for name, one in found["programs"].items()}

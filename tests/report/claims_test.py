@@ -76,6 +76,15 @@ def test_the_networks_that_differ_least_are_compared(make):
   assert verdict(Lower((PAIR,)), both, [*several, *alike]) == "contradicted"
 
 
+def test_of_equal_trainings_the_one_measured_alike_is_compared(make):
+  rested, plain, elsewhere = (seeds(make, "erm", [value]) for value in (10.0, 20.0, 3.0))
+  rested[0].settings["model"]["dropout"] = 0.7
+  elsewhere[0].settings["mask"] = {"grid": 4}  # is not read
+  dropped = Side({"model.dropout": 0.7}, ERROR), Side({"model.dropout": lambda p: p != 0.7}, ERROR)
+  for others in ([*plain, *elsewhere], [*elsewhere, *plain]):
+    assert verdict(Lower((dropped,)), rested, others) == "reproduced"
+
+
 def test_pictures_to_choose_by_decide_last(make):
   held = [*seeds(make, "mixboost", [5.0], epochs=9.0), *seeds(make, "erm", [20.0], epochs=9.0)]
   for one in held:
