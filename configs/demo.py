@@ -3,7 +3,7 @@
 
   python -m mixboost_jax.main --config=configs/demo.py
 
-About five minutes on two slow CPU cores with installation, no download. The training pictures carry
+About four minutes on two slow CPU cores with installation, no download. The training pictures carry
 two cues, a global shape (the class) and a local texture that mostly agrees with it; the report
 compares both networks on clean, corrupted, half hidden and attacked pictures, on pictures whose
 cues conflict, and in calibration. It shows what the method does, also where it hurts: it is no
@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.train.batch_size = 50
   config.train.epochs = 2.0
   config.train.log_every_steps = 20
-  config.train.evaluate_every_epochs = 0.5
+  config.train.evaluate_every_epochs = 1.0
   config.evaluate.suite = "clean,occluded,conflicting,c:*:3,pgd"
   config.evaluate.max_examples = 300
   config.evaluate.max_clean = -1

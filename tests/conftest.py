@@ -58,11 +58,14 @@ platform.avoid_wrong_fusions()  # as every job does
 
 
 SLOW = (
-  *("audit/", "gan_job_test", "study_test", "jobs_test", "audit_job_test", "influence_job_test"),
-  *("interactions_job_test", "attacks/", "train/step_test", "augment/contract_test", "analysis/"),
-  *("gan/", "jobs_processes_test", "runtime/processes_test", "examples_test"),
+  *("colabs_test", "audit/", "gan_job_test", "study_test", "jobs_test", "audit_job_test"),
+  *("influence_job_test", "interactions_job_test", "attacks/", "train/step_test", "golden_test"),
+  *("augment/contract_test", "analysis/", "gan/", "jobs_processes_test", "runtime/processes_test"),
+  *("examples_test", "corruptions/forms_test", "evaluate/corruption_test"),
+  *("defenses/attacked_test", "train/adversary_test"),
 )
-"""Modules that take minutes, the longest first; `-m "not slow"` leaves them out."""
+"""Modules that take minutes, the longest first: about half of the time; `-m "not slow"` leaves them
+out, `.ci/run` runs them apart."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

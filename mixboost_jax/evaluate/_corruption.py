@@ -172,11 +172,12 @@ def calibration_family(
     files.setdefault(unit.member, []).append(values)
   cells = [[values] for values in columns.values()]
   draws = metrics.resample(count, num_resamples=NUM_BINNED_RESAMPLES)
-  found = []
+  found, errors = [], None
   for groups, suffixes in ((list(files.values()), ("", "_exact")), (cells, ("_cell",))):
     if len(groups[0]) * count < 2 * metrics.BIN_SIZE:
       continue  # fewer make no bins
-    errors = np.mean([_rms_of(group, draws) for group in groups], axis=0)
+    if errors is None or len(files) < len(cells):  # with one severity the two are the same
+      errors = np.mean([_rms_of(group, draws) for group in groups], axis=0)
     for suffix, (value, *spread) in zip(suffixes, errors.T, strict=False):
       title = f"rms_calibration_error{suffix}{_level_suffix(severities)}"
       options = {"count": count, "recentred": True}

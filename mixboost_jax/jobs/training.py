@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--job=train`."""
 
+import concurrent.futures
 import contextlib
 import time
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mixboost_jax import evaluate, files, losses, masks, train
+from mixboost_jax import evaluate, files, losses, masks, target, train
 from mixboost_jax.jobs import interactions, memory, prepared
 from mixboost_jax.jobs.prepared import Run
 from mixboost_jax.keys import Stream, example_keys
@@ -44,7 +45,6 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       log.info(f"{settings.name}: resuming from step {step} of {trainer.num_steps}.")
     else:
       _describe(item, place)
-      _write_samples(item, place)
     events = place.tensorboard if settings.runtime.tensorboard else None
     writer = stack.enter_context(
       writers.MetricWriter(place.metrics, tensorboard=events, last_step=step)
@@ -73,7 +73,11 @@ def run(item: Run, place: workdir.Workdir, stop: interrupt.StopRequest) -> Resto
       return {"seconds": before + time.perf_counter() - started, **kept}
 
     try:
-      memory.tell(item)
+      with concurrent.futures.ThreadPoolExecutor(1) as thread:  # compiles while samples are drawn
+        told = thread.submit(target.traced_for(item.mesh, memory.tell), item)
+        if not restored:
+          _write_samples(item, place)
+      told.result()
       state = train.run(
         trainer,
         hooks,

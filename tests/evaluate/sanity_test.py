@@ -72,6 +72,18 @@ def test_a_sane_network_raises_nothing(scorer, easy):
   assert names_of(scorer, "sane", easy) == {}
 
 
+def test_nothing_is_tried_beside_a_pgd_that_leaves_nothing(scorer, easy, monkeypatch):
+  monkeypatch.setattr(_sanity, "USUAL", 0.5)
+  monkeypatch.setattr(_sanity.attacks, "square", None)
+  monkeypatch.setattr(_sanity.attacks, "fgsm", None)
+  examples = evaluate.from_dataset(easy, split="test")
+  session = Session(scorer, scorer.placed(jnp.int32(0)), examples, {})
+  found = _sanity.examine(session, examples)
+  assert found.usual <= _sanity.TOLERANCE
+  assert np.isnan([found.single_step, found.square]).all()
+  assert _sanity.judge(found) == []
+
+
 def test_probabilities(scorer, easy):
   found = names_of(scorer, "probabilities", easy)
   assert found["probabilities"] == "red"
