@@ -7,15 +7,19 @@
 Ours is what training with `config.data.stream` does: threads, windows drawn by example, uint8
 batches on the device. The peer is built like the usual loader of PyTorch with its PIL transforms
 (torchvision is not needed for it): worker processes that each make whole batches of crops, mirrored
-or not, and hand them over in shared memory. Both decode with the same Pillow. Neither converts to
-float here: we do that on the device. Rounds take turns. Beside the rate stands the CPU time of a
-picture, over all threads and processes, which other work on the machine disturbs less.
+or not, and hand them over in shared memory. Where Grain is installed it does the same, in threads
+and in processes; both are started once and begin a turn with full buffers, of two batches a worker.
+All decode with the same Pillow; nobody converts to float here, which we do on the device. Rounds
+take turns. Beside the rate stands the CPU time of a picture, over all threads and processes, which
+other work on the machine disturbs less.
 
 The pictures are made: photograph-like noise of 500 x 375 pixels, quality 90.
 """
 
 import argparse
 import datetime
+import importlib.metadata
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -32,6 +36,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 from PIL import Image
 
 from mixboost_jax import data, settings
@@ -43,6 +48,8 @@ from mixboost_jax.train import feed
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE = 224
+SETTLE = 1.5
+"""Seconds in which what still decodes ahead fills its buffers."""
 
 
 def main() -> None:
@@ -91,16 +98,22 @@ def measure(
   """Returns facts about the files, and by way: pictures per second and CPU seconds per picture."""
   files = sorted((root / "folder/train").glob("*/*.jpg"))
   steps = arguments.pictures // arguments.batch * arguments.epochs
-  ways = {
+  ways: dict[str, Any] = {
     "ours, folder": Ours(root, arguments, threads=arguments.workers),
     "ours, array_record": Ours(root, arguments, threads=arguments.workers, name="tfds"),
     "ours, folder, 1 thread": Ours(root, arguments, threads=1),
     "PIL in processes": Processes(files, arguments.batch, arguments.workers),
   }
+  if importlib.util.find_spec("grain"):
+    flags.FLAGS([sys.argv[0]])  # of Grain's
+    named, options = [str(file) for file in files], (arguments.batch, arguments.workers)
+    ways["Grain, threads"] = Grain(named, *options, processes=False)
+    ways["Grain, processes"] = Grain(named, *options, processes=True)
   rates: dict[str, list[float]] = {way: [] for way in ways}
   costs: dict[str, list[float]] = {way: [] for way in ways}
   for number in range(arguments.rounds + 1):
     for way, way_run in ways.items():
+      time.sleep(SETTLE)
       begin, cpu = time.perf_counter(), time.process_time()
       elsewhere = way_run.run(steps)
       seconds, used = time.perf_counter() - begin, time.process_time() - cpu + elsewhere
@@ -109,7 +122,10 @@ def measure(
         costs[way].append(used / (steps * arguments.batch))
   ways["PIL in processes"].close()
   mean_bytes = statistics.mean(file.stat().st_size for file in files)
-  return {"mean_jpeg_kib": round(mean_bytes / 1024, 1), "jpeg_size": "500x375"}, rates, costs
+  facts: dict[str, Any] = {"mean_jpeg_kib": round(mean_bytes / 1024, 1), "jpeg_size": "500x375"}
+  if "Grain, threads" in ways:
+    facts["grain"] = importlib.metadata.version("grain")
+  return facts, rates, costs
 
 
 class Ours:
@@ -179,6 +195,37 @@ class Processes:
     self.memory.unlink()
 
 
+class Grain:
+  """Batches without an end; made picture by picture in threads, or whole in each process."""
+
+  def __init__(self, files: list[str], batch: int, workers: int, *, processes: bool):
+    import grain
+
+    pictures_ = grain.MapDataset.source(files).seed(0).shuffle().repeat().map_with_index(_make)
+    if processes:
+      reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+      batches = pictures_.batch(batch).to_iter_dataset(reading)
+      batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    else:
+      reading = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers * batch)
+      batches = pictures_.to_iter_dataset(reading).batch(batch)
+    self.batches = iter(batches)
+
+  def run(self, steps: int) -> float:
+    """Returns the CPU seconds of the workers."""
+    before = self._elsewhere()
+    for _ in range(steps):
+      jax.block_until_ready(jax.device_put(next(self.batches)))
+    return self._elsewhere() - before
+
+  def _elsewhere(self) -> float:
+    ticks = 0
+    for child in multiprocessing.active_children():
+      fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+      ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 _worker: dict[str, Any] = {}
 
 
@@ -189,16 +236,20 @@ def _attach(name: str, shape: tuple[int, int]) -> None:
 
 def _make_batch(slot: int, seed: int, names: list[str]) -> float:
   begin = time.process_time()
-  rng = np.random.default_rng(seed)
   for i, name in enumerate(names):
-    picture = Image.open(name, formats=pictures.FORMATS).convert("RGB")
-    left, top, width, height = _window(rng, *picture.size)
-    picture = picture.crop((left, top, left + width, top + height))
-    picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    if rng.random() < 0.5:
-      picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    _worker["images"][slot, i] = np.asarray(picture)
+    _worker["images"][slot, i] = _make(seed * len(names) + i, name)
   return time.process_time() - begin
+
+
+def _make(seed: int, name: str) -> np.ndarray:
+  rng = np.random.default_rng(seed)
+  picture = Image.open(name, formats=pictures.FORMATS).convert("RGB")
+  left, top, width, height = _window(rng, *picture.size)
+  picture = picture.crop((left, top, left + width, top + height))
+  picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+  if rng.random() < 0.5:
+    picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+  return np.asarray(picture)
 
 
 def _window(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:

@@ -144,7 +144,7 @@ def peers() -> Rows:
   evaluation, mixup = read("evaluation_cpu2"), read("mixup_inference")
   made = evaluation["corruptions"]
   adversarial = {fact["method"]: fact for fact in read("adversarial_step_cpu")["derived"]}
-  stream = 1 / read("input_pipeline_cpu")["ways"]["PIL in processes"]["over_ours"]
+  streams = read("input_pipeline_cpu")["ways"]
   slowest = min(row["ratio"] for row in made["by_name"].values())
   entries = [
     ("masked forwards for interactions, WRN-10-1", "PyTorch, channels-last", "interaction_rate",
@@ -162,7 +162,11 @@ def peers() -> Rows:
     (f"AutoAttack, three convolutions, {evaluation['autoattack']['pictures']} pictures",
      "the original package", "evaluation_cpu2", evaluation["autoattack"]["ratio"]),
     ("streaming JPEGs, crops of 224 px", "Pillow in as many processes", "input_pipeline_cpu",
-     stream),
+     1 / streams["PIL in processes"]["over_ours"]),
+    ("", "Grain, as many processes", "input_pipeline_cpu",
+     1 / streams["Grain, processes"]["over_ours"]),
+    ("", "Grain, as many threads", "input_pipeline_cpu",
+     1 / streams["Grain, threads"]["over_ours"]),
     ("AT step, WRN-16-2, PGD-10", "PyTorch eager", "adversarial_step_cpu",
      1 / adversarial["at"]["ours_over_torch"]),
     ("IAT step", "PyTorch eager", "adversarial_step_cpu",

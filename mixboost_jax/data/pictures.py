@@ -49,7 +49,8 @@ def decode(
   Raises:
     ValueError: if it is not a readable 8-bit picture.
   """
-  picture = open_picture(raw, place=place).convert("RGB" if num_channels == 3 else "L")
+  picture, mode = open_picture(raw, place=place), "RGB" if num_channels == 3 else "L"
+  picture = picture if picture.mode == mode else picture.convert(mode)  # which copies
   if window is not None:
     picture = _cut(picture, window(picture.height, picture.width), image_size)
   elif image_size:
