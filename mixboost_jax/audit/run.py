@@ -512,10 +512,14 @@ def _answered(flags: Sequence[Flag], outcomes: Mapping[str, Outcome]) -> list[Fl
     for word, outcome in outcomes.items()
     if (twin := f"{word}-bpda") in outcomes
   )
-  return [
+  found = [
     dataclasses.replace(flag, remedy=REPLACED) if further and _hides(flag) else flag
     for flag in flags
   ]
+  for flag in found:
+    if flag.remedy == REPLACED:  # printed before, with what to try
+      log.info(str(flag))
+  return found
 
 
 def _hides(flag: Flag) -> bool:

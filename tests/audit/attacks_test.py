@@ -13,6 +13,7 @@ from small_audit import MI_OL, PLAN, make
 from mixboost_jax import attacks, defenses, evaluate, rewrite
 from mixboost_jax.audit import attacks as audit_attacks
 from mixboost_jax.audit import plan as plan_lib
+from mixboost_jax.audit import run as run_lib
 from mixboost_jax.audit.plan import (
   ATTACKS,
   SHARED,
@@ -33,6 +34,7 @@ from mixboost_jax.evaluate._store import Store
 from mixboost_jax.report import audits as defenses_report
 from mixboost_jax.report import groups
 from mixboost_jax.runtime import mesh as meshes
+from mixboost_jax.runtime.results import Flag
 
 
 def with_a_branch(logits_fn):
@@ -175,6 +177,17 @@ def test_a_masked_gradient_is_flagged_and_the_claim_is_no_higher_than_under_bpda
   assert values["audit/bare/adaptive"] > 70  # what the audit would claim without a look
   one = 100 / 24  # picture: the two attacks start elsewhere
   assert values["audit/bare/claim"] <= under_bpda(behind_rounding, key) + one < 20
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_a_flag_that_bpda_answers_is_said_again(left, capfd):
+  def outcome(accuracy):
+    return run_lib.Outcome(np.zeros((2, 1, 1, 3), np.float32), np.array([[accuracy > 0, False]]))
+
+  flag = Flag("audit/mine/zero_gradients", "red", "No gradient.", "Use attacks.bpda.")
+  (found,) = run_lib._answered([flag], {"eot-ce": outcome(0.5), "eot-ce-bpda": outcome(left)})
+  assert found.remedy == (flag.remedy if left else run_lib.REPLACED)
+  assert ("No gradient. Attacks marked -bpda" in capfd.readouterr().err) == (not left)
 
 
 def test_the_report_marks_a_claim_under_a_masked_gradient(masked):
