@@ -155,6 +155,7 @@ PIXMIX = When(
   lambda policy: any(f"'{name}'" in repr(policy) for name in TAKES_PICTURES),
   " with pixmix",
 )
+PROCEDURAL = (PIXMIX, equals("augment.mixing_dir", ""), equals("augment.generator", ""))
 MADE = When(
   "augment.policy",
   lambda policy: any(f"'{name}'" in repr(policy) for name in ("gan", "pixmix")),
@@ -232,11 +233,9 @@ class Augment:
   # px; window of 8-100 % of the area, resized to this side; 0: off
   resized_crop: int = key(0, at_least(0), option=True)
   # procedural pictures to mix with
-  num_mixing_images: int = key(
-    1_000,
-    at_least(1),
-    when=(PIXMIX, equals("augment.mixing_dir", ""), equals("augment.generator", "")),
-  )
+  num_mixing_images: int = key(1_000, at_least(1), when=PROCEDURAL)
+  # their kinds, in turns; (): all of augment.FAMILIES. Each takes seconds to compile
+  mixing_families: tuple[str, ...] = key((), when=PROCEDURAL, option=True)
   # folder of pictures to mix with, all are used; "": procedural
   mixing_dir: str = key("", when=PIXMIX, option=True)
   # folder of a run of --job=gan whose pictures the policy gan takes, and pixmix mixes with

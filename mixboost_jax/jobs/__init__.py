@@ -56,6 +56,7 @@ BEFORE: Mapping[str, Callable[[prepared.Run], None]] = {
 JOBS = ("all", "train", *ON_TRAINED, "gan", "study", "report", "show_augmentation", "compile")
 CHECKS: Mapping[str, Callable[[Any], str | None]] = {
   "model.name": models.name_problem,
+  "augment.mixing_families": train.families_problem,
   "augment.policy": train.policy_problem,
   "evaluate.suite": evaluate.suite_problem,
   "evaluate.budget": evaluate.budget_problem,

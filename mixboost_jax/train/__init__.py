@@ -2,7 +2,7 @@
 """Training: objectives, the compiled step, the host loop."""
 
 from mixboost_jax.runtime.interrupt import Stopped
-from mixboost_jax.train.augmentation import policy_problem
+from mixboost_jax.train.augmentation import families_problem, policy_problem
 from mixboost_jax.train.build import Trainer, build
 from mixboost_jax.train.loop import Evaluator, Hooks, NonFiniteError, run
 from mixboost_jax.train.state import TrainState
@@ -15,6 +15,7 @@ __all__ = [
   "TrainState",
   "Trainer",
   "build",
+  "families_problem",
   "policy_problem",
   "run",
 ]

@@ -8,7 +8,7 @@ with the draws that the compiled step would have made; everything else stays in 
 import functools
 import math
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -154,7 +154,9 @@ def mixing_pictures(settings: Settings, dataset: data.Dataset) -> Any:
   if settings.augment.generator:
     return generated.class_pictures(settings, dataset).reshape(-1, *dataset.image_shape)
   key = keys.stream_key(keys.root_key(settings.seed), keys.Stream.DATA)
-  pictures = augment.mixing_images(key, settings.augment.num_mixing_images, size=size)
+  number, families = settings.augment.num_mixing_images, settings.augment.mixing_families
+  chosen = {"families": families} if families else {}
+  pictures = augment.mixing_images(key, number, size=size, **chosen)
   if channels == 1:  # grey as Pillow has it
     weights = jnp.asarray((0.299, 0.587, 0.114))
     pictures = jnp.einsum("mhwc,c->mhw", pictures, weights)[..., None]
@@ -303,6 +305,12 @@ POLICIES = ChainMap(
 def policy_problem(policy: Mapping[str, Any]) -> str | None:
   """Returns what is wrong with a policy, or None: a check for `settings.resolve_runs`."""
   return augment.policy_problem(policy, table=POLICIES)
+
+
+def families_problem(families: Sequence[str]) -> str | None:
+  """Returns what is wrong with `config.augment.mixing_families`, or None."""
+  known = tuple(augment.FAMILIES)
+  return None if set(families) <= set(known) else f"expected some of {known}, got {families!r}"
 
 
 def policy_warnings(policy: Mapping[str, Any]) -> list[str]:

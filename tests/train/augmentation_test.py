@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from tiny_trainer import dataset
 
-from mixboost_jax import augment, corruptions
+from configs import base
+from mixboost_jax import augment, corruptions, jobs, keys, settings
 from mixboost_jax.train import augmentation
 
 FOG = {"name": "corrupt", "corruption": "fog", "severity": 3}
@@ -37,3 +40,16 @@ def test_wrong_corruptions_are_found_before_a_run():
   assert "also needs severity" in (
     augmentation.policy_problem({"name": "corrupt", "corruption": "fog"}) or ""
   )
+
+
+def test_a_config_may_choose_the_kinds_of_pictures_to_mix_with():
+  chosen = {"augment.mixing_families": ("dead_leaves",), "augment.num_mixing_images": 3}
+  config = base.override(base.get_config(), {**base.VARIANTS["pixmix"], **chosen})
+  resolved = settings.resolve(config, checks=jobs.CHECKS)
+  found = augmentation.mixing_pictures(resolved, dataset())
+  key = keys.stream_key(keys.root_key(0), keys.Stream.DATA)
+  wanted = augment.mixing_images(key, 3, size=36, families=("dead_leaves",))
+  np.testing.assert_array_equal(found, np.asarray(wanted * 255).round())
+  config.augment.mixing_families = ("leaves",)
+  with pytest.raises(settings.ConfigError, match=r"mixing_families: expected some of \('ifs', "):
+    settings.resolve(config, checks=jobs.CHECKS)
