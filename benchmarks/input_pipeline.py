@@ -8,10 +8,10 @@ Ours is what training with `config.data.stream` does: threads, windows drawn by 
 batches on the device. The peer is built like the usual loader of PyTorch with its PIL transforms
 (torchvision is not needed for it): worker processes that each make whole batches of crops, mirrored
 or not, and hand them over in shared memory. Where Grain is installed it does the same, in threads
-and in processes; both are started once and begin a turn with full buffers, of two batches a worker.
-All decode with the same Pillow; nobody converts to float here, which we do on the device. Rounds
-take turns. Beside the rate stands the CPU time of a picture, over all threads and processes, which
-other work on the machine disturbs less.
+and in processes; both are started once and begin a turn with full buffers: up to four batches of
+threads, eight of two processes, which count in their favour. All decode with the same Pillow;
+nobody converts to float here, which we do on the device. Rounds take turns. Beside the rate stands
+the CPU time of a picture, over all threads and processes, which other work disturbs less.
 
 The pictures are made: photograph-like noise of 500 x 375 pixels, quality 90.
 """

@@ -134,6 +134,11 @@ def study(
     lives.append(life(config, folder, chance))
     print(lives[-1], flush=True)
   kept = {path.stem: results.read(path) for path in sorted((folder / "kept").glob("*.json"))}
+  jobs = {metric.name.partition("/")[0] for one in kept.values() for metric in one.metrics}
+  if len(kept) != 2 or not {"error", "audit"} <= jobs:  # or nothing would be compared with nothing
+    raise RuntimeError(
+      f"expected the results of two runs with an audit, got {sorted(kept)}: {jobs}"
+    )
   return {name: (one.metrics, one.curves) for name, one in kept.items()}, lives
 
 
